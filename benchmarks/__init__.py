@@ -1,0 +1,1 @@
+"""What cannot be a test: speed, scale and steadiness, side by side with peers or a limit."""

@@ -1,0 +1,70 @@
+"""Catch streaming performance regressions before users feel them.
+
+Every public name is loaded on first use (PEP 562), so that importing the package costs nothing
+and needs the standard library alone.
+
+    >>> from pytest_streamperf import measure_growth
+    >>> measure_growth(lambda stream: "".join(stream), up_to=1_000).verdict
+    'within'
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_streamperf.growth import Blame as Blame
+    from pytest_streamperf.growth import Growth as Growth
+    from pytest_streamperf.growth import assert_linear as assert_linear
+    from pytest_streamperf.growth import assert_linear_async as assert_linear_async
+    from pytest_streamperf.growth import measure_growth as measure_growth
+    from pytest_streamperf.growth import measure_growth_async as measure_growth_async
+    from pytest_streamperf.streams import Text as Text
+    from pytest_streamperf.streams import TokenStream as TokenStream
+    from pytest_streamperf.streams import ToolCall as ToolCall
+    from pytest_streamperf.streams import ToolCallDelta as ToolCallDelta
+    from pytest_streamperf.streams import Turn as Turn
+    from pytest_streamperf.streams import object_arguments as object_arguments
+    from pytest_streamperf.streams import string_arguments as string_arguments
+    from pytest_streamperf.verdict import BudgetExceeded as BudgetExceeded
+    from pytest_streamperf.verdict import GrowthExceeded as GrowthExceeded
+    from pytest_streamperf.verdict import GrowthUnproven as GrowthUnproven
+    from pytest_streamperf.verdict import NothingMeasured as NothingMeasured
+    from pytest_streamperf.verdict import StreamperfWarning as StreamperfWarning
+    from pytest_streamperf.verdict import Unproven as Unproven
+    from pytest_streamperf.verdict import Verdict as Verdict
+
+__version__ = "0.1.0"
+
+_HOME_OF = {
+    "Blame": "growth",
+    "Growth": "growth",
+    "assert_linear": "growth",
+    "assert_linear_async": "growth",
+    "measure_growth": "growth",
+    "measure_growth_async": "growth",
+    "Text": "streams",
+    "TokenStream": "streams",
+    "ToolCall": "streams",
+    "ToolCallDelta": "streams",
+    "Turn": "streams",
+    "object_arguments": "streams",
+    "string_arguments": "streams",
+    "BudgetExceeded": "verdict",
+    "GrowthExceeded": "verdict",
+    "GrowthUnproven": "verdict",
+    "NothingMeasured": "verdict",
+    "StreamperfWarning": "verdict",
+    "Unproven": "verdict",
+    "Verdict": "verdict",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME_OF:
+        msg = f"module {__name__!r} has no attribute {name!r}; it has {', '.join(sorted(_HOME_OF))}"
+        raise AttributeError(msg)
+    return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME_OF])

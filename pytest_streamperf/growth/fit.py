@@ -1,0 +1,215 @@
+"""What it means: pure functions on what the runs spent.
+
+Work W(n) that n deltas cause is modelled as a*n + b*n*n/2: cost per delta a + b*i. The *share* is
+the part b*n*n/2 has in W(n), between 0 and 1. It grows with n; n log n work stays under 0.16 at
+any length that is measured here, and counts as linear.
+
+Two estimators have to agree before time fails anything. `votes` compares the second half of a run
+with the first, eight times over from interleaved blocks: it sees costs that come every so often,
+and is fooled by a step. `steady_share` asks whether the cost climbs all the way along: it is not
+fooled by a step (a cache that overflows, memory that is mapped for the first time), and does not
+see costs that come rarely.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from statistics import fmean
+
+from pytest_streamperf.growth.meters import BLOCKS, Run
+from pytest_streamperf.verdict import Outcome
+
+_GROUPS = 8
+_HALF = BLOCKS // 2
+
+# In one run that is disturbed halfway all eight votes may be wrong: it takes three to fail.
+_LEAD_TO_PASS, _RUNS_TO_PASS = 8, 2
+_LAST_LEAD_TO_PASS = 4
+_LEAD_TO_FAIL, RUNS_TO_FAIL = 16, 3
+
+# Copies that grow by less than this, in bytes per delta per delta, copy under a twentieth of the
+# deltas that came before: sizes of containers and of numbers wobble by as much.
+_COPIES_FLOOR = 0.25
+
+
+def carried(share: float, length: int, horizon: int) -> float:
+    """The share at `horizon` of work that has this share at `length`.
+
+    >>> carried(0.5, 1_000, 9_000)
+    0.9
+    """
+    if not 0 < share < 1:
+        return min(1.0, max(0.0, share))
+    ratio = share / (1 - share) * horizon / length
+    return ratio / (1 + ratio)
+
+
+def per_delta(run: Run) -> list[float]:
+    """Cost per delta in each block of a run; an empty block costs what the one before it does."""
+    costs: list[float] = []
+    for (start, end), (before, after) in zip(pairwise(run.edges), pairwise(run.spent), strict=True):
+        costs.append((after - before) / (end - start) if end > start else (costs or [0.0])[-1])
+    return costs
+
+
+def least(runs: Iterable[Run]) -> list[float]:
+    """Cost per delta in each block, the least of several runs of one length."""
+    return [min(costs) for costs in zip(*map(per_delta, runs), strict=True)]
+
+
+def at_edge(costs: Sequence[float], edge: int) -> float:
+    """Cost per delta just before block edge `edge` (1 to 64)."""
+    return fmean(costs[max(0, edge - 2) : edge])
+
+
+def late_growth(runs: Sequence[Run]) -> float:
+    """By how much a delta costs more at the end than at a quarter of the way."""
+    costs = least(runs)
+    return at_edge(costs, BLOCKS) - at_edge(costs, BLOCKS // 4)
+
+
+def finish_excess(run: Run, shorter: Run | None) -> float:
+    """The part of the finish that grows with the square of the length, given a shorter run.
+
+    Runs of different lengths are compared here, so growth short of a third of the quadratic's does
+    not count: freeing many objects, say, costs more for each when they do not fit the cache.
+    """
+    if shorter is None:
+        return 0.0
+    before = shorter.finish / shorter.length
+    growth = run.finish / run.length - before
+    if growth < before * (run.length / shorter.length - 1) / 3:
+        return 0.0
+    return growth * run.length / (1 - shorter.length / run.length)
+
+
+def votes(run: Run, excess: float = 0.0) -> list[float]:
+    """Eight estimates of the share at the run's length, from interleaved blocks.
+
+    `excess` is the superlinear part of the finish. An estimate may be below 0 where cost falls.
+    """
+    costs = per_delta(run)
+    shares = []
+    for group in range(_GROUPS):
+        early = fmean(costs[group:_HALF:_GROUPS])
+        late = fmean(costs[_HALF + group :: _GROUPS])
+        total = run.length * (early + late) / 2 + run.finish
+        share = (run.length * (late - early) + excess) / total if total > 0 else 0.0
+        shares.append(min(1.0, share))
+    return shares
+
+
+def steady_share(runs: Sequence[Run], excess: float = 0.0) -> float:
+    """The share at the runs' length if cost climbs as it does over four fifths of the way.
+
+    The fifth-lowest percentile of the slopes between blocks at least a quarter of the run apart.
+    """
+    costs = least(runs)
+    slopes = sorted(
+        (costs[late] - costs[early]) / (late - early)
+        for early in range(BLOCKS)
+        for late in range(early + BLOCKS // 4, BLOCKS)
+    )
+    slope = max(0.0, slopes[len(slopes) // 5])
+    length = runs[0].length
+    total = fmean(costs) * length + min(run.finish for run in runs)
+    return min(1.0, (slope * BLOCKS / 2 * length + excess) / total) if total > 0 else 0.0
+
+
+def timed_verdict(
+    runs: Sequence[Run], excess: float, limit: float, horizon: int, *, last: bool
+) -> Outcome | None:
+    """Hold timed runs of one length against `limit`: "within", "exceeded" or None for not sure yet.
+
+    Below the horizon a pass must hold for the share carried to it; a fail must not need that.
+    `last` says that no second run of this length can be afforded.
+    """
+    cast = [vote for run in runs for vote in votes(run, excess)]
+    steady = steady_share(runs, excess)
+    length = runs[0].length
+    over = sum(1 if vote > limit else -1 for vote in cast)
+    under = sum(1 if carried(vote, length, horizon) < limit else -1 for vote in cast)
+    if over >= _LEAD_TO_FAIL and len(runs) >= RUNS_TO_FAIL and steady > limit:
+        return "exceeded"
+    enough = under >= _LEAD_TO_PASS and len(runs) >= _RUNS_TO_PASS
+    if (enough or (last and under >= _LAST_LEAD_TO_PASS)) and steady <= limit:
+        return "within"
+    return None
+
+
+def suspicious(run: Run, excess: float, limit: float) -> bool:
+    """Whether most of a run's votes are over the limit."""
+    return sum(vote > limit for vote in votes(run, excess)) > _GROUPS // 2
+
+
+def interval(runs: Sequence[Run], excess: float, horizon: int) -> tuple[float, float, float]:
+    """The share at the horizon: low, median and high of the votes of timed runs of one length."""
+    cast = sorted(
+        carried(max(0.0, min(1.0, vote)), run.length, horizon)
+        for run in runs
+        for vote in votes(run, excess)
+    )
+    edge = len(cast) // 10
+    return cast[edge], cast[len(cast) // 2], cast[-1 - edge]
+
+
+def counted_shares(runs: Sequence[Run]) -> tuple[float, float]:
+    """The least and the greatest share that counts of one run of each length, shortest first, show.
+
+    Counts are exact, but containers grow in steps: one that doubles costs the same in every octave,
+    one that quadruples costs something in every other. Growth is what shows in both of the last two
+    steps from one octave to the next, or all the way along; and for the finish, in both of the last
+    two steps in length.
+    """
+    run = runs[-1]
+    slopes, finish = _octave_slopes(run), _finish_slopes(runs)
+    least = max(_superlinear(run, min(slopes), min(finish)), steady_share([run]))
+    return least, max(least, _superlinear(run, max(slopes), max(finish)))
+
+
+def counted_verdict(meter: str, runs: Sequence[Run], limit: float, horizon: int) -> Outcome | None:
+    """Hold counts of one run of each length, shortest first, against `limit`; None for not sure.
+
+    A single step, of a container or a window that is full, may pass for growth: the last two
+    lengths must both show it.
+    """
+    if not runs:
+        return None
+    least, greatest = counted_shares(runs)
+    length = runs[-1].length
+    if least > limit and len(runs) > 1:
+        shorter = runs[:-1]
+        if counted_shares(shorter)[0] > carried(limit, length, shorter[-1].length):
+            return "exceeded"
+    first, second = _octave_slopes(runs[-1])
+    # Over both steps, the second of which is twice as long.
+    slope = max((first + 2 * second) / 3, *_finish_slopes(runs))
+    if (
+        length == horizon
+        or carried(greatest, length, horizon) < limit
+        or (meter == "copies" and slope < _COPIES_FLOOR)
+    ):
+        return "within"
+    return None
+
+
+def _octave_slopes(run: Run) -> tuple[float, float]:
+    costs = per_delta(run)
+    early, middle, late = (
+        fmean(costs[start : 2 * start]) for start in (BLOCKS // 8, BLOCKS // 4, BLOCKS // 2)
+    )
+    step = run.length * 3 / 16
+    return (middle - early) / step, (late - middle) / (2 * step)
+
+
+def _finish_slopes(runs: Sequence[Run]) -> tuple[float, ...]:
+    return tuple(
+        (longer.finish / longer.length - shorter.finish / shorter.length)
+        / (longer.length - shorter.length)
+        for shorter, longer in pairwise(runs[-3:])
+    ) or (0.0,)
+
+
+def _superlinear(run: Run, slope: float, finish_slope: float) -> float:
+    if not run.total:
+        return 0.0
+    return min(1.0, max(0.0, (slope / 2 + finish_slope) * run.length**2 / run.total))

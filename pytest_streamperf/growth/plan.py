@@ -1,0 +1,291 @@
+"""What to run next: a sequential check, from short streams to the horizon, within its budget.
+
+The plan is a generator without I/O. It yields one run at a time; whoever drives it hands the stream
+to the consumer, in whatever way that wants to be called, and resumes the plan. So sync, asyncio and
+trio share every decision.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from pytest_streamperf import trace
+from pytest_streamperf.growth import fit
+from pytest_streamperf.growth.blame import Blame
+from pytest_streamperf.growth.meters import Run
+from pytest_streamperf.growth.runs import Probe, Runner, Undecided
+from pytest_streamperf.growth.terms import Meter, Terms
+from pytest_streamperf.verdict import GrowthUnproven, Outcome, duration
+
+__tracebackhide__ = True  # pytest shows the user's own frames
+
+Counted = Literal["copies", "calls"]
+
+# A check that cannot be concluded within its CPU seconds is given this many times as much.
+_AGAIN = 3
+# The part of the CPU seconds that a counted run may take. Tracing allocations slows code down most.
+_COUNTING_PART = {"copies": 0.35, "calls": 0.1}
+# Timed runs that are shorter, in CPU seconds, are too short to stop at.
+_LEAST_TIMED = 0.01
+_MOST_TIMED_RUNS = 40
+# Timed runs that the figures of a message are taken from, where counts decided already.
+_SHOWN_RUNS = 3
+# A longer run is worth its cost if it is likely to get this many times as far.
+_WORTHWHILE = 1.5
+# The part of what is left that a run is planned to take.
+_SAFELY = 0.9
+_MOST_HELD = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """All that a check found out; `counted` and `timed` are the runs to show."""
+
+    verdict: Outcome
+    why: str = ""
+    witness: Meter | None = None
+    share: float = 0.0
+    share_interval: tuple[float, float] = (0.0, 1.0)
+    proven_to: int = 0
+    blame: list[Blame] = field(default_factory=list)
+    counted: Run | None = None
+    timed: tuple[Run, ...] = ()
+
+
+class Plan:
+    """One check, in steps: `evidence` is the generator to drive."""
+
+    def __init__(self, terms: Terms) -> None:
+        self._terms = terms
+        self._counts: dict[Meter, list[Run]] = {"copies": [], "calls": []}
+        self._timed: dict[int, list[Run]] = {}
+        self._linear: set[Meter] = set()
+        self._counted: list[Counted] = []
+        if "copies" in terms.meters:
+            self._counted.append("copies")
+        if "calls" in terms.meters and not trace.calls_traced():
+            self._counted.append("calls")
+        self._runner = Runner(terms)
+
+    def evidence(self) -> Generator[Probe, None, Evidence]:
+        """Run until the evidence is clear or the budget is spent."""
+        try:
+            yield from self._runner.run("time", self._terms.lengths[0])
+            if "copies" in self._terms.meters and not self._terms.sizes:
+                yield from self._look_for_state()
+            for times in (1, _AGAIN):
+                self._runner.allowed = self._terms.seconds * times
+                found = yield from self._attempt()
+                if found is not None:
+                    return found
+        except Undecided as undecided:
+            return self._unproven(str(undecided))
+        except GrowthUnproven as unproven:
+            return self._unproven(unproven.verdict.headline)
+        return self._unproven(
+            f"{duration(self._runner.allowed)} of CPU were not enough to tell; "
+            "more seconds= or a nearer up_to= would settle it"
+        )
+
+    def _attempt(self) -> Generator[Probe, None, Evidence | None]:
+        for meter in self._counted:
+            if meter not in self._linear:
+                verdict = yield from self._count(meter)
+                if verdict == "exceeded":
+                    return (yield from self._exceeded_by_count(meter))
+                if verdict == "within":
+                    self._linear.add(meter)
+        if len(self._linear) < len(self._counted):
+            return None
+        if "time" in self._terms.meters:
+            return (yield from self._time())
+        runs = self._counts["copies"] or self._counts["calls"]
+        if not runs:
+            msg = "a profiler is on, so calls could not be counted"
+            raise Undecided(msg)
+        low, high = (
+            fit.carried(share, runs[-1].length, self._terms.horizon)
+            for share in fit.counted_shares(runs)
+        )
+        return Evidence(
+            verdict="within", share=low, share_interval=(low, high), proven_to=runs[-1].length
+        )
+
+    # -- counts are exact: one run of each length will do
+
+    def _count(self, meter: Counted) -> Generator[Probe, None, Outcome | None]:
+        runs = self._counts[meter]
+        for length in self._terms.lengths:
+            verdict = fit.counted_verdict(meter, runs, self._terms.limit, self._terms.horizon)
+            enough = verdict is not None and runs[-1].length >= self._terms.horizon // 4
+            if enough or not (yield from self._climb(meter, length, _COUNTING_PART[meter])):
+                break
+        return fit.counted_verdict(meter, runs, self._terms.limit, self._terms.horizon)
+
+    def _climb(self, meter: Counted, length: int, part: float) -> Generator[Probe, None, bool]:
+        """Add a run of this length, or as far as the budget goes; whether to go on from there."""
+        runs = self._counts[meter]
+        reached = runs[-1].length if runs else 0
+        if reached >= length:
+            return True
+        seconds = min(self._runner.cpu_left(), self._runner.allowed * part)
+        if seconds < self._runner.cost(meter, int(reached * _WORTHWHILE)):
+            return False
+        run = yield from self._runner.run(meter, length, seconds)
+        if run.length > reached:
+            runs.append(run)
+        return run.length == length
+
+    def _exceeded_by_count(self, meter: Counted) -> Generator[Probe, None, Evidence]:
+        runs = self._counts[meter]
+        for length in self._terms.lengths:  # people want to see what it comes to at the horizon
+            if not (yield from self._climb(meter, length, part=0.5)):
+                break
+        low, high = fit.counted_shares(runs)
+        length = runs[-1].length
+        timed: list[Run] = []
+        if "time" in self._terms.meters and not trace.allocations_traced():
+            # What a counted run took is more than a timed one will. The first is always worth it.
+            cost = self._runner.cost(meter, length)
+            if cost < self._terms.seconds:
+                timed.append((yield from self._runner.run("time", length, 2 * self._terms.seconds)))
+            while 0 < len(timed) < _SHOWN_RUNS and self._runner.cpu_left() > cost:
+                timed.append((yield from self._runner.run("time", length)))
+            timed = [run for run in timed if run.length == length]
+        return Evidence(
+            verdict="exceeded",
+            witness=meter,
+            share=low,
+            share_interval=(low, high),
+            proven_to=length,
+            blame=(yield from self._runner.blame(meter, length, fit.late_growth([runs[-1]]))),
+            counted=runs[-1],
+            timed=tuple(timed),
+        )
+
+    # -- times are noisy: run until the votes are clear
+
+    def _time(self) -> Generator[Probe, None, Evidence | None]:
+        if trace.allocations_traced():
+            msg = "tracemalloc is on, so time could not be measured; counts alone are linear"
+            raise Undecided(msg)
+        with trace.arenas_held(self._memory_to_hold()):
+            length = yield from self._reach()
+            verdict = (yield from self._vote(length, _MOST_TIMED_RUNS)) if length else None
+        if verdict is None:
+            return None
+        runs = self._timed[length]
+        at = length if verdict == "exceeded" else self._terms.horizon
+        low, share, high = fit.interval(runs, self._excess(length), at)
+        blame: list[Blame] = []
+        if verdict == "exceeded":
+            blame = yield from self._runner.blame("time", length, fit.late_growth(runs))
+        return Evidence(
+            verdict=verdict,
+            witness="time" if verdict == "exceeded" else None,
+            share=share,
+            share_interval=(low, high),
+            proven_to=length,
+            blame=blame,
+            timed=tuple(runs),
+        )
+
+    def _reach(self) -> Generator[Probe, None, int]:
+        """Time longer and longer streams, as far as the budget goes or until one is exceeded."""
+        reached = max(self._timed, default=0)
+        for rung in self._terms.lengths:
+            if rung <= reached:
+                continue
+            length = self._one_long_run(rung) if reached else rung
+            if self._runner.cpu_left() < self._runner.cost("time", int(reached * _WORTHWHILE)):
+                break
+            if reached:
+                run = self._timed[reached][0]
+                if (
+                    run.total > _LEAST_TIMED
+                    and fit.suspicious(run, self._excess(reached), self._terms.limit)
+                    and (yield from self._vote(reached, fit.RUNS_TO_FAIL)) == "exceeded"
+                ):
+                    break
+            run = yield from self._runner.run("time", length)
+            if run.length <= reached:
+                break
+            reached = run.length
+            self._timed[reached] = [run]
+            if run.length < length:
+                break
+        return reached
+
+    def _one_long_run(self, rung: int) -> int:
+        """Where no more than one long run can be had, the length of it; else `rung`."""
+        horizon, left = self._terms.horizon, self._runner.cpu_left()
+        if self._terms.sizes or left > 2 * self._runner.cost("time", horizon):
+            return rung
+        return min(horizon, int(_SAFELY * left / self._runner.cost("time", 1)))
+
+    def _vote(self, length: int, most: int) -> Generator[Probe, None, Outcome | None]:
+        """Time this length again and again, until the votes are clear or `most` runs were made."""
+        runs = self._timed[length]
+        while True:
+            last = (
+                self._runner.cpu_left() < self._runner.cost("time", length)
+                or self._runner.wall_left() <= 0
+            )
+            verdict = fit.timed_verdict(
+                runs, self._excess(length), self._terms.limit, self._terms.horizon, last=last
+            )
+            if verdict is not None or last or len(runs) >= most:
+                return verdict
+            run = yield from self._runner.run("time", length)
+            if run.length < length:
+                return None
+            runs.append(run)
+
+    def _excess(self, length: int) -> float:
+        """The superlinear part of the finish of the timed runs of this length."""
+        least = {each: min(runs, key=lambda run: run.finish) for each, runs in self._timed.items()}
+        quarter = max((each for each in least if each <= length // 4), default=min(least))
+        return fit.finish_excess(least[length], least[quarter] if quarter < length else None)
+
+    def _memory_to_hold(self) -> int:
+        runs = self._counts["copies"]
+        if not runs:
+            return _MOST_HELD // 8
+        return min(_MOST_HELD, 2**20 + runs[-1].held * self._terms.horizon // runs[-1].length)
+
+    # -- what else there is to know
+
+    def _look_for_state(self) -> Generator[Probe, None, None]:
+        """What is kept of every run, and the more the longer it was, is state.
+
+        Not what is kept once (a cache), nor the same of each run, nor a small part of what a run
+        holds: interpreters and libraries keep a little too.
+        """
+        lengths = self._terms.lengths[:3]
+        least = None
+        for length in (*lengths, lengths[-1]):
+            run = yield from self._runner.run("copies", length)
+            runs = self._counts["copies"]
+            if not runs or run.length > runs[-1].length:
+                runs.append(run)
+            first = least or replace(run, length=0, held=0, kept=0)
+            more_held, more_kept = run.held - first.held, run.kept - first.kept
+            if more_kept < max(run.length - first.length, more_held / 4):
+                return
+            least = least or run
+        msg = (
+            f"consume kept {run.kept:,} bytes of a stream of {length:,} deltas after it returned: "
+            "what it builds must be built inside consume"
+        )
+        raise Undecided(msg)
+
+    def _unproven(self, why: str) -> Evidence:
+        if not self._timed:
+            return Evidence(verdict="unproven", why=why)
+        length = max(self._timed)
+        low, share, high = fit.interval(
+            self._timed[length], self._excess(length), self._terms.horizon
+        )
+        return Evidence(
+            verdict="unproven", why=why, share=share, share_interval=(low, high), proven_to=length
+        )

@@ -1,0 +1,188 @@
+"""How one run is made: what the consumer is handed, within what is left of the budget."""
+
+import time
+import tracemalloc
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from pytest_streamperf import clock, trace
+from pytest_streamperf.growth.blame import Blame, ClockTime, CopiedBytes, Lines
+from pytest_streamperf.growth.meters import (
+    BLOCKS,
+    Calls,
+    Copies,
+    Gauge,
+    MeteredStream,
+    Run,
+    Time,
+    kept_since,
+)
+from pytest_streamperf.growth.terms import Meter, Terms
+from pytest_streamperf.streams import TokenStream
+from pytest_streamperf.verdict import GrowthUnproven, duration, nothing_measured
+
+__tracebackhide__ = True  # pytest shows the user's own frames
+
+# A consumer that does not pull is stopped when it has used this many times its CPU seconds.
+_PATIENCE = 1.05
+
+_GAUGES: dict[Meter, Callable[[], Gauge]] = {
+    "copies": Copies,
+    "calls": Calls,
+    "time": lambda: Time(clock.cpu),
+}
+
+
+class Undecided(Exception):  # noqa: N818 - a conclusion, not an error
+    """The check ends here without a verdict on growth; the text says why."""
+
+
+@dataclass(slots=True)
+class Probe:
+    """One run to be made: call the consumer with `argument`, for no longer than this."""
+
+    stream: MeteredStream
+    length: int
+    sized: bool
+    gauge: Gauge
+    cpu_seconds: float
+    wall_seconds: float
+    whole: Run | None = None
+
+    @property
+    def argument(self) -> MeteredStream | int:
+        """The stream, or its length for code that takes its whole input at once."""
+        return self.length if self.sized else self.stream
+
+    def returned(self) -> None:
+        """Take down the finish; to be called while what the consumer returned is still alive."""
+        if self.sized:  # all of it is finish
+            edges = tuple(self.length * block // BLOCKS for block in range(BLOCKS + 1))
+            self.whole = Run(self.length, edges, (0.0,) * len(edges), self.gauge.read())
+        else:
+            self.stream.finish()
+
+
+class Runner:
+    """Makes runs, and knows what they cost and what may still be spent.
+
+    `allowed` is the CPU seconds of the whole check so far.
+    """
+
+    def __init__(self, terms: Terms) -> None:
+        self.allowed = terms.seconds
+        self._terms = terms
+        self._start = clock.cpu(), clock.wall()
+        self._cost: dict[Meter, float] = {}
+
+    def cpu_left(self) -> float:
+        """CPU seconds that may still be spent."""
+        return self._start[0] + self.allowed - clock.cpu()
+
+    def wall_left(self) -> float:
+        """Seconds until the timeout."""
+        return self._start[1] + self._terms.timeout - clock.wall()
+
+    def cost(self, meter: Meter, length: int) -> float:
+        """CPU seconds that a run of this length takes if it goes on as the last one did."""
+        return self._cost.get(meter, self._cost.get("time", 0.0)) * length
+
+    def run(
+        self, meter: Meter, length: int, cpu_seconds: float | None = None
+    ) -> Generator[Probe, None, Run]:
+        """Make one run; it comes out shorter than `length` where the budget ended.
+
+        Raises `Undecided` if there is no run to speak of, and what the consumer raises.
+        """
+        with ExitStack() as held:
+            held.enter_context(trace.collector_off())
+            if meter == "copies":
+                held.enter_context(trace.allocations())
+            gauge = _GAUGES[meter]()
+            probe = self._probe(
+                length, gauge, self.cpu_left() if cpu_seconds is None else cpu_seconds
+            )
+            before, started = tracemalloc.get_traced_memory()[0], clock.cpu()
+            yield from _consume(probe)
+            spent = clock.cpu() - started
+            kept = kept_since(before, length) if meter == "copies" else 0
+            run = probe.whole or probe.stream.run()
+            if run is None:
+                raise _incomplete(probe)
+            if isinstance(gauge, Copies):
+                run = replace(run, held=gauge.held, kept=kept)
+        self._cost[meter] = max(spent, 1e-7) / run.length
+        return run
+
+    def blame(
+        self, witness: Meter, length: int, growth: float
+    ) -> Generator[Probe, None, list[Blame]]:
+        """Make one run that is traced line by line; `growth` as in `Lines.blame`."""
+        if self._terms.sizes:
+            return []
+        with ExitStack() as held:
+            held.enter_context(trace.collector_off())
+            if witness == "copies":
+                held.enter_context(trace.allocations())
+            spend = CopiedBytes() if witness == "copies" else ClockTime(time.perf_counter)
+            lines = Lines(length, spend)
+            with suppress(Undecided):  # a verdict without a guilty line is still a verdict
+                yield from _consume(self._probe(length, lines, self._terms.seconds))
+        return lines.blame(growth)
+
+    def _probe(self, length: int, gauge: Gauge, cpu_seconds: float) -> Probe:
+        sized = bool(self._terms.sizes)
+        wall_seconds = max(0.0, self.wall_left())
+        cpu_end, wall_end = clock.cpu() + cpu_seconds, clock.wall() + wall_seconds
+        stream = MeteredStream(
+            TokenStream(0 if sized else length, delta=self._terms.delta).deltas,
+            gauge,
+            lambda: clock.cpu() > cpu_end or clock.wall() > wall_end,
+        )
+        return Probe(stream, length, sized, gauge, cpu_seconds * _PATIENCE, wall_seconds)
+
+
+def _consume(probe: Probe) -> Generator[Probe, None, None]:
+    if probe.sized:
+        probe.gauge.open()
+    try:
+        yield probe
+    except clock.Overrun as overrun:
+        raise Undecided(_overrun(probe, overrun.resource)) from None
+    except GrowthUnproven:
+        raise
+    except Exception as error:
+        if probe.stream.cut:
+            return  # it may well have missed the rest of its stream
+        if probe.stream.pulled:
+            error.add_note(
+                f"consume raised this when it had taken {probe.stream.pulled:,} of the "
+                f"{probe.length:,} deltas that pytest-streamperf handed to it"
+            )
+        raise
+    finally:
+        probe.gauge.close()
+
+
+def _incomplete(probe: Probe) -> Exception:
+    if probe.stream.cut:
+        return Undecided(_overrun(probe, "cpu"))
+    if not probe.stream.pulled:
+        what = "consume took no delta from the stream it was handed"
+        advice = "iterate over its argument: for delta in stream: ..."
+        return nothing_measured("growth", what, advice)
+    taken = f"{probe.stream.pulled:,} of {probe.length:,} deltas"
+    return Undecided(f"consume took {taken} and returned")
+
+
+def _overrun(probe: Probe, resource: Literal["cpu", "wall"]) -> str:
+    if probe.sized:
+        return f"consume({probe.length:,}) was stopped before it had returned"
+    taken = f"{probe.stream.pulled:,} of {probe.length:,} deltas"
+    if resource == "wall":
+        return f"consume still waited after {duration(probe.wall_seconds)}, with {taken} taken"
+    return (
+        f"consume spent {duration(probe.cpu_seconds)} of CPU and did not ask for more than {taken}"
+    )

@@ -1,0 +1,241 @@
+"""The pytest plugin: fixtures, and what a run says about its checks.
+
+The only file that imports pytest. It imports nothing else at module level but `verdict`, so that an
+installed and unused plugin costs nothing; type checkers see the rest.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_streamperf import verdict
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Callable, Generator, Iterator
+
+    from pytest_streamperf.streams import TokenStream
+
+    Engine = Callable[[Any], AsyncIterable[str]]
+
+__tracebackhide__ = True  # pytest shows the user's own frames
+
+_STEM = "streamperf."
+_MARKS = {"within": "\N{CHECK MARK}", "exceeded": "\N{BALLOT X}", "unproven": "?"}
+_ASCII_MARKS = {"within": "+", "exceeded": "x", "unproven": "?"}
+# A process that serves is given this many seconds to stop when it is asked to.
+_PATIENCE = 10
+
+
+@pytest.fixture
+def token_stream() -> type[TokenStream]:
+    """Make streams: `token_stream(tokens=5000, every=0.005)`, `.turn(...)`, `.tool_call(...)`."""
+    from pytest_streamperf.streams import TokenStream  # noqa: PLC0415
+
+    return TokenStream
+
+
+@pytest.fixture
+def assert_linear() -> Callable[..., Any]:
+    """Fail unless a consumer's work is linear; in an async test, `await assert_linear.aio(...)`."""
+    from pytest_streamperf.growth import assert_linear  # noqa: PLC0415
+
+    return assert_linear
+
+
+class AgentServer:
+    """The reference agent server, as one test sees it.
+
+    `engine`, a callable from messages to an async iterable of deltas, is the model it runs until
+    the end of the test; a `TokenStream` that is measured can be one.
+    """
+
+    def __init__(self, url: str, engine: Engine) -> None:
+        self.url = url
+        self.engine = engine
+        self._regressions = ExitStack()
+
+    def regress(self, name: str) -> None:
+        """Put a seeded regression in place, until the end of the test."""
+        from reference_impl import regressed  # noqa: PLC0415
+
+        self._regressions.enter_context(regressed(name))
+
+    def close(self) -> None:
+        """Take out the regressions."""
+        self._regressions.close()
+
+
+class AgentServerProcess:
+    """The reference agent server in a process of its own, where nothing in it can be measured."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._start()
+
+    def _start(self) -> None:
+        from subprocess import PIPE, Popen  # noqa: PLC0415
+
+        command = [sys.executable, "-m", "reference_impl"]
+        if self._names:
+            command += ["--regress", *self._names]
+        self._process = Popen(command, stdout=PIPE, text=True)  # noqa: S603 - our own module
+        assert self._process.stdout is not None  # noqa: S101 - it is a pipe
+        line = self._process.stdout.readline().split()
+        if not line:
+            self.close()
+            msg = f"{' '.join(command)} did not start; what it said is on standard error"
+            raise RuntimeError(msg)
+        self.url = line[-1]
+
+    @property
+    def engine(self) -> Engine:
+        """Cannot be reached from here: raises `GrowthUnproven`, which says what to do instead."""
+        raise verdict.GrowthUnproven(
+            verdict.Verdict(
+                stem="growth",
+                verdict="unproven",
+                headline="the agent server runs in another process, out of reach of a metered "
+                "stream: use agent_server in-process, its default",
+            )
+        )
+
+    @engine.setter
+    def engine(self, _engine: Engine) -> None:
+        self.engine  # noqa: B018 - raises
+
+    def regress(self, name: str) -> None:
+        """Start again with a seeded regression in place; `url` changes."""
+        self.close()
+        self._names.append(name)
+        self._start()
+
+    def close(self) -> None:
+        """Stop the process."""
+        self._process.terminate()
+        try:
+            self._process.communicate(timeout=_PATIENCE)
+        except Exception:
+            self._process.kill()
+            self._process.communicate()
+            raise
+
+
+@pytest.fixture(scope="session")
+def _agent_server_in_process() -> Iterator[tuple[str, list[AgentServer]]]:
+    """Serve the engine of whichever test is running, from one server per worker."""
+    from reference_impl import create_app, running  # noqa: PLC0415
+
+    current: list[AgentServer] = []
+
+    def engine(messages: Any) -> AsyncIterable[str]:
+        return current[-1].engine(messages)
+
+    with running(create_app(engine)) as url:
+        yield url, current
+
+
+@pytest.fixture
+def agent_server(request: pytest.FixtureRequest) -> Iterator[AgentServer | AgentServerProcess]:
+    """Give the reference agent server: `.url`, `.engine`, `.regress(name)`.
+
+    In-process, unless the test is parametrized with "subprocess", indirectly.
+    """
+    kind = getattr(request, "param", "in-process")
+    if kind not in ("in-process", "subprocess"):
+        msg = f"agent_server can be 'in-process' or 'subprocess', not {kind!r}"
+        raise pytest.UsageError(msg)
+    server: AgentServer | AgentServerProcess
+    current: list[AgentServer] = []
+    if kind == "subprocess":
+        server = AgentServerProcess()
+    else:
+        from reference_impl import demo_engine  # noqa: PLC0415
+
+        url, current = request.getfixturevalue("_agent_server_in_process")
+        server = AgentServer(url, demo_engine)
+        current.append(server)
+    try:
+        yield server
+    finally:
+        current.clear()
+        server.close()
+
+
+class _Record:
+    """Takes what the checks of one test report; under xdist it travels with the test's report."""
+
+    def __init__(self, item: pytest.Item) -> None:
+        self._item = item
+        self._begun: list[Any] = []
+
+    def begin(self, check: object) -> None:
+        self._begun.append(check)
+
+    def end(self, check: object) -> None:
+        self._begun.remove(check)
+
+    def report(self, concluded: verdict.Verdict) -> None:
+        name, text = _STEM + concluded.stem, f"{concluded.verdict}: {concluded.headline}"
+        self._item.user_properties.append((name, text))
+
+    def discard(self) -> int:
+        """Close the checks that were never awaited; how many they are."""
+        for check in self._begun:
+            check.close()
+        return len(self._begun)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Collect what the checks of a test report, and fail it if one was begun and never awaited."""
+    record = _Record(item)
+    with verdict.reporting_to(record):
+        try:
+            result = yield
+        finally:
+            forgotten = record.discard()
+        if forgotten:
+            what = f"{forgotten} async check{'s were' if forgotten > 1 else ' was'} never awaited"
+            raise verdict.nothing_measured("growth", what, "await assert_linear.aio(consume)")
+        return result
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line per check; with -q, only for those that were not within their limit."""
+    lines = list(_summary(terminalreporter))
+    if lines:
+        terminalreporter.section("streamperf")
+        for line, markup in lines:
+            terminalreporter.line(line, **markup)
+
+
+def _summary(terminalreporter: pytest.TerminalReporter) -> Iterator[tuple[str, dict[str, bool]]]:
+    marks = _MARKS if _can_show("".join(_MARKS.values())) else _ASCII_MARKS
+    reports = [
+        report
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if isinstance(report, pytest.TestReport) and report.when == "call"
+    ]
+    for report in sorted(reports, key=lambda report: report.start):
+        for name, text in report.user_properties:
+            if not name.startswith(_STEM):
+                continue
+            outcome, _, headline = str(text).partition(": ")
+            if outcome == "within" and terminalreporter.verbosity < 0:
+                continue
+            stem = name.removeprefix(_STEM)
+            markup = {"green" if outcome == "within" else "red": True}
+            yield f"{marks[outcome]} {stem}  {report.nodeid}: {headline}", markup
+
+
+def _can_show(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

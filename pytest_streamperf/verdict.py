@@ -1,0 +1,311 @@
+"""What a check concluded: the verdicts, the exceptions, the words for them, and where they go.
+
+Nothing here measures anything, and nothing is imported but the standard library's lightest parts:
+this module is all that the plugin loads until a check runs.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+Outcome = Literal["within", "exceeded", "unproven"]
+
+# pytest puts 8 columns before a message raised in a function; 80 are promised.
+_WIDTH = 72
+_INDENT = 9
+# Figures have three digits; those that round to a thousand take the next unit.
+_THREE_DIGITS, _THOUSAND = 99.95, 999.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What one check concluded.
+
+    `stem` names the kind of check ("growth"), `headline` says in one line what was measured and the
+    limit, `details` are the lines that follow it when the check fails.
+
+    >>> Verdict(stem="growth", verdict="within", headline="2% superlinear, limit 25%").verdict
+    'within'
+    """
+
+    stem: str
+    verdict: Outcome
+    headline: str
+    details: Sequence[str] = ()
+
+    @property
+    def message(self) -> str:
+        """All that a failure says."""
+        return "\n".join((self.headline, *self.details))
+
+
+class _Raised(AssertionError):  # noqa: N818 - an outcome, not an error
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict)
+        self.verdict = verdict
+
+    def __str__(self) -> str:
+        return self.verdict.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # By `__module__`, below, pickle would look for the class in `builtins`.
+        return _raised, (type(self).__name__, self.verdict), self.__dict__
+
+
+class BudgetExceeded(_Raised):
+    """Something was measured, and it is over its limit. `verdict` holds the evidence."""
+
+
+class GrowthExceeded(BudgetExceeded):
+    """Work grows faster than the stream does."""
+
+
+class Unproven(_Raised):
+    """A check could not be concluded; it is not green. `verdict` says why."""
+
+
+class GrowthUnproven(Unproven):
+    """Whether work grows faster than the stream could not be told."""
+
+
+class NothingMeasured(Unproven):
+    """A check had nothing to measure."""
+
+
+class StreamperfWarning(UserWarning):
+    """Something that a setting accepts, and that would fail without it."""
+
+
+# As pytest does with its own outcomes: a report starts with the name alone.
+_CLASSES = {
+    kind.__name__: kind
+    for kind in (BudgetExceeded, GrowthExceeded, Unproven, GrowthUnproven, NothingMeasured)
+}
+for _kind in _CLASSES.values():
+    _kind.__module__ = "builtins"
+
+
+def _raised(name: str, verdict: Verdict) -> _Raised:
+    return _CLASSES[name](verdict)
+
+
+class Sink(Protocol):
+    """Where checks report to: a test's record, under pytest."""
+
+    def begin(self, check: object) -> None:
+        """An async check was called; it has still to be awaited."""
+
+    def end(self, check: object) -> None:
+        """An async check was awaited."""
+
+    def report(self, verdict: Verdict) -> None:
+        """A check was concluded."""
+
+
+_sinks: list[Sink] = []
+
+
+@contextmanager
+def reporting_to(sink: Sink) -> Iterator[None]:
+    """Send every verdict to `sink` for as long as it is open; without one they go nowhere."""
+    _sinks.append(sink)
+    try:
+        yield
+    finally:
+        _sinks[:] = [each for each in _sinks if each is not sink]
+
+
+def current_sink() -> Sink | None:
+    """The sink that was opened last, if any is open."""
+    return _sinks[-1] if _sinks else None
+
+
+def report(verdict: Verdict) -> None:
+    """Tell the current sink, if there is one, what a check concluded."""
+    sink = current_sink()
+    if sink is not None:
+        sink.report(verdict)
+
+
+def nothing_measured(stem: str, what: str, advice: str) -> NothingMeasured:
+    """Report a check that had nothing to measure, and make the error for it."""
+    details = lines_of({"try": advice})
+    verdict = Verdict(stem=stem, verdict="unproven", headline=what, details=details)
+    report(verdict)
+    return NothingMeasured(verdict)
+
+
+def missing_extra(module: str, extra: str, purpose: str) -> ModuleNotFoundError:
+    """Make the error for a library that is not installed, with the command that installs it."""
+    return ModuleNotFoundError(
+        f"{purpose} needs {module}: pip install 'pytest-streamperf[{extra}]'",
+        name=module,
+    )
+
+
+def size(count: float) -> str:
+    """Bytes, for people: 1 kB is 1000 bytes.
+
+    >>> size(25_100)
+    '25.1 kB'
+    """
+    return _scaled(count, (" B", " kB", " MB", " GB", " TB"))
+
+
+def thousands(count: float) -> str:
+    """A large count, for people.
+
+    >>> thousands(640), thousands(12_100_000)
+    ('640', '12.1M')
+    """
+    return _scaled(count, ("", "k", "M", "G", "T"))
+
+
+def _scaled(count: float, units: Sequence[str]) -> str:
+    power = 0
+    while count >= _THOUSAND and power < len(units) - 1:
+        count, power = count / 1000, power + 1
+    digits = 1 if power and count < _THREE_DIGITS else 0
+    return f"{count:,.{digits}f}{units[power]}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds, for people, in ASCII.
+
+    >>> duration(0.0000024), duration(0.021), duration(2.1)
+    ('2.40 us', '21.0 ms', '2.1 s')
+    """
+    if seconds < _THOUSAND / 1e6:
+        return f"{seconds * 1e6:.2f} us" if seconds < 9.9995e-5 else f"{seconds * 1e6:.0f} us"  # noqa: PLR2004
+    if seconds < _THOUSAND / 1e3:
+        thousandths = seconds * 1e3
+        return f"{thousandths:.{0 if thousandths >= _THREE_DIGITS else 1}f} ms"
+    return f"{seconds:,.{0 if seconds >= _THREE_DIGITS else 1}f} s"
+
+
+def percent(share: float) -> str:
+    """A share, for people.
+
+    >>> percent(0.25)
+    '25%'
+    """
+    return f"{share * 100:.0f}%"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], note: str) -> list[str]:
+    """Lay out a small right-aligned table; `note` stands behind its last row."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    laid = [
+        "  " + "   ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        for row in (head, *rows)
+    ]
+    return [*laid[:-1], fit(f"{laid[-1]}   <- {note}")]
+
+
+def lines_of(entries: Mapping[str, str]) -> list[str]:
+    """Lay out `where`, `means`, `costs`, `try`, `allow`; an empty one is left out."""
+    from textwrap import wrap  # noqa: PLC0415 - not loaded by a run without failures
+
+    return [
+        line
+        for key, text in entries.items()
+        if text
+        for line in wrap(f"  {key:5}  {_ascii(text)}", _WIDTH, subsequent_indent=" " * _INDENT)
+    ]
+
+
+def fit(line: str) -> str:
+    """Cut a line to the width of a message, and to ASCII."""
+    line = _ascii(line)
+    return line if len(line) <= _WIDTH else line[: _WIDTH - 3] + "..."
+
+
+def _ascii(text: str) -> str:
+    return (
+        "".join(each if each.isprintable() else " " for each in text)
+        .encode("ascii", "backslashreplace")
+        .decode()
+    )
+
+
+def where(place: str, source: str, part: str) -> list[str]:
+    """Lay out the guilty line: in one line if it fits, else in two.
+
+    What is cut for want of room is the end of the source, or the start of the path.
+    """
+    place, source = _ascii(place), _ascii(source)
+    line = " ".join(filter(None, (f"  where  {place}{':' if source else ''}", source, part)))
+    if len(line) <= _WIDTH:
+        return [line]
+    room = _WIDTH - _INDENT - 1
+    if len(place) > room:
+        place = f"...{place[3 - room :]}"
+    room -= len(part)
+    if len(source) > room:
+        source = f"{source[: room - 3]}..."
+    return [f"  where  {place}:", f"{'':{_INDENT}}{source} {part}"]
+
+
+class Advice(NamedTuple):
+    """What a guilty line means and what to do about it, where its source has this look."""
+
+    looks_like: re.Pattern[str]
+    means: str
+    remedy: str
+
+
+_ADVICE = (
+    Advice(
+        re.compile(r"^[\w.\[\]'\"]+ \+= [\w.\[\]'\"]+$"),
+        "every delta copies all the text before it",
+        "collect deltas in a list and ''.join once at the end",
+    ),
+    Advice(
+        re.compile(r"pars|loads|json|decode", re.IGNORECASE),
+        "every delta parses all that came before it again",
+        "parse at the end, or each time the length has doubled",
+    ),
+    Advice(
+        re.compile(r"render|markdown|highlight|format\(", re.IGNORECASE),
+        "every delta renders all that came before it again",
+        "render only what is new, or each time the length has doubled",
+    ),
+    Advice(
+        re.compile(
+            r"^(?!.*\bfor\b).*\S in \w|\.(find|count|index|search|match|split|startswith)\("
+        ),
+        "every delta looks through all that came before it again",
+        "look at what is new only, from where the last look ended",
+    ),
+    Advice(
+        re.compile(r"\.join\("),
+        "every delta joins all that came before it again",
+        "keep the deltas in a list and join it once at the end",
+    ),
+    Advice(
+        re.compile(r"\bb['\"]|encode|bytes"),
+        "every delta copies all the bytes before it",
+        "extend a bytearray, or join a list of chunks once at the end",
+    ),
+    Advice(
+        re.compile(r"\+=|\+|\bf['\"]"),
+        "every delta copies all the text before it",
+        "collect deltas in a list and ''.join once at the end",
+    ),
+)
+_OTHERWISE = Advice(
+    re.compile(""),
+    "every delta goes over what came before it again",
+    "do this once at the end, or for the new delta only",
+)
+
+
+def advice_for(source: str) -> Advice:
+    """What to say about a guilty line of source.
+
+    >>> advice_for("self.text += delta").remedy
+    "collect deltas in a list and ''.join once at the end"
+    """
+    return next((advice for advice in _ADVICE if advice.looks_like.search(source)), _OTHERWISE)

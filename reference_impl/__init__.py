@@ -1,0 +1,59 @@
+"""A small, real agent server: the thing that `pytest-streamperf` is demonstrated and tested on.
+
+An engine (the model) yields deltas, the agent loop turns them into events, the server streams
+those as server-sent events. Regressions can be put in place by name, to see a check fail.
+
+    >>> import httpx
+    >>> from reference_impl import create_app, running
+    >>> with running(create_app()) as url:
+    ...     hello = {"messages": [{"role": "user", "content": "one two three"}]}
+    ...     print(httpx.post(f"{url}/agents/demo/run", json=hello).text.splitlines()[-2])
+    data: {"text": "Word count: 3."}
+
+Public names are loaded on first use (PEP 562): the agent loop needs the standard library alone,
+`create_app` needs starlette and `running` needs uvicorn.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reference_impl.agent import Invocation as Invocation
+    from reference_impl.agent import is_sentinel as is_sentinel
+    from reference_impl.agent import run_turn as run_turn
+    from reference_impl.app import create_app as create_app
+    from reference_impl.demo import demo_engine as demo_engine
+    from reference_impl.regressions import REGRESSIONS as REGRESSIONS
+    from reference_impl.regressions import regressed as regressed
+    from reference_impl.server import running as running
+
+_HOME_OF = {
+    "Invocation": "agent",
+    "is_sentinel": "agent",
+    "run_turn": "agent",
+    "create_app": "app",
+    "demo_engine": "demo",
+    "REGRESSIONS": "regressions",
+    "regressed": "regressions",
+    "running": "server",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME_OF:
+        names = ", ".join(sorted(_HOME_OF))
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {names}")
+    try:
+        return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        if package == __name__:
+            raise
+        raise ModuleNotFoundError(
+            f"{__name__}.{name} needs {package}: pip install 'pytest-streamperf[reference]'",
+            name=error.name,
+        ) from error
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME_OF])

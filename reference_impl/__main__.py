@@ -1,0 +1,55 @@
+"""`python -m reference_impl`: serve the demo agent until SIGINT or SIGTERM."""
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+
+import reference_impl
+from reference_impl.regressions import REGRESSIONS, regressed
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse the command line, print `serving URL` once the server listens, and serve.
+
+    Bad arguments, an address that cannot be bound and a missing extra end in `SystemExit`, with
+    one line that says why.
+    """
+    parser = argparse.ArgumentParser(prog="python -m reference_impl", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1", help="name or IPv4 address to bind")
+    parser.add_argument("--port", type=int, default=0, help="0, the default, picks a free port")
+    parser.add_argument(
+        "--regress",
+        nargs="+",
+        action="extend",
+        default=[],
+        choices=sorted(REGRESSIONS),
+        metavar="NAME",
+        help=f"seeded regressions to put in place: {', '.join(sorted(REGRESSIONS))}",
+    )
+    options = parser.parse_args(arguments)
+
+    try:
+        create_app, running = reference_impl.create_app, reference_impl.running
+    except ModuleNotFoundError as error:
+        sys.exit(str(error))
+
+    stop = threading.Event()
+    try:
+        with (
+            regressed(*options.regress),
+            running(create_app(), host=options.host, port=options.port) as url,
+        ):
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(signum, lambda *_: stop.set())
+            print(f"serving {url}", flush=True)  # noqa: T201 - how callers learn the port
+            # On Windows a wait without an end does not let signal handlers run.
+            while not stop.wait(1.0):
+                pass
+    except (OSError, ValueError) as error:
+        sys.exit(f"cannot listen on {options.host}:{options.port}: {error}")
+
+
+if __name__ == "__main__":
+    main()

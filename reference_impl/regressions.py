@@ -1,0 +1,76 @@
+"""Seeded regressions: small, realistic mistakes that a check must catch.
+
+The server knows nothing of them. Each replaces one name of the healthy code for a while.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Final
+
+
+class QuadraticReply:
+    """A `Reply` that copies the whole text on every delta."""
+
+    def __init__(self) -> None:
+        self._text = ""
+
+    def feed(self, delta: str) -> None:
+        """Add a delta."""
+        # CPython grows a local string in place, so only a += on an attribute is quadratic.
+        self._text += delta
+
+    def text(self) -> str:
+        """Return all the text so far."""
+        return self._text
+
+
+@dataclass(frozen=True, slots=True)
+class Regression:
+    """One mistake: what it replaces (`module:name`), and the stem of the check that catches it."""
+
+    name: str
+    target: str
+    replacement: object
+    check: str
+    story: str
+
+
+REGRESSIONS: Final[Mapping[str, Regression]] = {
+    regression.name: regression
+    for regression in (
+        Regression(
+            "quadratic-accumulator",
+            target="reference_impl.agent:Reply",
+            replacement=QuadraticReply,
+            check="growth",
+            story="The reply is kept in one string, so every delta copies all the text before it.",
+        ),
+    )
+}
+"""Every seeded regression, by name."""
+
+
+@contextmanager
+def regressed(*names: str) -> Iterator[None]:
+    """Put the named regressions in place for this process, and restore the healthy code after.
+
+    What already runs is affected from its next use of the replaced name. An unknown name is a
+    `ValueError` that lists the allowed ones.
+
+        with regressed("quadratic-accumulator"), running(create_app()) as url:
+            ...
+    """
+    for name in names:
+        if name not in REGRESSIONS:
+            allowed = ", ".join(sorted(REGRESSIONS))
+            raise ValueError(f"unknown regression {name!r}, allowed: {allowed}")
+    with ExitStack() as restore:
+        for name in names:
+            regression = REGRESSIONS[name]
+            module_name, _, attribute = regression.target.partition(":")
+            module = import_module(module_name)
+            restore.callback(setattr, module, attribute, getattr(module, attribute))
+            setattr(module, attribute, regression.replacement)
+        yield

@@ -1,0 +1,93 @@
+"""The server under uvicorn, in a thread of this process."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+
+import uvicorn
+from starlette.types import ASGIApp
+
+_PATIENCE = 10.0
+_LAST_PORT = 65535
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, app: ASGIApp) -> None:
+        # One protocol and one loop whatever else is installed, and no header that tells the time:
+        # the bytes of a turn, and what it costs, are the same everywhere.
+        super().__init__(
+            uvicorn.Config(
+                app,
+                loop="asyncio",
+                http="h11",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                date_header=False,
+                server_header=False,
+                timeout_graceful_shutdown=5,
+            )
+        )
+        self.ready: Future[None] = Future()
+
+    def serve_in_thread(self, listener: socket.socket) -> None:
+        try:
+            with listener:
+                self.run(sockets=[listener])
+        except Exception as error:
+            if self.ready.done():
+                raise
+            self.ready.set_exception(error)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set_result(None)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # A stream need not end by itself. Hung up on, it ends as it does when its client leaves;
+        # waiting for uvicorn to cancel it would put a traceback in the log.
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await super().shutdown(sockets)
+
+
+@contextmanager
+def running(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+    """Serve an ASGI app from a thread of its own, and yield its base URL.
+
+    `host` is a name or an IPv4 address; port 0 lets the system pick one. The server always stops
+    at the end of the block: streams in flight are cut off, as if their clients had left.
+
+    A port out of range is a `ValueError`, an address that cannot be bound an `OSError`. A server
+    that does not start within 10 seconds, or does not stop within 10 because an engine or a tool
+    blocks its event loop, is a `RuntimeError`.
+
+        with running(create_app()) as url:
+            httpx.post(f"{url}/agents/demo/run", json=body)
+    """
+    if not 0 <= port <= _LAST_PORT:
+        raise ValueError(f"port={port!r}: must be 0 to {_LAST_PORT}")
+    listener = socket.create_server((host, port))
+    server = _Server(app)
+    url = "http://{}:{}".format(*listener.getsockname())
+    thread = threading.Thread(
+        target=server.serve_in_thread, args=(listener,), name=f"serving {url}", daemon=True
+    )
+    thread.start()
+    try:
+        try:
+            server.ready.result(_PATIENCE)
+        except Exception as error:
+            raise RuntimeError(f"the server at {url} did not start") from error
+        yield url
+    finally:
+        server.should_exit = True
+        thread.join(_PATIENCE)
+    if thread.is_alive():
+        raise RuntimeError(
+            f"the server at {url} did not stop: an engine or a tool blocks its event loop"
+        )

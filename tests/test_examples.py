@@ -1,0 +1,98 @@
+"""The lessons: the good ones pass, the bad ones fail with the message that is committed."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from examples import demo
+
+LESSONS = sorted(demo.HERE.glob("[0-9][0-9]_*"))
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.name)
+def test_a_lesson_goes_as_it_says(lesson, request, pytester):
+    """As `make demo` runs it, in a pytest of its own."""
+    pytester._monkeypatch.chdir(request.config.rootpath)
+    pytester._monkeypatch.setenv("COLUMNS", "200")
+    log = pytester.path / "outcomes.xml"
+    pytester.runpytest_subprocess(
+        "-p", "streamperf", f"--rootdir={request.config.rootpath}", f"--junitxml={log}", str(lesson)
+    )
+    assert list(demo.surprises(log, [lesson])) == []
+
+
+def test_every_lesson_is_complete():
+    """A good one, a bad one, and the message."""
+    assert LESSONS
+    for lesson in LESSONS:
+        stem = lesson.name.partition("_")[2]
+        names = {file.name for file in lesson.iterdir() if file.is_file()}
+        assert {f"test_{stem}_good.py", f"test_{stem}_bad.py", "expected.txt"} <= names
+
+
+EXPECTED = ["GrowthExceeded: <1..3> ms,   limit 25%"]
+
+
+@pytest.mark.parametrize(
+    "printed",
+    [
+        "E   GrowthExceeded: 2.5 ms, limit 25%",
+        "def test():\nE       GrowthExceeded: 1 ms, limit 25%\n\nfile.py:3: GrowthExceeded",
+    ],
+)
+def test_figures_float_within_their_range(printed):
+    """And spaces do not count."""
+    assert list(demo.differences(EXPECTED, printed)) == []
+
+
+@pytest.mark.parametrize(
+    "printed",
+    [
+        "E   GrowthExceeded: 3.5 ms, limit 25%",
+        "E   GrowthExceeded: 2.5 us, limit 25%",
+        "E   GrowthExceeded: 2.5 ms, limit 30%",
+        "E   GrowthExceeded: 2.5 ms, limit 25%\nE   more",
+        "",
+    ],
+)
+def test_anything_else_is_a_difference(printed):
+    """A figure out of range, another unit, another word, a line more or less."""
+    assert list(demo.differences(EXPECTED, printed))
+
+
+# pytest-asyncio does not start without a setting of its own where warnings are errors.
+ALONE = ["-p", "no:asyncio", "-p", "no:cacheprovider"]
+README = Path(demo.HERE.parent, "README.md").read_text(encoding="utf-8")
+
+
+def _blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_readme_opens_with_what_really_happens(pytester):
+    """Its first test, on a quadratic Reply, fails with the message it shows; figures float."""
+    code, shown = _blocks("python")[0], _blocks("text")[0]
+    reply = "class Reply:\n    def __init__(self):\n        self.text = ''\n\n"
+    reply += "    def feed(self, delta):\n        self.text += delta\n"
+    pytester.makepyfile(test_reply=code, agent=reply)
+    printed = pytester.runpytest_subprocess("-p", "streamperf", *ALONE).stdout.str()
+    expected = [
+        re.sub(r"[\d.]+ (?=(?:us|ms|s|kB)\b)", "<0..1000> ", line[1:].strip())
+        for line in shown.splitlines()
+    ]
+    assert list(demo.differences(expected, printed)) == []
+    assert len(list(filter(str.strip, code.splitlines()))) < 10
+
+
+@pytest.mark.parametrize("code", _blocks("python")[1:])
+def test_every_other_test_in_the_readme_passes(code, pytester):
+    """Nothing is shown that is not run."""
+    pytester.makepyfile(code)
+    run = pytester.runpytest_subprocess("-p", "streamperf", "-W", "error", *ALONE)
+    run.assert_outcomes(passed=1)
+
+
+def test_the_readme_is_short():
+    """Under 200 lines."""
+    assert README.count("\n") < 200

@@ -1,0 +1,524 @@
+"""The verdict as people get it: right on code whose growth is known, and never green unproven."""
+
+import asyncio
+import threading
+import time
+import tracemalloc
+from contextlib import contextmanager
+
+import pytest
+import trio
+
+from benchmarks.accumulators import LINEAR, SUPERLINEAR
+from pytest_streamperf import (
+    GrowthExceeded,
+    GrowthUnproven,
+    NothingMeasured,
+    StreamperfWarning,
+    TokenStream,
+    assert_linear,
+    measure_growth,
+    measure_growth_async,
+)
+
+COUNTS = ("copies", "calls")
+
+
+class Reply:
+    """Quadratic: an attribute cannot be extended in place."""
+
+    def __init__(self):
+        self.text = ""
+
+    def feed(self, delta):
+        self.text += delta
+
+
+def quadratic(stream):
+    reply = Reply()
+    for delta in stream:
+        reply.feed(delta)
+    return reply.text
+
+
+def linear(stream):
+    return "".join(list(stream))
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_linear_code_is_within(name):
+    """What CPython does in linear time passes."""
+    consume, terms = LINEAR[name]
+    growth = measure_growth(consume, **terms)
+    assert growth.verdict == "within", growth.message
+    assert growth.witness is None
+    assert growth.share <= growth.share_interval[1]
+
+
+@pytest.mark.parametrize("name", SUPERLINEAR)
+def test_superlinear_code_is_exceeded(name):
+    """What goes over earlier deltas again fails, and this file's line is blamed for it."""
+    consume, terms = SUPERLINEAR[name]
+    growth = measure_growth(consume, **terms)
+    assert growth.verdict == "exceeded", growth.message
+    assert growth.share > 0.25
+    assert growth.blame[0].file.endswith("accumulators.py")
+
+
+@pytest.mark.parametrize("name", [*LINEAR, *SUPERLINEAR])
+def test_the_message_fits_a_screen(name):
+    """Thirteen lines of ASCII, 72 columns: pytest adds eight."""
+    consume, terms = {**LINEAR, **SUPERLINEAR}[name]
+    message = measure_growth(consume, up_to=1_000, seconds=0.5, **terms).message
+    lines = f"GrowthExceeded: {message}".splitlines()
+    assert len(lines) <= 13
+    assert max(map(len, lines)) <= 72, max(lines, key=len)
+    assert message.isascii()
+
+
+def test_the_guilty_line_is_the_line_that_copies():
+    """Blame names the file, the line, the function and the source."""
+    guilty = measure_growth(quadratic, meters=COUNTS).blame[0]
+    assert guilty.source == "self.text += delta"
+    assert (guilty.file, guilty.function) == (__file__, "Reply.feed")
+    assert guilty.share > 0.9
+
+
+def test_a_local_beside_the_guilty_line_is_not_blamed():
+    """CPython 3.11 copies `text += delta` while it is traced, and then only."""
+
+    def consume(stream):
+        reply, text = Reply(), ""
+        for delta in stream:
+            text += delta
+            reply.feed(delta)
+        return text
+
+    blame = measure_growth(consume).blame
+    assert [guilty.source for guilty in blame] == ["self.text += delta"]
+
+
+def test_a_library_is_charged_to_the_line_that_calls_it():
+    """The user's own line is named, not one of the library's."""
+    consume, terms = SUPERLINEAR["reparsed_objects"]
+    assert measure_growth(consume, **terms).blame[0].source == "arguments = loads(buffer)"
+
+
+def test_counts_are_the_same_every_time():
+    """Two measurements by counts alone say the same; other threads may allocate a little."""
+    first, second = (measure_growth(quadratic, meters=COUNTS) for _ in range(2))
+    assert first.message == second.message
+    assert first.share == pytest.approx(second.share, rel=1e-4)
+
+
+# -- the shapes of a consumer
+
+
+async def async_linear(stream):
+    parts = []
+    async for delta in stream:
+        parts.append(delta)
+    return "".join(parts)
+
+
+async def async_quadratic(stream):
+    reply = Reply()
+    async for delta in stream:
+        reply.feed(delta)
+
+
+def generator_linear(stream):
+    for delta in stream:
+        yield delta.upper()
+
+
+def generator_quadratic(stream):
+    reply = Reply()
+    for delta in stream:
+        reply.feed(delta)
+        yield delta
+
+
+async def async_generator_linear(stream):
+    async for delta in stream:
+        yield delta.upper()
+
+
+async def async_generator_quadratic(stream):
+    reply = Reply()
+    async for delta in stream:
+        reply.feed(delta)
+        yield delta
+
+
+SHAPES = {
+    "within": (linear, async_linear, generator_linear, async_generator_linear),
+    "exceeded": (quadratic, async_quadratic, generator_quadratic, async_generator_quadratic),
+}
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize(
+    ("expected", "consume"), [(verdict, shape) for verdict in SHAPES for shape in SHAPES[verdict]]
+)
+def test_every_shape_of_consumer(backend, expected, consume):
+    """Functions and generators, sync and async, on a loop of their own."""
+    assert measure_growth(consume, up_to=4_000, backend=backend).verdict == expected
+
+
+@pytest.mark.parametrize("run", [asyncio.run, trio.run], ids=["asyncio", "trio"])
+@pytest.mark.parametrize("expected", SHAPES)
+def test_the_async_form_awaits_in_the_current_task(run, expected):
+    """All shapes again, on a loop that is running already, in the task that asks."""
+    here = threading.get_ident()
+
+    async def check(consume, wrapped):
+        growth = await measure_growth_async(wrapped, up_to=4_000)
+        assert growth.verdict == expected, (consume, growth.message)
+
+    for consume in SHAPES[expected]:
+
+        def wrapped(stream, consume=consume):
+            assert threading.get_ident() == here
+            return consume(stream)
+
+        run(check, consume, wrapped) if run is trio.run else run(check(consume, wrapped))
+
+
+def test_what_lives_on_the_running_loop_can_be_used():
+    """A consumer that waits for another task of the test's loop gets its answer."""
+
+    async def main():
+        questions, answers = asyncio.Queue(), asyncio.Queue()
+
+        async def serve():
+            while True:
+                await answers.put((await questions.get()).upper())
+
+        async def consume(stream):
+            async for delta in stream:
+                await questions.put(delta)
+                await answers.get()
+
+        server = asyncio.create_task(serve())
+        growth = await measure_growth_async(consume, up_to=1_000, meters=COUNTS)
+        server.cancel()
+        return growth.verdict
+
+    assert asyncio.run(main()) == "within"
+
+
+def test_the_sync_form_inside_a_loop_names_the_other():
+    """An async consumer cannot be run to its end there: a TypeError says what can be done."""
+
+    async def main():
+        with pytest.raises(TypeError, match=r"await assert_linear\.aio"):
+            assert_linear(async_linear)
+
+    asyncio.run(main())
+
+
+def test_a_sync_consumer_may_be_checked_inside_a_loop():
+    """It needs no loop, so it may be run where there is one."""
+
+    async def main():
+        return assert_linear(linear, up_to=1_000, meters=COUNTS).verdict
+
+    assert asyncio.run(main()) == "within"
+
+
+def test_a_consumer_in_another_thread():
+    """The stream may be pulled by a thread that the consumer starts: its work is seen."""
+
+    def consume(stream):
+        thread = threading.Thread(target=quadratic, args=(stream,))
+        thread.start()
+        thread.join()
+
+    growth = measure_growth(consume)
+    assert growth.verdict == "exceeded"
+    assert growth.blame[0].function == "Reply.feed"
+
+
+def test_delta_makes_events():
+    """Consumers of something else than text are given it."""
+
+    def consume(stream):
+        return [event["text"] for event in stream]
+
+    growth = measure_growth(consume, delta=lambda index: {"text": str(index)}, meters=COUNTS)
+    assert growth.verdict == "within"
+
+
+def test_sizes_call_code_that_takes_its_input_at_once():
+    """`consume(n)` is called, and its time compared from size to size."""
+
+    def quadratic_in(count):
+        return sum(len(range(other)) for one in range(count) for other in (one,) * count)
+
+    seen = []
+
+    def linear_in(count):
+        seen.append(count)
+        return sum(range(count * 20))
+
+    sizes = (200, 400, 800)
+    assert measure_growth(linear_in, sizes=(2_000, 4_000, 8_000)).verdict == "within"
+    assert set(seen) == {2_000, 4_000, 8_000}
+    assert measure_growth(quadratic_in, sizes=sizes).verdict == "exceeded"
+
+
+def test_reading_all_first_and_working_at_the_end_is_seen():
+    """Work after the last delta is compared from length to length."""
+
+    def consume(stream):
+        reply = Reply()
+        for delta in list(stream):
+            reply.feed(delta)
+
+    assert measure_growth(consume).verdict == "exceeded"
+
+
+# -- what cannot be proven
+
+
+def test_a_consumer_that_raises():
+    """What it raised comes through, with a note of how far it had come."""
+
+    def consume(stream):
+        for index, _ in enumerate(stream):
+            if index == 7:
+                message = "out of order"
+                raise LookupError(message)
+
+    with pytest.raises(LookupError, match="out of order") as caught:
+        measure_growth(consume)
+    assert "8 of the" in caught.value.__notes__[0]
+
+
+def test_a_consumer_that_takes_nothing():
+    """A check that measured nothing is an error, in both forms."""
+    for check in (measure_growth, assert_linear):
+        with pytest.raises(NothingMeasured, match="took no delta"):
+            check(lambda _stream: "done")
+
+
+def test_a_consumer_that_stops_early():
+    """It is told how far it came; that is not green."""
+
+    def consume(stream):
+        for index, _ in enumerate(stream):
+            if index == 9:
+                break
+
+    with pytest.raises(GrowthUnproven, match="took 10 of"):
+        assert_linear(consume)
+
+
+@pytest.mark.parametrize("kind", ["text", "list", "joined"])
+def test_a_consumer_that_keeps_state_between_runs(kind):
+    """State that survives is detected and explained."""
+    kept_text, kept_list = [""], []
+
+    def consume(stream):
+        for delta in stream:
+            if kind == "text":
+                kept_text[0] += delta
+            else:
+                kept_list.append(delta)
+        return "".join(kept_list) if kind == "joined" else None
+
+    with pytest.raises(GrowthUnproven, match="built inside consume"):
+        assert_linear(consume)
+
+
+def test_what_is_kept_once_is_not_state():
+    """A cache that fills up is no state: it does not grow from run to run."""
+    cache = {}
+
+    def consume(stream):
+        return "".join([cache.setdefault(delta, delta * 20) for delta in stream])
+
+    assert measure_growth(consume).verdict == "within"
+
+
+def test_a_consumer_that_waits_for_ever():
+    """`timeout` ends it, and the message says where it was."""
+
+    def consume(stream):
+        for _ in stream:
+            threading.Event().wait()
+
+    growth = measure_growth(consume, timeout=0.1)
+    assert growth.verdict == "unproven"
+    assert "still waited" in growth.message
+    assert "with 1 of" in growth.message
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_an_async_consumer_that_waits_for_ever(backend):
+    """Its task is cancelled after `timeout`."""
+    cancelled = []
+
+    async def consume(stream):
+        async for _ in stream:
+            try:
+                await {"asyncio": asyncio, "trio": trio}[backend].Event().wait()
+            finally:
+                cancelled.append(True)
+
+    growth = measure_growth(consume, timeout=0.1, backend=backend)
+    assert growth.verdict == "unproven"
+    assert cancelled == [True]
+
+
+def test_a_timeout_of_the_consumers_own_is_not_ours():
+    """A TimeoutError that the consumer raises comes through."""
+
+    async def consume(stream):
+        async for _ in stream:
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        measure_growth(consume)
+
+
+@contextmanager
+def _spun(seconds):
+    start = time.process_time()
+    yield
+    assert time.process_time() - start < seconds
+
+
+def test_a_consumer_that_spins():
+    """It is stopped a tenth past `seconds`, in the main thread."""
+
+    def consume(stream):
+        for _ in stream:
+            while True:
+                time.process_time()
+
+    with _spun(seconds=0.3 * 1.1 + 0.1):  # and what a tick and the set-up take
+        growth = measure_growth(consume, seconds=0.3)
+    assert growth.verdict == "unproven"
+    assert "did not ask for more" in growth.message
+
+
+def test_a_consumer_that_spins_and_swallows():
+    """Catching everything does not keep it alive."""
+
+    def consume(stream):
+        for _ in stream:
+            while True:
+                try:
+                    while True:
+                        time.process_time()
+                except BaseException:
+                    if time.process_time() > end:
+                        raise
+
+    end = time.process_time() + 0.5
+    assert measure_growth(consume, seconds=0.3).verdict == "unproven"
+
+
+def test_a_spinning_consumer_in_another_thread_is_stopped_when_it_pulls():
+    """There, the stream ends for it; that is documented."""
+
+    def consume(stream):
+        for _ in stream:
+            sum(range(2_000))
+
+    found = []
+    thread = threading.Thread(
+        target=lambda: found.append(measure_growth(consume, seconds=0.2, up_to=1_000_000))
+    )
+    thread.start()
+    thread.join(30)
+    assert found[0].verdict in ("within", "unproven")
+    assert found[0].proven_to < 1_000_000
+
+
+def test_time_is_unproven_while_somebody_traces_allocations():
+    """Counts still decide what they can: linear counts alone are no proof of linear time."""
+    tracemalloc.start()
+    try:
+        growth = measure_growth(linear)
+        assert measure_growth(quadratic).verdict == "exceeded"
+        assert tracemalloc.is_tracing()
+    finally:
+        tracemalloc.stop()
+    assert growth.verdict == "unproven"
+    assert "tracemalloc is on" in growth.message
+
+
+# -- the limits
+
+
+def test_copies_can_be_accepted():
+    """`copies="warn"` turns that failure, and that only, into a warning."""
+    with pytest.warns(StreamperfWarning, match="copied"):
+        growth = assert_linear(quadratic, copies="warn")
+    assert growth.verdict == "within"
+    consume, terms = SUPERLINEAR["rescanned"]
+    with pytest.raises(GrowthExceeded):
+        assert_linear(consume, copies="warn", **terms)
+
+
+@pytest.mark.parametrize("name", ["attribute", "kept_snapshot", "rescanned"])
+def test_what_the_message_allows_is_really_accepted(name):
+    """The setting of the last line makes the same check pass."""
+    consume, terms = SUPERLINEAR[name]
+    allow = measure_growth(consume, **terms).message.splitlines()[-1]
+    setting = allow.removeprefix("  allow  ").split(",")[0]
+    key, value = setting.split("=")
+    accepted = value.strip('"') if key == "copies" else float(value)
+    growth = measure_growth(consume, **terms, **{key: accepted})
+    assert growth.verdict != "exceeded"
+
+
+def test_a_bound_is_enough_to_pass():
+    """Where the horizon is out of reach, the share is bounded from below it."""
+
+    def consume(stream):
+        for _ in stream:
+            sum(range(1_000))
+
+    growth = measure_growth(consume, up_to=100_000, seconds=0.4)
+    assert growth.proven_to < 100_000
+    assert growth.verdict in ("within", "unproven")
+    if growth.verdict == "within":
+        assert f"({growth.proven_to:,} run)" in growth.headline
+
+
+@pytest.mark.parametrize(
+    ("terms", "error", "says"),
+    [
+        ({"up_to": 0}, ValueError, "up_to must be at least 64"),
+        ({"up_to": 2.5}, TypeError, "up_to must be a whole number"),
+        ({"up_to": True}, TypeError, "up_to must be a whole number"),
+        ({"limit": 0}, ValueError, "limit must be greater than 0 and at most 1"),
+        ({"limit": 1.5}, ValueError, "limit must be greater than 0 and at most 1"),
+        ({"limit": "25%"}, TypeError, "limit must be a number"),
+        ({"copies": "ignore"}, ValueError, "copies must be 'fail' or 'warn'"),
+        ({"delta": "text"}, TypeError, "delta must be a callable"),
+        ({"sizes": (1, 2)}, ValueError, "sizes must be at least 3"),
+        ({"sizes": (1, 2, "3")}, TypeError, "sizes must be"),
+        ({"seconds": -1}, ValueError, "seconds must be greater than 0"),
+        ({"timeout": 0}, ValueError, "timeout must be greater than 0"),
+        ({"meters": ()}, ValueError, "meters must be one or more of"),
+        ({"meters": "time"}, ValueError, "meters must be one or more of"),
+        ({"meters": ("bytes",)}, ValueError, "meters must be one or more of"),
+        ({"backend": "curio"}, ValueError, "backend must be one of 'asyncio', 'trio'"),
+        ({"upto": 1_000}, TypeError, "upto"),
+    ],
+)
+def test_bad_arguments_are_named(terms, error, says):
+    """The argument, what was wrong, what is allowed."""
+    with pytest.raises(error, match=says):
+        measure_growth(linear, **terms)
+
+
+def test_a_consumer_must_be_callable():
+    """A stream in its place is told so."""
+    with pytest.raises(TypeError, match="consume must be a callable"):
+        measure_growth(TokenStream())

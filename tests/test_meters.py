@@ -1,0 +1,870 @@
+"""What was spent: each delta's cost is charged where it belongs, and nothing else is."""
+
+import asyncio
+import gc
+import sys
+import threading
+import tracemalloc
+from itertools import pairwise
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_streamperf.growth.meters import (
+    BLOCKS,
+    Calls,
+    Copies,
+    MeteredStream,
+    Run,
+    Time,
+    _shortened,
+    kept_since,
+)
+from pytest_streamperf.trace import allocations
+
+
+class Clock:
+    """Time that passes only where something spends it; reading it takes `own`."""
+
+    def __init__(self, own=0.0) -> None:
+        self.now = 0.0
+        self.own = own
+
+    def __call__(self):
+        """Tell the time."""
+        self.now += self.own
+        return self.now
+
+    def spend(self, seconds):
+        """Let time pass."""
+        self.now += seconds
+
+
+class Purse:
+    """A gauge that reads exactly what was spent."""
+
+    def __init__(self, clock, *, each) -> None:
+        self.clock, self.each = clock, each
+        self.opened = self.times_opened = 0
+
+    def open(self):
+        """Start from here."""
+        self.opened = self.clock.now
+        self.times_opened += 1
+
+    def read(self):
+        """Tell what was spent since."""
+        return self.clock.now - self.opened
+
+    def close(self):
+        """Hold nothing."""
+
+
+def never():
+    """Do not stop a stream."""
+    return False
+
+
+async def feed_async(stream, feed):
+    """Hand each delta of an async stream to `feed`."""
+    async for delta in stream:
+        feed(delta)
+
+
+def feed_sync(stream, feed):
+    """Hand each delta of a stream to `feed`."""
+    for delta in stream:
+        feed(delta)
+
+
+class Way:
+    """A way to consume a metered stream."""
+
+    def __init__(self, name, consume, *, each=False) -> None:
+        self.name, self.consume, self.each = name, consume, each
+
+    def stream(self, deltas, clock, stop=never):
+        """Make a stream that is metered by `clock`."""
+        return MeteredStream(deltas, Purse(clock, each=self.each), stop)
+
+
+WAYS = [
+    Way("by block", feed_sync),
+    Way("by delta", feed_sync, each=True),
+    Way("asyncio", lambda stream, feed: asyncio.run(feed_async(stream, feed))),
+    Way("trio", lambda stream, feed: trio.run(feed_async, stream, feed)),
+]
+EVERY_WAY = pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+SYNC_WAYS = pytest.mark.parametrize("way", WAYS[:2], ids=lambda way: way.name)
+ASYNC_WAYS = pytest.mark.parametrize("way", WAYS[2:], ids=lambda way: way.name)
+# Whole seconds add up exactly.
+COSTS = st.lists(st.integers(0, 1_000), min_size=BLOCKS, max_size=300)
+
+
+def record_of(stream):
+    """End a run, as the consumer returns, and give its record."""
+    stream.finish()
+    return stream.run()
+
+
+def expected_spent(costs):
+    """Work out what was spent up to each edge between blocks."""
+    edges = [len(costs) * block // BLOCKS for block in range(BLOCKS + 1)]
+    return tuple(sum(costs[:edge]) for edge in edges)
+
+
+# -- what is charged
+
+
+@EVERY_WAY
+@given(costs=COSTS)
+def test_each_delta_is_charged_to_its_block(way, costs):
+    """What the consumer spends on a delta is on record between the edges around it."""
+    clock = Clock()
+    stream = way.stream(costs, clock)
+    way.consume(stream, clock.spend)
+    run = record_of(stream)
+    assert (run.length, run.spent, run.finish) == (len(costs), expected_spent(costs), 0.0)
+
+
+@EVERY_WAY
+def test_edges_divide_the_stream_evenly(way):
+    """There are 64 blocks, as equal in length as they can be."""
+    stream = way.stream(range(1_000), Clock())
+    way.consume(stream, lambda _delta: None)
+    edges = record_of(stream).edges
+    lengths = {end - start for start, end in pairwise(edges)}
+    assert (edges[0], edges[-1], len(edges)) == (0, 1_000, BLOCKS + 1)
+    assert lengths == {15, 16}
+
+
+@EVERY_WAY
+def test_deltas_are_handed_out_in_order(way):
+    """The consumer gets every delta, unchanged."""
+    got = []
+    way.consume(way.stream([f"d{index}" for index in range(100)], Clock()), got.append)
+    assert got == [f"d{index}" for index in range(100)]
+
+
+@EVERY_WAY
+def test_set_up_is_not_counted(way):
+    """What is spent before the first pull is on no record."""
+    clock = Clock()
+    stream = way.stream([1] * 64, clock)
+    clock.spend(500)
+    way.consume(stream, clock.spend)
+    assert record_of(stream).total == 64
+
+
+@EVERY_WAY
+def test_set_up_after_making_the_iterator_is_not_counted(way):
+    """What is spent before the first pull is on no record, also if the iterator was made before."""
+    clock = Clock()
+    stream = way.stream([1] * 64, clock)
+    deltas = iter(stream) if way in WAYS[:2] else aiter(stream)
+    clock.spend(500)
+    way.consume(deltas, clock.spend)
+    assert record_of(stream).total == 64
+
+
+@EVERY_WAY
+def test_finish_is_kept_apart(way):
+    """What is spent after the last delta is on record as the finish, and in the total."""
+    clock = Clock()
+    stream = way.stream([1] * 64, clock)
+    way.consume(stream, clock.spend)
+    clock.spend(500)
+    run = record_of(stream)
+    assert (run.spent[-1], run.finish, run.total) == (64, 500, 564)
+
+
+@EVERY_WAY
+def test_finish_ends_when_the_consumer_returns(way):
+    """What is spent between `finish` and `run` is on no record."""
+    clock = Clock()
+    stream = way.stream([1] * 64, clock)
+    way.consume(stream, clock.spend)
+    stream.finish()
+    clock.spend(500)
+    assert stream.run().total == 64
+
+
+@EVERY_WAY
+def test_record_can_be_asked_for_again(way):
+    """The record of a run stays as it is."""
+    clock = Clock()
+    stream = way.stream([1] * 64, clock)
+    way.consume(stream, clock.spend)
+    run = record_of(stream)
+    assert stream.run() == run
+
+
+@EVERY_WAY
+def test_stream_shorter_than_the_blocks(way):
+    """With fewer deltas than blocks some blocks are empty, and nothing is lost."""
+    clock = Clock()
+    stream = way.stream([1, 2, 4], clock)
+    way.consume(stream, clock.spend)
+    run = record_of(stream)
+    assert (run.length, run.total, len(run.spent)) == (3, 7, BLOCKS + 1)
+
+
+@pytest.mark.parametrize(("each", "times"), [(False, BLOCKS), (True, 640)])
+def test_gauge_is_read_as_often_as_it_asks_for(each, times):
+    """A gauge that can do with less is opened once for each block, and once for the finish."""
+    gauge = Purse(Clock(), each=each)
+    feed_sync(MeteredStream(range(640), gauge, never), lambda _delta: None)
+    assert gauge.times_opened == times + 1
+
+
+def test_only_copies_have_to_be_read_at_each_delta():
+    """What is live must be known as a delta is handed out; time and calls add up over a block."""
+    assert [gauge.each for gauge in (Copies, Calls, Time)] == [True, False, False]
+
+
+def test_other_gauges_know_nothing_of_memory():
+    """Unless it was copies that were measured, nothing is said of what was held or kept."""
+    run = Run(64, (0,), (0.0,), 0.0)
+    assert (run.held, run.kept) == (0, 0)
+
+
+# -- what other tasks do
+
+
+def test_other_asyncio_tasks_are_not_charged():
+    """What other tasks spend while the stream yields to the loop is not the consumer's."""
+    clock = Clock()
+    stream = MeteredStream([1] * 64, Purse(clock, each=False), never)
+    turns = 0
+
+    async def other():
+        nonlocal turns
+        while True:
+            clock.spend(1_000)
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def main():
+        task = asyncio.create_task(other())
+        await feed_async(stream, clock.spend)
+        stream.finish()
+        task.cancel()
+
+    asyncio.run(main())
+    assert turns >= 64
+    assert stream.run().total == 64
+
+
+def test_other_trio_tasks_are_not_charged():
+    """What other tasks spend while the stream yields to the loop is not the consumer's."""
+    clock = Clock()
+    stream = MeteredStream([1] * 64, Purse(clock, each=False), never)
+    turns = 0
+
+    async def other():
+        nonlocal turns
+        while True:
+            clock.spend(1_000)
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async def main():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(other)
+            await feed_async(stream, clock.spend)
+            stream.finish()
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+    assert turns >= 64
+    assert stream.run().total == 64
+
+
+def test_what_the_consumer_awaits_is_charged():
+    """What is spent while the consumer itself waits, between two pulls, is."""
+    clock = Clock()
+    stream = MeteredStream([1] * 64, Purse(clock, each=False), never)
+
+    async def work(delta):
+        await asyncio.sleep(0)
+        clock.spend(delta)
+
+    async def main():
+        async for delta in stream:
+            await asyncio.create_task(work(delta))
+        stream.finish()
+
+    asyncio.run(main())
+    assert stream.run().total == 64
+
+
+def test_loop_runs_before_each_asyncio_delta():
+    """The stream lets the loop run once for each delta and once for its end."""
+    steps = 0
+    pull = feed_async(
+        MeteredStream(range(64), Purse(Clock(), each=False), never), lambda _delta: None
+    )
+
+    async def main():
+        nonlocal steps
+        awaited = pull.__await__()
+        for _ in awaited:
+            steps += 1
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert steps == 65
+
+
+def test_wait_given_up_loses_no_delta():
+    """A pull that is cancelled while the loop runs can be made again, and is charged once."""
+    clock = Clock()
+    stream = MeteredStream(range(64), Purse(clock, each=False), never)
+
+    async def main():
+        deltas, got = aiter(stream), []
+        for _ in range(64):
+            pull = asyncio.ensure_future(anext(deltas))
+            await asyncio.sleep(0)
+            pull.cancel()
+            await asyncio.wait([pull])
+            got.append(await anext(deltas))
+            clock.spend(1)
+        return got
+
+    assert asyncio.run(main()) == list(range(64))
+    assert record_of(stream).total == 64
+
+
+# -- consumers that do not take it all
+
+
+@EVERY_WAY
+def test_untouched_stream_has_no_record(way):
+    """A consumer that takes nothing did no complete run."""
+    stream = way.stream(range(64), Clock())
+    assert record_of(stream) is None
+    assert stream.pulled == 0
+
+
+class Enough(Exception):  # noqa: N818 - no error
+    """Ends a consumer."""
+
+
+@EVERY_WAY
+@pytest.mark.parametrize("taken", [1, 2, 99])
+def test_early_stop_has_no_record(way, taken):
+    """A consumer that leaves before the end did no complete run."""
+    stream = way.stream(range(1, 101), Clock())
+
+    def feed(delta):
+        if delta == taken:
+            raise Enough
+
+    with pytest.raises(Enough):
+        way.consume(stream, feed)
+    assert record_of(stream) is None
+    assert not stream.cut
+
+
+@EVERY_WAY
+def test_pulled_tells_how_far_it_got(way):
+    """At any time, within a block too, the stream knows how many deltas were taken."""
+    stream = way.stream(range(1, 201), Clock())
+    pulled = []
+    way.consume(stream, lambda _delta: pulled.append(stream.pulled))
+    assert pulled == list(range(1, 201))
+
+
+# -- streams that are cut
+
+
+def cut_after(way, blocks, costs):
+    """Consume a stream that is stopped after some blocks; give it and the clock."""
+    clock, asked = Clock(), 0
+
+    def stop():
+        nonlocal asked
+        asked += 1
+        return asked >= blocks
+
+    stream = way.stream(costs, clock, stop)
+    way.consume(stream, clock.spend)
+    return stream, clock
+
+
+@EVERY_WAY
+@pytest.mark.parametrize("blocks", [1, 2, 30, 63])
+def test_cut_stream_ends_at_an_edge(way, blocks):
+    """A stream that is stopped ends for the consumer at the end of that block."""
+    stream, _ = cut_after(way, blocks, [1] * 640)
+    assert (stream.cut, stream.pulled) == (True, 10 * blocks)
+
+
+@EVERY_WAY
+@pytest.mark.parametrize("blocks", [1, 2, 30, 63])
+def test_cut_stream_has_the_record_of_a_shorter_run(way, blocks):
+    """Its record is that of a run of the length that it had, complete and in 64 blocks."""
+    stream, clock = cut_after(way, blocks, [1] * 640)
+    clock.spend(500)
+    run = record_of(stream)
+    assert run.length == 10 * blocks
+    assert run.spent == pytest.approx(expected_spent([1] * 10 * blocks))
+    assert (len(run.spent), run.edges[-1]) == (BLOCKS + 1, run.length)
+
+
+@EVERY_WAY
+def test_stop_is_asked_at_the_end_of_each_block(way):
+    """A stream may be stopped between two blocks: not before the first, nor after the last."""
+    asked = []
+
+    def stop():
+        asked.append(stream.pulled)
+        return False
+
+    stream = way.stream(range(640), Clock(), stop)
+    way.consume(stream, lambda _delta: None)
+    assert asked == list(range(10, 640, 10))
+    assert not stream.cut
+
+
+@ASYNC_WAYS
+def test_cut_async_stream_stays_at_its_end(way):
+    """Asked for more, a stream that was stopped ends again."""
+    ends = []
+
+    async def main(stream):
+        deltas = aiter(stream)
+        while (delta := await anext(deltas, None)) is not None:
+            assert delta
+        ends.extend([await anext(deltas, "end"), stream.pulled])
+
+    stream = way.stream([1] * 640, Clock(), lambda: True)
+    asyncio.run(main(stream)) if way.name == "asyncio" else trio.run(main, stream)
+    assert ends == ["end", 10]
+
+
+@given(
+    st.lists(st.integers(0, 1_000), min_size=2, max_size=BLOCKS + 1),
+    st.integers(1, BLOCKS) | st.integers(BLOCKS, 5_000),
+)
+def test_shortened_record_is_a_record(parts, length):
+    """Whatever is left of a record, it has every block, and what was spent only rises."""
+    spent = [sum(parts[:block]) - parts[0] for block in range(1, len(parts) + 1)]
+    edges = [length * block // BLOCKS for block in range(BLOCKS + 1)]
+    run = _shortened(edges, spent)
+    left = edges[len(spent) - 1]
+    if not left:
+        assert run is None
+    else:
+        assert (run.length, run.edges[0], run.edges[-1]) == (left, 0, left)
+        assert len(run.edges) == len(run.spent) == BLOCKS + 1
+        assert sorted(run.edges) == list(run.edges)
+        assert sorted(run.spent) == list(run.spent)
+        assert (run.spent[0], run.finish) == (0, 0)
+
+
+@given(st.lists(st.integers(0, 1_000), min_size=2, max_size=BLOCKS), st.integers(1, 80))
+def test_shortened_record_keeps_what_was_spent(parts, width):
+    """All that was spent is in it, and at an edge that both records have, as much as before."""
+    spent = [sum(parts[:block]) for block in range(len(parts) + 1)]
+    edges = [width * block for block in range(BLOCKS + 1)]
+    run = _shortened(edges, spent)
+    before = dict(zip(edges, spent, strict=False))
+    after = dict(zip(run.edges, run.spent, strict=True))
+    assert run.spent[-1] == pytest.approx(spent[-1])
+    for edge in before.keys() & after.keys():
+        assert after[edge] == pytest.approx(before[edge])
+
+
+@given(st.integers(64, 20_000), st.integers(1, 63), st.integers(0, 100), st.integers(0, 100))
+def test_shortened_record_keeps_the_cost(length, blocks, cost, growth):
+    """Where cost climbs evenly it does so in the shortened record, but for the edges' rounding."""
+    edges = [length * block // BLOCKS for block in range(BLOCKS + 1)]
+    spent = [cost * edge + growth * edge**2 for edge in edges[: blocks + 1]]
+    run = _shortened(edges, spent)
+    for edge, at in zip(run.edges, run.spent, strict=True):
+        within_a_block = growth * (length / BLOCKS + 1) ** 2
+        assert at == pytest.approx(cost * edge + growth * edge**2, rel=1e-9, abs=within_a_block)
+
+
+# -- consumers that use `next`
+
+
+@SYNC_WAYS
+def test_consumer_that_counts(way):
+    """Who takes each delta by `next` and never asks for the end did a complete run."""
+    clock = Clock()
+    stream = way.stream([1] * 100, clock)
+    deltas = iter(stream)
+    for _ in range(len(stream)):
+        clock.spend(next(deltas))
+    run = record_of(stream)
+    assert (run.length, run.total, run.spent) == (100, 100, expected_spent([1] * 100))
+
+
+@ASYNC_WAYS
+def test_async_consumer_that_counts(way):
+    """Who takes each delta by `anext` and never asks for the end did a complete run."""
+    clock = Clock()
+    stream = way.stream([1] * 100, clock)
+
+    async def main():
+        deltas = aiter(stream)
+        for _ in range(len(stream)):
+            clock.spend(await anext(deltas))
+
+    asyncio.run(main()) if way.name == "asyncio" else trio.run(main)
+    run = record_of(stream)
+    assert (run.length, run.total, run.spent) == (100, 100, expected_spent([1] * 100))
+
+
+@SYNC_WAYS
+def test_consumer_that_looks_ahead(way):
+    """Who asks for the end by `next` has a finish."""
+    clock = Clock()
+    stream = way.stream([1] * 100, clock)
+    deltas = iter(stream)
+    while (delta := next(deltas, None)) is not None:
+        clock.spend(delta)
+    clock.spend(500)
+    run = record_of(stream)
+    assert (run.spent[-1], run.finish) == (100, 500)
+
+
+@SYNC_WAYS
+def test_consumer_in_two_loops(way):
+    """One iterator may be read in several places."""
+    clock = Clock()
+    stream = way.stream([1] * 100, clock)
+    deltas = iter(stream)
+    clock.spend(next(deltas))
+    feed_sync(deltas, clock.spend)
+    assert record_of(stream).spent == expected_spent([1] * 100)
+
+
+@SYNC_WAYS
+def test_consumer_written_in_c(way):
+    """Who leaves the loop to a C function did a complete run."""
+    stream = way.stream(["ab"] * 100, Clock())
+    assert "".join(stream) == "ab" * 100
+    assert record_of(stream).length == 100
+
+
+@pytest.mark.parametrize("first", [iter, aiter])
+@pytest.mark.parametrize("again", [iter, aiter])
+def test_second_iteration_is_an_error(first, again):
+    """Two loops over one metered stream could not be told apart."""
+    stream = MeteredStream(range(64), Purse(Clock(), each=False), never)
+
+    async def main():
+        first(stream)
+        with pytest.raises(RuntimeError, match="consumed already"):
+            again(stream)
+
+    asyncio.run(main())
+
+
+@SYNC_WAYS
+def test_second_iteration_spoils_nothing(way):
+    """The record of the first loop is right all the same."""
+    clock = Clock()
+    stream = way.stream([1] * 100, clock)
+    feed_sync(stream, clock.spend)
+    with pytest.raises(RuntimeError):
+        iter(stream)
+    assert record_of(stream).spent == expected_spent([1] * 100)
+
+
+# -- time
+
+
+def test_reading_the_clock_is_not_charged():
+    """What it takes to read the clock is taken off."""
+    clock = Clock(own=2e-6)
+    gauge = Time(clock)
+    gauge.open()
+    clock.spend(1e-4)
+    assert gauge.read() == pytest.approx(1e-4)
+
+
+def test_time_is_never_negative():
+    """Where a reading of the clock was quick for once, nothing was spent."""
+    clock = Clock(own=2e-6)
+    gauge = Time(clock)
+    clock.own = 5e-7
+    gauge.open()
+    assert gauge.read() == 0
+
+
+def test_the_quickest_reading_counts():
+    """A reading that was disturbed does not make later work look free."""
+    clock = Clock(own=1e-6)
+    disturbed = iter([1e-3, 1e-3])
+
+    def read():
+        clock.spend(next(disturbed, 0.0))
+        return clock()
+
+    gauge = Time(read)
+    gauge.open()
+    clock.spend(1e-4)
+    assert gauge.read() == pytest.approx(1e-4)
+
+
+def test_time_can_be_read_again():
+    """Time is counted from where the gauge was opened last."""
+    clock = Clock()
+    gauge = Time(clock)
+    for seconds in (1e-4, 2e-4):
+        gauge.open()
+        clock.spend(seconds)
+        assert gauge.read() == pytest.approx(seconds)
+
+
+def test_long_time_on_a_steady_core():
+    """Time is what the clock says, where a core is as fast as it was."""
+    clock = Clock(own=1e-6)
+    gauge = Time(clock)
+    for seconds in (0.5, 2.0):
+        gauge.open()
+        clock.spend(seconds)
+        assert gauge.read() == pytest.approx(seconds)
+
+
+def test_long_time_on_a_coarse_clock():
+    """On a clock that does not see a small piece of work, time is what the clock says."""
+    clock = Clock()
+    gauge = Time(clock)
+    for seconds in (0.5, 2.0):
+        gauge.open()
+        clock.spend(seconds)
+        assert gauge.read() == seconds
+
+
+# -- copies
+
+
+def copies_of(feed, deltas=("delta",) * 128):
+    """Measure what a consumer allocates; give its record, and the gauge."""
+    gauge = Copies()
+    with allocations():
+        stream = MeteredStream(deltas, gauge, never)
+        feed_sync(stream, feed)
+        run = record_of(stream)
+    return run, gauge
+
+
+def per_delta(run):
+    """Give the mean cost of a delta, once it has settled."""
+    return (run.spent[-1] - run.spent[32]) / (run.edges[-1] - run.edges[32])
+
+
+def test_copies_are_charged_in_bytes():
+    """What a delta allocates is charged, though it is free again when the next one is pulled."""
+    run, _ = copies_of(lambda _delta: bytes(10_000))
+    assert 10_000 <= per_delta(run) < 10_500
+
+
+def test_highest_point_is_charged():
+    """Of two allocations after each other the greater one counts."""
+
+    def feed(_delta):
+        bytes(10_000)
+        bytes(4_000)
+
+    run, _ = copies_of(feed)
+    assert 10_000 <= per_delta(run) < 10_500
+
+
+def test_what_was_there_is_not_charged():
+    """Only what comes on top of what was live counts."""
+    kept = []
+    run, _ = copies_of(lambda _delta: kept.append(bytes(1_000)))
+    assert 1_000 <= per_delta(run) < 1_500
+
+
+def test_copies_are_the_same_every_time():
+    """Counts are exact: a second run of the same code gives the same record."""
+
+    def once():
+        parts = []
+        return copies_of(lambda delta: parts.append(delta * 100))[0]
+
+    once()
+    assert once().spent[1:] == once().spent[1:]
+
+
+def test_copies_of_other_tasks_are_not_charged():
+    """What other tasks allocate while the stream yields to the loop is not the consumer's."""
+    stream = MeteredStream(range(128), Copies(), never)
+    hoard = []
+
+    async def other():
+        while True:
+            hoard.append(bytes(100_000))
+            await asyncio.sleep(0)
+
+    async def main():
+        task = asyncio.create_task(other())
+        await feed_async(stream, lambda _delta: None)
+        stream.finish()
+        task.cancel()
+
+    with allocations():
+        asyncio.run(main())
+    assert len(hoard) >= 128
+    assert per_delta(stream.run()) < 1_000
+
+
+def test_copies_at_the_end_are_the_finish():
+    """What is allocated after the last delta is the finish."""
+    with allocations():
+        stream = MeteredStream(["delta"] * 2_000, Copies(), never)
+        parts = []
+        feed_sync(stream, parts.append)
+        "".join(parts)
+        run = record_of(stream)
+    assert 9_500 <= run.finish < 10_500
+
+
+def test_held_is_what_the_consumer_keeps():
+    """What was live at the end and not at the start is held."""
+    kept = []
+    _, gauge = copies_of(lambda _delta: kept.append(bytes(1_000)))
+    assert 128_000 <= gauge.held < 160_000
+
+
+def test_nothing_is_held_by_who_keeps_nothing():
+    """What is freed again is not held."""
+    _, gauge = copies_of(lambda _delta: bytes(10_000))
+    assert gauge.held < 1_000
+
+
+def test_unopened_gauge_holds_nothing():
+    """Before the first pull nothing is held."""
+    assert Copies().held == 0
+
+
+def test_kept_is_what_is_left():
+    """What a run leaves behind is kept."""
+    with allocations():
+        before = tracemalloc.get_traced_memory()[0]
+        left = bytes(100_000)
+        assert 99_000 <= kept_since(before, 1_000) < 101_000
+        del left
+        assert kept_since(before, 1_000) < 1_000
+
+
+def test_garbage_is_not_kept():
+    """What only waits for the collector is not kept."""
+    gc.disable()
+    try:
+        with allocations():
+            before = tracemalloc.get_traced_memory()[0]
+            cycle = [bytes(100_000)]
+            cycle.append(cycle)
+            del cycle
+            assert kept_since(before, 1_000) < 1_000
+    finally:
+        gc.enable()
+
+
+# -- calls
+
+
+def called():
+    """Be called."""
+
+
+def calls_of(feed, deltas=range(128)):
+    """Measure what a consumer calls."""
+    gauge = Calls()
+    stream = MeteredStream(deltas, gauge, never)
+    try:
+        for delta in stream:
+            feed(delta)
+        return record_of(stream)
+    finally:
+        gauge.close()
+
+
+def call_often(index):
+    """Make `index` calls."""
+    for _ in range(index):
+        called()
+
+
+def test_calls_are_charged_exactly():
+    """Each delta is charged the calls it caused, and a few of ours, always the same."""
+    overhead = calls_of(lambda _delta: None).spent
+    spent = calls_of(call_often).spent
+    assert [more - less for more, less in zip(spent, overhead, strict=True)] == [
+        1 + sum(range(edge)) - 1 for edge in range(0, 129, 2)
+    ]
+
+
+def test_our_own_calls_are_few():
+    """What metering adds to a delta is little, and always the same."""
+    run = calls_of(lambda _delta: None)
+    parts = {late - early for early, late in pairwise(run.spent[1:])}
+    assert len(parts) == 1
+    assert 2 <= parts.pop() <= 2 + 4
+
+
+def test_calls_of_other_tasks_are_not_charged():
+    """What other tasks call while the stream yields to the loop is not the consumer's."""
+    gauge = Calls()
+    stream = MeteredStream(range(128), gauge, never)
+
+    async def other():
+        while True:
+            call_often(100)
+            await asyncio.sleep(0)
+
+    async def main():
+        task = asyncio.create_task(other())
+        await feed_async(stream, lambda _delta: None)
+        stream.finish()
+        task.cancel()
+
+    try:
+        asyncio.run(main())
+    finally:
+        gauge.close()
+    assert stream.run().total < 128 * 20
+
+
+def test_calls_in_the_thread_that_pulls():
+    """A consumer in a thread of its own is counted there."""
+    runs = []
+    thread = threading.Thread(target=lambda: runs.append(calls_of(call_often)))
+    thread.start()
+    thread.join()
+    assert runs[0].total >= sum(range(128))
+
+
+def test_counting_ends_with_the_run():
+    """After a run the profile function is what it was."""
+    before = sys.getprofile()
+    calls_of(called_with)
+    assert sys.getprofile() is before
+
+
+def called_with(_delta):
+    """Be called with a delta."""
+
+
+def test_counting_ends_after_an_early_stop():
+    """It is so when the consumer left early."""
+    before = sys.getprofile()
+
+    def feed(delta):
+        if delta == 3:
+            raise Enough
+
+    with pytest.raises(Enough):
+        calls_of(feed)
+    assert sys.getprofile() is before

@@ -1,0 +1,419 @@
+"""The plugin inside pytest: loading, fixtures, outcomes, and what a run says."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+GOOD = """
+def test_good(assert_linear):
+    assert_linear(lambda stream: "".join([delta for delta in stream]), up_to=1_000)
+"""
+
+BAD = """
+class Reply:
+    text = ""
+    def feed(self, delta):
+        self.text += delta
+
+def consume(stream):
+    reply = Reply()
+    for delta in stream:
+        reply.feed(delta)
+
+def test_bad(assert_linear):
+    assert_linear(consume, up_to=1_000)
+"""
+
+FORGOTTEN = """
+async def consume(stream):
+    async for _ in stream:
+        pass
+
+def test_forgotten(assert_linear):
+    assert_linear.aio(consume)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _autoload(monkeypatch):
+    """Whatever the outer run was started with, the inner ones say for themselves."""
+    monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", raising=False)
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    monkeypatch.delenv("PYTEST_PLUGINS", raising=False)
+
+
+def _run(pytester, *options, **environment):
+    for name, value in environment.items():
+        pytester._monkeypatch.setenv(name, value)
+    quiet = ["-p", "no:asyncio", "-p", "no:cacheprovider"]
+    return pytester.runpytest_subprocess(*quiet, *options)
+
+
+# -- loading
+
+
+@pytest.mark.parametrize(
+    ("options", "environment"),
+    [
+        ([], {}),
+        (["-p", "streamperf"], {}),
+        (["-p", "streamperf"], {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}),
+        (["-n", "2"], {}),
+        (["-p", "xdist", "-p", "streamperf", "-n", "2"], {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}),
+    ],
+    ids=["autoload", "-p", "-p without autoload", "-n 2", "-n 2 without autoload"],
+)
+def test_every_way_of_loading(pytester, options, environment):
+    """The fixtures are there, and the section is printed once."""
+    pytester.makepyfile(GOOD)
+    result = _run(pytester, *options, **environment)
+    result.assert_outcomes(passed=1)
+    assert result.stdout.str().count("= streamperf =") == 1
+
+
+def test_loaded_by_a_conftest(pytester):
+    """`pytest_plugins = ["streamperf"]` may stand there, besides the entry point."""
+    pytester.makeconftest('pytest_plugins = ["streamperf"]')
+    pytester.makepyfile(GOOD)
+    _run(pytester).assert_outcomes(passed=1)
+
+
+def test_switched_off(pytester):
+    """`-p no:streamperf` leaves nothing of it."""
+    pytester.makepyfile(GOOD)
+    result = _run(pytester, "-p", "no:streamperf")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*fixture 'assert_linear' not found*"])
+
+
+def test_switched_off_in_a_strict_project(pytester):
+    """Nothing of ours in the settings keeps a strict pytest from starting."""
+    pytester.makeini("[pytest]\naddopts = --strict-config --strict-markers\n")
+    pytester.makepyfile("def test_one(): pass")
+    _run(pytester, "-p", "no:streamperf").assert_outcomes(passed=1)
+
+
+def test_unused_it_loads_nothing(pytester):
+    """On a trivial test, with warnings as errors, it has imported pytest and `verdict` alone."""
+    pytester.makepyfile(
+        """
+        import sys
+
+        def test_trivial():
+            ours = {name for name in sys.modules if name.startswith("pytest_streamperf")}
+            assert ours == {
+                "pytest_streamperf", "pytest_streamperf.plugin", "pytest_streamperf.verdict"
+            }
+            assert not {"psutil", "partial_json_parser", "httpx", "starlette"} & set(sys.modules)
+        """
+    )
+    environment = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    result = _run(pytester, "-p", "streamperf", "-W", "error", **environment)
+    result.assert_outcomes(passed=1)
+    result.stdout.no_fnmatch_line("*= streamperf =*")
+
+
+def test_importing_the_plugin_brings_in_nothing_but_its_own_verdict():
+    """Beyond what pytest itself has loaded by then."""
+    code = (
+        "import sys, pytest; before = set(sys.modules); import pytest_streamperf.plugin; "
+        "print(sorted(set(sys.modules) - before))"
+    )
+    command = [sys.executable, "-c", code]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    ours = ["pytest_streamperf", "pytest_streamperf.plugin", "pytest_streamperf.verdict"]
+    assert printed.strip() == str(ours)
+
+
+# -- outcomes
+
+
+def test_a_failure_is_raised_in_the_test(pytester):
+    """FAILED, not ERROR; the user's own line shows, and none of ours."""
+    pytester.makepyfile(BAD)
+    result = _run(pytester)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            ">*assert_linear(consume, up_to=1_000)",
+            "E*GrowthExceeded: 1,000 deltas copied * superlinear, limit 25%",
+            "E*where  test_a_failure_is_raised_in_the_test.py:4 in Reply.feed:*",
+            "E*self.text += delta (*% of growth)",
+            "*.py:12: GrowthExceeded",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*pytest_streamperf/*")
+
+
+def test_a_failure_is_80_columns_wide(pytester):
+    """Pytest's prefix included."""
+    pytester.makepyfile(BAD)
+    lines = [line for line in _run(pytester).outlines if line.startswith("E ")]
+    assert len(lines) in range(10, 14)
+    assert max(map(len, lines)) <= 80
+
+
+def test_what_a_consumer_raises_shows_the_users_frames(pytester):
+    """The machinery between test and consumer is hidden."""
+    pytester.makepyfile(
+        """
+        def consume(stream):
+            for _ in stream:
+                raise LookupError("lost")
+
+        def test_it(assert_linear):
+            assert_linear(consume)
+        """
+    )
+    result = _run(pytester)
+    result.stdout.fnmatch_lines([">*assert_linear(consume)", ">*raise LookupError*", "E*lost"])
+    result.stdout.no_fnmatch_line("*pytest_streamperf/*")
+
+
+def test_a_check_that_is_never_awaited_fails_the_test(pytester):
+    """A forgotten `await` is not green."""
+    pytester.makepyfile(FORGOTTEN)
+    result = _run(pytester, "-W", "error")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*NothingMeasured: 1 async check was never awaited"])
+
+
+def test_a_tests_own_failure_wins(pytester):
+    """Nothing is raised on top of it."""
+    pytester.makepyfile(FORGOTTEN + "    assert 1 == 2")
+    result = _run(pytester)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E*assert 1 == 2"])
+    result.stdout.no_fnmatch_line("*NothingMeasured*")
+
+
+def test_a_fixture_of_the_users_wins(pytester):
+    """Names are not prefixed, so a project's own come first."""
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.fixture
+        def token_stream():
+            return "mine"
+
+        def test_mine(token_stream):
+            assert token_stream == "mine"
+        """
+    )
+    _run(pytester).assert_outcomes(passed=1)
+
+
+def test_the_plain_form_reports_like_the_fixture(pytester):
+    """A call without any fixture is in the section, too."""
+    pytester.makepyfile(
+        """
+        from pytest_streamperf import assert_linear
+
+        def test_plain():
+            assert_linear("".join, up_to=1_000)
+        """
+    )
+    _run(pytester).stdout.fnmatch_lines(["*growth  *::test_plain: 1,000 deltas, *limit 25%"])
+
+
+@pytest.mark.parametrize("mode", ["strict", "auto"])
+def test_under_pytest_asyncio(pytester, mode):
+    """An async test awaits the check; with `-W error` nothing is left behind."""
+    pytester.makepyfile(
+        """
+        import pytest
+
+        async def consume(stream):
+            return "".join([delta async for delta in stream])
+
+        @pytest.mark.asyncio
+        async def test_it(assert_linear, token_stream):
+            assert len([_ async for _ in token_stream(tokens=3)]) == 3
+            growth = await assert_linear.aio(consume, up_to=1_000)
+            assert growth.verdict == "within"
+        """
+    )
+    pytester.makeini(
+        f"[pytest]\nasyncio_mode = {mode}\nasyncio_default_fixture_loop_scope = function\n"
+    )
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error")
+    result.assert_outcomes(passed=1)
+
+
+def test_under_anyios_plugin(pytester):
+    """On asyncio and on trio."""
+    pytester.makepyfile(
+        """
+        import pytest
+
+        async def consume(stream):
+            return "".join([delta async for delta in stream])
+
+        @pytest.mark.anyio
+        async def test_it(assert_linear):
+            assert (await assert_linear.aio(consume, up_to=1_000)).verdict == "within"
+        """
+    )
+    _run(pytester, "-p", "anyio", "-W", "error").assert_outcomes(passed=2)
+
+
+# -- what a run says
+
+
+def test_the_section_has_a_line_for_each_check(pytester):
+    """Tick or cross, the test, what was measured, the limit; in the order of the run."""
+    pytester.makepyfile(test_one=BAD, test_two=GOOD)
+    _run(pytester, PYTHONIOENCODING="utf-8").stdout.fnmatch_lines(
+        [
+            "*= streamperf =*",
+            "\N{BALLOT X} growth  test_one.py::test_bad: 1,000 deltas copied *limit 25%",
+            "\N{CHECK MARK} growth  test_two.py::test_good: 1,000 deltas, *limit 25%",
+        ],
+        consecutive=True,
+    )
+
+
+def test_the_section_is_quiet_with_q(pytester):
+    """Only what was not within its limit."""
+    pytester.makepyfile(test_one=BAD, test_two=GOOD)
+    result = _run(pytester, "-q")
+    result.stdout.fnmatch_lines(["*growth  test_one.py::test_bad*"])
+    result.stdout.no_fnmatch_line("*growth  test_two.py::test_good*")
+
+
+def test_the_section_where_the_terminal_is_ascii(pytester):
+    """No tick that the terminal cannot show."""
+    pytester.makepyfile(test_one=BAD, test_two=GOOD)
+    result = _run(pytester, PYTHONIOENCODING="ascii")
+    result.stdout.fnmatch_lines(["x growth  test_one.py*", "+ growth  test_two.py*"])
+
+
+def test_the_section_under_xdist(pytester):
+    """The controller prints what its workers measured, each once."""
+    pytester.makepyfile(test_one=BAD, test_two=GOOD)
+    result = _run(pytester, "-n", "2")
+    result.assert_outcomes(passed=1, failed=1)
+    assert result.stdout.str().count("growth  test_one.py::test_bad: ") == 1
+    assert result.stdout.str().count("growth  test_two.py::test_good: ") == 1
+
+
+# -- the reference server
+
+
+SERVED = """
+import httpx
+
+BODY = {"messages": [{"role": "user", "content": "one two three"}]}
+
+def ask(agent_server):
+    return httpx.post(f"{agent_server.url}/agents/demo/run", json=BODY).text
+"""
+
+
+@pytest.mark.parametrize("kind", ["in-process", "subprocess"])
+def test_the_server_answers(pytester, kind):
+    """Both kinds run a whole turn."""
+    pytester.makepyfile(
+        SERVED
+        + f"""
+import pytest
+
+@pytest.mark.parametrize("agent_server", ["{kind}"], indirect=True)
+def test_it(agent_server):
+    assert "Word count: 3." in ask(agent_server)
+    agent_server.regress("quadratic-accumulator")
+    assert "Word count: 3." in ask(agent_server)
+"""
+    )
+    _run(pytester, "-W", "error").assert_outcomes(passed=1)
+
+
+def test_an_engine_and_a_regression_last_for_one_test(pytester):
+    """The next test has the demo engine and the healthy code, on the same server."""
+    pytester.makepyfile(
+        SERVED
+        + """
+from reference_impl import agent
+
+urls = []
+
+def test_first(agent_server, token_stream):
+    urls.append(agent_server.url)
+    agent_server.engine = lambda messages: token_stream(tokens=3)
+    agent_server.regress("quadratic-accumulator")
+    assert agent.Reply.__name__ == "QuadraticReply"
+    assert token_stream(tokens=3).text in ask(agent_server)
+
+def test_second(agent_server):
+    assert urls == [agent_server.url]
+    assert agent.Reply.__name__ == "Reply"
+    assert "Word count: 3." in ask(agent_server)
+"""
+    )
+    _run(pytester).assert_outcomes(passed=2)
+
+
+def test_growth_in_another_process_is_unproven(pytester):
+    """The metered stream cannot be the engine there, and the message says so."""
+    pytester.makepyfile(
+        SERVED
+        + """
+import pytest
+
+@pytest.mark.parametrize("agent_server", ["subprocess"], indirect=True)
+def test_it(agent_server, assert_linear):
+    def consume(stream):
+        agent_server.engine = lambda messages: stream
+        ask(agent_server)
+
+    assert_linear(consume)
+"""
+    )
+    result = _run(pytester)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E*GrowthUnproven*", "E*why*runs in another process*"])
+
+
+def test_the_servers_process_is_stopped(pytester):
+    """Also where the test fails."""
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.parametrize("agent_server", ["subprocess"], indirect=True)
+        def test_it(agent_server):
+            open("pid", "w").write(str(agent_server._process.pid))
+            raise LookupError
+        """
+    )
+    _run(pytester).assert_outcomes(failed=1)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((pytester.path / "pid").read_text()), 0)
+
+
+def test_an_unknown_kind_of_server_is_refused(pytester):
+    """With what is allowed."""
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.parametrize("agent_server", ["thread"], indirect=True)
+        def test_it(agent_server):
+            pass
+        """
+    )
+    result = _run(pytester)
+    result.stdout.fnmatch_lines(["*'in-process' or 'subprocess', not 'thread'*"])
+
+
+@pytest.mark.parametrize("missing", ["starlette", "uvicorn"])
+def test_a_missing_extra_is_named_with_its_command(pytester, missing):
+    """Without the reference server's libraries, its fixture says what to install."""
+    pytester.makeconftest(f"import sys; sys.modules[{missing!r}] = None")
+    pytester.makepyfile("def test_it(agent_server): pass")
+    result = _run(pytester)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*pip install 'pytest-streamperf?reference?'*"])

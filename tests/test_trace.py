@@ -1,0 +1,503 @@
+"""The one owner of tracemalloc, the collector and the profiling hooks leaves them as they were."""
+
+import gc
+import sys
+import threading
+import tracemalloc
+import weakref
+
+import pytest
+
+from pytest_streamperf.trace import (
+    CallCounter,
+    LineTracer,
+    allocations,
+    allocations_traced,
+    arenas_held,
+    calls_traced,
+    collector_off,
+)
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was():
+    """Let no test change what the others find."""
+    hooks = gc.isenabled(), sys.gettrace(), sys.getprofile(), tracemalloc.is_tracing()
+    yield
+    assert hooks == (gc.isenabled(), sys.gettrace(), sys.getprofile(), tracemalloc.is_tracing())
+
+
+def called():
+    """Be called."""
+
+
+# -- the garbage collector
+
+
+def test_collector_is_off_inside():
+    """The collector does not run while the context is open."""
+    with collector_off():
+        assert not gc.isenabled()
+
+
+@pytest.fixture
+def collector(request):
+    """Have the collector on or off before the test."""
+    (gc.enable if request.param else gc.disable)()
+    yield request.param
+    gc.enable()
+
+
+@pytest.mark.parametrize("collector", [True, False], indirect=True, ids=["on", "off"])
+def test_collector_is_as_it_was(collector):
+    """A collector that was on is on again, one that was off stays off."""
+    with collector_off():
+        pass
+    assert gc.isenabled() is collector
+
+
+@pytest.mark.parametrize("collector", [True, False], indirect=True, ids=["on", "off"])
+def test_collector_is_as_it_was_after_an_error(collector):
+    """So it is when the code under test raises."""
+    with pytest.raises(ZeroDivisionError), collector_off():
+        raise ZeroDivisionError
+    assert gc.isenabled() is collector
+
+
+@pytest.mark.parametrize("collector", [True, False], indirect=True, ids=["on", "off"])
+@pytest.mark.parametrize("meddle", [gc.enable, gc.disable])
+def test_collector_is_as_it_was_whatever_happens(collector, meddle):
+    """So it is when the code under test turns the collector on or off itself."""
+    with collector_off():
+        meddle()
+    assert gc.isenabled() is collector
+
+
+# -- tracemalloc
+
+
+def test_allocations_are_traced_inside():
+    """The context turns tracemalloc on, and off again at its end."""
+    with allocations():
+        assert allocations_traced()
+    assert not allocations_traced()
+
+
+def test_one_frame_is_traced():
+    """No more is asked of tracemalloc than is needed."""
+    with allocations():
+        assert tracemalloc.get_traceback_limit() == 1
+
+
+def test_tracing_ends_after_an_error():
+    """It is turned off again when the code under test raises, too."""
+    with pytest.raises(ZeroDivisionError), allocations():
+        raise ZeroDivisionError
+    assert not allocations_traced()
+
+
+@pytest.fixture
+def traced_before():
+    """Have tracemalloc on before the test, with a frame limit of its own."""
+    tracemalloc.start(7)
+    yield
+    tracemalloc.stop()
+
+
+@pytest.mark.usefixtures("traced_before")
+def test_tracing_that_was_on_stays_on():
+    """Somebody else's tracemalloc is left running, with its frame limit."""
+    with allocations():
+        pass
+    assert (allocations_traced(), tracemalloc.get_traceback_limit()) == (True, 7)
+
+
+@pytest.mark.usefixtures("traced_before")
+def test_traces_that_were_taken_are_kept():
+    """What somebody else traced so far is not lost."""
+    kept = bytearray(1_000_000)
+    with allocations():
+        pass
+    assert tracemalloc.get_traced_memory()[0] >= len(kept)
+    assert tracemalloc.get_object_traceback(kept) is not None
+
+
+def test_arenas_are_held_by_little():
+    """Holding memory takes a small part of it: a block in each quarter of an arena."""
+    size = 16 * 2**20
+    with allocations():
+        before = tracemalloc.get_traced_memory()[0]
+        with arenas_held(size):
+            held = tracemalloc.get_traced_memory()[0] - before
+        after = tracemalloc.get_traced_memory()[0] - before
+    assert size // 2**18 * 400 <= held < size / 100
+    assert after < held / 4
+
+
+def test_no_arenas_to_hold():
+    """There may be nothing to hold."""
+    with arenas_held(0):
+        pass
+
+
+def test_arenas_are_let_go_after_an_error():
+    """What was held is free again when the code under test raises."""
+    with allocations():
+        before = tracemalloc.get_traced_memory()[0]
+        with pytest.raises(ZeroDivisionError), arenas_held(16 * 2**20):
+            raise ZeroDivisionError
+        assert tracemalloc.get_traced_memory()[0] - before < 10_000
+
+
+# -- counting calls
+
+
+def counted(function):
+    """Count the calls that `function` makes, its own among them."""
+    counter = CallCounter()
+    counter.start()
+    try:
+        function()
+    finally:
+        counter.stop()
+    return counter.count - 1  # `stop` is the last call that is seen
+
+
+def test_count_starts_at_nothing():
+    """Before it is started a counter has counted nothing."""
+    assert CallCounter().count == 0
+
+
+def test_python_calls_are_counted():
+    """Each call of a Python function counts."""
+
+    def ten_calls():
+        for _ in range(9):
+            called()
+
+    assert counted(ten_calls) - counted(called) == 9
+
+
+def test_c_calls_are_counted():
+    """Each call of a C function counts."""
+
+    def nine_calls():
+        text = ""
+        for _ in range(9):
+            len(text)
+
+    assert counted(nine_calls) - counted(called) == 9
+
+
+def test_calls_are_the_same_every_time():
+    """A count is exact."""
+    assert len({counted(lambda: sorted(range(50), key=abs)) for _ in range(5)}) == 1
+
+
+def test_calls_after_the_end_are_not_counted():
+    """After `stop` the count stands still."""
+    counter = CallCounter()
+    counter.start()
+    counter.stop()
+    before = counter.count
+    called()
+    assert counter.count == before
+
+
+def test_calls_in_other_threads_are_not_counted():
+    """What another thread calls meanwhile does not show."""
+    go, done = threading.Event(), threading.Event()
+
+    def other():
+        go.wait()
+        for _ in range(1_000):
+            called()
+        done.set()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    counter = CallCounter()
+    counter.start()
+    go.set()
+    done.wait()
+    counter.stop()
+    thread.join()
+    assert counter.count < 500
+
+
+def test_starting_twice_counts_once():
+    """A counter that was started goes on."""
+    counter = CallCounter()
+    counter.start()
+    called()
+    counter.start()
+    before = counter.count
+    called()
+    counter.stop()
+    assert before >= 2
+    assert counter.count - before == 2
+
+
+def test_stopping_what_never_started():
+    """A counter that was never started has nothing to put back."""
+    CallCounter().stop()
+
+
+@pytest.fixture
+def profile_before():
+    """Have a profile function before the test."""
+
+    def profile(_frame, _event, _arg):
+        pass
+
+    sys.setprofile(profile)
+    yield profile
+    sys.setprofile(None)
+
+
+def test_profiler_is_noticed(profile_before):
+    """Whether somebody profiles is known."""
+    noticed = calls_traced()
+    sys.setprofile(None)
+    assert noticed
+    assert not calls_traced()
+    assert profile_before
+
+
+def test_profile_function_comes_back(profile_before):
+    """A profiler that was on is on again."""
+    counter = CallCounter()
+    counter.start()
+    inside = sys.getprofile()
+    counter.stop()
+    assert inside != profile_before
+    assert sys.getprofile() is profile_before
+
+
+def test_later_profile_function_is_left():
+    """A profiler that the code under test turned on is not turned off."""
+
+    def later(_frame, _event, _arg):
+        pass
+
+    counter = CallCounter()
+    counter.start()
+    sys.setprofile(later)
+    counter.stop()
+    left = sys.getprofile()
+    sys.setprofile(None)
+    assert left is later
+
+
+def test_counter_stopped_elsewhere_takes_itself_out():
+    """Stopped from another thread, a counter leaves its own at the next call there."""
+    before = sys.getprofile()
+    counter = CallCounter()
+    counter.start()
+    thread = threading.Thread(target=counter.stop)
+    thread.start()
+    thread.join()
+    called()
+    assert sys.getprofile() is before
+
+
+def test_stopping_elsewhere_leaves_that_thread_alone():
+    """A profiler of the thread that stops a counter is not the counter's to change."""
+    counter = CallCounter()
+    thread = threading.Thread(target=counter.start)
+    thread.start()
+    thread.join()
+
+    def mine(_frame, _event, _arg):
+        pass
+
+    sys.setprofile(mine)
+    counter.stop()
+    left = sys.getprofile()
+    sys.setprofile(None)
+    assert left is mine
+
+
+# -- tracing lines
+
+
+class Visits(list):
+    """What a tracer saw: pairs of function and event."""
+
+    def __call__(self, frame, event):
+        """See it."""
+        self.append((frame.f_code.co_name, event))
+
+
+def two_lines():
+    """Have two lines."""
+    one = 1
+    return one + 1
+
+
+def not_wanted():
+    """Be left out, and call something that is not."""
+    two_lines()
+
+
+def is_from_here(frame):
+    """Pick the functions of this file, but for one."""
+    return frame.f_code.co_filename == __file__ and frame.f_code is not not_wanted.__code__
+
+
+def traced(function, wanted=is_from_here, start=None):
+    """Trace a call of `function`, from the frame `start` on."""
+    visits = Visits()
+    tracer = LineTracer(visits, wanted)
+    tracer.start(start)
+    function()
+    tracer.stop()
+    return visits
+
+
+def test_calls_lines_and_returns_are_visited():
+    """A function is visited at its call, at each line and at its return, in order."""
+    events = [event for name, event in traced(two_lines) if name == "two_lines"]
+    assert events == ["call", "line", "line", "return"]
+
+
+def test_unwanted_functions_are_not_visited():
+    """What `wanted` does not pick is passed over, what it calls is not."""
+    names = [name for name, _ in traced(not_wanted)]
+    assert "not_wanted" not in names
+    assert names.count("two_lines") == 4
+
+
+def test_running_frames_are_traced():
+    """Lines of the frame that was running already are visited too, and of its callers."""
+    visits = Visits()
+    tracer = LineTracer(visits, is_from_here)
+
+    def inner():
+        tracer.start(sys._getframe())
+        two_lines()
+
+    inner()
+    two_lines()
+    tracer.stop()
+    names = [name for name, event in visits if event == "line"]
+    assert "inner" in names
+    assert "test_running_frames_are_traced" in names
+
+
+def test_nothing_is_visited_after_the_end():
+    """After `stop` nothing more is seen."""
+    visits = traced(two_lines)
+    before = len(visits)
+    two_lines()
+    assert len(visits) == before
+
+
+def test_later_windows_can_be_traced():
+    """A tracer can be started again."""
+    visits = Visits()
+    tracer = LineTracer(visits, is_from_here)
+    for _ in range(2):
+        tracer.start(None)
+        two_lines()
+        tracer.stop()
+        two_lines()
+    assert visits.count(("two_lines", "call")) == 2
+
+
+@pytest.fixture
+def trace_before():
+    """Have a trace function before the test, as a debugger or a coverage tool sets one."""
+    before = sys.gettrace()
+
+    def trace(_frame, _event, _arg):
+        return trace
+
+    sys.settrace(trace)
+    yield trace
+    sys.settrace(before)
+
+
+def test_trace_function_comes_back(trace_before):
+    """A debugger that was on is on again, and does not see what happens meanwhile."""
+    tracer = LineTracer(Visits(), is_from_here)
+    tracer.start(None)
+    inside = sys.gettrace()
+    tracer.stop()
+    after = sys.gettrace()
+    assert inside != trace_before
+    assert after is trace_before
+
+
+def test_trace_functions_of_frames_come_back():
+    """Each frame that was running has the trace function that it had."""
+
+    def local(_frame, _event, _arg):
+        return local
+
+    frame = sys._getframe()
+    frame.f_trace = local
+    tracer = LineTracer(Visits(), is_from_here)
+
+    def inner():
+        tracer.start(sys._getframe())
+        traced_frames = [frame.f_trace is not local, sys._getframe().f_trace is not None]
+        tracer.stop()
+        return [*traced_frames, frame.f_trace is local, sys._getframe().f_trace is None]
+
+    seen = inner()
+    frame.f_trace = None
+    assert seen == [True, True, True, True]
+
+
+def test_frames_are_let_go():
+    """A tracer that was stopped keeps no frame, and so none of its variables, alive."""
+    tracer = LineTracer(Visits(), is_from_here)
+
+    def inner():
+        variable = Visits()
+        tracer.start(sys._getframe())
+        tracer.stop()
+        return weakref.ref(variable)
+
+    assert inner()() is None
+
+
+def test_stopping_what_never_traced(trace_before):
+    """A tracer that was never started leaves a debugger alone."""
+    LineTracer(Visits(), is_from_here).stop()
+    assert sys.gettrace() is trace_before
+
+
+def test_tracer_stopped_elsewhere_leaves_that_thread_alone(trace_before):
+    """A debugger of the thread that stops a tracer is not the tracer's to change."""
+    tracer = LineTracer(Visits(), is_from_here)
+    thread = threading.Thread(target=tracer.start, args=(None,))
+    thread.start()
+    thread.join()
+    tracer.stop()
+    assert sys.gettrace() is trace_before
+
+
+def test_tracer_stopped_elsewhere_takes_itself_out():
+    """Stopped from another thread, a tracer leaves its own at the next call there."""
+    visits = Visits()
+    tracer = LineTracer(visits, is_from_here)
+    started, stopped, left = threading.Event(), threading.Event(), []
+
+    def other():
+        before = sys.gettrace()
+        tracer.start(None)
+        started.set()
+        stopped.wait()
+        two_lines()
+        left.append(sys.gettrace() is before)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    started.wait()
+    tracer.stop()
+    visits.clear()
+    stopped.set()
+    thread.join()
+    assert (left, visits) == ([True], [])
