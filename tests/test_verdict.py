@@ -450,16 +450,17 @@ def test_where_fills_one_line():
 
 def test_where_cuts_no_sooner_than_it_must():
     """A place and a source that just fill their lines are not cut."""
-    place, source = "p" * 62, "s" * 43
+    place, source = "p" * 62, "s" * (62 - len(PART))
     assert where(place, source, PART) == [f"  where  {place}:", f"         {source} {PART}"]
     assert {len(line) for line in where(place, source, PART)} == {72}
 
 
 def test_where_cuts_what_it_must():
     """Of a place that is too long the end is left, of a source the start, to the last column."""
-    first, second = where("a" + "p" * 62, "s" * 43 + "z", PART)
+    room = 62 - len(PART)
+    first, second = where("a" + "p" * 62, "s" * room + "z", PART)
     assert first == f"  where  ...{'p' * 59}:"
-    assert second == f"         {'s' * 40}... {PART}"
+    assert second == f"         {'s' * (room - 3)}... {PART}"
 
 
 @given(LINES, LINES)
