@@ -1,0 +1,13 @@
+"""Where only pytest and the wheel are installed."""
+
+import sys
+
+
+def test_idle_it_loads_nothing():
+    ours = {name for name in sys.modules if name.startswith("pytest_streamperf")}
+    assert ours == {"pytest_streamperf", "pytest_streamperf.plugin", "pytest_streamperf.verdict"}
+    assert not {"psutil", "partial_json_parser"} & sys.modules.keys()
+
+
+def test_growth_is_measured(assert_linear):
+    assert_linear("".join)
