@@ -3,7 +3,8 @@
     python -m examples.demo
 
 Exits with 0 exactly when every good lesson passed and every bad one failed with the message in its
-folder's `expected.txt`. There, `<2..4>` stands for a figure from 2 to 4, and any space for spaces.
+folder's `expected.txt`. There, `<2..4>` stands for a figure from 2 to 4, `<0.1..2 s>` for a time
+from 0.1 to 2 seconds in any unit, and any space for spaces.
 """
 
 import json
@@ -18,7 +19,8 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 HERE = Path(__file__).parent
-_RANGE = re.compile(r"<([\d.]+)\.\.([\d.]+)>")
+_RANGE = re.compile(r"<([\d.]+)\.\.([\d.]+)( s)?>")
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
 
 def main() -> int:
@@ -102,12 +104,20 @@ def differences(expected: list[str], printed: str | None) -> Iterator[str]:
 
 
 def _agree(want: str, got: str) -> bool:
-    literal = re.escape(_RANGE.sub("\0", want))
-    pattern = re.sub(r"(\\ )+", r"\\s+", literal).replace(re.escape("\0"), r"([\d.,]+)")
+    ranges = list(_RANGE.finditer(want))
+    pattern = re.sub(r"(\\ )+", r"\\s+", re.escape(_RANGE.sub("\0", want)))
+    for found in ranges:
+        figure = r"([\d.,]+) (us|ms|s)" if found[3] else r"([\d.,]+)()"
+        pattern = pattern.replace(re.escape("\0"), figure, 1)
     match = re.fullmatch(pattern, got)
-    return match is not None and all(
-        float(low) <= float(figure.replace(",", "")) <= float(high)
-        for (low, high), figure in zip(_RANGE.findall(want), match.groups(), strict=True)
+    if match is None:
+        return False
+    figures = zip(match.groups()[::2], match.groups()[1::2], strict=True)
+    return all(
+        float(found[1])
+        <= float(figure.replace(",", "")) * _SECONDS.get(unit, 1.0)
+        <= float(found[2])
+        for found, (figure, unit) in zip(ranges, figures, strict=True)
     )
 
 
