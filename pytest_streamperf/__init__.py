@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pytest_streamperf.streams import Turn as Turn
     from pytest_streamperf.streams import object_arguments as object_arguments
     from pytest_streamperf.streams import string_arguments as string_arguments
+    from pytest_streamperf.verdict import BudgetError as BudgetError
     from pytest_streamperf.verdict import BudgetExceeded as BudgetExceeded
     from pytest_streamperf.verdict import GrowthExceeded as GrowthExceeded
     from pytest_streamperf.verdict import GrowthUnproven as GrowthUnproven
@@ -49,6 +50,7 @@ _HOME_OF = {
     "Turn": "streams",
     "object_arguments": "streams",
     "string_arguments": "streams",
+    "BudgetError": "verdict",
     "BudgetExceeded": "verdict",
     "GrowthExceeded": "verdict",
     "GrowthUnproven": "verdict",

@@ -3,10 +3,11 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 cpu = time.process_time
 """CPU seconds of this process, in all its threads: work handed to another one counts too."""
@@ -17,17 +18,59 @@ wall = time.monotonic
 _TICK = 0.05
 
 
-class Overrun(BaseException):
-    """The deadline passed. Not an `Exception`, so that code under test does not swallow it."""
+class Noise(NamedTuple):
+    """What disturbed this thread: seconds it waited for a core, and page faults of the process.
 
-    def __init__(self, resource: Literal["cpu", "wall"]) -> None:
+    Each None where the system does not tell: the first is Linux's `schedstat`, the second POSIX.
+
+    >>> now = noise()
+    >>> noise().since(now).page_faults
+    0
+    """
+
+    waited: float | None
+    page_faults: int | None
+
+    def since(self, before: "Noise") -> "Noise":
+        """What has come since `before`."""
+        return Noise(
+            None if self.waited is None else self.waited - (before.waited or 0.0),
+            None if self.page_faults is None else self.page_faults - (before.page_faults or 0),
+        )
+
+
+def noise() -> Noise:
+    """All the noise since this thread, and the process, began."""
+    waited, page_faults = None, None
+    with suppress(OSError, ValueError, IndexError):
+        waited = int(Path("/proc/thread-self/schedstat").read_text("ascii").split()[1]) / 1e9
+    with suppress(ImportError):
+        import resource  # noqa: PLC0415 - POSIX only
+
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        page_faults = usage.ru_minflt + usage.ru_majflt
+    return Noise(waited, page_faults)
+
+
+class Overrun(BaseException):
+    """The deadline passed. Not an `Exception`, so that code under test does not swallow it.
+
+    `stuck` is the CPU seconds since progress was last seen.
+    """
+
+    def __init__(self, resource: Literal["cpu", "wall"], stuck: float = 0.0) -> None:
         super().__init__(resource)
         self.resource = resource
+        self.stuck = stuck
 
 
 @contextmanager
-def deadline(*, cpu_seconds: float, wall_seconds: float) -> Iterator[None]:
+def deadline(
+    *, cpu_seconds: float, wall_seconds: float, progress: Callable[[], int] = int
+) -> Iterator[None]:
     """Raise `Overrun` here after so many seconds of the process's CPU or of wall time.
+
+    `progress` tells how far things have come; it is asked at every tick of 50 ms.
 
     Needs the main thread and POSIX interval timers; elsewhere it does nothing. An alarm that was
     set before (pytest-timeout's, say) still rings when it is due.
@@ -40,8 +83,8 @@ def deadline(*, cpu_seconds: float, wall_seconds: float) -> Iterator[None]:
     ):
         yield
         return
-    start = wall()
-    cpu_end, wall_end = cpu() + cpu_seconds, start + wall_seconds
+    start, last = wall(), cpu()
+    cpu_end, wall_end, reached = last + cpu_seconds, start + wall_seconds, progress()
     armed = True
     left, interval = signal.getitimer(signal.ITIMER_REAL)
     outer_due = start + left if left else None
@@ -49,15 +92,17 @@ def deadline(*, cpu_seconds: float, wall_seconds: float) -> Iterator[None]:
     # A wall-time tick that looks at the CPU clock, for want of better: while ITIMER_PROF is set,
     # Linux keeps the process's CPU clock in scheduler ticks of 4 ms, too coarse for the meters.
     def tick(signum: int, frame: FrameType | None) -> None:
-        nonlocal outer_due
-        now = wall()
+        nonlocal outer_due, last, reached
+        now, spent, come = wall(), cpu(), progress()
+        if come != reached:
+            last, reached = spent, come
         if outer_due is not None and now >= outer_due:
             missed = (now - outer_due) // interval + 1 if interval else 0
             outer_due = outer_due + missed * interval if interval else None
             if callable(outer):
                 outer(signum, frame)
-        if armed and (cpu() > cpu_end or now > wall_end):
-            raise Overrun("cpu" if now <= wall_end else "wall")
+        if armed and (spent > cpu_end or now > wall_end):
+            raise Overrun("cpu" if now <= wall_end else "wall", spent - last)
 
     outer = signal.signal(signal.SIGALRM, tick)
     signal.setitimer(signal.ITIMER_REAL, _TICK, _TICK)

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
-_STEM = "streamperf."
 _MARKS = {"within": "\N{CHECK MARK}", "exceeded": "\N{BALLOT X}", "unproven": "?"}
 _ASCII_MARKS = {"within": "+", "exceeded": "x", "unproven": "?"}
+_BARS = "".join(map(chr, range(0x2581, 0x2589)))
+_ASCII_BARS = ".:-=+*%#"
 # A process that serves is given this many seconds to stop when it is asked to.
 _PATIENCE = 10
 
@@ -166,10 +167,12 @@ def agent_server(request: pytest.FixtureRequest) -> Iterator[AgentServer | Agent
 
 
 class _Record:
-    """Takes what the checks of one test report; under xdist it travels with the test's report."""
+    """Takes what the checks of one test report."""
 
     def __init__(self, item: pytest.Item) -> None:
-        self._item = item
+        self.policy = item.config.stash.get(_POLICY, _NO_SETTINGS)
+        self.verdicts: list[verdict.Verdict] = []
+        self._properties = item.user_properties
         self._begun: list[Any] = []
 
     def begin(self, check: object) -> None:
@@ -179,8 +182,14 @@ class _Record:
         self._begun.remove(check)
 
     def report(self, concluded: verdict.Verdict) -> None:
-        name, text = _STEM + concluded.stem, f"{concluded.verdict}: {concluded.headline}"
-        self._item.user_properties.append((name, text))
+        self.verdicts.append(concluded)
+        name = f"streamperf.{concluded.stem}"
+        self._properties.append((name, f"{concluded.verdict}: {concluded.headline}"))
+        self._properties += [
+            (f"{name}.{key}", value)
+            for key, value in concluded.figures.items()
+            if value is not None
+        ]
 
     def discard(self) -> int:
         """Close the checks that were never awaited; how many they are."""
@@ -189,10 +198,37 @@ class _Record:
         return len(self._begun)
 
 
+_POLICY = pytest.StashKey[verdict.Policy]()
+_NO_SETTINGS = verdict.Policy()
+_RECORD = pytest.StashKey[_Record]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Read the project's settings, where there are any."""
+    file = config.rootpath / "pyproject.toml"
+    if not file.is_file() or b"streamperf" not in file.read_bytes():
+        return
+    from pytest_streamperf.budgets import read_policy  # noqa: PLC0415
+
+    try:
+        config.stash[_POLICY] = read_policy(file)
+    except verdict.BudgetError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Say what the project's settings change."""
+    policy = config.stash.get(_POLICY, _NO_SETTINGS)
+    if policy == _NO_SETTINGS:
+        return None
+    changed = {**policy.growth, "mode": policy.mode, "unproven": policy.unproven}
+    return f"streamperf: {', '.join(f'{key}={value}' for key, value in changed.items())}"
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Collect what the checks of a test report, and fail it if one was begun and never awaited."""
-    record = _Record(item)
+    record = item.stash[_RECORD] = _Record(item)
     with verdict.reporting_to(record):
         try:
             result = yield
@@ -204,8 +240,30 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         return result
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let the verdicts travel with the test's report, from xdist's workers too: as plain values."""
+    report = yield
+    if call.when == "call" and _RECORD in item.stash:
+        record = item.stash[_RECORD]
+        if record.verdicts:
+            report.streamperf = [  # type: ignore[attr-defined] # extra attributes are kept
+                {
+                    "stem": each.stem,
+                    "verdict": each.verdict,
+                    "accepted": record.policy.accepts(each.verdict),
+                    "headline": each.headline,
+                    "picture": list(each.picture),
+                }
+                for each in record.verdicts
+            ]
+    return report
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """One line per check; with -q, only for those that were not within their limit."""
+    """One line per check; with -q only for those that were not within, with -v a picture too."""
     lines = list(_summary(terminalreporter))
     if lines:
         terminalreporter.section("streamperf")
@@ -214,23 +272,27 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def _summary(terminalreporter: pytest.TerminalReporter) -> Iterator[tuple[str, dict[str, bool]]]:
-    marks = _MARKS if _can_show("".join(_MARKS.values())) else _ASCII_MARKS
+    as_is = _can_show("".join(_MARKS.values()) + _BARS)
+    marks = _MARKS if as_is else _ASCII_MARKS
+    bars = str.maketrans(_BARS, _BARS if as_is else _ASCII_BARS)
     reports = [
         report
         for reports in terminalreporter.stats.values()
         for report in reports
-        if isinstance(report, pytest.TestReport) and report.when == "call"
+        if getattr(report, "streamperf", None)
     ]
     for report in sorted(reports, key=lambda report: report.start):
-        for name, text in report.user_properties:
-            if not name.startswith(_STEM):
+        for each in report.streamperf:
+            if each["verdict"] == "within" and terminalreporter.verbosity < 0:
                 continue
-            outcome, _, headline = str(text).partition(": ")
-            if outcome == "within" and terminalreporter.verbosity < 0:
-                continue
-            stem = name.removeprefix(_STEM)
-            markup = {"green" if outcome == "within" else "red": True}
-            yield f"{marks[outcome]} {stem}  {report.nodeid}: {headline}", markup
+            color = (
+                "green" if each["verdict"] == "within" else "yellow" if each["accepted"] else "red"
+            )
+            warned = " (a warning)" if color == "yellow" else ""
+            line = f"{marks[each['verdict']]} {each['stem']}  {report.nodeid}: {each['headline']}"
+            yield f"{line}{warned}", {color: True}
+            if terminalreporter.verbosity > 0:
+                yield from ((row.translate(bars), {}) for row in each["picture"])
 
 
 def _can_show(text: str) -> bool:

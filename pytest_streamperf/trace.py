@@ -70,23 +70,22 @@ def arenas_held(size: int) -> Iterator[None]:
         held.clear()
 
 
-class CallCounter:
-    """Counts Python and C calls made in one thread, from `start` to `stop`.
+class _Profiler:
+    """Puts `_event` in as the profile function of one thread, from `start` to `stop`.
 
     A profile function can only be taken out by the thread it is in. When `stop` is called in
     another one, the function takes itself out at the next call there.
     """
 
     def __init__(self) -> None:
-        self.count = 0
         self._installed = False
         self._stopped = False
         self._before: Any = None
 
     def start(self) -> None:
-        """Count in the current thread; once started, further calls do nothing."""
+        """Profile the current thread; once started, further calls do nothing."""
         if not self._installed:
-            self._installed = True
+            self._installed, self._stopped = True, False
             self._before = sys.getprofile()
             sys.setprofile(self._event)
 
@@ -95,12 +94,63 @@ class CallCounter:
         self._stopped = True
         if self._installed and sys.getprofile() == self._event:
             sys.setprofile(self._before)
+            self._installed = False
 
-    def _event(self, _frame: FrameType, event: str, _arg: object) -> None:
+    def _event(self, frame: FrameType, event: str, arg: object) -> None:
         if self._stopped:
             self.stop()
-        elif event in {"call", "c_call"}:
+        else:
+            self._seen(frame, event, arg)
+
+    def _seen(self, frame: FrameType, event: str, arg: object) -> None:
+        raise NotImplementedError
+
+
+class CallCounter(_Profiler):
+    """Counts Python and C calls made in one thread, from `start` to `stop`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def _seen(self, _frame: FrameType, event: str, _arg: object) -> None:
+        if event in {"call", "c_call"}:
             self.count += 1
+
+
+class CalleeTracer(_Profiler):
+    """Calls `visit(name)` when a frame that `wanted` picks calls one that it does not, or C code.
+
+    `name` is the callee's, behind its package's: `json.loads`, `str.find`. It is "" when the callee
+    has returned.
+    """
+
+    def __init__(self, visit: Callable[[str], None], wanted: Callable[[FrameType], bool]) -> None:
+        super().__init__()
+        self._visit = visit
+        self._wanted = wanted
+
+    def _seen(self, frame: FrameType, event: str, arg: object) -> None:
+        in_c = event.startswith("c_")
+        caller = frame if in_c else frame.f_back
+        if caller is None or not self._wanted(caller) or (not in_c and self._wanted(frame)):
+            return
+        if event == "c_call":
+            self._visit(_name(getattr(arg, "__module__", None), getattr(arg, "__qualname__", "")))
+        elif event == "call":
+            self._visit(name_of(frame))
+        else:
+            self._visit("")
+
+
+def name_of(frame: FrameType) -> str:
+    """The function of a frame, behind its package's name."""
+    return _name(frame.f_globals.get("__name__"), frame.f_code.co_qualname)
+
+
+def _name(module: object, function: str) -> str:
+    package = module.partition(".")[0] if isinstance(module, str) else "builtins"
+    return function if package == "builtins" else f"{package.lstrip('_')}.{function}"
 
 
 class LineTracer:

@@ -5,10 +5,13 @@ this module is all that the plugin loads until a check runs.
 """
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol
+
+__tracebackhide__ = True  # pytest shows the user's own frames
 
 Outcome = Literal["within", "exceeded", "unproven"]
 
@@ -18,13 +21,16 @@ _INDENT = 9
 # Figures have three digits; those that round to a thousand take the next unit.
 _THREE_DIGITS, _THOUSAND = 99.95, 999.5
 
+_LOWEST_BAR = ord("\N{LOWER ONE EIGHTH BLOCK}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What one check concluded.
 
     `stem` names the kind of check ("growth"), `headline` says in one line what was measured and the
-    limit, `details` are the lines that follow it when the check fails.
+    limit, `details` are the lines that follow it when the check fails. `figures` are for machines,
+    `picture` the lines that a verbose report shows.
 
     >>> Verdict(stem="growth", verdict="within", headline="2% superlinear, limit 25%").verdict
     'within'
@@ -34,6 +40,8 @@ class Verdict:
     verdict: Outcome
     headline: str
     details: Sequence[str] = ()
+    figures: Mapping[str, float | str | None] = field(default_factory=dict)
+    picture: Sequence[str] = ()
 
     @property
     def message(self) -> str:
@@ -78,6 +86,10 @@ class StreamperfWarning(UserWarning):
     """Something that a setting accepts, and that would fail without it."""
 
 
+class BudgetError(ValueError):
+    """A setting is wrong: the text names it, what it is, and what is allowed."""
+
+
 # As pytest does with its own outcomes: a report starts with the name alone.
 _CLASSES = {
     kind.__name__: kind
@@ -91,8 +103,34 @@ def _raised(name: str, verdict: Verdict) -> _Raised:
     return _CLASSES[name](verdict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What a project's settings say: the arguments of its checks, and what comes of a verdict.
+
+    `growth` are arguments of `assert_linear`, where a call does not give them. With `mode="warn"` a
+    check that would fail warns, with `unproven="warn"` only one that could not be concluded.
+
+    >>> Policy(unproven="warn").accepts("unproven"), Policy().accepts("exceeded")
+    (True, False)
+    """
+
+    growth: Mapping[str, Any] = field(default_factory=dict)
+    unproven: Literal["fail", "warn"] = "fail"
+    mode: Literal["fail", "warn"] = "fail"
+
+    def accepts(self, outcome: Outcome) -> bool:
+        """Whether this outcome is no failure."""
+        return (
+            outcome == "within"
+            or self.mode == "warn"
+            or (outcome == "unproven" and self.unproven == "warn")
+        )
+
+
 class Sink(Protocol):
-    """Where checks report to: a test's record, under pytest."""
+    """Where checks report to, and what they go by: a test's record, under pytest."""
+
+    policy: Policy
 
     def begin(self, check: object) -> None:
         """An async check was called; it has still to be awaited."""
@@ -122,11 +160,33 @@ def current_sink() -> Sink | None:
     return _sinks[-1] if _sinks else None
 
 
+def current_policy() -> Policy:
+    """The policy of the current sink; without one, every default."""
+    sink = current_sink()
+    return sink.policy if sink is not None else Policy()
+
+
 def report(verdict: Verdict) -> None:
     """Tell the current sink, if there is one, what a check concluded."""
     sink = current_sink()
     if sink is not None:
         sink.report(verdict)
+
+
+def conclude(
+    verdict: Verdict, exceeded: type[BudgetExceeded], unproven: type[Unproven], *, stacklevel: int
+) -> None:
+    """Report a verdict; raise it unless it is within its limit, or warn where the policy says so.
+
+    `stacklevel` is that of `warnings.warn`, as seen by the caller.
+    """
+    report(verdict)
+    if verdict.verdict == "within":
+        return
+    if current_policy().accepts(verdict.verdict):
+        warnings.warn(verdict.message, StreamperfWarning, stacklevel=stacklevel + 1)
+    else:
+        raise (exceeded if verdict.verdict == "exceeded" else unproven)(verdict)
 
 
 def nothing_measured(stem: str, what: str, advice: str) -> NothingMeasured:
@@ -194,14 +254,24 @@ def percent(share: float) -> str:
     return f"{share * 100:.0f}%"
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], note: str) -> list[str]:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], note: str = "") -> list[str]:
     """Lay out a small right-aligned table; `note` stands behind its last row."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     laid = [
         "  " + "   ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
         for row in (head, *rows)
     ]
-    return [*laid[:-1], fit(f"{laid[-1]}   <- {note}")]
+    return [*laid[:-1], fit(f"{laid[-1]}   <- {note}")] if note else laid
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Draw values as bars of 1 to 8 eighths, 0 at the bottom, the greatest at the top.
+
+    >>> sparkline([0, 1, 2, 4]).encode("ascii", "namereplace").count(b"BLOCK")
+    4
+    """
+    top = max(values, default=0.0) or 1.0
+    return "".join(chr(_LOWEST_BAR + min(7, int(8 * max(0.0, value) / top))) for value in values)
 
 
 def lines_of(entries: Mapping[str, str]) -> list[str]:
@@ -230,18 +300,19 @@ def _ascii(text: str) -> str:
     )
 
 
-def where(place: str, source: str, part: str) -> list[str]:
+def where(places: Sequence[str], source: str, part: str) -> list[str]:
     """Lay out the guilty line: in one line if it fits, else in two.
 
-    What is cut for want of room is the end of the source, or the start of the path.
+    `places` say the same, each shorter than the one before it: the first that fits is taken. What
+    is cut for want of room is the end of the source, or the start of the last place.
     """
-    place, source = _ascii(place), _ascii(source)
+    shown, source = [_ascii(place) for place in places], _ascii(source)
+    place = shown[0]
     line = " ".join(filter(None, (f"  where  {place}{':' if source else ''}", source, part)))
     if len(line) <= _WIDTH:
         return [line]
     room = _WIDTH - _INDENT - 1
-    if len(place) > room:
-        place = f"...{place[3 - room :]}"
+    place = next((each for each in shown if len(each) <= room), f"...{shown[-1][3 - room :]}")
     room -= len(part)
     if len(source) > room:
         source = f"{source[: room - 3]}..."
@@ -274,7 +345,8 @@ _ADVICE = (
     ),
     Advice(
         re.compile(
-            r"^(?!.*\bfor\b).*\S in \w|\.(find|count|index|search|match|split|startswith)\("
+            r"^(?!.*\bfor\b).*\S in \w"
+            r"|\.(find\w*|count|r?index|search|(full)?match|r?split|startswith|sub)\("
         ),
         "every delta looks through all that came before it again",
         "look at what is new only, from where the last look ended",
@@ -302,10 +374,18 @@ _OTHERWISE = Advice(
 )
 
 
-def advice_for(source: str) -> Advice:
-    """What to say about a guilty line of source.
+_OF_A_CALL = Advice(
+    re.compile(""),
+    "what it calls goes over all that came before it again",
+    "call it once at the end, or look for a version that does not",
+)
+
+
+def advice_for(source: str, call: str = "") -> Advice:
+    """What to say about a guilty line of source, and of the library call that it was in.
 
     >>> advice_for("self.text += delta").remedy
     "collect deltas in a list and ''.join once at the end"
     """
-    return next((advice for advice in _ADVICE if advice.looks_like.search(source)), _OTHERWISE)
+    otherwise = _OF_A_CALL if call else _OTHERWISE
+    return next((advice for advice in _ADVICE if advice.looks_like.search(source)), otherwise)

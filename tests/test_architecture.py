@@ -16,6 +16,7 @@ RANKS = (
     ("trace", "clock"),
     ("streams",),
     ("growth",),
+    ("budgets",),
     ("plugin",),
 )
 RANK_OF = {stem: rank for rank, stems in enumerate(RANKS) for stem in stems}

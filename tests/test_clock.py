@@ -1,15 +1,18 @@
 """The deadline stops a consumer that never ends, and gets in the way of nothing else."""
 
 import doctest
+import mmap
 import signal
+import sys
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from pytest_streamperf import clock
-from pytest_streamperf.clock import Overrun, deadline
+from pytest_streamperf.clock import Noise, Overrun, deadline
 
 pytestmark = pytest.mark.skipif(
     not hasattr(signal, "setitimer"), reason="deadlines need POSIX interval timers"
@@ -147,6 +150,45 @@ def test_cpu_counts_every_thread():
     assert clock.cpu() - before >= 0.02
 
 
+# -- noise
+
+
+def test_noise_is_what_came_since():
+    """Each figure is the difference, or None where the system did not tell."""
+    assert Noise(2.5, 9).since(Noise(0.5, 4)) == Noise(2.0, 5)
+    assert Noise(None, None).since(Noise(None, None)) == Noise(None, None)
+
+
+def test_page_faults_are_noticed():
+    """Memory that is touched for the first time is seen."""
+    before = clock.noise()
+    memory = mmap.mmap(-1, 64 * mmap.PAGESIZE)
+    for page in range(64):
+        memory[page * mmap.PAGESIZE] = 1
+    memory.close()
+    assert clock.noise().since(before).page_faults >= 64
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="schedstat is Linux's")
+def test_waiting_for_a_core_is_told():
+    """It never goes back."""
+    before = clock.noise()
+    assert clock.noise().since(before).waited >= 0
+
+
+@pytest.mark.parametrize("content", [None, "", "1", "1 x 3"])
+def test_a_system_that_does_not_tell(monkeypatch, content):
+    """Where `schedstat` is missing or says something else, the wait is unknown."""
+
+    def read_text(_path, _encoding):
+        if content is None:
+            raise FileNotFoundError
+        return content
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    assert clock.noise().waited is None
+
+
 # -- with fake ones
 
 
@@ -169,6 +211,31 @@ def test_overrun_names_the_resource(clocks, passed, resource):
     with pytest.raises(Overrun) as stopped, deadline(cpu_seconds=2.0, wall_seconds=30.0):
         clocks.pass_by(**passed)
     assert stopped.value.resource == resource
+
+
+def test_overrun_tells_how_long_it_was_stuck(clocks):
+    """CPU time since a look at which there was progress."""
+    come = []
+
+    def work():
+        for spent in (0.5, 0.5, 1.25):
+            clocks.pass_by(cpu=spent)
+            if not come:
+                come.append("a delta")
+
+    with (
+        pytest.raises(Overrun) as stopped,
+        deadline(cpu_seconds=2.0, wall_seconds=30.0, progress=lambda: len(come)),
+    ):
+        work()
+    assert stopped.value.stuck == pytest.approx(1.25)
+
+
+def test_without_progress_it_was_stuck_all_the_time(clocks):
+    """So it is where nobody tells of any."""
+    with pytest.raises(Overrun) as stopped, deadline(cpu_seconds=2.0, wall_seconds=30.0):
+        clocks.pass_by(cpu=2.5)
+    assert stopped.value.stuck == pytest.approx(2.5)
 
 
 def test_overrun_is_no_exception():

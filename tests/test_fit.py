@@ -10,14 +10,18 @@ from hypothesis import strategies as st
 
 from pytest_streamperf.growth import fit
 from pytest_streamperf.growth.fit import (
+    along,
     at_edge,
     carried,
     counted_shares,
     counted_verdict,
     finish_excess,
+    half_at,
     interval,
     late_growth,
     least,
+    longest,
+    mostly_finish,
     per_delta,
     steady_share,
     suspicious,
@@ -358,6 +362,48 @@ def test_linear_finish_is_within():
     assert counted(runs) == "within"
     excess = finish_excess(runs[-1], runs[-2])
     assert timed_verdict([runs[-1]] * 2, excess, LIMIT, HORIZON, last=False) == "within"
+
+
+# -- along the way
+
+
+def test_along_an_octave_apart():
+    """Seven lengths, and what a delta costs just before each."""
+    run = linear_and_quadratic(6_400, 1.0, 0.01)
+    found = along([run])
+    assert [length for length, _ in found] == [100, 200, 400, 800, 1_600, 3_200, 6_400]
+    for length, cost in found[1:]:
+        assert cost == pytest.approx(1.0 + 0.01 * (length - 100))
+
+
+def test_along_takes_the_longest_and_the_least():
+    """Shorter runs do not show, nor does what disturbed one of the longest."""
+    quiet, disturbed, shorter = (
+        linear_and_quadratic(length, base, 0.0)
+        for length, base in ((6_400, 2.0), (6_400, 3.0), (640, 1.0))
+    )
+    assert {cost for _, cost in along([shorter, disturbed, quiet])} == {2.0}
+    assert longest([shorter, disturbed, quiet]) == [disturbed, quiet]
+
+
+def test_along_a_finish():
+    """Where most of the work is left to the end, all of it is divided by the length."""
+    runs = [all_finish(length, 1.0, 0.5) for length in LENGTHS]
+    assert mostly_finish(runs)
+    assert along(runs) == [(length, pytest.approx(1.0 + 0.5 * length)) for length in LENGTHS]
+
+
+@given(st.floats(1e-6, 1), st.integers(64, 10**9))
+def test_half_of_the_work(share, length):
+    """At the length that is told, the share carried to it is a half."""
+    at = half_at(share, length)
+    assume(at > 100)
+    assert carried(share, length, at) == pytest.approx(0.5, abs=0.01) or share == 1.0
+
+
+def test_no_share_is_never_a_half():
+    """Linear work has no such length."""
+    assert half_at(0.0, 20_000) is None
 
 
 # -- verdicts on growth

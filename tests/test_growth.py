@@ -4,7 +4,9 @@ import asyncio
 import threading
 import time
 import tracemalloc
+from collections import deque
 from contextlib import contextmanager
+from itertools import islice
 
 import pytest
 import trio
@@ -17,6 +19,7 @@ from pytest_streamperf import (
     StreamperfWarning,
     TokenStream,
     assert_linear,
+    clock,
     measure_growth,
     measure_growth_async,
 )
@@ -74,34 +77,6 @@ def test_the_message_fits_a_screen(name):
     assert len(lines) <= 13
     assert max(map(len, lines)) <= 72, max(lines, key=len)
     assert message.isascii()
-
-
-def test_the_guilty_line_is_the_line_that_copies():
-    """Blame names the file, the line, the function and the source."""
-    guilty = measure_growth(quadratic, meters=COUNTS).blame[0]
-    assert guilty.source == "self.text += delta"
-    assert (guilty.file, guilty.function) == (__file__, "Reply.feed")
-    assert guilty.share > 0.9
-
-
-def test_a_local_beside_the_guilty_line_is_not_blamed():
-    """CPython 3.11 copies `text += delta` while it is traced, and then only."""
-
-    def consume(stream):
-        reply, text = Reply(), ""
-        for delta in stream:
-            text += delta
-            reply.feed(delta)
-        return text
-
-    blame = measure_growth(consume).blame
-    assert [guilty.source for guilty in blame] == ["self.text += delta"]
-
-
-def test_a_library_is_charged_to_the_line_that_calls_it():
-    """The user's own line is named, not one of the library's."""
-    consume, terms = SUPERLINEAR["reparsed_objects"]
-    assert measure_growth(consume, **terms).blame[0].source == "arguments = loads(buffer)"
 
 
 def test_counts_are_the_same_every_time():
@@ -279,6 +254,62 @@ def test_reading_all_first_and_working_at_the_end_is_seen():
     assert measure_growth(consume).verdict == "exceeded"
 
 
+def test_code_that_a_library_calls_back():
+    """What feeds the stream to a callback is a consumer like another."""
+
+    def consume(stream):
+        reply = Reply()
+        deque(map(reply.feed, stream), maxlen=0)
+
+    assert measure_growth(consume).verdict == "exceeded"
+
+
+@pytest.mark.parametrize("size", [7, 100])
+def test_reading_ahead(size):
+    """Deltas taken in batches, whatever their size, cost what they cost together."""
+
+    def batches(stream, add):
+        deltas = iter(stream)
+        while batch := list(islice(deltas, size)):
+            add(batch)
+
+    def consume(stream):
+        kept = []
+        batches(stream, lambda batch: kept.append("".join(batch)))
+
+    def consume_again(stream):
+        reply = Reply()
+        batches(stream, lambda batch: [reply.feed(delta) for delta in batch])
+
+    assert measure_growth(consume).verdict == "within"
+    assert measure_growth(consume_again).verdict == "exceeded"
+
+
+@pytest.mark.parametrize("every", [16, 100])
+def test_a_cost_that_comes_now_and_then(every):
+    """It is judged by its mean."""
+
+    def consume(stream):
+        text, found = "", 0
+        for index, delta in enumerate(stream):
+            text += delta
+            if index % every == 0:
+                found += sum(text.count(word) for word in ("x", "y", "z", "q"))
+        return found
+
+    assert measure_growth(consume).verdict == "exceeded"
+
+
+def test_a_result_says_all_it_knows():
+    """The length at which half of the work is superlinear, costs on the way, and the noise."""
+    growth = measure_growth(quadratic)
+    assert growth.half_at < 1_000
+    assert [length for length, _ in growth.along["copies"]][-2:] == [10_000, 20_000]
+    assert [length for length, _ in growth.along["time"]][-2:] == [10_000, 20_000]
+    assert growth.along["copies"][-1][1] > 1.9 * growth.along["copies"][-2][1]
+    assert growth.noise.page_faults is None or growth.noise.page_faults >= 0
+
+
 # -- what cannot be proven
 
 
@@ -419,6 +450,25 @@ def test_a_consumer_that_spins_and_swallows():
 
     end = time.process_time() + 0.5
     assert measure_growth(consume, seconds=0.3).verdict == "unproven"
+
+
+@pytest.mark.parametrize(
+    ("stuck", "verdict", "says"),
+    [(0.0, "exceeded", "copied"), (0.6, "unproven", "did not ask for more than 1,000")],
+)
+def test_a_consumer_that_is_only_slow_is_no_spinner(stuck, verdict, says):
+    """Stopped between two edges while it was pulling, it has shown what it has shown."""
+
+    def consume(stream):
+        reply = Reply()
+        for index, delta in enumerate(stream):
+            if index == 999 and len(stream) > 1_250:
+                raise clock.Overrun("cpu", stuck)
+            reply.feed(delta)
+
+    growth = measure_growth(consume, meters=COUNTS)
+    assert growth.verdict == verdict
+    assert says in growth.message
 
 
 def test_a_spinning_consumer_in_another_thread_is_stopped_when_it_pulls():

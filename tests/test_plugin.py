@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -298,6 +299,125 @@ def test_the_section_under_xdist(pytester):
     result.assert_outcomes(passed=1, failed=1)
     assert result.stdout.str().count("growth  test_one.py::test_bad: ") == 1
     assert result.stdout.str().count("growth  test_two.py::test_good: ") == 1
+
+
+def test_a_picture_with_v(pytester):
+    """What a delta costs along the way, and its curve."""
+    pytester.makepyfile(test_one=BAD)
+    result = _run(pytester, "-v", PYTHONIOENCODING="utf-8")
+    result.stdout.fnmatch_lines(
+        [
+            "\N{BALLOT X} growth  test_one.py::test_bad: *",
+            "  deltas *copied per delta *",
+            "   1,000 *",
+            "  *\N{LOWER HALF BLOCK}*\N{FULL BLOCK} copied per delta, from 0",
+        ]
+    )
+
+
+def test_a_picture_where_the_terminal_is_ascii(pytester):
+    """Bars that it can show."""
+    pytester.makepyfile(test_one=BAD)
+    result = _run(pytester, "-v", PYTHONIOENCODING="ascii")
+    result.stdout.fnmatch_lines(["  .*:*-*=*+*[*]*%*# copied per delta, from 0"])
+
+
+def test_a_picture_under_xdist(pytester):
+    """It travels with the report."""
+    pytester.makepyfile(test_one=BAD)
+    _run(pytester, "-v", "-n", "2").stdout.fnmatch_lines(["* copied per delta, from 0"])
+
+
+@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["alone", "xdist"])
+def test_measurements_go_to_junit(pytester, options):
+    """As properties of the test, numbers apart."""
+    pytester.makepyfile(test_one=BAD)
+    _run(pytester, "--junitxml=report.xml", *options)
+    properties = {
+        each.get("name"): each.get("value")
+        for each in ET.parse(pytester.path / "report.xml").iter("property")  # noqa: S314 - our own
+    }
+    assert properties["streamperf.growth"].startswith("exceeded: 1,000 deltas copied")
+    assert float(properties["streamperf.growth.share"]) > 0.25
+    assert properties["streamperf.growth.proven_to"] == "1000"
+    assert properties["streamperf.growth.witness"] == "copies"
+    assert properties["streamperf.growth.where"] == "test_one.py:4 in Reply.feed"
+
+
+# -- settings
+
+
+def test_settings_are_the_defaults_of_every_check(pytester):
+    """What a call does not give is taken from them, in all forms; the header tells."""
+    pytester.makepyprojecttoml("[tool.streamperf]\nup_to = 640\n")
+    pytester.makepyfile(
+        """
+        import asyncio
+        from pytest_streamperf import assert_linear as plain, assert_linear_async, measure_growth
+
+        def consume(stream):
+            return "".join([delta for delta in stream])
+
+        def test_it(assert_linear):
+            assert assert_linear(consume).proven_to == 640
+            assert plain(consume).proven_to == 640
+            assert asyncio.run(asynchronous()).proven_to == 640
+            assert assert_linear(consume, up_to=1_000).proven_to == 1_000
+            assert measure_growth(consume, meters=("time",)).proven_to == 20_000
+
+        async def asynchronous():
+            return await assert_linear_async(consume)
+        """
+    )
+    result = _run(pytester)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["streamperf: up_to=640, mode=fail, unproven=fail"])
+
+
+def test_a_project_can_start_with_warnings(pytester):
+    """`mode = "warn"` lets everything pass that was measured, and says all of it."""
+    pytester.makepyprojecttoml("[tool.streamperf]\nmode = 'warn'\n")
+    pytester.makepyfile(test_one=BAD)
+    result = _run(pytester, PYTHONIOENCODING="utf-8")
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*StreamperfWarning: 1,000 deltas copied*",
+            "*where  test_one.py:4 in Reply.feed*",
+            "\N{BALLOT X} growth  test_one.py::test_bad: *limit 25% (a warning)",
+        ]
+    )
+
+
+def test_what_is_unproven_can_be_a_warning(pytester):
+    """`unproven = "warn"` accepts that, and nothing that was measured to be too much."""
+    pytester.makepyprojecttoml("[tool.streamperf]\nunproven = 'warn'\n")
+    pytester.makepyfile(
+        BAD,
+        test_early="""
+        def test_early(assert_linear):
+            assert_linear(lambda stream: next(iter(stream)))
+        """,
+    )
+    _run(pytester).assert_outcomes(passed=1, failed=1, warnings=1)
+
+
+def test_a_wrong_setting_stops_the_run(pytester):
+    """Before any test, with the name of what is wrong."""
+    pytester.makepyprojecttoml("[tool.streamperf]\nupto = 640\n")
+    pytester.makepyfile(GOOD)
+    result = _run(pytester)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: pyproject.toml: * no setting 'upto'; it has *"])
+
+
+def test_settings_under_xdist(pytester):
+    """Workers read them too."""
+    pytester.makepyprojecttoml("[tool.streamperf]\nmode = 'warn'\n")
+    pytester.makepyfile(test_one=BAD)
+    result = _run(pytester, "-n", "2")
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines(["*growth  test_one.py::test_bad: * (a warning)"])
 
 
 # -- the reference server

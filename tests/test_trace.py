@@ -1,6 +1,9 @@
 """The one owner of tracemalloc, the collector and the profiling hooks leaves them as they were."""
 
+import contextlib
 import gc
+import json
+import math
 import sys
 import threading
 import tracemalloc
@@ -10,6 +13,7 @@ import pytest
 
 from pytest_streamperf.trace import (
     CallCounter,
+    CalleeTracer,
     LineTracer,
     allocations,
     allocations_traced,
@@ -316,6 +320,70 @@ def test_stopping_elsewhere_leaves_that_thread_alone():
     left = sys.getprofile()
     sys.setprofile(None)
     assert left is mine
+
+
+# -- naming callees
+
+
+def callees(function):
+    """Name what a function of this file calls that is not of this file, with "" for each return."""
+    names = []
+    tracer = CalleeTracer(names.append, is_from_here)
+    tracer.start()
+    try:
+        function()
+    finally:
+        tracer.stop()
+    assert (names[0], names[-1]) == ("", "pytest_streamperf._Profiler.stop")
+    return names[1:-1]
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: "text".find("x"), "str.find"),
+        (lambda: len("text"), "len"),
+        (lambda: json.loads("1"), "json.loads"),
+        (lambda: math.sqrt(4.0), "math.sqrt"),
+    ],
+    ids=["method in C", "builtin", "library", "module in C"],
+)
+def test_callees_are_named(call, name):
+    """A callee is said with its package; its end is told."""
+    assert callees(call)[:2] == [name, ""]
+
+
+def test_what_a_callee_calls_is_its_own_affair():
+    """Only the first step out of the user's own code is told."""
+    assert {"json.loads", ""} == set(callees(lambda: json.loads("[1, 2]"))[:2])
+
+
+def test_own_functions_are_no_callees():
+    """A call within the user's own code says nothing."""
+    assert "two_lines" not in " ".join(callees(two_lines))
+
+
+def test_callee_that_raises_has_ended():
+    """An error ends a callee, too."""
+
+    def caught():
+        with contextlib.suppress(ValueError):
+            json.loads("?")
+
+    names = callees(caught)
+    assert names[names.index("json.loads") + 1] == ""
+
+
+def test_callees_can_be_named_again():
+    """A tracer can be started again after it was stopped."""
+    names = []
+    tracer = CalleeTracer(names.append, is_from_here)
+    for _ in range(2):
+        tracer.start()
+        len("text")
+        tracer.stop()
+    assert names.count("len") == 2
+    assert sys.getprofile() is None
 
 
 # -- tracing lines

@@ -11,15 +11,20 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pytest_streamperf import verdict
+from pytest_streamperf.clock import Noise
 from pytest_streamperf.growth import Growth
 from pytest_streamperf.verdict import (
     BudgetExceeded,
     GrowthExceeded,
     GrowthUnproven,
     NothingMeasured,
+    Policy,
+    StreamperfWarning,
     Unproven,
     Verdict,
     advice_for,
+    conclude,
+    current_policy,
     current_sink,
     duration,
     fit,
@@ -30,6 +35,7 @@ from pytest_streamperf.verdict import (
     report,
     reporting_to,
     size,
+    sparkline,
     table,
     thousands,
     where,
@@ -51,6 +57,7 @@ class Notes:
 
     def __init__(self) -> None:
         self.notes = []
+        self.policy = Policy()
 
     def begin(self, check):
         """Note it."""
@@ -144,6 +151,9 @@ def test_growth_survives_a_copy():
         proven_to=20_000,
         witness="copies",
         blame=(),
+        half_at=3_800,
+        along={"copies": [(20_000, 84_500.0)]},
+        noise=Noise(0.0, 12),
     )
     assert pickle.loads(pickle.dumps(GrowthExceeded(growth))).verdict == growth
 
@@ -235,7 +245,83 @@ def test_nothing_measured_says_what_to_do():
     assert (error.verdict.stem, error.verdict.verdict) == ("cadence", "unproven")
 
 
+# -- policies
+
+OUTCOMES = ("within", "exceeded", "unproven")
+
+
+@pytest.mark.parametrize(
+    ("policy", "accepted"),
+    [
+        (Policy(), {"within"}),
+        (Policy(unproven="warn"), {"within", "unproven"}),
+        (Policy(mode="warn"), {"within", "exceeded", "unproven"}),
+    ],
+)
+def test_policy_accepts(policy, accepted):
+    """Two settings make a failure a warning: one the unproven only, the other any."""
+    assert {outcome for outcome in OUTCOMES if policy.accepts(outcome)} == accepted
+
+
+def test_without_a_sink_there_are_no_settings():
+    """Plain Python goes by the defaults."""
+    assert current_policy() == Policy()
+
+
+def concluded(outcome, policy):
+    """Conclude a check with this outcome under this policy; tell what was reported."""
+    notes = Notes()
+    notes.policy = policy
+    with reporting_to(notes):
+        conclude(
+            Verdict(stem="growth", verdict=outcome, headline="84%"),
+            GrowthExceeded,
+            GrowthUnproven,
+            stacklevel=1,
+        )
+    return notes.notes
+
+
+def test_within_is_reported():
+    """A verdict that is within its limit is reported and nothing else."""
+    (noted,) = concluded("within", Policy())
+    assert noted.verdict == "within"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "kind"), [("exceeded", GrowthExceeded), ("unproven", GrowthUnproven)]
+)
+def test_what_is_not_within_is_raised(outcome, kind):
+    """Each outcome by its own exception."""
+    with pytest.raises(kind, match="84%"):
+        concluded(outcome, Policy())
+
+
+@pytest.mark.parametrize("outcome", ["exceeded", "unproven"])
+def test_what_is_accepted_is_a_warning(outcome):
+    """It is reported all the same, and the warning points at the line that asked."""
+    with pytest.warns(StreamperfWarning, match="84%") as caught:
+        (noted,) = concluded(outcome, Policy(mode="warn"))
+    assert noted.verdict == outcome
+    assert caught[0].filename == __file__
+
+
 # -- figures
+
+
+@given(st.lists(st.floats(0, 1e9), min_size=1))
+def test_sparkline_has_a_bar_for_each_value(values):
+    """No bar is lower than one for a lesser value; the greatest is full."""
+    bars = sparkline(values)
+    assert len(bars) == len(values)
+    assert sorted(bars) == [bar for _, bar in sorted(zip(values, bars, strict=True))]
+    assert max(bars) == ("\N{FULL BLOCK}" if max(values) else "\N{LOWER ONE EIGHTH BLOCK}")
+
+
+def test_sparkline_of_nothing():
+    """No values, no bars."""
+    assert sparkline([]) == ""
+
 
 POWERS = {"k": 3, "M": 6, "G": 9, "T": 12, "u": -6, "m": -3}
 
@@ -427,14 +513,14 @@ PART = "(97% of growth)"
 
 def test_where_in_one_line():
     """A short guilty line is named in one line."""
-    assert where("agent.py:41 in feed", "self.text += delta", PART) == [
+    assert where(["agent.py:41 in feed"], "self.text += delta", PART) == [
         "  where  agent.py:41 in feed: self.text += delta (97% of growth)"
     ]
 
 
 def test_where_in_two_lines():
     """A longer one has the source on a line of its own."""
-    assert where("agents/streaming.py:41 in Reply.feed", "self.text += delta.text", PART) == [
+    assert where(["agents/streaming.py:41 in Reply.feed"], "self.text += delta.text", PART) == [
         "  where  agents/streaming.py:41 in Reply.feed:",
         "         self.text += delta.text (97% of growth)",
     ]
@@ -443,22 +529,22 @@ def test_where_in_two_lines():
 def test_where_fills_one_line():
     """One line is enough up to its last column."""
     source = "x" * (72 - len("  where  agent.py:41 in feed:  ") - len(PART))
-    (line,) = where("agent.py:41 in feed", source, PART)
+    (line,) = where(["agent.py:41 in feed"], source, PART)
     assert len(line) == 72
-    assert len(where("agent.py:41 in feed", source + "x", PART)) == 2
+    assert len(where(["agent.py:41 in feed"], source + "x", PART)) == 2
 
 
 def test_where_cuts_no_sooner_than_it_must():
     """A place and a source that just fill their lines are not cut."""
     place, source = "p" * 62, "s" * (62 - len(PART))
-    assert where(place, source, PART) == [f"  where  {place}:", f"         {source} {PART}"]
-    assert {len(line) for line in where(place, source, PART)} == {72}
+    assert where([place], source, PART) == [f"  where  {place}:", f"         {source} {PART}"]
+    assert {len(line) for line in where([place], source, PART)} == {72}
 
 
 def test_where_cuts_what_it_must():
     """Of a place that is too long the end is left, of a source the start, to the last column."""
     room = 62 - len(PART)
-    first, second = where("a" + "p" * 62, "s" * room + "z", PART)
+    first, second = where(["a" + "p" * 62], "s" * room + "z", PART)
     assert first == f"  where  ...{'p' * 59}:"
     assert second == f"         {'s' * (room - 3)}... {PART}"
 
@@ -466,14 +552,14 @@ def test_where_cuts_what_it_must():
 @given(LINES, LINES)
 def test_where_is_printable(place, source):
     """Whatever the guilty line holds, what is said of it is fit for a message."""
-    assert all(map(is_printable, where(place, source, PART)))
+    assert all(map(is_printable, where([place], source, PART)))
 
 
 @given(LINES, LINES)
 @example("agent.py:41 in Reply.feed", "\N{CHECK MARK}" * 20)
 def test_where_always_tells_the_part(place, source):
     """The part of the growth is not cut off, however long the rest is."""
-    assert where(place, source, PART)[-1].endswith(PART)
+    assert where([place], source, PART)[-1].endswith(PART)
 
 
 @given(SOMETHING)
@@ -481,13 +567,21 @@ def test_where_always_tells_the_part(place, source):
 @example("\N{CHECK MARK}" * 12)
 def test_where_always_tells_the_line(folder):
     """The name of the file and the line's number are not cut off, however deep the folder."""
-    lines = where(f"{folder}/reply.py:141 in Reply.feed", "self.text += delta", PART)
+    lines = where([f"{folder}/reply.py:141 in Reply.feed"], "self.text += delta", PART)
     assert "reply.py:141 in Reply.feed:" in lines[0]
 
 
 def test_where_without_source():
     """A line whose source cannot be read leaves no gap."""
-    assert where("<string>:3 in feed", "", PART) == ["  where  <string>:3 in feed (97% of growth)"]
+    assert where(["<string>:3 in feed"], "", PART) == [
+        "  where  <string>:3 in feed (97% of growth)"
+    ]
+
+
+def test_the_first_place_that_fits_is_said():
+    """A long place gives way to a shorter form of it before anything is cut."""
+    places = ["f" * 100, "folder/agent.py:41 in feed", "agent.py:41 in feed"]
+    assert where(places, "s" * 60, PART)[0] == "  where  folder/agent.py:41 in feed:"
 
 
 # -- advice

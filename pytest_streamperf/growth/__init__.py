@@ -16,6 +16,7 @@ from collections.abc import (
     Coroutine,
     Generator,
     Iterator,
+    Mapping,
     Sequence,
 )
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -23,7 +24,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, Unpack
 
 from pytest_streamperf import clock
-from pytest_streamperf.growth import message
+from pytest_streamperf.clock import Noise
+from pytest_streamperf.growth import fit, message
 from pytest_streamperf.growth.blame import Blame
 from pytest_streamperf.growth.plan import Evidence, Plan
 from pytest_streamperf.growth.runs import Probe
@@ -34,9 +36,10 @@ from pytest_streamperf.verdict import (
     GrowthUnproven,
     StreamperfWarning,
     Verdict,
+    conclude,
+    current_policy,
     current_sink,
     missing_extra,
-    report,
 )
 
 __all__ = [
@@ -63,9 +66,11 @@ class Growth(Verdict):
     """What `measure_growth` found.
 
     `share` is the superlinear part of all the work at the horizon, 0 to 1, in what the witness
-    counts (bytes, calls or CPU time), with an interval; `proven_to` the longest stream really run,
-    in deltas; `witness` the meter that decided; `blame` the guilty lines, guiltiest first;
-    `warning` what `copies="warn"` accepted.
+    counts (bytes, calls or CPU time), with an interval; work of n log n counts as linear. `half_at`
+    is the length, in deltas, at which it reaches half; `proven_to` the longest stream really run;
+    `witness` the meter that decided; `blame` the guilty lines, guiltiest first. `along` maps each
+    meter to pairs of length and cost per delta there, an octave apart; `noise` is what disturbed
+    the measurement; `warning` what `copies="warn"` accepted.
 
     >>> measure_growth(lambda stream: "".join(stream), up_to=1_000).proven_to
     1000
@@ -76,6 +81,9 @@ class Growth(Verdict):
     proven_to: int
     witness: Meter | None
     blame: Sequence[Blame]
+    half_at: int | None
+    along: Mapping[Meter, Sequence[tuple[int, float]]]
+    noise: Noise
     warning: str = ""
 
 
@@ -158,13 +166,14 @@ def assert_linear(
 ) -> Growth:
     """Fail unless what `consume(stream)` does is linear in the length of the stream.
 
-    Takes what `measure_growth` takes and returns what it returns. Raises `GrowthExceeded`,
-    `GrowthUnproven`, and what `measure_growth` raises.
+    Takes what `measure_growth` takes, by default what the project's settings say, and returns what
+    it returns. Raises `GrowthExceeded`, `GrowthUnproven`, and what `measure_growth` raises.
 
     >>> def test_reply():
     ...     assert_linear(consume, up_to=20_000)
     """
-    return _concluded(measure_growth(consume, backend=backend, **terms))
+    asked: dict[str, Any] = {**current_policy().growth, **terms}
+    return _concluded(measure_growth(consume, backend=backend, **asked))
 
 
 def assert_linear_async(
@@ -178,11 +187,12 @@ def assert_linear_async(
     ...     await assert_linear_async(consume)
     """
     sink = current_sink()
+    asked: dict[str, Any] = {**current_policy().growth, **terms}
 
     async def check() -> Growth:
         if sink is not None:
             sink.end(begun)
-        return _concluded(await measure_growth_async(consume, **terms))
+        return _concluded(await measure_growth_async(consume, **asked))
 
     begun = check()
     if sink is not None:
@@ -194,11 +204,7 @@ assert_linear.aio = assert_linear_async  # type: ignore[attr-defined] # the fixt
 
 
 def _concluded(growth: Growth) -> Growth:
-    report(growth)
-    if growth.verdict == "exceeded":
-        raise GrowthExceeded(growth)
-    if growth.verdict == "unproven":
-        raise GrowthUnproven(growth)
+    conclude(growth, GrowthExceeded, GrowthUnproven, stacklevel=3)
     if growth.warning:
         warnings.warn(growth.warning, StreamperfWarning, stacklevel=3)
     return growth
@@ -212,11 +218,19 @@ def _growth(evidence: Evidence, terms: Terms) -> Growth:
         verdict="within" if accepted else evidence.verdict,
         headline=headline,
         details=() if accepted else message.details(evidence, terms),
+        figures=message.figures(evidence),
+        picture=message.picture(evidence),
         share=evidence.share,
         share_interval=evidence.share_interval,
         proven_to=evidence.proven_to,
         witness=evidence.witness,
         blame=evidence.blame,
+        half_at=fit.half_at(
+            evidence.share,
+            evidence.proven_to if evidence.verdict == "exceeded" else terms.horizon,
+        ),
+        along={meter: fit.along(runs) for meter, runs in evidence.runs.items() if runs},
+        noise=evidence.noise,
         warning=headline if accepted else "",
     )
 
@@ -254,7 +268,11 @@ def _driven(steps: Generator[Probe, None, Evidence]) -> Iterator[_Drive]:
 
 
 def _deadline(probe: Probe) -> AbstractContextManager[None]:
-    return clock.deadline(cpu_seconds=probe.cpu_seconds, wall_seconds=probe.wall_seconds + _GRACE)
+    return clock.deadline(
+        cpu_seconds=probe.cpu_seconds,
+        wall_seconds=probe.wall_seconds + _GRACE,
+        progress=lambda: probe.stream.pulled,
+    )
 
 
 def _call(consume: Consumer, probe: Probe, run_async: RunAsync) -> None:

@@ -1,8 +1,9 @@
-"""Who did it: the user's lines whose cost grew between early and late deltas.
+"""Who did it: the user's lines whose cost grew.
 
-One more run is traced line by line, for a few deltas at a quarter of the way and as many at its
-end. What a line costs late and did not cost early is its part of the growth. Only the user's own
-lines are told apart; what a library does is charged to the line that called it.
+A run is traced line by line: for a few deltas at a quarter of the way and as many at its end, or
+for its finish alone, in two runs of different length. What a line costs late and did not cost early
+is its part of the growth. Only the user's own lines are told apart; what a library does is charged
+to the line that called it, with the name of the call.
 """
 
 import dis
@@ -11,16 +12,16 @@ import sys
 import sysconfig
 import tracemalloc
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from types import CodeType, FrameType
 
-from pytest_streamperf.trace import LineTracer
+from pytest_streamperf.trace import CalleeTracer, LineTracer, calls_traced, name_of
 
-WINDOW = 48
-"""How many deltas are traced early and how many late."""
+# How many deltas are traced early and how many late.
+_WINDOW = 48
 
 _HERE = str(Path(__file__).parents[1])
 _PATHS = sysconfig.get_paths()
@@ -32,12 +33,16 @@ _STANDARD = tuple({_PATHS["stdlib"], _PATHS["platstdlib"]})
 _NO_GROWTH_IN_PLACE = sys.version_info < (3, 12)
 _SURPLUS = 1.25
 
-Site = tuple[CodeType, int]
+Line = tuple[CodeType, int]
+Costs = dict[tuple[Line, str], float]
+"""What lines cost, each apart for every callee it was in (\"\" for its own work)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blame:
     """A line, and the part of the growth that is its own, 0 to 1.
+
+    `call` is the library's or C function that the line spent most of it in, "" if it did not.
 
     >>> Blame("agent.py", 41, "Reply.feed", 0.97).line
     41
@@ -47,6 +52,7 @@ class Blame:
     line: int
     function: str
     share: float
+    call: str = ""
 
     @property
     def source(self) -> str:
@@ -54,11 +60,21 @@ class Blame:
         return linecache.getline(self.file, self.line).strip()
 
     @property
-    def place(self) -> str:
-        """File, line and function, the file relative to the current directory where it is below."""
+    def places(self) -> list[str]:
+        """File, line, function and call, said shorter and shorter.
+
+        The file is relative to the current directory where it is below.
+        """
         file, here = Path(self.file), Path.cwd()
-        shown = file.relative_to(here) if file.is_relative_to(here) else Path(file.name)
-        return f"{shown.as_posix()}:{self.line} in {self.function}"
+        near = file.relative_to(here).as_posix() if file.is_relative_to(here) else file.name
+        if not self.call:
+            return [f"{near}:{self.line} in {self.function}"]
+        calls = (self.call, self.call.partition(".")[2] or self.call)
+        return [
+            f"{shown}:{self.line} in {self.function}, calling {call}"
+            for call in calls
+            for shown in (near, file.name)
+        ]
 
 
 class CopiedBytes:
@@ -88,37 +104,49 @@ class ClockTime:
         return spent
 
 
+def early_and_late(length: int) -> tuple[range, range]:
+    """The deltas to trace in a run of this length, by index."""
+    window = min(_WINDOW, length // 4)
+    return range(length // 4 - window, length // 4), range(length - window, length)
+
+
+def finish_only(length: int) -> tuple[range]:
+    """What comes after the last delta, and nothing else."""
+    return (range(length, length + 1),)
+
+
 class Lines:
-    """A gauge that traces a run of `length` deltas line by line in two windows of it."""
+    """A gauge that traces a run line by line in each of `windows`, and sums up in `costs`."""
 
     each = True
 
-    def __init__(self, length: int, spend: Callable[[], float]) -> None:
-        window = min(WINDOW, length // 4)
-        self._early = range(length // 4 - window, length // 4)
-        self._late = range(length - window, length)
-        self._costs = {
-            window: defaultdict[Site, float](float) for window in (self._early, self._late)
-        }
+    def __init__(self, spend: Callable[[], float], windows: Sequence[range]) -> None:
+        self.costs: list[Costs] = [defaultdict(float) for _ in windows]
+        self._windows = windows
         self._spend = spend
         self._tracer = LineTracer(self._visit, self._is_users)
+        self._callees = CalleeTracer(self._visit_callee, self._is_users)
+        self._files: dict[str, bool] = {}
         self._package: str | None = None
-        self._site: Site | None = None
-        self._into: defaultdict[Site, float] | None = None
+        self._line: Line | None = None
+        self._callee = ""
+        self._into: Costs | None = None
         self._index = -1
 
     def open(self) -> None:
         """Begin to trace, if the next delta is in a window."""
         self._index += 1
-        for window, costs in self._costs.items():
+        for window, costs in zip(self._windows, self.costs, strict=True):
             if self._index in window:
-                self._into = costs
                 consumer = sys._getframe(1)  # noqa: SLF001 - the only way to it that is cheap
                 while _is_below(consumer.f_code.co_filename, _HERE) and consumer.f_back:
                     consumer = consumer.f_back
                 self._package = _package_of(consumer.f_code.co_filename)
-                self._site = consumer.f_code, consumer.f_lineno
+                self._line, self._callee = (consumer.f_code, consumer.f_lineno), ""
+                if not calls_traced():
+                    self._callees.start()
                 self._tracer.start(consumer)
+                self._into = costs
                 self._spend()
 
     def read(self) -> float:
@@ -131,52 +159,72 @@ class Lines:
         """Put the trace function back."""
         if self._into is not None:
             self._tracer.stop()
+            self._callees.stop()
             self._into = None
-
-    def blame(self, expected: float) -> list[Blame]:
-        """The lines that grew, guiltiest first; lines under a hundredth of the growth left out.
-
-        `expected` is by how much the cost of a delta really grew between the two windows, when
-        nothing was traced.
-        """
-        early, late = self._costs[self._early], self._costs[self._late]
-        growth = {site: cost - early.get(site, 0.0) for site, cost in late.items()}
-        growth = {site: part for site, part in growth.items() if part > 0}
-        surplus = sum(growth.values()) - _SURPLUS * expected * len(self._late)
-        for site in list(growth):
-            if _NO_GROWTH_IN_PLACE and surplus > 0 and _extends_a_local(*site):
-                surplus -= growth.pop(site)
-        whole = sum(growth.values())
-        return [
-            Blame(code.co_filename, line, code.co_qualname, part / whole)
-            for (code, line), part in sorted(growth.items(), key=lambda item: -item[1])
-            if part > whole / 100
-        ]
 
     def _visit(self, frame: FrameType, event: str) -> None:
         self._charge()
-        code, line = frame.f_code, frame.f_lineno
+        self._line, self._callee = (frame.f_code, frame.f_lineno), ""
         if event == "return":
-            caller = frame.f_back
+            callee, caller = frame, frame.f_back
             while caller is not None and not self._is_users(caller):
-                caller = caller.f_back
-            self._site = (caller.f_code, caller.f_lineno) if caller is not None else None
-        else:
-            self._site = code, line
+                callee, caller = caller, caller.f_back
+            self._line = (caller.f_code, caller.f_lineno) if caller is not None else None
+            self._callee = name_of(callee) if callee is not frame else ""
+        self._spend()
+
+    def _visit_callee(self, name: str) -> None:
+        self._charge()
+        self._callee = name
         self._spend()
 
     def _charge(self) -> None:
         spent = self._spend()
-        if self._site is not None and self._into is not None:
-            self._into[self._site] += spent
+        if self._line is not None and self._into is not None:
+            self._into[self._line, self._callee] += spent
 
     def _is_users(self, frame: FrameType) -> bool:
         file = frame.f_code.co_filename
-        if file.startswith("<") or _is_below(file, _HERE):
-            return False
-        if any(_is_below(file, path) for path in _INSTALLED):
-            return self._package is not None and _is_below(file, self._package)
-        return not any(_is_below(file, path) for path in _STANDARD)
+        if file not in self._files:
+            self._files[file] = _is_users_own(file, self._package)
+        return self._files[file]
+
+
+def blamed(early: Mapping[tuple[Line, str], float], late: Costs, expected: float) -> list[Blame]:
+    """The lines that grew, guiltiest first; lines under a hundredth of the growth left out.
+
+    `expected` is what all of them really grew by, when nothing was traced.
+    """
+    growth: defaultdict[Line, dict[str, float]] = defaultdict(dict)
+    for (line, callee), cost in late.items():
+        if cost > early.get((line, callee), 0.0):
+            growth[line][callee] = cost - early.get((line, callee), 0.0)
+    surplus = sum(sum(parts.values()) for parts in growth.values()) - _SURPLUS * expected
+    for line in list(growth):
+        if _NO_GROWTH_IN_PLACE and surplus > 0 and _extends_a_local(*line):
+            surplus -= sum(growth.pop(line).values())
+    whole = sum(sum(parts.values()) for parts in growth.values())
+    found = [
+        Blame(code.co_filename, line, code.co_qualname, sum(parts.values()) / whole, _most(parts))
+        for (code, line), parts in growth.items()
+    ]
+    return sorted(
+        (guilty for guilty in found if guilty.share > 1 / 100), key=lambda guilty: -guilty.share
+    )
+
+
+def _most(parts: Mapping[str, float]) -> str:
+    """The callee that grew by more than half of what its line did; "" if none."""
+    callee = max(parts, key=lambda name: parts[name])
+    return callee if parts[callee] > sum(parts.values()) / 2 else ""
+
+
+def _is_users_own(file: str, package: str | None) -> bool:
+    if file.startswith("<") or _is_below(file, _HERE):
+        return False
+    if any(_is_below(file, path) for path in _INSTALLED):
+        return package is not None and _is_below(file, package)
+    return not any(_is_below(file, path) for path in _STANDARD)
 
 
 def _is_below(file: str, folder: str) -> bool:

@@ -67,7 +67,42 @@ def late_growth(runs: Sequence[Run]) -> float:
     return at_edge(costs, BLOCKS) - at_edge(costs, BLOCKS // 4)
 
 
-def finish_excess(run: Run, shorter: Run | None) -> float:
+def longest(runs: Sequence[Run]) -> list[Run]:
+    """Those of the runs that are as long as any."""
+    length = max(run.length for run in runs)
+    return [run for run in runs if run.length == length]
+
+
+def mostly_finish(runs: Sequence[Run]) -> bool:
+    """Whether most of the work is done after the last delta."""
+    last = longest(runs)
+    return min(run.finish for run in last) > min(run.spent[-1] for run in last)
+
+
+def along(runs: Sequence[Run]) -> list[tuple[int, float]]:
+    """Lengths in deltas, an octave apart, and what a delta costs there.
+
+    In the longest run, least of those that are as long; where most of the work is left to the
+    finish, in runs of each length, all work divided by it.
+    """
+    if mostly_finish(runs):
+        lengths = sorted({run.length for run in runs})
+        return [(n, min(run.total for run in runs if run.length == n) / n) for n in lengths]
+    last = longest(runs)
+    costs, edges = least(last), last[0].edges
+    return [(edges[2**k], at_edge(costs, 2**k)) for k in range(BLOCKS.bit_length())]
+
+
+def half_at(share: float, length: int) -> int | None:
+    """The length, in deltas, at which half of the work is superlinear; None where none is.
+
+    >>> half_at(0.2, 1_000)
+    4000
+    """
+    return round(length * (1 - share) / share) if share > 0 else None
+
+
+def finish_excess(run: Run, shorter: Run | None = None) -> float:
     """The part of the finish that grows with the square of the length, given a shorter run.
 
     Runs of different lengths are compared here, so growth short of a third of the quadratic's does

@@ -3,22 +3,29 @@
 from collections.abc import Callable, Sequence
 
 from pytest_streamperf.growth import fit
-from pytest_streamperf.growth.meters import BLOCKS
 from pytest_streamperf.growth.plan import Evidence
-from pytest_streamperf.growth.terms import Terms
+from pytest_streamperf.growth.terms import Meter, Terms
 from pytest_streamperf.verdict import (
     advice_for,
     duration,
     lines_of,
     percent,
     size,
+    sparkline,
     table,
     thousands,
     where,
 )
 
-_ROW_EDGES = (BLOCKS // 16, BLOCKS // 4, BLOCKS)
 _ACCEPT = "if these streams stay short"
+_MOST_ROWS = 3
+
+# What the column of a meter is called, and how its figures are said, for people.
+_COLUMNS: dict[Meter, tuple[str, Callable[[float], str]]] = {
+    "time": ("per delta", duration),
+    "copies": ("copied per delta", size),
+    "calls": ("calls per delta", thousands),
+}
 
 
 def headline(evidence: Evidence, terms: Terms) -> str:
@@ -34,12 +41,13 @@ def headline(evidence: Evidence, terms: Terms) -> str:
 
 
 def _spent(evidence: Evidence) -> str:
-    if evidence.counted is None:
-        return f" took {duration(min(run.total for run in evidence.timed))}"
-    total = evidence.counted.total
-    return (
-        f" copied {size(total)}" if evidence.witness == "copies" else f", {thousands(total)} calls"
-    )
+    assert evidence.witness is not None  # noqa: S101 - without one nothing is exceeded
+    total = min(run.total for run in fit.longest(evidence.runs[evidence.witness]))
+    return {
+        "copies": f" copied {size(total)}",
+        "calls": f", {thousands(total)} calls",
+        "time": f" took {duration(total)}",
+    }[evidence.witness]
 
 
 def details(evidence: Evidence, terms: Terms) -> Sequence[str]:
@@ -50,9 +58,9 @@ def details(evidence: Evidence, terms: Terms) -> Sequence[str]:
         return ("", *lines_of({"why": evidence.why}))
     guilty = evidence.blame[0] if evidence.blame else None
     source = guilty.source if guilty else ""
-    advice = advice_for(source)
+    advice = advice_for(source, guilty.call if guilty else "")
     if guilty:
-        lines = where(guilty.place, source, f"({percent(guilty.share)} of growth)")
+        lines = where(guilty.places, source, f"({percent(guilty.share)} of growth)")
     else:
         lines = lines_of({"where": "not found: no line of yours was seen to grow"})
     lines += lines_of(
@@ -63,8 +71,7 @@ def details(evidence: Evidence, terms: Terms) -> Sequence[str]:
             "allow": _allow(evidence),
         }
     )
-    rows = _rows(evidence)
-    return ("", *rows, "", *lines) if rows else ("", *lines)
+    return ("", *_rows(evidence), "", *lines)
 
 
 def _allow(evidence: Evidence) -> str:
@@ -74,38 +81,72 @@ def _allow(evidence: Evidence) -> str:
 
 
 def _rows(evidence: Evidence) -> list[str]:
-    length = evidence.proven_to
-    head, columns, stays = ["deltas"], [[f"{length * edge // BLOCKS:,}" for edge in _ROW_EDGES]], ""
-    if evidence.timed and evidence.timed[0].spent[-1]:
-        costs = fit.least(evidence.timed)
-        head.append("per delta")
-        columns.append([duration(fit.at_edge(costs, edge)) for edge in _ROW_EDGES])
-        stays = duration(min(costs[: BLOCKS // 4]))
-    if evidence.counted is not None and evidence.counted.spent[-1]:
-        costs = fit.per_delta(evidence.counted)
-        say = size if evidence.witness == "copies" else thousands
-        head.append("copied per delta" if evidence.witness == "copies" else "calls per delta")
-        columns.append([say(fit.at_edge(costs, edge)) for edge in _ROW_EDGES])
-        stays = stays or say(min(costs[: BLOCKS // 4]))
-    if not stays:
-        return []
-    rows = [list(row) for row in zip(*columns, strict=True)]
-    return table(head, rows, f"linear: about {stays}")
+    """Lay out the cost of a delta along the way: in CPU time, and in what the witness counts."""
+    assert evidence.witness is not None  # noqa: S101 - without one nothing is exceeded
+    lengths = [at for at, _ in fit.along(evidence.runs[evidence.witness])]
+    lengths = lengths[::-2][::-1] if len(lengths) > 2 * _MOST_ROWS else lengths
+    columns = {
+        meter: [costs[at] for at in lengths[-_MOST_ROWS:]]
+        for meter in _COLUMNS
+        if meter in {"time", evidence.witness} and evidence.runs.get(meter)
+        if set(lengths) <= set(costs := dict(fit.along(evidence.runs[meter])))
+    }
+    head, cells = ["deltas"], [[f"{at:,}" for at in lengths[-_MOST_ROWS:]]]
+    for meter, column in columns.items():
+        title, say = _COLUMNS[meter]
+        head.append(title)
+        cells.append([say(cost) for cost in column])
+    first = next(iter(columns))
+    note = f"linear: about {_COLUMNS[first][1](min(columns[first]))}"
+    return table(head, [list(row) for row in zip(*cells, strict=True)], note)
 
 
 def _costs(evidence: Evidence, terms: Terms) -> str:
     """Say what the work comes to at the horizon, and at ten times that."""
-    say: Callable[[float], str] = duration
-    if evidence.timed:
-        share = fit.interval(evidence.timed, 0.0, evidence.proven_to)[1]
-        spent = min(run.total for run in evidence.timed)
-    elif evidence.counted is not None:
-        share, spent = evidence.share, evidence.counted.total
-        say = size if evidence.witness == "copies" else thousands
-    else:
-        return ""
+    meter: Meter = "time" if evidence.runs.get("time") else evidence.witness or "time"
+    runs = fit.longest(evidence.runs[meter])
+    spent, share = min(run.total for run in runs), evidence.share
+    if meter != evidence.witness and not fit.mostly_finish(runs):
+        share = fit.interval(runs, 0.0, evidence.proven_to)[1]
     at, later = (
-        say(spent * ((1 - share) * factor + share * factor**2))
+        _COLUMNS[meter][1](spent * ((1 - share) * factor + share * factor**2))
         for factor in (terms.horizon / evidence.proven_to, 10 * terms.horizon / evidence.proven_to)
     )
     return f"{at} at {terms.horizon:,} deltas, about {later} at {10 * terms.horizon:,}"
+
+
+def figures(evidence: Evidence) -> dict[str, float | str | None]:
+    """Say what machines want to read."""
+    low, high = evidence.share_interval
+    return {
+        "share": evidence.share,
+        "share_low": low,
+        "share_high": high,
+        "proven_to": evidence.proven_to,
+        "witness": evidence.witness,
+        "where": evidence.blame[0].places[0] if evidence.blame else None,
+        "waited_for_a_core": evidence.noise.waited,
+        "page_faults": evidence.noise.page_faults,
+    }
+
+
+def picture(evidence: Evidence) -> Sequence[str]:
+    """Draw what a delta costs along the way, by every meter, and the curve of the one that told."""
+    along = {meter: dict(fit.along(runs)) for meter, runs in evidence.runs.items() if runs}
+    if not along:
+        return ()
+    head = ["deltas", *(_COLUMNS[meter][0] for meter in along)]
+    rows = [
+        [
+            f"{at:,}",
+            *(
+                _COLUMNS[meter][1](costs[at]) if at in costs else ""
+                for meter, costs in along.items()
+            ),
+        ]
+        for at in sorted(set().union(*along.values()))
+    ]
+    told = evidence.witness or ("time" if "time" in along else min(along))
+    runs = fit.longest(evidence.runs[told])
+    curve = list(along[told].values()) if fit.mostly_finish(runs) else fit.least(runs)
+    return (*table(head, rows), f"  {sparkline(curve)} {_COLUMNS[told][0]}, from 0")

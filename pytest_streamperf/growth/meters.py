@@ -217,6 +217,10 @@ class MeteredStream(TokenStream):
         """Take down what was spent since the last delta; to be called as the consumer returns."""
         self._tape.finish()
 
+    def cut_short(self) -> None:
+        """Let the record end at the last edge that was reached."""
+        self._tape.cut = True
+
     def run(self) -> Run | None:
         """Return the record of this run.
 

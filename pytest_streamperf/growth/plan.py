@@ -5,17 +5,18 @@ to the consumer, in whatever way that wants to be called, and resumes the plan. 
 trio share every decision.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from pytest_streamperf import trace
+from pytest_streamperf import clock, trace
+from pytest_streamperf.clock import Noise
 from pytest_streamperf.growth import fit
 from pytest_streamperf.growth.blame import Blame
 from pytest_streamperf.growth.meters import Run
 from pytest_streamperf.growth.runs import Probe, Runner, Undecided
 from pytest_streamperf.growth.terms import Meter, Terms
-from pytest_streamperf.verdict import GrowthUnproven, Outcome, duration
+from pytest_streamperf.verdict import GrowthUnproven, Outcome, duration, percent
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
@@ -25,6 +26,8 @@ Counted = Literal["copies", "calls"]
 _AGAIN = 3
 # The part of the CPU seconds that a counted run may take. Tracing allocations slows code down most.
 _COUNTING_PART = {"copies": 0.35, "calls": 0.1}
+# The part that a longer run may take, where counts decided already.
+_SHOWING_PART = 0.25
 # Timed runs that are shorter, in CPU seconds, are too short to stop at.
 _LEAST_TIMED = 0.01
 _MOST_TIMED_RUNS = 40
@@ -35,11 +38,14 @@ _WORTHWHILE = 1.5
 # The part of what is left that a run is planned to take.
 _SAFELY = 0.9
 _MOST_HELD = 64 * 2**20
+# A machine is busy if a thread waits for a core for more than this part of the time.
+_BUSY = 0.2
+_UNKNOWN = Noise(None, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """All that a check found out; `counted` and `timed` are the runs to show."""
+    """All that a check found out; `runs` are those to show."""
 
     verdict: Outcome
     why: str = ""
@@ -48,8 +54,8 @@ class Evidence:
     share_interval: tuple[float, float] = (0.0, 1.0)
     proven_to: int = 0
     blame: list[Blame] = field(default_factory=list)
-    counted: Run | None = None
-    timed: tuple[Run, ...] = ()
+    runs: Mapping[Meter, Sequence[Run]] = field(default_factory=dict)
+    noise: Noise = _UNKNOWN
 
 
 class Plan:
@@ -69,6 +75,16 @@ class Plan:
 
     def evidence(self) -> Generator[Probe, None, Evidence]:
         """Run until the evidence is clear or the budget is spent."""
+        before, start = clock.noise(), clock.wall()
+        found = yield from self._find()
+        noise = clock.noise().since(before)
+        part = (noise.waited or 0.0) / (clock.wall() - start)
+        if found.verdict == "unproven" and part > _BUSY:
+            why = f"{found.why}; the machine was busy: no core was free {percent(part)} of the time"
+            found = replace(found, why=why)
+        return replace(found, noise=noise)
+
+    def _find(self) -> Generator[Probe, None, Evidence]:
         try:
             yield from self._runner.run("time", self._terms.lengths[0])
             if "copies" in self._terms.meters and not self._terms.sizes:
@@ -82,10 +98,7 @@ class Plan:
             return self._unproven(str(undecided))
         except GrowthUnproven as unproven:
             return self._unproven(unproven.verdict.headline)
-        return self._unproven(
-            f"{duration(self._runner.allowed)} of CPU were not enough to tell; "
-            "more seconds= or a nearer up_to= would settle it"
-        )
+        return self._unproven(self._what_would_settle_it())
 
     def _attempt(self) -> Generator[Probe, None, Evidence | None]:
         for meter in self._counted:
@@ -108,7 +121,11 @@ class Plan:
             for share in fit.counted_shares(runs)
         )
         return Evidence(
-            verdict="within", share=low, share_interval=(low, high), proven_to=runs[-1].length
+            verdict="within",
+            share=low,
+            share_interval=(low, high),
+            proven_to=runs[-1].length,
+            runs=self._runs(),
         )
 
     # -- counts are exact: one run of each length will do
@@ -139,18 +156,17 @@ class Plan:
     def _exceeded_by_count(self, meter: Counted) -> Generator[Probe, None, Evidence]:
         runs = self._counts[meter]
         for length in self._terms.lengths:  # people want to see what it comes to at the horizon
-            if not (yield from self._climb(meter, length, part=0.5)):
+            if not (yield from self._climb(meter, length, _SHOWING_PART)):
                 break
         low, high = fit.counted_shares(runs)
         length = runs[-1].length
         timed: list[Run] = []
         if "time" in self._terms.meters and not trace.allocations_traced():
-            # What a counted run took is more than a timed one will. The first is always worth it.
-            cost = self._runner.cost(meter, length)
-            if cost < self._terms.seconds:
-                timed.append((yield from self._runner.run("time", length, 2 * self._terms.seconds)))
-            while 0 < len(timed) < _SHOWN_RUNS and self._runner.cpu_left() > cost:
-                timed.append((yield from self._runner.run("time", length)))
+            # What a counted run took is more than a timed one will.
+            cost, afforded = self._runner.cost(meter, length), self._runner.cpu_left() / 2
+            while len(timed) < _SHOWN_RUNS and (not timed or cost < afforded):
+                timed.append((yield from self._runner.run("time", length, afforded)))
+                afforded = self._runner.cpu_left() / 2
             timed = [run for run in timed if run.length == length]
         return Evidence(
             verdict="exceeded",
@@ -158,9 +174,10 @@ class Plan:
             share=low,
             share_interval=(low, high),
             proven_to=length,
-            blame=(yield from self._runner.blame(meter, length, fit.late_growth([runs[-1]]))),
-            counted=runs[-1],
-            timed=tuple(timed),
+            blame=(
+                yield from self._blame(meter, runs[-1:], fit.finish_excess(*reversed(runs[-2:])))
+            ),
+            runs={meter: runs, "time": timed},
         )
 
     # -- times are noisy: run until the votes are clear
@@ -179,7 +196,7 @@ class Plan:
         low, share, high = fit.interval(runs, self._excess(length), at)
         blame: list[Blame] = []
         if verdict == "exceeded":
-            blame = yield from self._runner.blame("time", length, fit.late_growth(runs))
+            blame = yield from self._blame("time", runs, self._excess(length))
         return Evidence(
             verdict=verdict,
             witness="time" if verdict == "exceeded" else None,
@@ -187,7 +204,7 @@ class Plan:
             share_interval=(low, high),
             proven_to=length,
             blame=blame,
-            timed=tuple(runs),
+            runs=self._runs(),
         )
 
     def _reach(self) -> Generator[Probe, None, int]:
@@ -255,6 +272,18 @@ class Plan:
 
     # -- what else there is to know
 
+    def _blame(
+        self, meter: Meter, runs: Sequence[Run], excess: float
+    ) -> Generator[Probe, None, list[Blame]]:
+        """Who did it: in what is spent on a delta, or in the finish, whichever grew by more."""
+        length, growth = runs[0].length, fit.late_growth(runs)
+        if excess > growth * length * 2 / 3:
+            return (yield from self._runner.blame_finish(meter, length, excess / length**2))
+        return (yield from self._runner.blame(meter, length, growth))
+
+    def _runs(self) -> dict[Meter, Sequence[Run]]:
+        return {**self._counts, "time": [run for runs in self._timed.values() for run in runs]}
+
     def _look_for_state(self) -> Generator[Probe, None, None]:
         """What is kept of every run, and the more the longer it was, is state.
 
@@ -281,11 +310,26 @@ class Plan:
 
     def _unproven(self, why: str) -> Evidence:
         if not self._timed:
-            return Evidence(verdict="unproven", why=why)
+            return Evidence(verdict="unproven", why=why, runs=self._runs())
         length = max(self._timed)
         low, share, high = fit.interval(
             self._timed[length], self._excess(length), self._terms.horizon
         )
         return Evidence(
-            verdict="unproven", why=why, share=share, share_interval=(low, high), proven_to=length
+            verdict="unproven",
+            why=why,
+            share=share,
+            share_interval=(low, high),
+            proven_to=length,
+            runs=self._runs(),
+        )
+
+    def _what_would_settle_it(self) -> str:
+        length, spent = max(self._timed, default=0), duration(self._runner.allowed)
+        if length < self._terms.horizon:
+            return f"{spent} of CPU were not enough to tell; more seconds= or a nearer up_to= would"
+        low, _, high = fit.interval(self._timed[length], self._excess(length), length)
+        return (
+            f"{percent(low)} to {percent(high)} is too near the limit to tell in {spent} of CPU; "
+            "a limit= outside of that, or more seconds=, would settle it"
         )

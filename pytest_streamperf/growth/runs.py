@@ -1,14 +1,23 @@
 """How one run is made: what the consumer is handed, within what is left of the budget."""
 
-import time
 import tracemalloc
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 from pytest_streamperf import clock, trace
-from pytest_streamperf.growth.blame import Blame, ClockTime, CopiedBytes, Lines
+from pytest_streamperf.growth.blame import (
+    Blame,
+    ClockTime,
+    CopiedBytes,
+    Costs,
+    Lines,
+    blamed,
+    early_and_late,
+    finish_only,
+)
 from pytest_streamperf.growth.meters import (
     BLOCKS,
     Calls,
@@ -27,6 +36,12 @@ __tracebackhide__ = True  # pytest shows the user's own frames
 
 # A consumer that does not pull is stopped when it has used this many times its CPU seconds.
 _PATIENCE = 1.05
+# One that has not pulled for this part of its CPU seconds, when it is stopped, is not just slow.
+_ASTRAY = 0.25
+# Blame is given this part of the CPU seconds even if nothing is left.
+_FOR_BLAME = 0.1
+# Tracing pure Python line by line makes it slower by this factor or so.
+_SLOWER = 30
 
 _GAUGES: dict[Meter, Callable[[], Gauge]] = {
     "copies": Copies,
@@ -119,18 +134,51 @@ class Runner:
     def blame(
         self, witness: Meter, length: int, growth: float
     ) -> Generator[Probe, None, list[Blame]]:
-        """Make one run that is traced line by line; `growth` as in `Lines.blame`."""
-        if self._terms.sizes:
-            return []
+        """Who did it, where a delta at the end costs `growth` more than one at a quarter.
+
+        In a shorter stream, where what is left does not do for one as long.
+        """
+        afforded = int(length * self._left_for_blame() / self.cost(witness, length))
+        shorter = min(length, max(afforded, self._terms.lengths[0]))
+        windows = early_and_late(shorter)
+        early, late = yield from self._traced(witness, shorter, windows)
+        return blamed(early, late, growth * shorter / length * len(windows[1]))
+
+    def blame_finish(
+        self, witness: Meter, length: int, slope: float
+    ) -> Generator[Probe, None, list[Blame]]:
+        """Who did it, where the finish costs `slope * length` more per delta.
+
+        All of it is traced, which is slow: in two shorter streams, if need be.
+        """
+        cost, left = self.cost(witness, length) / length**2, self._left_for_blame()
+        pairs = [pair for pair in pairwise(self._terms.lengths) if pair[1] <= length]
+        shorter, longer = next(
+            (pair for pair in reversed(pairs) if cost * pair[1] ** 2 * _SLOWER < left), pairs[0]
+        )
+        per_delta = []
+        for each in (shorter, longer):
+            windows = finish_only(0 if self._terms.sizes else each)
+            (costs,) = yield from self._traced(witness, each, windows)
+            per_delta.append({where: spent / each for where, spent in costs.items()})
+        return blamed(per_delta[0], per_delta[1], slope * (longer - shorter))
+
+    def _left_for_blame(self) -> float:
+        return max(self.cpu_left(), _FOR_BLAME * self._terms.seconds)
+
+    def _traced(
+        self, witness: Meter, length: int, windows: Sequence[range]
+    ) -> Generator[Probe, None, list[Costs]]:
+        """Make one run that is traced line by line."""
         with ExitStack() as held:
             held.enter_context(trace.collector_off())
             if witness == "copies":
                 held.enter_context(trace.allocations())
-            spend = CopiedBytes() if witness == "copies" else ClockTime(time.perf_counter)
-            lines = Lines(length, spend)
+            spend = CopiedBytes() if witness == "copies" else ClockTime(clock.cpu)
+            lines = Lines(spend, windows)
             with suppress(Undecided):  # a verdict without a guilty line is still a verdict
-                yield from _consume(self._probe(length, lines, self._terms.seconds))
-        return lines.blame(growth)
+                yield from _consume(self._probe(length, lines, self._left_for_blame()))
+        return lines.costs
 
     def _probe(self, length: int, gauge: Gauge, cpu_seconds: float) -> Probe:
         sized = bool(self._terms.sizes)
@@ -150,7 +198,10 @@ def _consume(probe: Probe) -> Generator[Probe, None, None]:
     try:
         yield probe
     except clock.Overrun as overrun:
-        raise Undecided(_overrun(probe, overrun.resource)) from None
+        # One that was still pulling has not gone astray: the stream had no time to end.
+        if overrun.resource == "wall" or overrun.stuck > _ASTRAY * probe.cpu_seconds:
+            raise Undecided(_overrun(probe, overrun.resource)) from None
+        probe.stream.cut_short()
     except GrowthUnproven:
         raise
     except Exception as error:

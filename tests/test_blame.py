@@ -1,0 +1,298 @@
+"""Who did it: the user's own line, its part of the growth, and the call that it was in."""
+
+import json
+import re
+import sys
+import threading
+from pathlib import Path
+
+import partial_json_parser
+import pytest
+
+from benchmarks.accumulators import SUPERLINEAR
+from pytest_streamperf import Blame, measure_growth, object_arguments
+from pytest_streamperf.growth.blame import blamed
+
+COUNTS = ("copies", "calls")
+
+
+class Reply:
+    """Quadratic: an attribute cannot be extended in place."""
+
+    def __init__(self):
+        self.text = ""
+
+    def feed(self, delta):
+        self.text += delta
+
+
+def quadratic(stream):
+    reply = Reply()
+    for delta in stream:
+        reply.feed(delta)
+    return reply.text
+
+
+def test_the_guilty_line_is_the_line_that_copies():
+    """Blame names the file, the line, the function and the source."""
+    guilty = measure_growth(quadratic, meters=COUNTS).blame[0]
+    assert guilty.source == "self.text += delta"
+    assert (guilty.file, guilty.function, guilty.call) == (__file__, "Reply.feed", "")
+    assert guilty.share > 0.9
+
+
+def test_a_local_beside_the_guilty_line_is_not_blamed():
+    """CPython 3.11 copies `text += delta` while it is traced, and then only."""
+
+    def consume(stream):
+        reply, text = Reply(), ""
+        for delta in stream:
+            text += delta
+            reply.feed(delta)
+        return text
+
+    blame = measure_growth(consume).blame
+    assert [guilty.source for guilty in blame] == ["self.text += delta"]
+
+
+def test_two_guilty_lines_share_the_blame():
+    """Each is given its own part, and the guiltier comes first."""
+
+    def consume(stream):
+        one, other = Reply(), Reply()
+        for delta in stream:
+            one.text += delta
+            other.text += delta + delta + delta
+
+    blame = measure_growth(consume, meters=COUNTS).blame
+    assert [guilty.source for guilty in blame] == [
+        "other.text += delta + delta + delta",
+        "one.text += delta",
+    ]
+    assert blame[0].share == pytest.approx(0.75, abs=0.05)
+    assert sum(guilty.share for guilty in blame) == pytest.approx(1.0)
+
+
+def parses_with_the_standard_library(stream):
+    buffer = ""
+    for delta in stream:
+        buffer += delta
+        try:
+            json.loads(buffer)
+        except ValueError:
+            continue
+
+
+def parses_with_a_package(stream):
+    buffer = ""
+    for delta in stream:
+        buffer += delta
+        partial_json_parser.loads(buffer)
+
+
+def scans_in_c(stream):
+    buffer = ""
+    for delta in stream:
+        buffer += delta
+        re.findall("yes|no", buffer)
+
+
+def joins_in_c(stream):
+    parts, text = [], ""
+    for delta in stream:
+        parts.append(delta)
+        text = "".join(parts)
+    return text
+
+
+@pytest.mark.parametrize(
+    ("consume", "source", "call"),
+    [
+        (parses_with_the_standard_library, "json.loads(buffer)", "json.loads"),
+        (parses_with_a_package, "partial_json_parser.loads(buffer)", "partial_json_parser."),
+        (scans_in_c, 're.findall("yes|no", buffer)', "re.findall"),
+        (joins_in_c, 'text = "".join(parts)', "str.join"),
+    ],
+)
+def test_a_library_is_charged_to_the_line_that_calls_it(consume, source, call):
+    """The user's own line is named, and the library's function or C code that it called."""
+    guilty = measure_growth(consume, delta=object_arguments).blame[0]
+    assert (guilty.source, guilty.file) == (source, __file__)
+    assert guilty.call.startswith(call)
+
+
+def test_calls_in_a_row_are_told_apart():
+    """Of several calls in one line, the one that grew is named."""
+
+    def consume(stream):
+        buffer, found = "", 0
+        for delta in stream:
+            buffer += delta
+            found += len(str.upper(delta)) + str.count(buffer, "zz") + abs(-1)
+        return found
+
+    assert measure_growth(consume).blame[0].call == "str.count"
+
+
+def test_the_message_names_line_and_call():
+    """Both stand in `where`."""
+    assert "in scans_in_c, calling re.findall:" in measure_growth(scans_in_c).message
+
+
+def works_at_the_end(stream):
+    reply = Reply()
+    for delta in list(stream):
+        reply.feed(delta)
+
+
+def generates_and_works_at_the_end(stream):
+    yield from works_at_the_end(stream) or ()
+
+
+async def works_at_the_end_of_an_async_stream(stream):
+    works_at_the_end([delta async for delta in stream])
+
+
+@pytest.mark.parametrize(
+    "consume",
+    [works_at_the_end, generates_and_works_at_the_end, works_at_the_end_of_an_async_stream],
+)
+def test_what_works_at_the_end_is_blamed(consume):
+    """The finish is traced where the finish grew."""
+    growth = measure_growth(consume)
+    assert growth.blame[0].function == "Reply.feed"
+    assert growth.blame[0].share > 0.5
+
+
+def test_a_whole_input_is_blamed():
+    """With `sizes=` everything is traced."""
+
+    def run(count):
+        reply = Reply()
+        for _ in range(count):
+            reply.feed("delta")
+
+    guilty = measure_growth(run, sizes=(1_000, 4_000, 16_000)).blame[0]
+    assert (guilty.source, guilty.function) == ("self.text += delta", "Reply.feed")
+
+
+def test_slow_python_at_the_end_is_traced_in_shorter_streams():
+    """Tracing pure Python line by line takes its time: a check keeps to its budget all the same."""
+
+    def consume(stream):
+        deltas, pairs = list(stream), 0
+        for index in range(len(deltas)):
+            for _ in range(index):
+                pairs += 1
+        return pairs
+
+    growth = measure_growth(consume, up_to=2_000)
+    assert growth.verdict == "exceeded"
+    assert growth.blame[0].source in {"for _ in range(index):", "pairs += 1"}
+
+
+def test_code_in_another_thread_is_blamed():
+    """Lines are traced in the thread that pulls."""
+
+    def consume(stream):
+        thread = threading.Thread(target=quadratic, args=(stream,))
+        thread.start()
+        thread.join()
+
+    assert measure_growth(consume).blame[0].function == "Reply.feed"
+
+
+def test_a_callback_that_a_library_calls_is_blamed():
+    """The user's own code below a library's is told apart from the library's caller."""
+
+    def consume(stream):
+        reply = Reply()
+        re.sub("", lambda _: reply.feed(next(deltas, "")) or "", "x" * (len(stream) - 1))
+        for delta in deltas:
+            reply.feed(delta)
+
+    def consume_from(stream):
+        nonlocal deltas
+        deltas = iter(stream)
+        consume(stream)
+
+    deltas = iter(())
+    assert measure_growth(consume_from, meters=COUNTS).blame[0].function == "Reply.feed"
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_the_hooks_are_as_they_were(raises):
+    """Tracing for blame leaves nothing behind, also when the consumer raises in it."""
+
+    def consume(stream):
+        reply = Reply()
+        for delta in stream:
+            reply.feed(delta)
+            if raises and sys.gettrace() is not before[0]:
+                raise LookupError
+
+    before = sys.gettrace(), sys.getprofile()
+    if raises:
+        with pytest.raises(LookupError):
+            measure_growth(consume)
+    else:
+        assert measure_growth(consume).verdict == "exceeded"
+    assert (sys.gettrace(), sys.getprofile()) == before
+
+
+def test_reparsed_is_blamed_in_its_own_file():
+    """The benchmark's accumulators are users' code too."""
+    consume, terms = SUPERLINEAR["reparsed_objects"]
+    assert measure_growth(consume, **terms).blame[0].source == "arguments = loads(buffer)"
+
+
+# -- the arithmetic
+
+CODE = quadratic.__code__
+ONE, OTHER, THIRD = ((CODE, line) for line in (1, 2, 3))
+
+
+def test_nothing_grew():
+    """Without growth nobody is guilty."""
+    assert blamed({(ONE, ""): 2.0}, {(ONE, ""): 1.0}, 0.0) == []
+    assert blamed({}, {}, 0.0) == []
+
+
+def test_a_line_is_all_its_callees():
+    """What one line spent in several callees, and by itself, is one part of the growth."""
+    late = {(ONE, "str.find"): 3.0, (ONE, "len"): 2.0, (ONE, ""): 1.0, (OTHER, ""): 2.0}
+    first, second = blamed({}, late, 100.0)
+    assert (first.line, first.share, first.call) == (1, 0.75, "")
+    assert (second.line, second.share) == (2, 0.25)
+
+
+def test_the_callee_with_most_of_the_growth_is_named():
+    """A callee that grew by more than half of what its line did is guilty with it."""
+    early = {(ONE, "len"): 50.0}
+    late = {(ONE, "str.find"): 3.0, (ONE, "len"): 50.0, (ONE, ""): 1.0}
+    assert [guilty.call for guilty in blamed(early, late, 100.0)] == ["str.find"]
+
+
+def test_a_hundredth_is_left_out():
+    """Lines that hardly grew are not named."""
+    late = {(ONE, ""): 1_000.0, (OTHER, ""): 9.0, (THIRD, ""): 30.0}
+    assert [guilty.line for guilty in blamed({}, late, 2_000.0)] == [1, 3]
+
+
+# -- the places
+
+
+def test_places_get_shorter():
+    """The folders go first, then the call's package."""
+    file = str(Path.cwd() / "agents" / "reply.py")
+    assert Blame(file, 4, "feed", 1.0, "json.loads").places == [
+        "agents/reply.py:4 in feed, calling json.loads",
+        "reply.py:4 in feed, calling json.loads",
+        "agents/reply.py:4 in feed, calling loads",
+        "reply.py:4 in feed, calling loads",
+    ]
+
+
+def test_a_place_elsewhere_is_said_by_its_name():
+    """Outside of the current directory the file's name has to do."""
+    assert Blame("/elsewhere/reply.py", 4, "feed", 1.0).places == ["reply.py:4 in feed"]
