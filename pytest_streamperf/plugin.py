@@ -85,7 +85,12 @@ class AgentServerProcess:
             command += ["--regress", *self._names]
         self._process = Popen(command, stdout=PIPE, text=True)  # noqa: S603 - our own module
         assert self._process.stdout is not None  # noqa: S101 - it is a pipe
-        line = self._process.stdout.readline().split()
+        try:
+            line = self._process.stdout.readline().split()
+        except BaseException:
+            self._process.kill()
+            self._process.communicate()
+            raise
         if not line:
             self.close()
             msg = f"{' '.join(command)} did not start; what it said is on standard error"
@@ -110,6 +115,10 @@ class AgentServerProcess:
 
     def regress(self, name: str) -> None:
         """Start again with a seeded regression in place; `url` changes."""
+        from reference_impl import regressed  # noqa: PLC0415
+
+        with regressed(name):  # refuses a name that there is not
+            pass
         self.close()
         self._names.append(name)
         self._start()
@@ -128,12 +137,12 @@ class AgentServerProcess:
 @pytest.fixture(scope="session")
 def _agent_server_in_process() -> Iterator[tuple[str, list[AgentServer]]]:
     """Serve the engine of whichever test is running, from one server per worker."""
-    from reference_impl import create_app, running  # noqa: PLC0415
+    from reference_impl import create_app, demo_engine, running  # noqa: PLC0415
 
     current: list[AgentServer] = []
 
     def engine(messages: Any) -> AsyncIterable[str]:
-        return current[-1].engine(messages)
+        return (current[-1].engine if current else demo_engine)(messages)
 
     with running(create_app(engine)) as url:
         yield url, current
@@ -235,7 +244,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         finally:
             forgotten = record.discard()
         if forgotten:
-            what = f"{forgotten} async check{'s were' if forgotten > 1 else ' was'} never awaited"
+            checks = "1 async check was" if forgotten == 1 else f"{forgotten} async checks were"
+            what = f"{checks} never awaited to the end"
             raise verdict.nothing_measured("growth", what, "await assert_linear.aio(consume)")
         return result
 

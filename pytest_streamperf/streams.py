@@ -259,6 +259,8 @@ class _AsyncDeltas:
         due = self._start + self._index * self._every
         if self._every:
             await self._loop.sleep(max(0.0, due - self._loop.time()))
+            if self._index == len(self._deltas):  # another task took it meanwhile
+                raise StopAsyncIteration
         # Only now: a wait that is cancelled loses no delta.
         self._index += 1
         return self._deltas[self._index - 1]
@@ -287,6 +289,14 @@ def running_loop() -> Literal["asyncio", "trio"] | None:
     except RuntimeError:
         return None
     return "asyncio"
+
+
+def running_task() -> object:
+    """The task that is running in this thread, of whichever library; None outside of any loop."""
+    loop = running_loop()
+    if loop is None:
+        return None
+    return sys.modules["trio"].lowlevel.current_task() if loop == "trio" else asyncio.current_task()
 
 
 def loop_running_here() -> Loop:

@@ -173,7 +173,7 @@ class LineTracer:
     def start(self, frame: FrameType | None) -> None:
         """Trace from now on: `frame`, its callers, and whatever they call."""
         self._before = sys.gettrace()
-        self._thread = threading.get_ident()
+        self._thread, self._stopped = threading.get_ident(), False
         while frame is not None:
             if self._wanted(frame):
                 self._frames.append((frame, frame.f_trace))

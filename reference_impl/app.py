@@ -54,7 +54,7 @@ def create_app(
         system = {"role": "system", "content": AGENTS[agent]}
         return EventStream(run_turn(engine, [system, *messages], tools=tools), heartbeat)
 
-    return Starlette(
+    app = Starlette(
         routes=[Route("/agents/{id}/run", run, methods=["POST"])],
         exception_handlers={
             _RequestError: _refuse,
@@ -63,6 +63,8 @@ def create_app(
             ClientDisconnect: _client_left,
         },
     )
+    app.router.redirect_slashes = False  # an unknown path is told so, in JSON like the others
+    return app
 
 
 class _RequestError(Exception):

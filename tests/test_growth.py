@@ -1,6 +1,8 @@
 """The verdict as people get it: right on code whose growth is known, and never green unproven."""
 
 import asyncio
+import gc
+import signal
 import threading
 import time
 import tracemalloc
@@ -300,6 +302,66 @@ def test_a_cost_that_comes_now_and_then(every):
     assert measure_growth(consume).verdict == "exceeded"
 
 
+class Window:
+    """Keeps the end of the text."""
+
+    def __init__(self, size):
+        self.text, self.size = "", size
+
+    def feed(self, delta):
+        self.text = (self.text + delta)[-self.size :]
+
+
+@pytest.mark.parametrize("size", [1_000, 8_000, 20_000])
+def test_a_window_that_fills_is_linear(size):
+    """What grows until it is full, short of the horizon, does not fail."""
+
+    def consume(stream):
+        window = Window(size)
+        for delta in stream:
+            window.feed(delta)
+
+    assert measure_growth(consume, meters=COUNTS).verdict != "exceeded"
+    assert measure_growth(consume).verdict != "exceeded"
+
+
+async def _to_a_queue(stream, reply):
+    queue = asyncio.Queue()
+
+    async def work():
+        while (delta := await queue.get()) is not None:
+            reply.feed(delta)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(work())
+        async for delta in stream:
+            queue.put_nowait(delta)
+        queue.put_nowait(None)
+
+
+async def _to_callbacks(stream, reply):
+    async for delta in stream:
+        asyncio.get_running_loop().call_soon(reply.feed, delta)
+
+
+@pytest.mark.parametrize("hand_over", [_to_a_queue, _to_callbacks])
+def test_tasks_on_a_loop_of_its_own_are_the_consumers(hand_over):
+    """What another task or a callback does with the deltas is seen where nobody else has one."""
+    assert measure_growth(lambda stream: hand_over(stream, Reply())).verdict == "exceeded"
+
+
+def test_a_heavy_finish_does_not_hide_what_shorter_streams_show():
+    """A run that is stopped at its end ends only itself: shorter ones have told."""
+
+    def consume(stream):
+        deltas, pairs = list(stream), 0
+        for index in range(len(deltas)):
+            for _ in range(index):
+                pairs += 1
+
+    assert measure_growth(consume).verdict == "exceeded"
+
+
 def test_a_result_says_all_it_knows():
     """The length at which half of the work is superlinear, costs on the way, and the noise."""
     growth = measure_growth(quadratic)
@@ -452,23 +514,40 @@ def test_a_consumer_that_spins_and_swallows():
     assert measure_growth(consume, seconds=0.3).verdict == "unproven"
 
 
-@pytest.mark.parametrize(
-    ("stuck", "verdict", "says"),
-    [(0.0, "exceeded", "copied"), (0.6, "unproven", "did not ask for more than 1,000")],
-)
-def test_a_consumer_that_is_only_slow_is_no_spinner(stuck, verdict, says):
-    """Stopped between two edges while it was pulling, it has shown what it has shown."""
-
+def _stopped_late(stuck, feed):
     def consume(stream):
-        reply = Reply()
         for index, delta in enumerate(stream):
             if index == 999 and len(stream) > 1_250:
                 raise clock.Overrun("cpu", stuck)
-            reply.feed(delta)
+            feed(delta)
 
-    growth = measure_growth(consume, meters=COUNTS)
-    assert growth.verdict == verdict
-    assert says in growth.message
+    return measure_growth(consume, meters=COUNTS)
+
+
+def test_a_consumer_that_is_only_slow_is_no_spinner():
+    """Stopped between two edges while it was pulling, it is a shorter run, and no more."""
+    growth = _stopped_late(0.0, lambda _: None)
+    assert (growth.verdict, growth.proven_to) == ("within", 1_250)
+
+
+def test_a_consumer_that_went_astray_is_told_so():
+    """Stopped when it had not pulled for long, it may never end."""
+    growth = _stopped_late(0.6, lambda _: None)
+    assert growth.verdict == "unproven"
+    assert "did not ask for more than 1,000" in growth.message
+
+
+def test_what_was_seen_before_a_consumer_went_astray_counts():
+    """Growth in shorter streams is growth."""
+    assert measure_growth(_astray_and_quadratic, meters=COUNTS).verdict == "exceeded"
+
+
+def _astray_and_quadratic(stream):
+    reply = Reply()
+    for index, delta in enumerate(stream):
+        if index == 4_500:
+            raise clock.Overrun("cpu", 9.9)
+        reply.feed(delta)
 
 
 def test_a_spinning_consumer_in_another_thread_is_stopped_when_it_pulls():
@@ -486,6 +565,80 @@ def test_a_spinning_consumer_in_another_thread_is_stopped_when_it_pulls():
     thread.join(30)
     assert found[0].verdict in ("within", "unproven")
     assert found[0].proven_to < 1_000_000
+
+
+def test_a_consumer_that_spins_at_the_end():
+    """Linear as it is, one that is not known to end does not pass."""
+
+    def consume(stream):
+        if sum(1 for _ in stream) > 1_000:
+            while True:
+                time.process_time()
+
+    growth = measure_growth(consume, seconds=0.3)
+    assert growth.verdict == "unproven"
+    assert "took all of" in growth.message
+
+
+def test_an_overrun_in_a_group_is_an_overrun():
+    """A task group of the consumer's own may stand between it and us."""
+
+    def consume(stream):
+        for _ in stream:
+            raise BaseExceptionGroup("tasks", [BaseExceptionGroup("", [clock.Overrun("wall")])])
+
+    assert measure_growth(consume).verdict == "unproven"
+
+
+def test_another_group_of_errors_comes_through():
+    """It is the consumer's."""
+
+    def consume(stream):
+        for _ in stream:
+            raise BaseExceptionGroup("tasks", [KeyboardInterrupt()])
+
+    with pytest.raises(BaseExceptionGroup, match="tasks"):
+        measure_growth(consume)
+
+
+def test_a_thread_that_does_not_end_is_left_behind(monkeypatch):
+    """The loop is given a little time to end what is on it, and no more."""
+    monkeypatch.setattr("pytest_streamperf.growth._CLOSING", 0.1)
+    released = threading.Event()
+
+    async def consume(stream):
+        async for _ in stream:
+            await asyncio.to_thread(released.wait)
+
+    assert measure_growth(consume, timeout=0.1).verdict == "unproven"
+    released.set()
+
+
+def test_one_check_at_a_time():
+    """Two at once would measure each other: the second is refused, and nothing is left changed."""
+    before = gc.isenabled(), signal.getsignal(signal.SIGALRM)
+
+    async def main():
+        checks = [measure_growth_async(async_linear, up_to=640) for _ in range(2)]
+        return await asyncio.gather(*checks, return_exceptions=True)
+
+    first, second = asyncio.run(main())
+    assert first.verdict == "within"
+    assert "another growth check is running" in str(second)
+    assert before == (gc.isenabled(), signal.getsignal(signal.SIGALRM))
+
+
+def test_a_check_within_a_check():
+    """In the same thread one waits for the other, and both are made."""
+    inner = []
+
+    def consume(stream):
+        if not inner:
+            inner.append(measure_growth(linear, up_to=640, meters=COUNTS).verdict)
+        return linear(stream)
+
+    assert measure_growth(consume).verdict == "within"
+    assert inner == ["within"]
 
 
 def test_time_is_unproven_while_somebody_traces_allocations():
@@ -523,7 +676,7 @@ def test_what_the_message_allows_is_really_accepted(name):
     key, value = setting.split("=")
     accepted = value.strip('"') if key == "copies" else float(value)
     growth = measure_growth(consume, **terms, **{key: accepted})
-    assert growth.verdict != "exceeded"
+    assert growth.verdict == "within"
 
 
 def test_a_bound_is_enough_to_pass():
@@ -556,6 +709,10 @@ def test_a_bound_is_enough_to_pass():
         ({"seconds": -1}, ValueError, "seconds must be greater than 0"),
         ({"timeout": 0}, ValueError, "timeout must be greater than 0"),
         ({"meters": ()}, ValueError, "meters must be one or more of"),
+        ({"meters": 5}, ValueError, "meters must be one or more of"),
+        ({"meters": [["copies"]]}, ValueError, "meters must be one or more of"),
+        ({"sizes": 5}, TypeError, "sizes must be a sequence of lengths"),
+        ({"backend": []}, ValueError, "backend must be one of"),
         ({"meters": "time"}, ValueError, "meters must be one or more of"),
         ({"meters": ("bytes",)}, ValueError, "meters must be one or more of"),
         ({"backend": "curio"}, ValueError, "backend must be one of 'asyncio', 'trio'"),

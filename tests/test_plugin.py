@@ -178,7 +178,31 @@ def test_a_check_that_is_never_awaited_fails_the_test(pytester):
     pytester.makepyfile(FORGOTTEN)
     result = _run(pytester, "-W", "error")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*NothingMeasured: 1 async check was never awaited"])
+    result.stdout.fnmatch_lines(["*NothingMeasured: 1 async check was never awaited to the end"])
+
+
+def test_a_check_that_is_left_behind_fails_the_test(pytester):
+    """One that was begun in a task and not awaited to its end is not green either."""
+    pytester.makepyfile(
+        """
+        import asyncio
+
+        async def consume(stream):
+            async for _ in stream:
+                await asyncio.sleep(0)
+
+        def test_left(assert_linear):
+            async def main():
+                task = asyncio.create_task(assert_linear.aio(consume))
+                await asyncio.sleep(0)
+                return task
+
+            asyncio.run(main())
+        """
+    )
+    result = _run(pytester)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*NothingMeasured: 1 async check was never awaited to the end"])
 
 
 def test_a_tests_own_failure_wins(pytester):

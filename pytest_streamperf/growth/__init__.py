@@ -7,6 +7,7 @@
 
 import asyncio
 import inspect
+import threading
 import warnings
 from collections import deque
 from collections.abc import (
@@ -19,7 +20,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal, Unpack
 
@@ -30,7 +31,7 @@ from pytest_streamperf.growth.blame import Blame
 from pytest_streamperf.growth.plan import Evidence, Plan
 from pytest_streamperf.growth.runs import Probe
 from pytest_streamperf.growth.terms import GrowthTerms, Meter, Terms
-from pytest_streamperf.streams import running_loop
+from pytest_streamperf.streams import running_loop, running_task
 from pytest_streamperf.verdict import (
     GrowthExceeded,
     GrowthUnproven,
@@ -59,6 +60,11 @@ RunAsync = Callable[[Coroutine[Any, Any, None]], None]
 # An async consumer that waits is cancelled by its loop; one that blocks the loop is stopped this
 # many seconds later.
 _GRACE = 0.1
+# An event loop of our own is given this many seconds to end what is still on it.
+_CLOSING = 2.0
+
+# Who is checking: process-wide hooks, clocks and the collector serve one check at a time.
+_checking: list[tuple[int, object]] = []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +137,7 @@ def measure_growth(  # noqa: PLR0913 - one argument for each thing people tune
         timeout=timeout,
         meters=meters,
     )
-    if backend not in _LOOPS:
+    if backend not in tuple(_LOOPS):
         msg = f"backend must be one of {', '.join(map(repr, _LOOPS))}, not {backend!r}"
         raise ValueError(msg)
     with _driven(Plan(terms).evidence()) as drive, _LOOPS[backend]() as run_async:
@@ -190,9 +196,15 @@ def assert_linear_async(
     asked: dict[str, Any] = {**current_policy().growth, **terms}
 
     async def check() -> Growth:
+        try:
+            growth = await measure_growth_async(consume, **asked)
+        except Exception:  # but not if it is cancelled: then nothing came of it
+            if sink is not None:
+                sink.end(begun)
+            raise
         if sink is not None:
             sink.end(begun)
-        return _concluded(await measure_growth_async(consume, **asked))
+        return _concluded(growth)
 
     begun = check()
     if sink is not None:
@@ -259,12 +271,18 @@ class _Drive:
 
 @contextmanager
 def _driven(steps: Generator[Probe, None, Evidence]) -> Iterator[_Drive]:
+    me = threading.get_ident(), running_task()
+    if _checking and _checking[-1] != me:
+        msg = "another growth check is running, in another task or thread: make them one by one"
+        raise RuntimeError(msg)
+    _checking.append(me)
     drive = _Drive(steps)
     try:
         drive.advance()
         yield drive
     finally:
         steps.close()
+        _checking.remove(me)
 
 
 def _deadline(probe: Probe) -> AbstractContextManager[None]:
@@ -287,6 +305,7 @@ def _call(consume: Consumer, probe: Probe, run_async: RunAsync) -> None:
                 "use await assert_linear.aio(consume) or await measure_growth_async(consume)"
             )
             raise TypeError(msg)
+        probe.stream.charge_loop = True
         run_async(_settle(result, probe))
     else:
         _drain(result)
@@ -335,16 +354,23 @@ async def _limited_trio(result: Awaitable[object], wall_seconds: float) -> objec
 
 @contextmanager
 def _asyncio_loop() -> Iterator[RunAsync]:
-    with ExitStack() as opened:
-        runner: asyncio.Runner | None = None
+    runner: asyncio.Runner | None = None
 
-        def run(coroutine: Coroutine[Any, Any, None]) -> None:
-            nonlocal runner
-            if runner is None:
-                runner = opened.enter_context(asyncio.Runner())
-            runner.run(coroutine)
+    def run(coroutine: Coroutine[Any, Any, None]) -> None:
+        nonlocal runner
+        runner = runner or asyncio.Runner()
+        runner.run(coroutine)
 
+    try:
         yield run
+    finally:
+        if runner is not None:
+            # Tasks that cannot be cancelled and threads that do not end are left behind.
+            with (
+                suppress(clock.Overrun),
+                clock.deadline(cpu_seconds=_CLOSING, wall_seconds=_CLOSING),
+            ):
+                runner.close()
 
 
 @contextmanager

@@ -31,7 +31,7 @@ _STANDARD = tuple({_PATHS["stdlib"], _PATHS["platstdlib"]})
 # CPython 3.11 extends a local string in place, unless it is traced: then `text += delta` copies. A
 # line of that kind is let off if the traced run shows more growth than there was without tracing.
 _NO_GROWTH_IN_PLACE = sys.version_info < (3, 12)
-_SURPLUS = 1.25
+_SURPLUS = 1.5
 
 Line = tuple[CodeType, int]
 Costs = dict[tuple[Line, str], float]
@@ -201,7 +201,8 @@ def blamed(early: Mapping[tuple[Line, str], float], late: Costs, expected: float
             growth[line][callee] = cost - early.get((line, callee), 0.0)
     surplus = sum(sum(parts.values()) for parts in growth.values()) - _SURPLUS * expected
     for line in list(growth):
-        if _NO_GROWTH_IN_PLACE and surplus > 0 and _extends_a_local(*line):
+        others = len(growth) > 1  # where there is no other line, it is this one
+        if _NO_GROWTH_IN_PLACE and others and surplus > 0 and _extends_a_local(*line):
             surplus -= sum(growth.pop(line).values())
     whole = sum(sum(parts.values()) for parts in growth.values())
     found = [

@@ -162,7 +162,7 @@ def timed_verdict(
     steady = steady_share(runs, excess)
     length = runs[0].length
     over = sum(1 if vote > limit else -1 for vote in cast)
-    under = sum(1 if carried(vote, length, horizon) < limit else -1 for vote in cast)
+    under = sum(1 if carried(vote, length, horizon) <= limit else -1 for vote in cast)
     if over >= _LEAD_TO_FAIL and len(runs) >= RUNS_TO_FAIL and steady > limit:
         return "exceeded"
     enough = under >= _LEAD_TO_PASS and len(runs) >= _RUNS_TO_PASS
@@ -215,12 +215,14 @@ def counted_verdict(meter: str, runs: Sequence[Run], limit: float, horizon: int)
         shorter = runs[:-1]
         if counted_shares(shorter)[0] > carried(limit, length, shorter[-1].length):
             return "exceeded"
+        if length == horizon:
+            return None
     first, second = _octave_slopes(runs[-1])
     # Over both steps, the second of which is twice as long.
     slope = max((first + 2 * second) / 3, *_finish_slopes(runs))
     if (
         length == horizon
-        or carried(greatest, length, horizon) < limit
+        or carried(greatest, length, horizon) <= limit
         or (meter == "copies" and slope < _COPIES_FLOOR)
     ):
         return "within"

@@ -77,7 +77,8 @@ def details(evidence: Evidence, terms: Terms) -> Sequence[str]:
 def _allow(evidence: Evidence) -> str:
     if evidence.witness == "copies":
         return f'copies="warn", {_ACCEPT}'
-    return f"limit={min(1.0, -(-evidence.share * 100 // 5) * 0.05):.2f}, {_ACCEPT}"
+    # In steps of 5%, and no nearer than one: a share near its limit could not be told.
+    return f"limit={min(1.0, (evidence.share * 100 // 5 + 2) * 0.05):.2f}, {_ACCEPT}"
 
 
 def _rows(evidence: Evidence) -> list[str]:

@@ -157,12 +157,16 @@ class Time:
 class MeteredStream(TokenStream):
     """The stream of one measured run. It can be read once, by `for` or `async for`.
 
+    What an event loop does between two deltas is not the consumer's, unless `charge_loop` is set:
+    then the loop is its own, and so are all the tasks on it.
+
     `stop` is asked at the end of each block: when it says yes the stream ends there.
     """
 
     def __init__(self, deltas: Sequence[Any], gauge: Gauge, stop: Callable[[], bool]) -> None:
         super().__init__(deltas)
         self._tape = _Tape(len(deltas), gauge, stop)
+        self.charge_loop = False
         self._read_each = gauge.each
         self._started = False
         self._block: Iterator[Any] = iter(())
@@ -183,7 +187,7 @@ class MeteredStream(TokenStream):
 
     def __aiter__(self) -> AsyncIterator[Any]:
         self._start()
-        return _AsyncMetered(self.deltas, self._tape)
+        return _AsyncMetered(self.deltas, self._tape, charge_loop=self.charge_loop)
 
     def _start(self) -> None:
         if self._started:
@@ -233,9 +237,10 @@ class MeteredStream(TokenStream):
 
 
 class _AsyncMetered:
-    def __init__(self, deltas: Sequence[Any], tape: "_Tape") -> None:
+    def __init__(self, deltas: Sequence[Any], tape: "_Tape", *, charge_loop: bool) -> None:
         self._deltas = deltas
         self._tape = tape
+        self._charge_loop = charge_loop
         self._index = 0
         self._checkpoint: Callable[[], Awaitable[None]] | None = None
 
@@ -243,13 +248,15 @@ class _AsyncMetered:
         return self
 
     async def __anext__(self) -> Any:
-        tape, index = self._tape, self._index
-        if tape.out:
+        tape = self._tape
+        if tape.out and not self._charge_loop:
             tape.take_back()
         if self._checkpoint is None:
             self._checkpoint = loop_running_here().checkpoint
-        # What other tasks do now is not the consumer's.
         await self._checkpoint()
+        if tape.out:
+            tape.take_back()
+        index = self._index  # only now: other tasks may read this stream, too
         if tape.ended or tape.ends_at(index):
             raise StopAsyncIteration
         self._index = index + 1

@@ -14,7 +14,7 @@ from pytest_streamperf.clock import Noise
 from pytest_streamperf.growth import fit
 from pytest_streamperf.growth.blame import Blame
 from pytest_streamperf.growth.meters import Run
-from pytest_streamperf.growth.runs import Probe, Runner, Undecided
+from pytest_streamperf.growth.runs import Probe, Runner, Stopped, Undecided
 from pytest_streamperf.growth.terms import Meter, Terms
 from pytest_streamperf.verdict import GrowthUnproven, Outcome, duration, percent
 
@@ -71,6 +71,7 @@ class Plan:
             self._counted.append("copies")
         if "calls" in terms.meters and not trace.calls_traced():
             self._counted.append("calls")
+        self._stopped: Stopped | None = None
         self._runner = Runner(terms)
 
     def evidence(self) -> Generator[Probe, None, Evidence]:
@@ -105,13 +106,19 @@ class Plan:
             if meter not in self._linear:
                 verdict = yield from self._count(meter)
                 if verdict == "exceeded":
+                    # People want to see what it comes to, and a window may be full by then.
+                    verdict = yield from self._count_on(meter)
+                if verdict == "exceeded":
                     return (yield from self._exceeded_by_count(meter))
                 if verdict == "within":
                     self._linear.add(meter)
-        if len(self._linear) < len(self._counted):
+        if len(self._linear) < len(self._counted) and not self._stopped:
             return None
+        found = (yield from self._time()) if "time" in self._terms.meters else None
+        if self._stopped and (found is None or found.verdict == "within"):
+            raise self._stopped  # it is not known to end, so it does not pass
         if "time" in self._terms.meters:
-            return (yield from self._time())
+            return found
         runs = self._counts["copies"] or self._counts["calls"]
         if not runs:
             msg = "a profiler is on, so calls could not be counted"
@@ -131,13 +138,24 @@ class Plan:
     # -- counts are exact: one run of each length will do
 
     def _count(self, meter: Counted) -> Generator[Probe, None, Outcome | None]:
-        runs = self._counts[meter]
+        runs, far = self._counts[meter], self._terms.horizon
+        if "time" in self._terms.meters:  # which goes all the way
+            far //= 4
         for length in self._terms.lengths:
             verdict = fit.counted_verdict(meter, runs, self._terms.limit, self._terms.horizon)
-            enough = verdict is not None and runs[-1].length >= self._terms.horizon // 4
+            enough = verdict is not None and runs[-1].length >= far
             if enough or not (yield from self._climb(meter, length, _COUNTING_PART[meter])):
                 break
         return fit.counted_verdict(meter, runs, self._terms.limit, self._terms.horizon)
+
+    def _count_on(self, meter: Counted) -> Generator[Probe, None, Outcome | None]:
+        """Go on to the horizon, or as far as the budget goes."""
+        for length in self._terms.lengths:
+            if not (yield from self._climb(meter, length, _SHOWING_PART)):
+                break
+        return fit.counted_verdict(
+            meter, self._counts[meter], self._terms.limit, self._terms.horizon
+        )
 
     def _climb(self, meter: Counted, length: int, part: float) -> Generator[Probe, None, bool]:
         """Add a run of this length, or as far as the budget goes; whether to go on from there."""
@@ -148,16 +166,27 @@ class Plan:
         seconds = min(self._runner.cpu_left(), self._runner.allowed * part)
         if seconds < self._runner.cost(meter, int(reached * _WORTHWHILE)):
             return False
-        run = yield from self._runner.run(meter, length, seconds)
+        run = yield from self._run(meter, length, seconds)
+        if run is None:
+            return False
         if run.length > reached:
             runs.append(run)
         return run.length == length
 
+    def _run(
+        self, meter: Meter, length: int, seconds: float | None = None
+    ) -> Generator[Probe, None, Run | None]:
+        """Make a run; None if it had to be stopped, where shorter ones have not."""
+        try:
+            return (yield from self._runner.run(meter, length, seconds))
+        except Stopped as stopped:
+            if not self._counts.get(meter, self._timed):
+                raise
+            self._stopped = stopped
+            return None
+
     def _exceeded_by_count(self, meter: Counted) -> Generator[Probe, None, Evidence]:
         runs = self._counts[meter]
-        for length in self._terms.lengths:  # people want to see what it comes to at the horizon
-            if not (yield from self._climb(meter, length, _SHOWING_PART)):
-                break
         low, high = fit.counted_shares(runs)
         length = runs[-1].length
         timed: list[Run] = []
@@ -165,9 +194,11 @@ class Plan:
             # What a counted run took is more than a timed one will.
             cost, afforded = self._runner.cost(meter, length), self._runner.cpu_left() / 2
             while len(timed) < _SHOWN_RUNS and (not timed or cost < afforded):
-                timed.append((yield from self._runner.run("time", length, afforded)))
+                run = yield from self._run("time", length, afforded)
+                if run is None or run.length < length:
+                    break
+                timed.append(run)
                 afforded = self._runner.cpu_left() / 2
-            timed = [run for run in timed if run.length == length]
         return Evidence(
             verdict="exceeded",
             witness=meter,
@@ -224,12 +255,12 @@ class Plan:
                     and (yield from self._vote(reached, fit.RUNS_TO_FAIL)) == "exceeded"
                 ):
                     break
-            run = yield from self._runner.run("time", length)
-            if run.length <= reached:
+            longer = yield from self._run("time", length)
+            if longer is None or longer.length <= reached:
                 break
-            reached = run.length
-            self._timed[reached] = [run]
-            if run.length < length:
+            reached = longer.length
+            self._timed[reached] = [longer]
+            if longer.length < length:
                 break
         return reached
 
@@ -253,8 +284,8 @@ class Plan:
             )
             if verdict is not None or last or len(runs) >= most:
                 return verdict
-            run = yield from self._runner.run("time", length)
-            if run.length < length:
+            run = yield from self._run("time", length)
+            if run is None or run.length < length:
                 return None
             runs.append(run)
 
@@ -278,7 +309,11 @@ class Plan:
         """Who did it: in what is spent on a delta, or in the finish, whichever grew by more."""
         length, growth = runs[0].length, fit.late_growth(runs)
         if excess > growth * length * 2 / 3:
-            return (yield from self._runner.blame_finish(meter, length, excess / length**2))
+            seconds = self._runner.cost(meter, length)
+            if meter == "time":
+                seconds = min(run.finish for run in runs)
+            slope = excess / length**2
+            return (yield from self._runner.blame_finish(meter, length, slope, seconds))
         return (yield from self._runner.blame(meter, length, growth))
 
     def _runs(self) -> dict[Meter, Sequence[Run]]:
@@ -304,7 +339,8 @@ class Plan:
             least = least or run
         msg = (
             f"consume kept {run.kept:,} bytes of a stream of {length:,} deltas after it returned: "
-            "what it builds must be built inside consume"
+            "what it builds must be built inside consume (mocks, log handlers and captured output "
+            "keep what they are given, too)"
         )
         raise Undecided(msg)
 
@@ -326,6 +362,12 @@ class Plan:
 
     def _what_would_settle_it(self) -> str:
         length, spent = max(self._timed, default=0), duration(self._runner.allowed)
+        if self._runner.wall_left() <= 0:
+            return (
+                f"{duration(self._terms.timeout)} were not enough to tell; a longer timeout= would"
+            )
+        if not length:
+            return "work grew in the longest stream only; a farther up_to= would settle it"
         if length < self._terms.horizon:
             return f"{spent} of CPU were not enough to tell; more seconds= or a nearer up_to= would"
         low, _, high = fit.interval(self._timed[length], self._excess(length), length)

@@ -1,11 +1,10 @@
 """How one run is made: what the consumer is handed, within what is left of the budget."""
 
 import tracemalloc
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
 
 from pytest_streamperf import clock, trace
 from pytest_streamperf.growth.blame import (
@@ -40,8 +39,9 @@ _PATIENCE = 1.05
 _ASTRAY = 0.25
 # Blame is given this part of the CPU seconds even if nothing is left.
 _FOR_BLAME = 0.1
-# Tracing pure Python line by line makes it slower by this factor or so.
-_SLOWER = 30
+# Tracing pure Python line by line makes it slower by this factor or so, in this many runs together,
+# of which the least counts: tracing costs more than much that is traced.
+_SLOWER, _TRACED_RUNS = 60, 3
 
 _GAUGES: dict[Meter, Callable[[], Gauge]] = {
     "copies": Copies,
@@ -52,6 +52,10 @@ _GAUGES: dict[Meter, Callable[[], Gauge]] = {
 
 class Undecided(Exception):  # noqa: N818 - a conclusion, not an error
     """The check ends here without a verdict on growth; the text says why."""
+
+
+class Stopped(Undecided):
+    """A run was stopped: it had spent its CPU seconds and did not ask for more deltas."""
 
 
 @dataclass(slots=True)
@@ -145,13 +149,13 @@ class Runner:
         return blamed(early, late, growth * shorter / length * len(windows[1]))
 
     def blame_finish(
-        self, witness: Meter, length: int, slope: float
+        self, witness: Meter, length: int, slope: float, seconds: float
     ) -> Generator[Probe, None, list[Blame]]:
-        """Who did it, where the finish costs `slope * length` more per delta.
+        """Who did it, where the finish takes `seconds` and costs `slope * length` more per delta.
 
         All of it is traced, which is slow: in two shorter streams, if need be.
         """
-        cost, left = self.cost(witness, length) / length**2, self._left_for_blame()
+        cost, left = seconds / length**2, self._left_for_blame()
         pairs = [pair for pair in pairwise(self._terms.lengths) if pair[1] <= length]
         shorter, longer = next(
             (pair for pair in reversed(pairs) if cost * pair[1] ** 2 * _SLOWER < left), pairs[0]
@@ -159,7 +163,12 @@ class Runner:
         per_delta = []
         for each in (shorter, longer):
             windows = finish_only(0 if self._terms.sizes else each)
-            (costs,) = yield from self._traced(witness, each, windows)
+            costs: Costs = {}
+            for _ in range(_TRACED_RUNS):
+                (again,) = yield from self._traced(witness, each, windows)
+                costs = {
+                    where: min(spent, costs.get(where, spent)) for where, spent in again.items()
+                }
             per_delta.append({where: spent / each for where, spent in costs.items()})
         return blamed(per_delta[0], per_delta[1], slope * (longer - shorter))
 
@@ -182,10 +191,11 @@ class Runner:
 
     def _probe(self, length: int, gauge: Gauge, cpu_seconds: float) -> Probe:
         sized = bool(self._terms.sizes)
+        deltas = TokenStream(0 if sized else length, delta=self._terms.delta).deltas
         wall_seconds = max(0.0, self.wall_left())
         cpu_end, wall_end = clock.cpu() + cpu_seconds, clock.wall() + wall_seconds
         stream = MeteredStream(
-            TokenStream(0 if sized else length, delta=self._terms.delta).deltas,
+            deltas,
             gauge,
             lambda: clock.cpu() > cpu_end or clock.wall() > wall_end,
         )
@@ -198,10 +208,12 @@ def _consume(probe: Probe) -> Generator[Probe, None, None]:
     try:
         yield probe
     except clock.Overrun as overrun:
-        # One that was still pulling has not gone astray: the stream had no time to end.
-        if overrun.resource == "wall" or overrun.stuck > _ASTRAY * probe.cpu_seconds:
-            raise Undecided(_overrun(probe, overrun.resource)) from None
-        probe.stream.cut_short()
+        _overrun(probe, overrun)
+    except BaseExceptionGroup as group:  # a task group of the consumer's was in between
+        found = next(_within(group), None)
+        if found is None:
+            raise
+        _overrun(probe, found)
     except GrowthUnproven:
         raise
     except Exception as error:
@@ -217,23 +229,46 @@ def _consume(probe: Probe) -> Generator[Probe, None, None]:
         probe.gauge.close()
 
 
+def _within(group: BaseExceptionGroup) -> Iterator[clock.Overrun]:
+    for error in group.exceptions:
+        if isinstance(error, clock.Overrun):
+            yield error
+        elif isinstance(error, BaseExceptionGroup):
+            yield from _within(error)
+
+
+def _overrun(probe: Probe, overrun: clock.Overrun) -> None:
+    if overrun.resource == "wall":
+        taken = f"{probe.stream.pulled:,} of {probe.length:,} deltas"
+        msg = (
+            f"consume still waited after {duration(probe.wall_seconds)}, with {taken} taken; "
+            "timeout= is the wall time that it may take"
+        )
+        raise Undecided(msg) from None
+    # One that was still pulling has not gone astray: the stream had no time to end.
+    if overrun.stuck > _ASTRAY * probe.cpu_seconds:
+        raise Stopped(_stopped(probe)) from None
+    probe.stream.cut_short()
+
+
 def _incomplete(probe: Probe) -> Exception:
     if probe.stream.cut:
-        return Undecided(_overrun(probe, "cpu"))
+        return Stopped(_stopped(probe))
     if not probe.stream.pulled:
         what = "consume took no delta from the stream it was handed"
         advice = "iterate over its argument: for delta in stream: ..."
         return nothing_measured("growth", what, advice)
     taken = f"{probe.stream.pulled:,} of {probe.length:,} deltas"
-    return Undecided(f"consume took {taken} and returned")
+    return Undecided(f"consume took {taken} and returned: only what takes all of them is measured")
 
 
-def _overrun(probe: Probe, resource: Literal["cpu", "wall"]) -> str:
+def _stopped(probe: Probe) -> str:
+    spent = f"it had spent {duration(probe.cpu_seconds)} of CPU"
     if probe.sized:
-        return f"consume({probe.length:,}) was stopped before it had returned"
-    taken = f"{probe.stream.pulled:,} of {probe.length:,} deltas"
-    if resource == "wall":
-        return f"consume still waited after {duration(probe.wall_seconds)}, with {taken} taken"
+        return f"consume({probe.length:,}) was stopped when {spent}"
+    if probe.stream.pulled == probe.length:
+        return f"consume took all of {probe.length:,} deltas and was stopped when {spent}"
     return (
-        f"consume spent {duration(probe.cpu_seconds)} of CPU and did not ask for more than {taken}"
+        f"consume spent {duration(probe.cpu_seconds)} of CPU and did not ask for more than "
+        f"{probe.stream.pulled:,} of {probe.length:,} deltas"
     )

@@ -60,7 +60,8 @@ class Terms:
         if copies not in ("fail", "warn"):
             msg = f"copies must be 'fail' or 'warn', not {copies!r}"
             raise ValueError(msg)
-        if isinstance(meters, str) or not meters or not set(meters) <= set(METERS):
+        known = isinstance(meters, Sequence) and all(meter in METERS for meter in meters)
+        if isinstance(meters, str) or not meters or not known:
             msg = f"meters must be one or more of {METERS}, not {meters!r}"
             raise ValueError(msg)
         return cls(
@@ -110,6 +111,9 @@ def _positive(name: str, value: object, most: float = float("inf")) -> float:
 def _sizes(sizes: Sequence[int] | None) -> tuple[int, ...]:
     if sizes is None:
         return ()
+    if isinstance(sizes, str) or not isinstance(sizes, Sequence):
+        msg = f"sizes must be a sequence of lengths, not {sizes!r}"
+        raise TypeError(msg)
     checked = tuple(sorted({count_of("sizes", size, least=1) for size in sizes}))
     if len(checked) < _LEAST_SIZES:
         msg = f"sizes must be at least {_LEAST_SIZES} different lengths, not {sizes!r}"
