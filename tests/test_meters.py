@@ -545,6 +545,45 @@ def test_consumer_in_two_loops(way):
     assert record_of(stream).spent == expected_spent([1] * 100)
 
 
+async def _shared(stream, workers):
+    taken = []
+    deltas = aiter(stream)
+
+    async def work():
+        async for delta in deltas:
+            taken.append(delta)
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(workers):
+            group.create_task(work())
+    return taken
+
+
+@pytest.mark.parametrize("charge_loop", [False, True])
+def test_tasks_that_share_a_stream(charge_loop):
+    """Each delta is taken once, whoever takes it."""
+    stream = MeteredStream(range(200), Purse(Clock(), each=True), never)
+    stream.charge_loop = charge_loop
+    assert asyncio.run(_shared(stream, workers=4)) == list(range(200))
+    assert record_of(stream).length == 200
+
+
+@pytest.mark.parametrize("charge_loop", [False, True])
+def test_what_the_loop_does_is_charged_on_demand(charge_loop):
+    """A callback runs between two deltas: it is the consumer's where the loop is its own."""
+    clock = Clock()
+    stream = MeteredStream(range(64), Purse(clock, each=True), never)
+    stream.charge_loop = charge_loop
+
+    async def consume():
+        async for _ in stream:
+            asyncio.get_running_loop().call_soon(clock.spend, 1.0)
+
+    asyncio.run(consume())
+    assert record_of(stream).spent[-1] == (64.0 if charge_loop else 0.0)
+
+
 @SYNC_WAYS
 def test_consumer_written_in_c(way):
     """Who leaves the loop to a C function did a complete run."""

@@ -475,6 +475,24 @@ def test_it(agent_server):
     _run(pytester, "-W", "error").assert_outcomes(passed=1)
 
 
+@pytest.mark.parametrize("kind", ["in-process", "subprocess"])
+def test_an_unknown_regression_is_refused(pytester, kind):
+    """With those that there are, and the server goes on."""
+    pytester.makepyfile(
+        SERVED
+        + f"""
+import pytest
+
+@pytest.mark.parametrize("agent_server", ["{kind}"], indirect=True)
+def test_it(agent_server):
+    with pytest.raises(ValueError, match="quadratic-accumulator"):
+        agent_server.regress("nope")
+    assert "Word count: 3." in ask(agent_server)
+"""
+    )
+    _run(pytester).assert_outcomes(passed=1)
+
+
 def test_an_engine_and_a_regression_last_for_one_test(pytester):
     """The next test has the demo engine and the healthy code, on the same server."""
     pytester.makepyfile(

@@ -76,6 +76,11 @@ def test_a_bad_body_is_refused(demo: str, body: bytes, status: int, kind: str, s
     ("request_line", "status", "error"),
     [
         ("POST /agents/x/run", 404, ("unknown_agent", "no agent 'x', allowed: demo")),
+        (
+            "POST /agents/demo/run/",
+            404,
+            ("unknown_path", "no path '/agents/demo/run/', allowed: /agents/{id}/run"),
+        ),
         ("POST /nope", 404, ("unknown_path", "no path '/nope', allowed: /agents/{id}/run")),
         ("GET " + RUN, 405, ("wrong_method", f"method 'GET' on '{RUN}', allowed: POST")),
     ],

@@ -566,6 +566,26 @@ def test_bad_tool_call_argument_is_named(arguments, error, says):
         TokenStream.tool_call(**arguments)
 
 
+@pytest.mark.parametrize("every", [0.0, 0.001])
+def test_tasks_that_share_a_stream(every):
+    """Each delta is taken once, whoever takes it."""
+    taken = []
+
+    async def main():
+        deltas = aiter(TokenStream(20, every=every))
+
+        async def work():
+            async for delta in deltas:
+                taken.append(delta)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(3):
+                group.create_task(work())
+
+    asyncio.run(main())
+    assert sorted(taken) == sorted(TokenStream(20))
+
+
 def test_docstring_examples():
     """What the documentation shows is what happens."""
     assert doctest.testmod(streams).failed == 0
