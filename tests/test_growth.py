@@ -683,14 +683,12 @@ def test_a_bound_is_enough_to_pass():
     """Where the horizon is out of reach, the share is bounded from below it."""
 
     def consume(stream):
-        for _ in stream:
-            sum(range(1_000))
+        return "".join([delta for delta in stream if sum(range(1_000))])
 
-    growth = measure_growth(consume, up_to=100_000, seconds=0.4)
-    assert growth.proven_to < 100_000
-    assert growth.verdict in ("within", "unproven")
-    if growth.verdict == "within":
-        assert f"({growth.proven_to:,} run)" in growth.headline
+    growth = measure_growth(consume, up_to=1_000_000, seconds=1.0, meters=COUNTS)
+    assert growth.verdict == "within"
+    assert growth.proven_to < 1_000_000
+    assert f"({growth.proven_to:,} run)" in growth.headline
 
 
 @pytest.mark.parametrize(
