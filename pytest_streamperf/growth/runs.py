@@ -38,7 +38,7 @@ _PATIENCE = 1.05
 # One that has not pulled for this part of its CPU seconds, when it is stopped, is not just slow.
 _ASTRAY = 0.25
 # Blame is given this part of the CPU seconds even if nothing is left.
-_FOR_BLAME = 0.1
+_FOR_BLAME = 0.25
 # Tracing pure Python line by line makes it slower by this factor or so, in this many runs together,
 # of which the least counts: tracing costs more than much that is traced.
 _SLOWER, _TRACED_RUNS = 60, 3
@@ -143,9 +143,12 @@ class Runner:
         In a shorter stream, where what is left does not do for one as long.
         """
         afforded = int(length * self._left_for_blame() / self.cost(witness, length))
-        shorter = min(length, max(afforded, self._terms.lengths[0]))
-        windows = early_and_late(shorter)
-        early, late = yield from self._traced(witness, shorter, windows)
+        for part in (1, 4, 16):  # where a run is cut, its late deltas are not seen
+            shorter = max(min(length, afforded) // part, self._terms.lengths[0])
+            windows = early_and_late(shorter)
+            early, late = yield from self._traced(witness, shorter, windows)
+            if late:
+                break
         return blamed(early, late, growth * shorter / length * len(windows[1]))
 
     def blame_finish(
