@@ -74,17 +74,20 @@ def _spin(rounds: int) -> int:
     return sum(sum(range(750)) for _ in range(rounds))
 
 
-class _Reply:
+class Reply:
+    """Quadratic: an attribute cannot be extended in place."""
+
     def __init__(self) -> None:
         self.text = ""
 
     def feed(self, delta: str) -> None:
+        """Copy all of the text, and the delta."""
         self.text += delta
 
 
 def attribute(stream):
-    """An attribute cannot be extended in place."""
-    reply = _Reply()
+    """Collects in an attribute."""
+    reply = Reply()
     for delta in stream:
         reply.feed(delta)
     return reply.text

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __tracebackhide__ = True  # pytest shows the user's own frames
 
 _MARKS = {"within": "\N{CHECK MARK}", "exceeded": "\N{BALLOT X}", "unproven": "?"}
+_COLORS = {"within": "green", "exceeded": "red", "unproven": "red"}
 _ASCII_MARKS = {"within": "+", "exceeded": "x", "unproven": "?"}
 _BARS = "".join(map(chr, range(0x2581, 0x2589)))
 _ASCII_BARS = ".:-=+*%#"
@@ -295,12 +296,10 @@ def _summary(terminalreporter: pytest.TerminalReporter) -> Iterator[tuple[str, d
         for each in report.streamperf:
             if each["verdict"] == "within" and terminalreporter.verbosity < 0:
                 continue
-            color = (
-                "green" if each["verdict"] == "within" else "yellow" if each["accepted"] else "red"
-            )
-            warned = " (a warning)" if color == "yellow" else ""
+            warned = each["accepted"] and each["verdict"] != "within"
+            color = "yellow" if warned else _COLORS[each["verdict"]]
             line = f"{marks[each['verdict']]} {each['stem']}  {report.nodeid}: {each['headline']}"
-            yield f"{line}{warned}", {color: True}
+            yield f"{line}{' (a warning)' if warned else ''}", {color: True}
             if terminalreporter.verbosity > 0:
                 yield from ((row.translate(bars), {}) for row in each["picture"])
 

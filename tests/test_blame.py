@@ -9,35 +9,19 @@ from pathlib import Path
 import partial_json_parser
 import pytest
 
-from benchmarks.accumulators import SUPERLINEAR
+from benchmarks import accumulators
+from benchmarks.accumulators import SUPERLINEAR, Reply, attribute
 from pytest_streamperf import Blame, measure_growth, object_arguments
-from pytest_streamperf.growth.blame import blamed
+from pytest_streamperf.growth.blame import blamed, least_of_each
 
 COUNTS = ("copies", "calls")
 
 
-class Reply:
-    """Quadratic: an attribute cannot be extended in place."""
-
-    def __init__(self):
-        self.text = ""
-
-    def feed(self, delta):
-        self.text += delta
-
-
-def quadratic(stream):
-    reply = Reply()
-    for delta in stream:
-        reply.feed(delta)
-    return reply.text
-
-
 def test_the_guilty_line_is_the_line_that_copies():
     """Blame names the file, the line, the function and the source."""
-    guilty = measure_growth(quadratic, meters=COUNTS).blame[0]
+    guilty = measure_growth(attribute, meters=COUNTS).blame[0]
     assert guilty.source == "self.text += delta"
-    assert (guilty.file, guilty.function, guilty.call) == (__file__, "Reply.feed", "")
+    assert (guilty.file, guilty.function, guilty.call) == (accumulators.__file__, "Reply.feed", "")
     assert guilty.share > 0.9
 
 
@@ -53,6 +37,37 @@ def test_a_local_beside_the_guilty_line_is_not_blamed():
 
     blame = measure_growth(consume).blame
     assert [guilty.source for guilty in blame] == ["self.text += delta"]
+
+
+def test_growing_calls_are_blamed():
+    """Where calls told, their lines are found by the time they take."""
+
+    def consume(stream):
+        deltas, length = [], 0
+        for delta in stream:
+            deltas.append(delta)
+            length += sum(len(each) for each in deltas)
+        return length
+
+    growth = measure_growth(consume, meters=["calls"], up_to=1_000)
+    assert growth.witness == "calls"
+    assert growth.blame[0].source == "length += sum(len(each) for each in deltas)"
+
+
+@pytest.mark.parametrize("every", [64, 250])
+def test_work_in_batches_is_blamed(every):
+    """Deltas are traced by the hundred: the guilty line need not be reached at each."""
+
+    def consume(stream):
+        text, found = "", 0
+        for index, delta in enumerate(stream):
+            text += delta
+            if index % every == 0:
+                found += text.count("zz")
+        return found
+
+    guilty = measure_growth(consume).blame[0]
+    assert (guilty.source, guilty.call) == ('found += text.count("zz")', "str.count")
 
 
 def test_two_guilty_lines_share_the_blame():
@@ -186,7 +201,7 @@ def test_code_in_another_thread_is_blamed():
     """Lines are traced in the thread that pulls."""
 
     def consume(stream):
-        thread = threading.Thread(target=quadratic, args=(stream,))
+        thread = threading.Thread(target=attribute, args=(stream,))
         thread.start()
         thread.join()
 
@@ -239,7 +254,7 @@ def test_reparsed_is_blamed_in_its_own_file():
 
 # -- the arithmetic
 
-CODE = quadratic.__code__
+CODE = attribute.__code__
 ONE, OTHER, THIRD = ((CODE, line) for line in (1, 2, 3))
 
 
@@ -252,7 +267,7 @@ def test_nothing_grew():
 def test_a_line_is_all_its_callees():
     """What one line spent in several callees, and by itself, is one part of the growth."""
     late = {(ONE, "str.find"): 3.0, (ONE, "len"): 2.0, (ONE, ""): 1.0, (OTHER, ""): 2.0}
-    first, second = blamed({}, late, 100.0)
+    first, second = blamed({}, late, 8.0)
     assert (first.line, first.share, first.call) == (1, 0.75, "")
     assert (second.line, second.share) == (2, 0.25)
 
@@ -261,13 +276,25 @@ def test_the_callee_with_most_of_the_growth_is_named():
     """A callee that grew by more than half of what its line did is guilty with it."""
     early = {(ONE, "len"): 50.0}
     late = {(ONE, "str.find"): 3.0, (ONE, "len"): 50.0, (ONE, ""): 1.0}
-    assert [guilty.call for guilty in blamed(early, late, 100.0)] == ["str.find"]
+    assert [guilty.call for guilty in blamed(early, late, 4.0)] == ["str.find"]
 
 
 def test_a_hundredth_is_left_out():
     """Lines that hardly grew are not named."""
     late = {(ONE, ""): 1_000.0, (OTHER, ""): 9.0, (THIRD, ""): 30.0}
     assert [guilty.line for guilty in blamed({}, late, 2_000.0)] == [1, 3]
+
+
+def test_too_little_was_seen():
+    """Where most of the growth did not show nobody is blamed: what did show is noise."""
+    assert blamed({(ONE, ""): 1.0}, {(ONE, ""): 2.0}, 1.0)[0].share == 1.0
+    assert blamed({(ONE, ""): 1.0}, {(ONE, ""): 2.0}, 2.1) == []
+
+
+def test_the_least_of_two_runs():
+    """A line costs what it did where it was less disturbed; one that is not in both is chance."""
+    one, other = {(ONE, ""): 1.0, (OTHER, ""): 3.0}, {(ONE, ""): 2.0, (THIRD, ""): 1.0}
+    assert least_of_each(one, other) == least_of_each(other, one) == {(ONE, ""): 1.0}
 
 
 # -- the places

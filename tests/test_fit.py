@@ -168,6 +168,16 @@ def test_least_takes_each_block_by_itself():
     assert least([run_of(first), run_of(last)]) == per_delta(run_of(quiet))
 
 
+def test_larger_blocks_where_costs_come_rarely():
+    """A flush every so many deltas is in every one of 16 blocks, if not in every one of 64."""
+    often, rarely = (
+        [with_spikes(6_400, 0.01, dict.fromkeys(range(period - 1, 6_400, period), 8.0))]
+        for period in (100, 400)
+    )
+    assert len(least(often)) == BLOCKS
+    assert least(rarely) == pytest.approx([0.01 + 8.0 / 400] * 16)
+
+
 def test_at_edge_is_the_cost_just_before_it():
     """The cost at an edge is the mean of the two blocks before it, of one at the start."""
     costs = list(range(BLOCKS))
@@ -376,6 +386,12 @@ def test_along_an_octave_apart():
         assert cost == pytest.approx(1.0 + 0.01 * (length - 100))
 
 
+def test_along_with_rare_costs():
+    """Where costs come rarely the shortest lengths are left out: what they hold is chance."""
+    run = with_spikes(6_400, 0.01, dict.fromkeys(range(399, 6_400, 400), 8.0))
+    assert along([run]) == [(n, pytest.approx(0.03)) for n in (400, 800, 1_600, 3_200, 6_400)]
+
+
 def test_along_takes_the_longest_and_the_least():
     """Shorter runs do not show, nor does what disturbed one of the longest."""
     quiet, disturbed, shorter = (
@@ -448,6 +464,30 @@ def test_periodic_spikes_never_exceed(period, base, spike):
     """A flush every so many deltas is linear, at whatever cost."""
     spikes = dict.fromkeys(range(period, HORIZON, period), spike)
     assert not ever_exceeded(lambda length: with_spikes(length, base, spikes))
+
+
+@given(st.integers(50, HORIZON // 16), st.floats(0, 0.2))
+def test_growing_work_in_batches_exceeds(period, base):
+    """What looks at everything so far, every so many deltas, is quadratic all the same."""
+    spikes = {at: float(period * at) for at in range(period - 1, HORIZON, period)}
+    run = with_spikes(HORIZON, base * HORIZON, spikes)
+    assert timed_verdict([run] * 4, 0.0, LIMIT, HORIZON, last=False) == "exceeded"
+
+
+@given(st.integers(50, HORIZON // 64), st.floats(0, 0.2))
+def test_growing_work_in_batches_exceeds_by_count(period, base):
+    """Counts need two lengths that each hold enough of it."""
+    spikes = {at: float(period * at) for at in range(period - 1, HORIZON, period)}
+    runs = [with_spikes(n, base * HORIZON, spikes) for n in (HORIZON // 4, HORIZON)]
+    assert counted_verdict("copies", runs, LIMIT, HORIZON) == "exceeded"
+
+
+@given(st.integers(50, HORIZON // 16), PRICES)
+def test_periodic_spikes_are_within(period, spike):
+    """What costs the same every so many deltas passes, on every meter."""
+    run = with_spikes(HORIZON, 1.0, dict.fromkeys(range(period - 1, HORIZON, period), spike))
+    assert timed_verdict([run] * MANY, 0.0, LIMIT, HORIZON, last=False) == "within"
+    assert counted_verdict("calls", [run], LIMIT, HORIZON) == "within"
 
 
 @pytest.mark.parametrize("ratio", [1.125, 2, 3, 4, 8])

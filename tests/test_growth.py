@@ -13,7 +13,7 @@ from itertools import islice
 import pytest
 import trio
 
-from benchmarks.accumulators import LINEAR, SUPERLINEAR
+from benchmarks.accumulators import LINEAR, SUPERLINEAR, Reply, attribute
 from pytest_streamperf import (
     GrowthExceeded,
     GrowthUnproven,
@@ -27,23 +27,6 @@ from pytest_streamperf import (
 )
 
 COUNTS = ("copies", "calls")
-
-
-class Reply:
-    """Quadratic: an attribute cannot be extended in place."""
-
-    def __init__(self):
-        self.text = ""
-
-    def feed(self, delta):
-        self.text += delta
-
-
-def quadratic(stream):
-    reply = Reply()
-    for delta in stream:
-        reply.feed(delta)
-    return reply.text
 
 
 def linear(stream):
@@ -83,7 +66,7 @@ def test_the_message_fits_a_screen(name):
 
 def test_counts_are_the_same_every_time():
     """Two measurements by counts alone say the same; other threads may allocate a little."""
-    first, second = (measure_growth(quadratic, meters=COUNTS) for _ in range(2))
+    first, second = (measure_growth(attribute, meters=COUNTS) for _ in range(2))
     assert first.message == second.message
     assert first.share == pytest.approx(second.share, rel=1e-4)
 
@@ -130,7 +113,7 @@ async def async_generator_quadratic(stream):
 
 SHAPES = {
     "within": (linear, async_linear, generator_linear, async_generator_linear),
-    "exceeded": (quadratic, async_quadratic, generator_quadratic, async_generator_quadratic),
+    "exceeded": (attribute, async_quadratic, generator_quadratic, async_generator_quadratic),
 }
 
 
@@ -208,7 +191,7 @@ def test_a_consumer_in_another_thread():
     """The stream may be pulled by a thread that the consumer starts: its work is seen."""
 
     def consume(stream):
-        thread = threading.Thread(target=quadratic, args=(stream,))
+        thread = threading.Thread(target=attribute, args=(stream,))
         thread.start()
         thread.join()
 
@@ -364,7 +347,7 @@ def test_a_heavy_finish_does_not_hide_what_shorter_streams_show():
 
 def test_a_result_says_all_it_knows():
     """The length at which half of the work is superlinear, costs on the way, and the noise."""
-    growth = measure_growth(quadratic)
+    growth = measure_growth(attribute)
     assert growth.half_at < 1_000
     assert [length for length, _ in growth.along["copies"]][-2:] == [10_000, 20_000]
     assert [length for length, _ in growth.along["time"]][-2:] == [10_000, 20_000]
@@ -646,7 +629,7 @@ def test_time_is_unproven_while_somebody_traces_allocations():
     tracemalloc.start()
     try:
         growth = measure_growth(linear)
-        assert measure_growth(quadratic).verdict == "exceeded"
+        assert measure_growth(attribute).verdict == "exceeded"
         assert tracemalloc.is_tracing()
     finally:
         tracemalloc.stop()
@@ -660,7 +643,7 @@ def test_time_is_unproven_while_somebody_traces_allocations():
 def test_copies_can_be_accepted():
     """`copies="warn"` turns that failure, and that only, into a warning."""
     with pytest.warns(StreamperfWarning, match="copied"):
-        growth = assert_linear(quadratic, copies="warn")
+        growth = assert_linear(attribute, copies="warn")
     assert growth.verdict == "within"
     consume, terms = SUPERLINEAR["rescanned"]
     with pytest.raises(GrowthExceeded):

@@ -20,10 +20,11 @@ from types import CodeType, FrameType
 
 from pytest_streamperf.trace import CalleeTracer, LineTracer, calls_traced, name_of
 
-# How many deltas are traced early and how many late.
-_WINDOW = 48
+# The part of all deltas that is traced early, and as much late, if there is time for so many.
+_PARTS = 16
 
 _HERE = str(Path(__file__).parents[1])
+_OWN = f"{__name__.partition('.')[0]}."
 _PATHS = sysconfig.get_paths()
 _INSTALLED = tuple({_PATHS["purelib"], _PATHS["platlib"]})
 _STANDARD = tuple({_PATHS["stdlib"], _PATHS["platstdlib"]})
@@ -104,9 +105,9 @@ class ClockTime:
         return spent
 
 
-def early_and_late(length: int) -> tuple[range, range]:
-    """The deltas to trace in a run of this length, by index."""
-    window = min(_WINDOW, length // 4)
+def early_and_late(length: int, window: int) -> tuple[range, range]:
+    """The deltas to trace in a run of this length, by index: `window` or fewer, each time."""
+    window = min(window, max(1, length // _PARTS))
     return range(length // 4 - window, length // 4), range(length - window, length)
 
 
@@ -180,7 +181,7 @@ class Lines:
 
     def _charge(self) -> None:
         spent = self._spend()
-        if self._line is not None and self._into is not None:
+        if self._line and self._into is not None and not self._callee.startswith(_OWN):
             self._into[self._line, self._callee] += spent
 
     def _is_users(self, frame: FrameType) -> bool:
@@ -190,10 +191,16 @@ class Lines:
         return self._files[file]
 
 
-def blamed(early: Mapping[tuple[Line, str], float], late: Costs, expected: float) -> list[Blame]:
+def least_of_each(one: Costs, other: Costs) -> Costs:
+    """What each line cost in that of two runs in which it cost less."""
+    return {where: min(spent, other[where]) for where, spent in one.items() if where in other}
+
+
+def blamed(early: Costs, late: Costs, expected: float) -> list[Blame]:
     """The lines that grew, guiltiest first; lines under a hundredth of the growth left out.
 
-    `expected` is what all of them really grew by, when nothing was traced.
+    `expected` is what all of them really grew by, when nothing was traced: nobody is blamed where
+    less than half of it shows.
     """
     growth: defaultdict[Line, dict[str, float]] = defaultdict(dict)
     for (line, callee), cost in late.items():
@@ -205,6 +212,8 @@ def blamed(early: Mapping[tuple[Line, str], float], late: Costs, expected: float
         if _NO_GROWTH_IN_PLACE and others and surplus > 0 and _extends_a_local(*line):
             surplus -= sum(growth.pop(line).values())
     whole = sum(sum(parts.values()) for parts in growth.values())
+    if whole < expected / 2:
+        return []
     found = [
         Blame(code.co_filename, line, code.co_qualname, sum(parts.values()) / whole, _most(parts))
         for (code, line), parts in growth.items()

@@ -19,7 +19,10 @@ from pytest_streamperf.growth.meters import BLOCKS, Run
 from pytest_streamperf.verdict import Outcome
 
 _GROUPS = 8
-_HALF = BLOCKS // 2
+# Costs come rarely if the steps from block to block, up and down, come to this part of all of them.
+# Where cost climbs evenly that is 2 / 64.
+_BUMPY = 0.25
+_MERGED = 4
 
 # In one run that is disturbed halfway all eight votes may be wrong: it takes three to fail.
 _LEAD_TO_PASS, _RUNS_TO_PASS = 8, 2
@@ -52,19 +55,25 @@ def per_delta(run: Run) -> list[float]:
 
 
 def least(runs: Iterable[Run]) -> list[float]:
-    """Cost per delta in each block, the least of several runs of one length."""
-    return [min(costs) for costs in zip(*map(per_delta, runs), strict=True)]
+    """Cost per delta in each block, the least of several runs of one length.
+
+    In 64 blocks, or in 16 where costs come rarely.
+    """
+    costs = [min(block) for block in zip(*map(per_delta, runs), strict=True)]
+    if sum(abs(after - before) for before, after in pairwise(costs)) <= _BUMPY * sum(costs):
+        return costs
+    return [fmean(costs[start : start + _MERGED]) for start in range(0, BLOCKS, _MERGED)]
 
 
 def at_edge(costs: Sequence[float], edge: int) -> float:
-    """Cost per delta just before block edge `edge` (1 to 64)."""
+    """Cost per delta just before block edge `edge` (from 1 on)."""
     return fmean(costs[max(0, edge - 2) : edge])
 
 
 def late_growth(runs: Sequence[Run]) -> float:
     """By how much a delta costs more at the end than at a quarter of the way."""
     costs = least(runs)
-    return at_edge(costs, BLOCKS) - at_edge(costs, BLOCKS // 4)
+    return at_edge(costs, len(costs)) - at_edge(costs, len(costs) // 4)
 
 
 def longest(runs: Sequence[Run]) -> list[Run]:
@@ -89,8 +98,9 @@ def along(runs: Sequence[Run]) -> list[tuple[int, float]]:
         lengths = sorted({run.length for run in runs})
         return [(n, min(run.total for run in runs if run.length == n) / n) for n in lengths]
     last = longest(runs)
-    costs, edges = least(last), last[0].edges
-    return [(edges[2**k], at_edge(costs, 2**k)) for k in range(BLOCKS.bit_length())]
+    costs = least(last)
+    edges = last[0].edges[:: BLOCKS // len(costs)]
+    return [(edges[2**k], at_edge(costs, 2**k)) for k in range(len(costs).bit_length())]
 
 
 def half_at(share: float, length: int) -> int | None:
@@ -120,17 +130,18 @@ def finish_excess(run: Run, shorter: Run | None = None) -> float:
 def votes(run: Run, excess: float = 0.0) -> list[float]:
     """Eight estimates of the share at the run's length, from interleaved blocks.
 
-    `excess` is the superlinear part of the finish. An estimate may be below 0 where cost falls.
+    They are one and the same where costs come rarely. `excess` is the superlinear part of the
+    finish. An estimate may be below 0 where cost falls.
     """
-    costs = per_delta(run)
+    costs = least([run])
+    half, groups = len(costs) // 2, _GROUPS if len(costs) == BLOCKS else 1
     shares = []
-    for group in range(_GROUPS):
-        early = fmean(costs[group:_HALF:_GROUPS])
-        late = fmean(costs[_HALF + group :: _GROUPS])
+    for group in range(groups):
+        early, late = fmean(costs[group:half:groups]), fmean(costs[half + group :: groups])
         total = run.length * (early + late) / 2 + run.finish
         share = (run.length * (late - early) + excess) / total if total > 0 else 0.0
         shares.append(min(1.0, share))
-    return shares
+    return shares * (_GROUPS // groups)
 
 
 def steady_share(runs: Sequence[Run], excess: float = 0.0) -> float:
@@ -139,15 +150,16 @@ def steady_share(runs: Sequence[Run], excess: float = 0.0) -> float:
     The fifth-lowest percentile of the slopes between blocks at least a quarter of the run apart.
     """
     costs = least(runs)
+    blocks = len(costs)
     slopes = sorted(
         (costs[late] - costs[early]) / (late - early)
-        for early in range(BLOCKS)
-        for late in range(early + BLOCKS // 4, BLOCKS)
+        for early in range(blocks)
+        for late in range(early + blocks // 4, blocks)
     )
     slope = max(0.0, slopes[len(slopes) // 5])
     length = runs[0].length
     total = fmean(costs) * length + min(run.finish for run in runs)
-    return min(1.0, (slope * BLOCKS / 2 * length + excess) / total) if total > 0 else 0.0
+    return min(1.0, (slope * blocks / 2 * length + excess) / total) if total > 0 else 0.0
 
 
 def timed_verdict(

@@ -102,30 +102,31 @@ class Plan:
         return self._unproven(self._what_would_settle_it())
 
     def _attempt(self) -> Generator[Probe, None, Evidence | None]:
+        timed, horizon = "time" in self._terms.meters, self._terms.horizon
         for meter in self._counted:
             if meter not in self._linear:
-                verdict = yield from self._count(meter)
+                far = horizon // 4 if timed else horizon  # time goes all the way
+                verdict = yield from self._count(meter, far, _COUNTING_PART[meter])
                 if verdict == "exceeded":
                     # People want to see what it comes to, and a window may be full by then.
-                    verdict = yield from self._count_on(meter)
+                    verdict = yield from self._count(meter, horizon, _SHOWING_PART)
                 if verdict == "exceeded":
                     return (yield from self._exceeded_by_count(meter))
                 if verdict == "within":
                     self._linear.add(meter)
         if len(self._linear) < len(self._counted) and not self._stopped:
             return None
-        found = (yield from self._time()) if "time" in self._terms.meters else None
+        found = (yield from self._time()) if timed else None
         if self._stopped and (found is None or found.verdict == "within"):
             raise self._stopped  # it is not known to end, so it does not pass
-        if "time" in self._terms.meters:
+        if timed:
             return found
         runs = self._counts["copies"] or self._counts["calls"]
         if not runs:
             msg = "a profiler is on, so calls could not be counted"
             raise Undecided(msg)
         low, high = (
-            fit.carried(share, runs[-1].length, self._terms.horizon)
-            for share in fit.counted_shares(runs)
+            fit.carried(share, runs[-1].length, horizon) for share in fit.counted_shares(runs)
         )
         return Evidence(
             verdict="within",
@@ -137,25 +138,17 @@ class Plan:
 
     # -- counts are exact: one run of each length will do
 
-    def _count(self, meter: Counted) -> Generator[Probe, None, Outcome | None]:
-        runs, far = self._counts[meter], self._terms.horizon
-        if "time" in self._terms.meters:  # which goes all the way
-            far //= 4
+    def _count(
+        self, meter: Counted, far: int, part: float
+    ) -> Generator[Probe, None, Outcome | None]:
+        """Count longer streams until the verdict is clear as far as `far`, or the part is spent."""
+        runs, limit, horizon = self._counts[meter], self._terms.limit, self._terms.horizon
         for length in self._terms.lengths:
-            verdict = fit.counted_verdict(meter, runs, self._terms.limit, self._terms.horizon)
+            verdict = fit.counted_verdict(meter, runs, limit, horizon)
             enough = verdict is not None and runs[-1].length >= far
-            if enough or not (yield from self._climb(meter, length, _COUNTING_PART[meter])):
+            if enough or not (yield from self._climb(meter, length, part)):
                 break
-        return fit.counted_verdict(meter, runs, self._terms.limit, self._terms.horizon)
-
-    def _count_on(self, meter: Counted) -> Generator[Probe, None, Outcome | None]:
-        """Go on to the horizon, or as far as the budget goes."""
-        for length in self._terms.lengths:
-            if not (yield from self._climb(meter, length, _SHOWING_PART)):
-                break
-        return fit.counted_verdict(
-            meter, self._counts[meter], self._terms.limit, self._terms.horizon
-        )
+        return fit.counted_verdict(meter, runs, limit, horizon)
 
     def _climb(self, meter: Counted, length: int, part: float) -> Generator[Probe, None, bool]:
         """Add a run of this length, or as far as the budget goes; whether to go on from there."""
@@ -249,12 +242,11 @@ class Plan:
                 break
             if reached:
                 run = self._timed[reached][0]
-                if (
-                    run.total > _LEAST_TIMED
-                    and fit.suspicious(run, self._excess(reached), self._terms.limit)
-                    and (yield from self._vote(reached, fit.RUNS_TO_FAIL)) == "exceeded"
-                ):
-                    break
+                excess, limit = self._excess(reached), self._terms.limit
+                if run.total > _LEAST_TIMED and fit.suspicious(run, excess, limit):
+                    self._runner.keep_for_blame()
+                    if (yield from self._vote(reached, fit.RUNS_TO_FAIL)) == "exceeded":
+                        break
             longer = yield from self._run("time", length)
             if longer is None or longer.length <= reached:
                 break
@@ -308,11 +300,14 @@ class Plan:
     ) -> Generator[Probe, None, list[Blame]]:
         """Who did it: in what is spent on a delta, or in the finish, whichever grew by more."""
         length, growth = runs[0].length, fit.late_growth(runs)
-        if excess > growth * length * 2 / 3:
+        slope = excess / length**2
+        in_the_finish = excess > growth * length * 2 / 3
+        if meter == "calls":  # lines are traced by time: how much of that it was is not known
+            growth = slope = 0.0
+        if in_the_finish:
             seconds = self._runner.cost(meter, length)
             if meter == "time":
                 seconds = min(run.finish for run in runs)
-            slope = excess / length**2
             return (yield from self._runner.blame_finish(meter, length, slope, seconds))
         return (yield from self._runner.blame(meter, length, growth))
 

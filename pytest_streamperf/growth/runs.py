@@ -16,6 +16,7 @@ from pytest_streamperf.growth.blame import (
     blamed,
     early_and_late,
     finish_only,
+    least_of_each,
 )
 from pytest_streamperf.growth.meters import (
     BLOCKS,
@@ -37,11 +38,13 @@ __tracebackhide__ = True  # pytest shows the user's own frames
 _PATIENCE = 1.05
 # One that has not pulled for this part of its CPU seconds, when it is stopped, is not just slow.
 _ASTRAY = 0.25
-# Blame is given this part of the CPU seconds even if nothing is left.
-_FOR_BLAME = 0.25
+# This part of the CPU seconds is kept for blame, where it seems that somebody is to blame.
+_FOR_BLAME = 0.15
 # Tracing pure Python line by line makes it slower by this factor or so, in this many runs together,
 # of which the least counts: tracing costs more than much that is traced.
 _SLOWER, _TRACED_RUNS = 60, 3
+# At least so many deltas are traced, early and late.
+_WINDOW = 48
 
 _GAUGES: dict[Meter, Callable[[], Gauge]] = {
     "copies": Copies,
@@ -92,13 +95,18 @@ class Runner:
 
     def __init__(self, terms: Terms) -> None:
         self.allowed = terms.seconds
+        self._kept = 0.0
         self._terms = terms
         self._start = clock.cpu(), clock.wall()
         self._cost: dict[Meter, float] = {}
 
     def cpu_left(self) -> float:
-        """CPU seconds that may still be spent."""
-        return self._start[0] + self.allowed - clock.cpu()
+        """CPU seconds that may still be spent on measuring."""
+        return self._left_for_blame() - self._kept * self.allowed
+
+    def keep_for_blame(self) -> None:
+        """Leave some CPU seconds to find out who did it."""
+        self._kept = _FOR_BLAME
 
     def wall_left(self) -> float:
         """Seconds until the timeout."""
@@ -140,16 +148,23 @@ class Runner:
     ) -> Generator[Probe, None, list[Blame]]:
         """Who did it, where a delta at the end costs `growth` more than one at a quarter.
 
-        In a shorter stream, where what is left does not do for one as long.
+        In a shorter stream, where what is left does not do for one as long. Many deltas are traced,
+        if that can be afforded: some costs come rarely, and clocks are noisy.
         """
-        afforded = int(length * self._left_for_blame() / self.cost(witness, length))
-        for part in (1, 4, 16):  # where a run is cut, its late deltas are not seen
-            shorter = max(min(length, afforded) // part, self._terms.lengths[0])
-            windows = early_and_late(shorter)
-            early, late = yield from self._traced(witness, shorter, windows)
-            if late:
-                break
-        return blamed(early, late, growth * shorter / length * len(windows[1]))
+        for shorter in (length, length // 4, max(length // 16, self._terms.lengths[0])):
+            left = self._left_for_blame() / 2
+            if self.cost(witness, shorter) * shorter / length > left and shorter > length // 16:
+                continue  # where a run is cut, its late deltas are not seen
+            affordable = int(left / self.cost(witness, 1) / _SLOWER)
+            for window in (max(_WINDOW, affordable), length):
+                windows = early_and_late(shorter, window)
+                early, late = yield from self._traced(witness, shorter, windows)
+                if not late:
+                    break
+                expected = growth * shorter / length * len(windows[1])
+                if guilty := blamed(early, late, expected):
+                    return guilty
+        return []
 
     def blame_finish(
         self, witness: Meter, length: int, slope: float, seconds: float
@@ -166,31 +181,43 @@ class Runner:
         per_delta = []
         for each in (shorter, longer):
             windows = finish_only(0 if self._terms.sizes else each)
-            costs: Costs = {}
-            for _ in range(_TRACED_RUNS):
-                (again,) = yield from self._traced(witness, each, windows)
-                costs = {
-                    where: min(spent, costs.get(where, spent)) for where, spent in again.items()
-                }
+            (costs,) = yield from self._traced(witness, each, windows)
             per_delta.append({where: spent / each for where, spent in costs.items()})
         return blamed(per_delta[0], per_delta[1], slope * (longer - shorter))
 
     def _left_for_blame(self) -> float:
-        return max(self.cpu_left(), _FOR_BLAME * self._terms.seconds)
+        return self._start[0] + self.allowed - clock.cpu()
 
     def _traced(
         self, witness: Meter, length: int, windows: Sequence[range]
     ) -> Generator[Probe, None, list[Costs]]:
-        """Make one run that is traced line by line."""
+        """What lines cost in each window; the least of several runs, as far as there is time."""
+        found: list[Costs] = []
+        for _ in range(1 if witness == "copies" else _TRACED_RUNS):
+            again = yield from self._traced_once(witness, length, windows)
+            if again is None:
+                break
+            found = list(map(least_of_each, found, again)) if found else again
+        return found or [{} for _ in windows]
+
+    def _traced_once(
+        self, witness: Meter, length: int, windows: Sequence[range]
+    ) -> Generator[Probe, None, list[Costs] | None]:
+        """Make one run that is traced line by line; None if it did not come to its end."""
+        left = self._left_for_blame() / 2  # so that there is some for another try
+        if left <= 0:
+            return None
         with ExitStack() as held:
             held.enter_context(trace.collector_off())
             if witness == "copies":
                 held.enter_context(trace.allocations())
             spend = CopiedBytes() if witness == "copies" else ClockTime(clock.cpu)
             lines = Lines(spend, windows)
+            probe = self._probe(length, lines, left)
             with suppress(Undecided):  # a verdict without a guilty line is still a verdict
-                yield from _consume(self._probe(length, lines, self._left_for_blame()))
-        return lines.costs
+                yield from _consume(probe)
+                return None if probe.stream.cut else lines.costs
+        return None
 
     def _probe(self, length: int, gauge: Gauge, cpu_seconds: float) -> Probe:
         sized = bool(self._terms.sizes)
