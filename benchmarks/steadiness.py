@@ -8,17 +8,13 @@ with 1 if any verdict was wrong or unproven.
 """
 
 import argparse
-import multiprocessing
-import os
-import platform
 import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from benchmarks.accumulators import cases
+from benchmarks.environment import busy, machine
 from pytest_streamperf import measure_growth
 
 
@@ -31,12 +27,9 @@ def main() -> int:
     parser.add_argument("--busy", type=int, default=0, help="processes that burn CPU and memory")
     parser.add_argument("--only", nargs="*", default=[])
     options = parser.parse_args()
-    print(
-        f"{platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} cores, "
-        f"{options.busy} busy processes, {options.runs} runs each"
-    )
+    print(f"{machine()}, {options.busy} busy processes, {options.runs} runs each")
     wrong = 0
-    with _busy(options.busy):
+    with busy(options.busy):
         for name, consume, terms, expected in cases():
             if options.only and name not in options.only:
                 continue
@@ -56,27 +49,6 @@ def main() -> int:
             )
     print(f"{wrong} wrong or unproven")
     return 1 if wrong else 0
-
-
-@contextmanager
-def _busy(count: int) -> Iterator[None]:
-    burners = [multiprocessing.Process(target=_burn, daemon=True) for _ in range(count)]
-    for burner in burners:
-        burner.start()
-    try:
-        yield
-    finally:
-        for burner in burners:
-            burner.terminate()
-            burner.join()
-
-
-def _burn() -> None:
-    # Copies 64 MiB back and forth: takes the core, the caches and the memory bus.
-    source, target = bytearray(2**26), bytearray(2**26)
-    while True:
-        target[:] = source
-        source[:] = target
 
 
 if __name__ == "__main__":

@@ -184,11 +184,11 @@ class LineTracer:
     def stop(self) -> None:
         """Put everything back as it was; in another thread, as soon as that goes on."""
         if self._thread == threading.get_ident():
-            self._thread = None
             sys.settrace(self._before)
             for frame, before in self._frames:
                 frame.f_trace = before
             self._frames.clear()
+            self._thread = None  # last: what interrupts this does it again
         else:
             self._stopped = self._thread is not None
 

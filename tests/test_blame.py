@@ -12,7 +12,8 @@ import pytest
 from benchmarks import accumulators
 from benchmarks.accumulators import SUPERLINEAR, Reply, attribute
 from pytest_streamperf import Blame, measure_growth, object_arguments
-from pytest_streamperf.growth.blame import blamed, least_of_each
+from pytest_streamperf.growth.blame import Lines, blamed, early_and_late, least_of_each
+from pytest_streamperf.trace import LineTracer
 
 COUNTS = ("copies", "calls")
 
@@ -85,7 +86,7 @@ def test_two_guilty_lines_share_the_blame():
         "one.text += delta",
     ]
     assert blame[0].share == pytest.approx(0.75, abs=0.05)
-    assert sum(guilty.share for guilty in blame) == pytest.approx(1.0)
+    assert sum(guilty.share for guilty in blame) == pytest.approx(1.0, abs=0.01)
 
 
 def parses_with_the_standard_library(stream):
@@ -243,6 +244,21 @@ def test_the_hooks_are_as_they_were(raises):
             measure_growth(consume)
     else:
         assert measure_growth(consume).verdict == "exceeded"
+    assert (sys.gettrace(), sys.getprofile()) == before
+
+
+def test_the_hooks_are_as_they_were_if_it_is_stopped_at_once(monkeypatch):
+    """The deadline may come while tracing begins."""
+
+    def stopped(*_):
+        raise TimeoutError
+
+    monkeypatch.setattr(LineTracer, "start", stopped)
+    before = sys.gettrace(), sys.getprofile()
+    lines = Lines(float, early_and_late(4, 1))
+    with pytest.raises(TimeoutError):
+        lines.open()
+    lines.close()
     assert (sys.gettrace(), sys.getprofile()) == before
 
 

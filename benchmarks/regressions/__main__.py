@@ -10,16 +10,12 @@ a line for each side of each pair; exits with 1 if a verdict or a blame is not t
 
 import argparse
 import json
-import os
 import platform
 import subprocess
 import sys
-import venv
-from pathlib import Path
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).parents[2]
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamperf-regressions"
+from benchmarks.environment import ROOT, machine, python_with
 
 
 class Side(NamedTuple):
@@ -82,8 +78,7 @@ def main() -> int:
     sides = [side for side in SIDES if side.pair.startswith(only)]
     if not sides:
         parser.error(f"no pair starts with {only!r}")
-    python = f"{platform.python_implementation()} {platform.python_version()}"
-    print(f"{python}, {os.cpu_count()} cores\n\n{_ROW.format(*_HEAD)}")
+    print(f"{machine()}\n\n{_ROW.format(*_HEAD)}")
     wrong = 0
     for side in sides:
         found = _measured(side)
@@ -113,28 +108,15 @@ def main() -> int:
 
 
 def _measured(side: Side) -> dict[str, Any]:
+    python = python_with(*filter(None, [side.requirement]))
     child = subprocess.run(  # noqa: S603 - built from the literals above
-        [_python(side.requirement), "-m", f"{__package__}.side", side.consumer, side.deltas],
+        [python, "-m", f"{__package__}.side", side.consumer, side.deltas],
         cwd=ROOT,
         check=True,
         stdout=subprocess.PIPE,
     )
     found: dict[str, Any] = json.loads(child.stdout)
     return found
-
-
-def _python(requirement: str) -> str:
-    """Return the interpreter of a release's environment, which is made if it is not there."""
-    home = CACHE / str(sys.implementation.cache_tag) / (requirement or "bare")
-    python = str(home / ("Scripts" if os.name == "nt" else "bin") / "python")
-    ready = home / "ready"
-    if not ready.exists():
-        venv.create(home, clear=True, with_pip=True)
-        if requirement:
-            pip = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
-            subprocess.run([*pip, requirement], check=True)  # noqa: S603 - a literal from above
-        ready.touch()
-    return python
 
 
 def _guilty(found: dict[str, Any]) -> str:

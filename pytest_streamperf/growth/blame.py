@@ -157,11 +157,10 @@ class Lines:
         return 0.0
 
     def close(self) -> None:
-        """Put the trace function back."""
-        if self._into is not None:
-            self._tracer.stop()
-            self._callees.stop()
-            self._into = None
+        """Put the hooks back, however far `open` came before it was interrupted."""
+        self._tracer.stop()
+        self._callees.stop()
+        self._into = None
 
     def _visit(self, frame: FrameType, event: str) -> None:
         self._charge()

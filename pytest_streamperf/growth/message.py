@@ -85,14 +85,14 @@ def _rows(evidence: Evidence) -> list[str]:
     """Lay out the cost of a delta along the way: in CPU time, and in what the witness counts."""
     assert evidence.witness is not None  # noqa: S101 - without one nothing is exceeded
     lengths = [at for at, _ in fit.along(evidence.runs[evidence.witness])]
-    lengths = lengths[::-2][::-1] if len(lengths) > 2 * _MOST_ROWS else lengths
+    lengths = lengths[:: -2 if len(lengths) > 2 * _MOST_ROWS else -1][:_MOST_ROWS][::-1]
     columns = {
-        meter: [costs[at] for at in lengths[-_MOST_ROWS:]]
+        meter: [costs[at] for at in lengths]
         for meter in _COLUMNS
         if meter in {"time", evidence.witness} and evidence.runs.get(meter)
         if set(lengths) <= set(costs := dict(fit.along(evidence.runs[meter])))
     }
-    head, cells = ["deltas"], [[f"{at:,}" for at in lengths[-_MOST_ROWS:]]]
+    head, cells = ["deltas"], [[f"{at:,}" for at in lengths]]
     for meter, column in columns.items():
         title, say = _COLUMNS[meter]
         head.append(title)

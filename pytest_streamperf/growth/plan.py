@@ -186,7 +186,7 @@ class Plan:
         if "time" in self._terms.meters and not trace.allocations_traced():
             # What a counted run took is more than a timed one will.
             cost, afforded = self._runner.cost(meter, length), self._runner.cpu_left() / 2
-            while len(timed) < _SHOWN_RUNS and (not timed or cost < afforded):
+            while len(timed) < _SHOWN_RUNS and (cost if timed else 0.0) < afforded:
                 run = yield from self._run("time", length, afforded)
                 if run is None or run.length < length:
                     break

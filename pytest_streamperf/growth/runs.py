@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from math import sqrt
 
 from pytest_streamperf import clock, trace
 from pytest_streamperf.growth.blame import (
@@ -148,15 +149,17 @@ class Runner:
     ) -> Generator[Probe, None, list[Blame]]:
         """Who did it, where a delta at the end costs `growth` more than one at a quarter.
 
-        In a shorter stream, where what is left does not do for one as long. Many deltas are traced,
-        if that can be afforded: some costs come rarely, and clocks are noisy.
+        In a shorter stream, where what is left does not do for one as long. Many deltas are traced
+        where few do not show it, as some costs come rarely; and by time, if that can be afforded:
+        clocks are noisy.
         """
-        for shorter in (length, length // 4, max(length // 16, self._terms.lengths[0])):
-            left = self._left_for_blame() / 2
-            if self.cost(witness, shorter) * shorter / length > left and shorter > length // 16:
-                continue  # where a run is cut, its late deltas are not seen
-            affordable = int(left / self.cost(witness, 1) / _SLOWER)
-            for window in (max(_WINDOW, affordable), length):
+        # Quadratic work takes a quarter of the time where the stream is half as long.
+        part = min(1.0, sqrt(max(0.0, self._left_for_blame()) / 4 / self.cost(witness, length)))
+        for times in (1, 4, 16):  # where a run is cut, its late deltas are not seen
+            shorter = max(int(part * length) // times, self._terms.lengths[0])
+            affordable = int(self._left_for_blame() / 2 / self.cost(witness, 1) / _SLOWER)
+            enough = _WINDOW if witness == "copies" else max(_WINDOW, affordable)
+            for window in (enough, length):
                 windows = early_and_late(shorter, window)
                 early, late = yield from self._traced(witness, shorter, windows)
                 if not late:
