@@ -70,7 +70,8 @@ def deadline(
 ) -> Iterator[None]:
     """Raise `Overrun` here after so many seconds of the process's CPU or of wall time.
 
-    `progress` tells how far things have come; it is asked at every tick of 50 ms.
+    `progress` tells how far things have come; it is asked at every tick of 50 ms. Where it shows
+    some after the deadline, there is one more tick, to come to an end in good order.
 
     Needs the main thread and POSIX interval timers; elsewhere it does nothing. An alarm that was
     set before (pytest-timeout's, say) still rings when it is due.
@@ -85,16 +86,17 @@ def deadline(
         return
     start, last = wall(), cpu()
     cpu_end, wall_end, reached = last + cpu_seconds, start + wall_seconds, progress()
-    armed = True
+    armed, called = True, False
     left, interval = signal.getitimer(signal.ITIMER_REAL)
     outer_due = start + left if left else None
 
     # A wall-time tick that looks at the CPU clock, for want of better: while ITIMER_PROF is set,
     # Linux keeps the process's CPU clock in scheduler ticks of 4 ms, too coarse for the meters.
     def tick(signum: int, frame: FrameType | None) -> None:
-        nonlocal outer_due, last, reached
+        nonlocal outer_due, last, reached, called
         now, spent, come = wall(), cpu(), progress()
-        if come != reached:
+        moved = come != reached
+        if moved:
             last, reached = spent, come
         if outer_due is not None and now >= outer_due:
             missed = (now - outer_due) // interval + 1 if interval else 0
@@ -102,7 +104,10 @@ def deadline(
             if callable(outer):
                 outer(signum, frame)
         if armed and (spent > cpu_end or now > wall_end):
-            raise Overrun("cpu" if now <= wall_end else "wall", spent - last)
+            if moved and not called:
+                called = True
+            else:
+                raise Overrun("cpu" if now <= wall_end else "wall", spent - last)
 
     outer = signal.signal(signal.SIGALRM, tick)
     signal.setitimer(signal.ITIMER_REAL, _TICK, _TICK)

@@ -1,4 +1,4 @@
-"""The one owner of tracemalloc, the garbage collector and the profiling hooks.
+"""The one owner of tracemalloc, the garbage collector, the switch interval and the profiling hooks.
 
 Each context manager here changes one of them for as long as it is open, and leaves it as it found
 it, whatever happens inside.
@@ -18,6 +18,9 @@ from typing import Any
 _BLOCK = 400
 _STRIDE_BITS = 18
 
+# Seconds after which a thread that waits gets its turn.
+_TURN = 1e-4
+
 
 @contextmanager
 def collector_off() -> Iterator[None]:
@@ -28,6 +31,21 @@ def collector_off() -> Iterator[None]:
         yield
     finally:
         (gc.enable if enabled else gc.disable)()
+
+
+@contextmanager
+def threads_in_turns() -> Iterator[None]:
+    """Let threads take turns all the time.
+
+    A thread that is fed through a queue gets its first turn after 5 ms, by default, and contends
+    for every delta from then on: a step, in a stream of any length, that comes from no code.
+    """
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(_TURN)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def allocations_traced() -> bool:

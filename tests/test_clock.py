@@ -231,6 +231,29 @@ def test_overrun_tells_how_long_it_was_stuck(clocks):
     assert stopped.value.stuck == pytest.approx(1.25)
 
 
+def test_one_more_tick_where_things_move(clocks):
+    """What still makes progress at the deadline may end in good order; then it is stopped."""
+    come = []
+
+    def work():
+        clocks.pass_by(cpu=1.0)
+        come.append("a delta")
+        clocks.pass_by(cpu=1.1)
+        come.append("the last one")
+
+    def work_on():
+        work()
+        clocks.pass_by(cpu=0.1)
+
+    with deadline(cpu_seconds=2.0, wall_seconds=30.0, progress=lambda: len(come)):
+        work()
+    with (
+        pytest.raises(Overrun),
+        deadline(cpu_seconds=2.0, wall_seconds=30.0, progress=lambda: len(come)),
+    ):
+        work_on()
+
+
 def test_without_progress_it_was_stuck_all_the_time(clocks):
     """So it is where nobody tells of any."""
     with pytest.raises(Overrun) as stopped, deadline(cpu_seconds=2.0, wall_seconds=30.0):

@@ -2,6 +2,7 @@
 
 import doctest
 import math
+from dataclasses import replace
 from itertools import accumulate, pairwise
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from pytest_streamperf.growth import fit
 from pytest_streamperf.growth.fit import (
+    Excess,
     along,
     at_edge,
     carried,
@@ -33,6 +35,7 @@ from pytest_streamperf.growth.meters import BLOCKS, Run
 HORIZON = 20_000
 LENGTHS = (78, 312, 1_250, 5_000, 20_000)
 LIMIT = 0.25
+NO_EXCESS = Excess(0.0, 0.0)
 # More runs of one length than a check ever makes: whatever is not said by then never will be.
 MANY = 40
 
@@ -93,7 +96,7 @@ def ever_exceeded(make):
     by_count = [
         counted_verdict("calls", runs[:more], LIMIT, HORIZON) for more in range(1, len(runs) + 1)
     ]
-    by_time = [timed_verdict([run] * MANY, 0.0, LIMIT, HORIZON, last=True) for run in runs]
+    by_time = [timed_verdict([run] * MANY, NO_EXCESS, LIMIT, HORIZON, last=True) for run in runs]
     return "exceeded" in (*by_count, *by_time)
 
 
@@ -280,7 +283,7 @@ def test_counted_shares_are_shares(series):
 def test_interval_is_in_order(costs):
     """The interval is three shares: low, median and high."""
     run = run_of(costs)
-    low, share, high = interval([run], 0.0, 10 * run.length)
+    low, share, high = interval([run], NO_EXCESS, 10 * run.length)
     assert 0 <= low <= share <= high <= 1
 
 
@@ -288,7 +291,7 @@ def test_interval_is_in_order(costs):
 def test_interval_holds_the_share(base, slope):
     """Where cost climbs evenly the share at the horizon is in the interval."""
     run = linear_and_quadratic(6_400, base, slope)
-    low, share, high = interval([run] * 3, 0.0, 64_000)
+    low, share, high = interval([run] * 3, NO_EXCESS, 64_000)
     assert low <= share_of(64_000, base, slope) * 1.000001
     assert high >= share_of(64_000, base, slope) * 0.999999
     assert share == pytest.approx(share_of(64_000, base, slope), rel=0.125)
@@ -313,7 +316,7 @@ def all_finish(length, base, square):
 def test_quadratic_finish_is_all_excess(square, shorter):
     """Of a finish that grows with the square of the length, everything is excess."""
     runs = [all_finish(length, 0.0, square) for length in (shorter, 5_000)]
-    assert finish_excess(runs[1], runs[0]) == pytest.approx(square * 5_000**2, rel=1e-6)
+    assert finish_excess(runs[1], runs[0]) == pytest.approx((square * 5_000**2,) * 2, rel=1e-6)
 
 
 @given(PRICES, st.floats(1, 1_000))
@@ -321,32 +324,52 @@ def test_excess_of_the_finish_is_its_square(base, times):
     """Of a finish with a linear part, the excess is the rest, if that was as much at a quarter."""
     square = times * base / 1_250
     runs = [all_finish(length, base, square) for length in (1_250, 5_000)]
-    assert finish_excess(runs[1], runs[0]) == pytest.approx(square * 5_000**2, rel=1e-6)
+    assert finish_excess(runs[1], runs[0]) == pytest.approx((square * 5_000**2,) * 2, rel=1e-6)
 
 
 @given(PRICES, PRICES, st.integers(64, 4_999))
 def test_excess_of_the_finish_is_not_more_than_its_square(base, square, shorter):
     """The linear part of a finish is never excess."""
     runs = [all_finish(length, base, square) for length in (shorter, 5_000)]
-    assert 0 <= finish_excess(runs[1], runs[0]) <= square * 5_000**2 * 1.001 + base * 1e-3
+    least, most = finish_excess(runs[1], runs[0])
+    assert 0 <= least <= most <= square * 5_000**2 * 1.001 + base * 1e-3
 
 
 @given(PRICES, st.integers(64, 4_999))
 def test_linear_finish_has_no_excess(base, shorter):
     """A join at the end is linear."""
     runs = [all_finish(length, base, 0.0) for length in (shorter, 5_000)]
-    assert finish_excess(runs[1], runs[0]) == pytest.approx(0.0, abs=base * 1e-6)
+    assert finish_excess(runs[1], runs[0]) == pytest.approx((0.0, 0.0), abs=base * 1e-6)
 
 
 def test_finish_of_one_run_tells_nothing():
     """A finish can only be compared with that of a shorter run."""
-    assert finish_excess(linear_and_quadratic(640, 1.0, 0.0, finish=1e9), None) == 0.0
+    assert finish_excess(linear_and_quadratic(640, 1.0, 0.0, finish=1e9), None) == NO_EXCESS
 
 
 def test_cheaper_finish_has_no_excess():
     """A finish that costs less per delta in a longer run does not grow."""
     runs = [linear_and_quadratic(n, 1.0, 0.0, finish=1_000.0) for n in (640, 6_400)]
-    assert finish_excess(runs[1], runs[0]) == 0.0
+    assert finish_excess(runs[1], runs[0]) == NO_EXCESS
+
+
+@given(PRICES, st.floats(0, 1))
+def test_work_that_is_put_off_has_no_excess(per_delta, early):
+    """A thread that lags behind leaves more to the finish of one run than to that of another."""
+    runs = [
+        linear_and_quadratic(n, per_delta * part, 0.0, finish=per_delta * (1 - part) * n)
+        for n, part in ((5_000, 1.0), (20_000, early))
+    ]
+    assert finish_excess(runs[1], runs[0]) == pytest.approx(NO_EXCESS, abs=per_delta)
+
+
+def test_a_finish_that_grows_a_little_is_not_told():
+    """Memory that does not fit the cache costs more: that may be all, so it neither passes."""
+    runs = [linear_and_quadratic(n, 0.01, 0.0, finish=1.8 * n) for n in (5_000, 20_000)]
+    runs[0] = replace(runs[0], finish=5_000.0)
+    least, most = excess = finish_excess(runs[1], runs[0])
+    assert (least, most) == (0.0, pytest.approx(0.8 * 20_000 / 0.75))
+    assert timed_verdict([runs[1]] * MANY, excess, LIMIT, HORIZON, last=True) is None
 
 
 @given(PRICES, PRICES)
@@ -440,7 +463,7 @@ def test_quadratic_code_always_exceeds_by_time(share, base):
     slope = 2 * base / HORIZON * min(share / (1 - share), 1e6) if share < 1 else base
     base = base if share < 1 else 0.0
     run = linear_and_quadratic(HORIZON, base, slope)
-    assert timed_verdict([run] * 3, 0.0, LIMIT, HORIZON, last=False) == "exceeded"
+    assert timed_verdict([run] * 3, NO_EXCESS, LIMIT, HORIZON, last=False) == "exceeded"
 
 
 @given(st.sampled_from(LENGTHS), PRICES)
@@ -448,7 +471,7 @@ def test_linear_code_is_always_within(length, base):
     """What costs the same for every delta passes at every length, on every meter."""
     run = linear_and_quadratic(length, base, 0.0)
     assert counted_verdict("calls", [run], LIMIT, HORIZON) == "within"
-    assert timed_verdict([run] * 2, 0.0, LIMIT, HORIZON, last=False) == "within"
+    assert timed_verdict([run] * 2, NO_EXCESS, LIMIT, HORIZON, last=False) == "within"
 
 
 @given(st.sampled_from(LENGTHS), st.floats(0, 0.9), PRICES)
@@ -456,7 +479,7 @@ def test_falling_cost_is_always_within(length, fall, base):
     """Code that becomes cheaper as it goes passes, at any distance from the horizon."""
     run = linear_and_quadratic(length, base, -fall * base / length)
     assert counted_verdict("calls", [run], LIMIT, HORIZON) == "within"
-    assert timed_verdict([run] * 2, 0.0, LIMIT, HORIZON, last=False) == "within"
+    assert timed_verdict([run] * 2, NO_EXCESS, LIMIT, HORIZON, last=False) == "within"
 
 
 @given(st.integers(1, 20_000), PRICES, PRICES)
@@ -471,7 +494,7 @@ def test_growing_work_in_batches_exceeds(period, base):
     """What looks at everything so far, every so many deltas, is quadratic all the same."""
     spikes = {at: float(period * at) for at in range(period - 1, HORIZON, period)}
     run = with_spikes(HORIZON, base * HORIZON, spikes)
-    assert timed_verdict([run] * 4, 0.0, LIMIT, HORIZON, last=False) == "exceeded"
+    assert timed_verdict([run] * 4, NO_EXCESS, LIMIT, HORIZON, last=False) == "exceeded"
 
 
 @given(st.integers(50, HORIZON // 64), st.floats(0, 0.2))
@@ -486,7 +509,7 @@ def test_growing_work_in_batches_exceeds_by_count(period, base):
 def test_periodic_spikes_are_within(period, spike):
     """What costs the same every so many deltas passes, on every meter."""
     run = with_spikes(HORIZON, 1.0, dict.fromkeys(range(period - 1, HORIZON, period), spike))
-    assert timed_verdict([run] * MANY, 0.0, LIMIT, HORIZON, last=False) == "within"
+    assert timed_verdict([run] * MANY, NO_EXCESS, LIMIT, HORIZON, last=False) == "within"
     assert counted_verdict("calls", [run], LIMIT, HORIZON) == "within"
 
 
@@ -524,7 +547,7 @@ def test_log_linear_code_is_within(base):
     """Work of n log n counts as linear at the default horizon, on every meter."""
     runs = [run_of(base + math.log2(index + 1) for index in range(length)) for length in LENGTHS]
     assert counted(runs, meter="calls") == "within"
-    assert timed_verdict([runs[-1]] * 2, 0.0, LIMIT, HORIZON, last=False) == "within"
+    assert timed_verdict([runs[-1]] * 2, NO_EXCESS, LIMIT, HORIZON, last=False) == "within"
 
 
 @pytest.mark.parametrize("length", [300, 1_000, 5_000, 20_000])
@@ -538,50 +561,50 @@ def test_bound_is_carried_to_the_horizon():
     """Below the horizon, a share that would be over the limit there does not pass."""
     run = linear_and_quadratic(1_000, 1.0, 2e-4)  # 9% here, 67% at the horizon
     assert counted_verdict("calls", [run], LIMIT, HORIZON) is None
-    assert timed_verdict([run] * MANY, 0.0, LIMIT, HORIZON, last=True) is None
+    assert timed_verdict([run] * MANY, NO_EXCESS, LIMIT, HORIZON, last=True) is None
 
 
 def test_bound_is_enough_to_pass():
     """Below the horizon, a share that would be under the limit there passes."""
     run = linear_and_quadratic(1_000, 1.0, 1e-5)  # 0.5% here, 9% at the horizon
     assert counted_verdict("calls", [run], LIMIT, HORIZON) == "within"
-    assert timed_verdict([run] * 2, 0.0, LIMIT, HORIZON, last=False) == "within"
+    assert timed_verdict([run] * 2, NO_EXCESS, LIMIT, HORIZON, last=False) == "within"
 
 
 def test_extrapolation_is_not_enough_to_fail():
     """No time fails by what it would come to at the horizon, only by what was measured."""
     run = linear_and_quadratic(1_000, 1.0, 4e-4)  # 17% here, 80% at the horizon
-    assert timed_verdict([run] * MANY, 0.0, LIMIT, HORIZON, last=True) is None
+    assert timed_verdict([run] * MANY, NO_EXCESS, LIMIT, HORIZON, last=True) is None
 
 
 def test_one_timed_run_is_not_enough():
     """One run passes only where there is no time for a second, and never fails."""
     flat = linear_and_quadratic(HORIZON, 1.0, 0.0)
     steep = linear_and_quadratic(HORIZON, 0.0, 1.0)
-    assert timed_verdict([flat], 0.0, LIMIT, HORIZON, last=False) is None
-    assert timed_verdict([flat], 0.0, LIMIT, HORIZON, last=True) == "within"
-    assert timed_verdict([steep], 0.0, LIMIT, HORIZON, last=True) is None
+    assert timed_verdict([flat], NO_EXCESS, LIMIT, HORIZON, last=False) is None
+    assert timed_verdict([flat], NO_EXCESS, LIMIT, HORIZON, last=True) == "within"
+    assert timed_verdict([steep], NO_EXCESS, LIMIT, HORIZON, last=True) is None
 
 
 def test_two_timed_runs_do_not_fail():
     """It takes three runs to fail: one may be disturbed, and so may two."""
     steep = linear_and_quadratic(HORIZON, 0.0, 1.0)
-    assert timed_verdict([steep] * 2, 0.0, LIMIT, HORIZON, last=True) is None
+    assert timed_verdict([steep] * 2, NO_EXCESS, LIMIT, HORIZON, last=True) is None
 
 
 def test_one_disturbed_run_does_not_fail():
     """A run that was slowed down halfway does not outvote the others."""
     quiet = linear_and_quadratic(HORIZON, 1.0, 0.0)
     disturbed = run_of([1.0] * 10_000 + [9.0] * 10_000)
-    assert timed_verdict([disturbed, quiet], 0.0, LIMIT, HORIZON, last=False) is None
+    assert timed_verdict([disturbed, quiet], NO_EXCESS, LIMIT, HORIZON, last=False) is None
     runs = [disturbed, quiet, quiet]
-    assert timed_verdict(runs, 0.0, LIMIT, HORIZON, last=False) == "within"
+    assert timed_verdict(runs, NO_EXCESS, LIMIT, HORIZON, last=False) == "within"
 
 
 def test_share_at_the_limit_is_not_told_by_time():
     """A share on the limit is neither passed nor failed, however often it is run."""
     run = linear_and_quadratic(HORIZON, 1.0, 2 / 3 / HORIZON)  # 25%
-    assert timed_verdict([run] * MANY, 0.0, LIMIT, HORIZON, last=True) is None
+    assert timed_verdict([run] * MANY, NO_EXCESS, LIMIT, HORIZON, last=True) is None
 
 
 @pytest.mark.parametrize(("limit", "verdict"), [(0.49, "exceeded"), (0.51, "within")])
@@ -595,7 +618,7 @@ def test_counts_are_held_against_the_limit(limit, verdict):
 def test_times_are_held_against_the_limit(limit, verdict):
     """Times are told on either side, where the limit is not too near."""
     run = linear_and_quadratic(HORIZON, 1.0, 2 / HORIZON)  # 50%
-    assert timed_verdict([run] * 3, 0.0, limit, HORIZON, last=False) == verdict
+    assert timed_verdict([run] * 3, NO_EXCESS, limit, HORIZON, last=False) == verdict
 
 
 def test_limit_of_one_accepts_everything():

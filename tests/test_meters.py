@@ -416,6 +416,42 @@ def test_cut_stream_has_the_record_of_a_shorter_run(way, blocks):
 
 
 @EVERY_WAY
+@pytest.mark.parametrize("after", [1, 37, 40, 639, 640])
+def test_watched_stream_ends_at_the_next_pull(way, after):
+    """A stream that is looked at when its time is up ends between two edges, too."""
+    clock, late = Clock(), []
+    stream = way.stream([1] * 640, clock, lambda: bool(late))
+    taken = []
+
+    def feed(delta):
+        clock.spend(delta)
+        taken.append(delta)
+        if len(taken) == after:
+            assert stream.watch() == after
+            late.append(True)
+            assert stream.watch() == after
+
+    way.consume(stream, feed)
+    clock.spend(500)
+    assert (len(taken), stream.pulled, stream.cut) == (after, after, True)
+    run = record_of(stream)
+    reached = (after - 1) // 10 * 10  # the last delta taken may not have come to its end
+    assert run is None if not reached else (run.length, run.spent[-1]) == (reached, reached)
+
+
+@EVERY_WAY
+def test_watched_stream_goes_on_in_time(way):
+    """To look at it changes nothing, nor does a look when it is at its end."""
+    clock, taken, late = Clock(), [], []
+    stream = way.stream([1] * 640, clock, lambda: bool(late))
+    way.consume(stream, lambda delta: taken.append(stream.watch()) or clock.spend(delta))
+    late.append(True)
+    assert (stream.watch(), stream.cut) == (640, False)
+    assert taken == list(range(1, 641))
+    assert record_of(stream).spent == expected_spent([1] * 640)
+
+
+@EVERY_WAY
 def test_stop_is_asked_at_the_end_of_each_block(way):
     """A stream may be stopped between two blocks: not before the first, nor after the last."""
     asked = []

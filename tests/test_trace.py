@@ -20,6 +20,7 @@ from pytest_streamperf.trace import (
     arenas_held,
     calls_traced,
     collector_off,
+    threads_in_turns,
 )
 
 
@@ -42,6 +43,15 @@ def test_collector_is_off_inside():
     """The collector does not run while the context is open."""
     with collector_off():
         assert not gc.isenabled()
+
+
+def test_threads_take_turns_inside():
+    """Threads change over all the time while the context is open, and as before after it."""
+    before = sys.getswitchinterval()
+    with contextlib.suppress(LookupError), threads_in_turns():
+        assert sys.getswitchinterval() < before
+        raise LookupError
+    assert sys.getswitchinterval() == before
 
 
 @pytest.fixture

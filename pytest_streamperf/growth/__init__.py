@@ -289,7 +289,7 @@ def _deadline(probe: Probe) -> AbstractContextManager[None]:
     return clock.deadline(
         cpu_seconds=probe.cpu_seconds,
         wall_seconds=probe.wall_seconds + _GRACE,
-        progress=lambda: probe.stream.pulled,
+        progress=probe.stream.watch,
     )
 
 

@@ -14,6 +14,7 @@ see costs that come rarely.
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from statistics import fmean
+from typing import NamedTuple
 
 from pytest_streamperf.growth.meters import BLOCKS, Run
 from pytest_streamperf.verdict import Outcome
@@ -21,7 +22,7 @@ from pytest_streamperf.verdict import Outcome
 _GROUPS = 8
 # Costs come rarely if the steps from block to block, up and down, come to this part of all of them.
 # Where cost climbs evenly that is 2 / 64.
-_BUMPY = 0.25
+_BUMPY = 0.15
 _MERGED = 4
 
 # In one run that is disturbed halfway all eight votes may be wrong: it takes three to fail.
@@ -32,6 +33,13 @@ _LEAD_TO_FAIL, RUNS_TO_FAIL = 16, 3
 # Copies that grow by less than this, in bytes per delta per delta, copy under a twentieth of the
 # deltas that came before: sizes of containers and of numbers wobble by as much.
 _COPIES_FLOOR = 0.25
+
+
+class Excess(NamedTuple):
+    """The superlinear part of a finish: what it is at least, and at most."""
+
+    least: float
+    most: float
 
 
 def carried(share: float, length: int, horizon: int) -> float:
@@ -112,19 +120,25 @@ def half_at(share: float, length: int) -> int | None:
     return round(length * (1 - share) / share) if share > 0 else None
 
 
-def finish_excess(run: Run, shorter: Run | None = None) -> float:
+def finish_excess(run: Run, shorter: Run | None = None) -> Excess:
     """The part of the finish that grows with the square of the length, given a shorter run.
 
-    Runs of different lengths are compared here, so growth short of a third of the quadratic's does
-    not count: freeing many objects, say, costs more for each when they do not fit the cache.
+    Work that is put off, to a thread that lags behind, say, may come before the last delta or after
+    it: the finish has grown by no more than all the work has. And runs of different lengths are
+    compared here: growth short of a third of the quadratic's may be none, as freeing many objects
+    costs more for each when they do not fit the cache.
     """
     if shorter is None:
-        return 0.0
+        return Excess(0.0, 0.0)
     before = shorter.finish / shorter.length
-    growth = run.finish / run.length - before
-    if growth < before * (run.length / shorter.length - 1) / 3:
-        return 0.0
-    return growth * run.length / (1 - shorter.length / run.length)
+    growth = max(0.0, min(run.finish / run.length - before, _mean(run) - _mean(shorter)))
+    most = growth * run.length / (1 - shorter.length / run.length)
+    third = before * (run.length / shorter.length - 1) / 3
+    return Excess(most if growth >= third else 0.0, most)
+
+
+def _mean(run: Run) -> float:
+    return run.total / run.length
 
 
 def votes(run: Run, excess: float = 0.0) -> list[float]:
@@ -163,22 +177,26 @@ def steady_share(runs: Sequence[Run], excess: float = 0.0) -> float:
 
 
 def timed_verdict(
-    runs: Sequence[Run], excess: float, limit: float, horizon: int, *, last: bool
+    runs: Sequence[Run], excess: Excess, limit: float, horizon: int, *, last: bool
 ) -> Outcome | None:
     """Hold timed runs of one length against `limit`: "within", "exceeded" or None for not sure yet.
 
     Below the horizon a pass must hold for the share carried to it; a fail must not need that.
     `last` says that no second run of this length can be afforded.
     """
-    cast = [vote for run in runs for vote in votes(run, excess)]
-    steady = steady_share(runs, excess)
     length = runs[0].length
-    over = sum(1 if vote > limit else -1 for vote in cast)
-    under = sum(1 if carried(vote, length, horizon) <= limit else -1 for vote in cast)
-    if over >= _LEAD_TO_FAIL and len(runs) >= RUNS_TO_FAIL and steady > limit:
+    over = sum(1 if vote > limit else -1 for run in runs for vote in votes(run, excess.least))
+    under = sum(
+        1 if carried(vote, length, horizon) <= limit else -1
+        for run in runs
+        for vote in votes(run, excess.most)
+    )
+    enough = over >= _LEAD_TO_FAIL and len(runs) >= RUNS_TO_FAIL
+    if enough and steady_share(runs, excess.least) > limit:
         return "exceeded"
     enough = under >= _LEAD_TO_PASS and len(runs) >= _RUNS_TO_PASS
-    if (enough or (last and under >= _LAST_LEAD_TO_PASS)) and steady <= limit:
+    enough = enough or (last and under >= _LAST_LEAD_TO_PASS)
+    if enough and steady_share(runs, excess.most) <= limit:
         return "within"
     return None
 
@@ -188,15 +206,18 @@ def suspicious(run: Run, excess: float, limit: float) -> bool:
     return sum(vote > limit for vote in votes(run, excess)) > _GROUPS // 2
 
 
-def interval(runs: Sequence[Run], excess: float, horizon: int) -> tuple[float, float, float]:
+def interval(runs: Sequence[Run], excess: Excess, horizon: int) -> tuple[float, float, float]:
     """The share at the horizon: low, median and high of the votes of timed runs of one length."""
-    cast = sorted(
-        carried(max(0.0, min(1.0, vote)), run.length, horizon)
-        for run in runs
-        for vote in votes(run, excess)
+    least, most = (
+        sorted(
+            carried(max(0.0, min(1.0, vote)), run.length, horizon)
+            for run in runs
+            for vote in votes(run, part)
+        )
+        for part in excess
     )
-    edge = len(cast) // 10
-    return cast[edge], cast[len(cast) // 2], cast[-1 - edge]
+    edge = len(most) // 10
+    return least[edge], most[len(most) // 2], most[-1 - edge]
 
 
 def counted_shares(runs: Sequence[Run]) -> tuple[float, float]:

@@ -163,7 +163,7 @@ class MeteredStream(TokenStream):
     What an event loop does between two deltas is not the consumer's, unless `charge_loop` is set:
     then the loop is its own, and so are all the tasks on it.
 
-    `stop` is asked at the end of each block: when it says yes the stream ends there.
+    `stop` is asked at the end of each block, and by `watch`: if it says yes the stream ends there.
     """
 
     def __init__(self, deltas: Sequence[Any], gauge: Gauge, stop: Callable[[], bool]) -> None:
@@ -172,12 +172,20 @@ class MeteredStream(TokenStream):
         self.charge_loop = False
         self._read_each = gauge.each
         self._started = False
-        self._block: Iterator[Any] = iter(())
+        self._ready: list[Any] = []
+        self._block: Iterator[Any] = iter(self._ready)
 
     @property
     def pulled(self) -> int:
         """How many deltas were taken so far."""
         return self._tape.handed - length_hint(self._block)
+
+    def watch(self) -> int:
+        """How many deltas were taken so far; if it is time to stop, the next pull is the end."""
+        pulled = self.pulled
+        if self._tape.stops_here(pulled):
+            self._ready.clear()
+        return pulled
 
     @property
     def cut(self) -> bool:
@@ -207,6 +215,9 @@ class MeteredStream(TokenStream):
                 tape.hand_out(index + 1)
                 yield self.deltas[index]
                 tape.take_back()
+                if tape.cut:
+                    tape.end()
+                    return
         tape.ends_at(len(self.deltas))
 
     def _blocks(self) -> Iterator[Any]:
@@ -214,10 +225,14 @@ class MeteredStream(TokenStream):
         for start, end in pairwise(tape.edges):
             if tape.ends_at(start):
                 return
-            self._block = iter(self.deltas[start:end])
+            self._ready = list(self.deltas[start:end])
+            self._block = iter(self._ready)
             tape.hand_out(end)
             yield from self._block
             tape.take_back()
+            if tape.cut:
+                tape.end()
+                return
         tape.ends_at(len(self.deltas))
 
     def finish(self) -> None:
@@ -260,6 +275,8 @@ class _AsyncMetered:
         if tape.out:
             tape.take_back()
         index = self._index  # only now: other tasks may read this stream, too
+        if tape.cut:
+            tape.end()
         if tape.ended or tape.ends_at(index):
             raise StopAsyncIteration
         self._index = index + 1
@@ -300,10 +317,21 @@ class _Tape:
             self._marked += 1
         if self._marked > marked and index < self.length:
             self.cut = self._stop()
-        self.ended = self.cut or index == self.length
-        if self.ended:
-            self._gauge.open()
+        if self.cut or index == self.length:
+            self.end()
         return self.ended
+
+    def stops_here(self, pulled: int) -> bool:
+        """Tell whether the stream ends between two edges, after so many deltas."""
+        if not self.ended and not self.cut and self._stop():
+            self.cut, self.handed = True, pulled
+        return self.cut
+
+    def end(self) -> None:
+        """Hand out no more: what comes now is the finish."""
+        if not self.ended:
+            self.ended = True
+            self._gauge.open()
 
     def finish(self) -> None:
         if self.ended:

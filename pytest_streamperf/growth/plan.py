@@ -37,6 +37,8 @@ _SHOWN_RUNS = 3
 _WORTHWHILE = 1.5
 # The part of what is left that a run is planned to take.
 _SAFELY = 0.9
+# A finish that takes less than this part of a run is not looked at twice.
+_WEIGHTY = 0.1
 _MOST_HELD = 64 * 2**20
 # A machine is busy if a thread waits for a core for more than this part of the time.
 _BUSY = 0.2
@@ -199,7 +201,9 @@ class Plan:
             share_interval=(low, high),
             proven_to=length,
             blame=(
-                yield from self._blame(meter, runs[-1:], fit.finish_excess(*reversed(runs[-2:])))
+                yield from self._blame(
+                    meter, runs[-1:], fit.finish_excess(*reversed(runs[-2:])).least
+                )
             ),
             runs={meter: runs, "time": timed},
         )
@@ -220,7 +224,7 @@ class Plan:
         low, share, high = fit.interval(runs, self._excess(length), at)
         blame: list[Blame] = []
         if verdict == "exceeded":
-            blame = yield from self._blame("time", runs, self._excess(length))
+            blame = yield from self._blame("time", runs, self._excess(length).least)
         return Evidence(
             verdict=verdict,
             witness="time" if verdict == "exceeded" else None,
@@ -243,7 +247,7 @@ class Plan:
             if reached:
                 run = self._timed[reached][0]
                 excess, limit = self._excess(reached), self._terms.limit
-                if run.total > _LEAST_TIMED and fit.suspicious(run, excess, limit):
+                if run.total > _LEAST_TIMED and fit.suspicious(run, excess.least, limit):
                     self._runner.keep_for_blame()
                     if (yield from self._vote(reached, fit.RUNS_TO_FAIL)) == "exceeded":
                         break
@@ -266,6 +270,7 @@ class Plan:
     def _vote(self, length: int, most: int) -> Generator[Probe, None, Outcome | None]:
         """Time this length again and again, until the votes are clear or `most` runs were made."""
         runs = self._timed[length]
+        yield from self._time_shorter_finish(length)
         while True:
             last = (
                 self._runner.cpu_left() < self._runner.cost("time", length)
@@ -281,11 +286,27 @@ class Plan:
                 return None
             runs.append(run)
 
-    def _excess(self, length: int) -> float:
+    def _excess(self, length: int) -> fit.Excess:
         """The superlinear part of the finish of the timed runs of this length."""
-        least = {each: min(runs, key=lambda run: run.finish) for each, runs in self._timed.items()}
-        quarter = max((each for each in least if each <= length // 4), default=min(least))
-        return fit.finish_excess(least[length], least[quarter] if quarter < length else None)
+        run, shorter = (
+            min(self._timed[each], key=lambda run: run.finish)
+            for each in (length, self._shorter(length))
+        )
+        return fit.finish_excess(run, shorter if shorter.length < length else None)
+
+    def _shorter(self, length: int) -> int:
+        """The length whose finish is compared: a quarter, if there is one."""
+        return max((each for each in self._timed if each <= length // 4), default=min(self._timed))
+
+    def _time_shorter_finish(self, length: int) -> Generator[Probe, None, None]:
+        """Time a finish again that is compared, where that weighs anything: the least is taken."""
+        run, shorter = self._timed[length][0], self._shorter(length)
+        if shorter < length and run.finish > run.total * _WEIGHTY:
+            while len(self._timed[shorter]) < fit.RUNS_TO_FAIL:
+                again = yield from self._run("time", shorter)
+                if again is None or again.length < shorter:
+                    return
+                self._timed[shorter].append(again)
 
     def _memory_to_hold(self) -> int:
         runs = self._counts["copies"]

@@ -2,7 +2,7 @@
 
 import tracemalloc
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import sqrt
@@ -124,10 +124,7 @@ class Runner:
 
         Raises `Undecided` if there is no run to speak of, and what the consumer raises.
         """
-        with ExitStack() as held:
-            held.enter_context(trace.collector_off())
-            if meter == "copies":
-                held.enter_context(trace.allocations())
+        with _steady(meter):
             gauge = _GAUGES[meter]()
             probe = self._probe(
                 length, gauge, self.cpu_left() if cpu_seconds is None else cpu_seconds
@@ -210,10 +207,7 @@ class Runner:
         left = self._left_for_blame() / 2  # so that there is some for another try
         if left <= 0:
             return None
-        with ExitStack() as held:
-            held.enter_context(trace.collector_off())
-            if witness == "copies":
-                held.enter_context(trace.allocations())
+        with _steady(witness):
             spend = CopiedBytes() if witness == "copies" else ClockTime(clock.cpu)
             lines = Lines(spend, windows)
             probe = self._probe(length, lines, left)
@@ -233,6 +227,14 @@ class Runner:
             lambda: clock.cpu() > cpu_end or clock.wall() > wall_end,
         )
         return Probe(stream, length, sized, gauge, cpu_seconds * _PATIENCE, wall_seconds)
+
+
+@contextmanager
+def _steady(meter: Meter) -> Iterator[None]:
+    """Keep away what would disturb a run."""
+    traced = trace.allocations() if meter == "copies" else nullcontext()
+    with trace.collector_off(), trace.threads_in_turns(), traced:
+        yield
 
 
 def _consume(probe: Probe) -> Generator[Probe, None, None]:
