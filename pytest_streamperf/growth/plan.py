@@ -344,7 +344,8 @@ class Plan:
         lengths = self._terms.lengths[:3]
         least = None
         for length in (*lengths, lengths[-1]):
-            run = yield from self._runner.run("copies", length)
+            seconds = self._runner.cpu_left() * _COUNTING_PART["copies"]
+            run = yield from self._runner.run("copies", length, seconds)
             runs = self._counts["copies"]
             if not runs or run.length > runs[-1].length:
                 runs.append(run)
