@@ -67,10 +67,9 @@ def typed_events(stream):
 
 def ring(stream):
     """Keeps the last hundred."""
-    kept, index = [""] * 100, 0
-    for delta in stream:
+    kept = [""] * 100
+    for index, delta in enumerate(stream):
         kept[index % 100] = delta
-        index += 1
     return "".join(kept)
 
 
@@ -114,7 +113,7 @@ def flushed_often(stream):
     out, pending = io.BytesIO(), []
     for delta in stream:
         pending.append(delta.encode())
-        if len(pending) == 50:
+        if len(pending) == 50:  # noqa: PLR2004 - as people write it
             out.write(b"".join(pending))
             pending.clear()
     out.write(b"".join(pending))
