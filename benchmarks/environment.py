@@ -5,7 +5,6 @@ import os
 import platform
 import subprocess
 import sys
-import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,16 +21,16 @@ def machine() -> str:
     return f"{python}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
 
 
-def python_with(*requirements: str) -> str:
+def python_with(*requirements: str, interpreter: str = sys.executable) -> str:
     """Return the interpreter of an environment that has these, made if it is not there.
 
-    Environments are kept in the user's cache folder, one for each set of requirements.
+    Environments are kept in the user's cache folder, one for each interpreter and requirements.
     """
-    home = _CACHE / str(sys.implementation.cache_tag) / ("+".join(requirements) or "bare")
+    home = _CACHE / Path(interpreter).resolve().name / ("+".join(requirements) or "bare")
     python = str(home / ("Scripts" if os.name == "nt" else "bin") / "python")
     ready = home / "ready"
     if not ready.exists():
-        venv.create(home, clear=True, with_pip=True)
+        subprocess.run([interpreter, "-m", "venv", "--clear", str(home)], check=True)  # noqa: S603
         if requirements:
             pip = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
             subprocess.run([*pip, *requirements], check=True)  # noqa: S603 - literals

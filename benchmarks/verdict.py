@@ -105,7 +105,7 @@ def main() -> int:
     print(f"{machine()}, {time.strftime('%Y-%m-%d')}: python -m benchmarks.verdict", *sys.argv[1:])
     print(f"\n{_ROW.format(*_HEAD)}")
     python = python_with(*PEERS)
-    notes, wrong = [], 0
+    wrong = 0
     for judge in JUDGES:
         ours = judge == OURS
         runs = (
@@ -122,9 +122,8 @@ def main() -> int:
             if tally.seconds:
                 print(tally.row(judge, load), flush=True)
                 said = ", ".join(f"{what} {times}" for what, times in tally.wrong.items())
-                notes.append(f"{judge}, {load}: {said or 'nothing'}")
+                print(f"  not as expected: {said}" if said else "  all as expected", flush=True)
                 wrong += ours and tally.false_alarms + tally.misses
-    print("\nnot as expected:", *notes, sep="\n  ")
     return 1 if wrong else 0
 
 

@@ -14,8 +14,9 @@ cpu = time.process_time
 
 wall = time.monotonic
 
-# How often a deadline looks at the clocks, in wall seconds. A look costs a few microseconds.
-_TICK = 0.05
+# How often a deadline looks at the clocks, in wall seconds: at most, at least, and as a part of its
+# CPU seconds. A look costs a few microseconds.
+_TICK, _LEAST_TICK, _TICKS = 0.05, 0.005, 40
 
 
 class Noise(NamedTuple):
@@ -70,7 +71,8 @@ def deadline(
 ) -> Iterator[None]:
     """Raise `Overrun` here after so many seconds of the process's CPU or of wall time.
 
-    `progress` tells how far things have come; it is asked at every tick of 50 ms. Where it shows
+    `progress` tells how far things have come; it is asked at every tick, of 50 ms
+    or a fortieth of `cpu_seconds`. Where it shows
     some after the deadline, there is one more tick, to come to an end in good order.
 
     Needs the main thread and POSIX interval timers; elsewhere it does nothing. An alarm that was
@@ -110,7 +112,8 @@ def deadline(
                 raise Overrun("cpu" if now <= wall_end else "wall", spent - last)
 
     outer = signal.signal(signal.SIGALRM, tick)
-    signal.setitimer(signal.ITIMER_REAL, _TICK, _TICK)
+    every = max(_LEAST_TICK, min(_TICK, cpu_seconds / _TICKS))
+    signal.setitimer(signal.ITIMER_REAL, every, every)
     try:
         yield
     finally:

@@ -8,15 +8,20 @@ import gc
 import sys
 import threading
 import tracemalloc
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from pytest_streamperf.verdict import StreamperfWarning
+
 # Objects of 512 bytes or less come from pymalloc's arenas, of 1 MiB since CPython 3.10 (256 KiB on
 # 32 bits): one of this size marks each quarter of an arena.
 _BLOCK = 400
 _STRIDE_BITS = 18
+
+_told = False
 
 # Seconds after which a thread that waits gets its turn.
 _TURN = 1e-4
@@ -60,10 +65,18 @@ def calls_traced() -> bool:
 
 @contextmanager
 def allocations() -> Iterator[None]:
-    """Trace allocations; a tracemalloc that was on before is left running, with its traces."""
+    """Trace allocations; a tracemalloc that was on before is left running, with its traces.
+
+    Its peak is lost, as no peak can be put back: there is a warning, once.
+    """
+    global _told  # noqa: PLW0603 - once is once for the process
     mine = not tracemalloc.is_tracing()
     if mine:
         tracemalloc.start(1)
+    elif not _told:
+        _told = True
+        msg = "tracemalloc was on: its traces are kept, but every check resets its peak"
+        warnings.warn(msg, StreamperfWarning, stacklevel=2)
     try:
         yield
     finally:

@@ -231,6 +231,15 @@ def test_overrun_tells_how_long_it_was_stuck(clocks):
     assert stopped.value.stuck == pytest.approx(1.25)
 
 
+@pytest.mark.parametrize(("cpu_seconds", "every"), [(60.0, 0.05), (0.4, 0.01), (0.001, 0.005)])
+def test_short_deadlines_look_more_often(cpu_seconds, every):
+    """What is to take a tenth of a second is not stopped at half as much again."""
+    with deadline(cpu_seconds=cpu_seconds, wall_seconds=3_600.0):
+        interval = signal.getitimer(signal.ITIMER_REAL)[1]
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    assert interval == pytest.approx(every, rel=0.05)
+
+
 def test_one_more_tick_where_things_move(clocks):
     """What still makes progress at the deadline may end in good order; then it is stopped."""
     come = []

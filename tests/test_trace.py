@@ -11,6 +11,7 @@ import weakref
 
 import pytest
 
+from pytest_streamperf import StreamperfWarning, trace
 from pytest_streamperf.trace import (
     CallCounter,
     CalleeTracer,
@@ -111,8 +112,9 @@ def test_tracing_ends_after_an_error():
 
 
 @pytest.fixture
-def traced_before():
-    """Have tracemalloc on before the test, with a frame limit of its own."""
+def traced_before(monkeypatch):
+    """Have tracemalloc on before the test, with a frame limit of its own; that has been said."""
+    monkeypatch.setattr(trace, "_told", True)
     tracemalloc.start(7)
     yield
     tracemalloc.stop()
@@ -134,6 +136,16 @@ def test_traces_that_were_taken_are_kept():
         pass
     assert tracemalloc.get_traced_memory()[0] >= len(kept)
     assert tracemalloc.get_object_traceback(kept) is not None
+
+
+@pytest.mark.usefixtures("traced_before")
+def test_a_lost_peak_is_told_once(monkeypatch):
+    """That somebody else's peak is reset is said the first time, and not again."""
+    monkeypatch.setattr(trace, "_told", False)
+    with pytest.warns(StreamperfWarning, match="every check resets its peak"), allocations():
+        pass
+    with allocations():
+        pass
 
 
 def test_arenas_are_held_by_little():
