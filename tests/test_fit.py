@@ -33,7 +33,7 @@ from pytest_streamperf.growth.fit import (
 from pytest_streamperf.growth.meters import BLOCKS, Run
 
 HORIZON = 20_000
-LENGTHS = (78, 312, 1_250, 5_000, 20_000)
+LENGTHS = (78, 312, 1_250, 5_000, 10_000, 20_000)
 LIMIT = 0.25
 NO_EXCESS = Excess(0.0, 0.0)
 # More runs of one length than a check ever makes: whatever is not said by then never will be.
@@ -534,6 +534,13 @@ def test_one_step_never_exceeds(at, before, after):
         return Run(length, edges, tuple(spent), 0.0)
 
     assert not ever_exceeded(make)
+
+
+@pytest.mark.parametrize("at", [3_000, 9_000, 13_000, 19_000])
+def test_one_large_cost_is_within(at):
+    """A container that is moved once, late, costs what it costs: the rest is linear."""
+    run = with_spikes(HORIZON, 1.0, {at: 0.8 * HORIZON})
+    assert timed_verdict([run] * 2, NO_EXCESS, LIMIT, HORIZON, last=False) == "within"
 
 
 @given(st.integers(0, HORIZON), PRICES)

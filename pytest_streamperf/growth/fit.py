@@ -144,18 +144,24 @@ def _mean(run: Run) -> float:
 def votes(run: Run, excess: float = 0.0) -> list[float]:
     """Eight estimates of the share at the run's length, from interleaved blocks.
 
-    They are one and the same where costs come rarely. `excess` is the superlinear part of the
-    finish. An estimate may be below 0 where cost falls.
+    Where costs come rarely they are one and the same, of all blocks but the dearest of each half: a
+    single cost is no growth. `excess` is the superlinear part of the finish. An estimate may be
+    below 0 where cost falls.
     """
     costs = least([run])
-    half, groups = len(costs) // 2, _GROUPS if len(costs) == BLOCKS else 1
+    half = len(costs) // 2
+    if len(costs) == BLOCKS:
+        groups = [
+            (costs[each:half:_GROUPS], costs[half + each :: _GROUPS]) for each in range(_GROUPS)
+        ]
+    else:
+        groups = [(sorted(costs[:half])[:-1], sorted(costs[half:])[:-1])] * _GROUPS
     shares = []
-    for group in range(groups):
-        early, late = fmean(costs[group:half:groups]), fmean(costs[half + group :: groups])
+    for early, late in ((fmean(early), fmean(late)) for early, late in groups):
         total = run.length * (early + late) / 2 + run.finish
         share = (run.length * (late - early) + excess) / total if total > 0 else 0.0
         shares.append(min(1.0, share))
-    return shares * (_GROUPS // groups)
+    return shares
 
 
 def steady_share(runs: Sequence[Run], excess: float = 0.0) -> float:
@@ -250,9 +256,7 @@ def counted_verdict(meter: str, runs: Sequence[Run], limit: float, horizon: int)
             return "exceeded"
         if length == horizon:
             return None
-    first, second = _octave_slopes(runs[-1])
-    # Over both steps, the second of which is twice as long.
-    slope = max((first + 2 * second) / 3, *_finish_slopes(runs))
+    slope = max(*_octave_slopes(runs[-1]), *_finish_slopes(runs))
     if (
         length == horizon
         or carried(greatest, length, horizon) <= limit

@@ -67,6 +67,7 @@ class Plan:
         self._terms = terms
         self._counts: dict[Meter, list[Run]] = {"copies": [], "calls": []}
         self._timed: dict[int, list[Run]] = {}
+        self._counted_lengths = terms.lengths
         self._linear: set[Meter] = set()
         self._counted: list[Counted] = []
         if "copies" in terms.meters:
@@ -97,6 +98,7 @@ class Plan:
                 found = yield from self._attempt()
                 if found is not None:
                     return found
+                self._look_again()
         except Undecided as undecided:
             return self._unproven(str(undecided))
         except GrowthUnproven as unproven:
@@ -145,12 +147,24 @@ class Plan:
     ) -> Generator[Probe, None, Outcome | None]:
         """Count longer streams until the verdict is clear as far as `far`, or the part is spent."""
         runs, limit, horizon = self._counts[meter], self._terms.limit, self._terms.horizon
-        for length in self._terms.lengths:
+        for length in self._counted_lengths:
             verdict = fit.counted_verdict(meter, runs, limit, horizon)
             enough = verdict is not None and runs[-1].length >= far
             if enough or not (yield from self._climb(meter, length, part)):
                 break
         return fit.counted_verdict(meter, runs, limit, horizon)
+
+    def _look_again(self) -> None:
+        """Let counted runs be made again that were not clear, and one of half the horizon.
+
+        Counts vary where threads take turns, and most in short streams.
+        """
+        for meter in self._counted:
+            if meter not in self._linear:
+                del self._counts[meter][-2:]
+        if not self._terms.sizes:
+            *shorter, horizon = self._terms.lengths
+            self._counted_lengths = (*shorter, horizon // 2, horizon)
 
     def _climb(self, meter: Counted, length: int, part: float) -> Generator[Probe, None, bool]:
         """Add a run of this length, or as far as the budget goes; whether to go on from there."""
