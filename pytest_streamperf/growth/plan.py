@@ -15,6 +15,7 @@ from pytest_streamperf.growth import fit
 from pytest_streamperf.growth.blame import Blame
 from pytest_streamperf.growth.meters import Run
 from pytest_streamperf.growth.runs import Probe, Runner, Stopped, Undecided
+from pytest_streamperf.growth.state import look_for_state
 from pytest_streamperf.growth.terms import Meter, Terms
 from pytest_streamperf.verdict import GrowthUnproven, Outcome, duration, percent
 
@@ -92,7 +93,8 @@ class Plan:
         try:
             yield from self._runner.run("time", self._terms.lengths[0])
             if "copies" in self._terms.meters and not self._terms.sizes:
-                yield from self._look_for_state()
+                runs = yield from look_for_state(self._runner, self._terms.lengths[:3])
+                self._counts["copies"] += runs
             for times in (1, _AGAIN):
                 self._runner.allowed = self._terms.seconds * times
                 found = yield from self._attempt()
@@ -348,32 +350,6 @@ class Plan:
 
     def _runs(self) -> dict[Meter, Sequence[Run]]:
         return {**self._counts, "time": [run for runs in self._timed.values() for run in runs]}
-
-    def _look_for_state(self) -> Generator[Probe, None, None]:
-        """What is kept of every run, and the more the longer it was, is state.
-
-        Not what is kept once (a cache), nor the same of each run, nor a small part of what a run
-        holds: interpreters and libraries keep a little too.
-        """
-        lengths = self._terms.lengths[:3]
-        least = None
-        for length in (*lengths, lengths[-1]):
-            seconds = self._runner.cpu_left() * _COUNTING_PART["copies"]
-            run = yield from self._runner.run("copies", length, seconds)
-            runs = self._counts["copies"]
-            if not runs or run.length > runs[-1].length:
-                runs.append(run)
-            first = least or replace(run, length=0, held=0, kept=0)
-            more_held, more_kept = run.held - first.held, run.kept - first.kept
-            if more_kept < max(run.length - first.length, more_held / 4):
-                return
-            least = least or run
-        msg = (
-            f"consume kept {run.kept:,} bytes of a stream of {length:,} deltas after it returned: "
-            "what it builds must be built inside consume (mocks, log handlers and captured output "
-            "keep what they are given, too)"
-        )
-        raise Undecided(msg)
 
     def _unproven(self, why: str) -> Evidence:
         if not self._timed:
