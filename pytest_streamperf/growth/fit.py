@@ -256,7 +256,9 @@ def counted_verdict(meter: str, runs: Sequence[Run], limit: float, horizon: int)
             return "exceeded"
         if length == horizon:
             return None
-    slope = max(*_octave_slopes(runs[-1]), *_finish_slopes(runs))
+    first, second = _octave_slopes(runs[-1])
+    # Over both steps, the second of which is twice as long; a fall before it takes nothing off it.
+    slope = max((max(0.0, first) + 2 * second) / 3, *_finish_slopes(runs))
     if (
         length == horizon
         or carried(greatest, length, horizon) <= limit

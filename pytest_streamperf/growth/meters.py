@@ -34,7 +34,7 @@ _LONG_BLOCK, _STANDARD_SIZE = 2e-3, 5_000
 # What a run leaves behind itself, in bytes: its records, not the consumer's.
 _OWN = 400
 # How often, and after how many seconds, memory that seems to be kept is looked at again.
-_MOMENTS, _MOMENT = 10, 0.005
+_MOMENTS, _MOMENT = 20, 0.005
 
 
 @dataclass(frozen=True, slots=True)
