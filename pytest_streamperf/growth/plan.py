@@ -114,6 +114,7 @@ class Plan:
                 far = horizon // 4 if timed else horizon  # time goes all the way
                 verdict = yield from self._count(meter, far, _COUNTING_PART[meter])
                 if verdict == "exceeded":
+                    self._runner.keep_for_blame()
                     # People want to see what it comes to, and a window may be full by then.
                     verdict = yield from self._count(meter, horizon, _SHOWING_PART)
                 if verdict == "exceeded":

@@ -40,7 +40,7 @@ _PATIENCE = 1.05
 # One that has not pulled for this part of its CPU seconds, when it is stopped, is not just slow.
 _ASTRAY = 0.25
 # This part of the CPU seconds is kept for blame, where it seems that somebody is to blame.
-_FOR_BLAME = 0.15
+_FOR_BLAME = 0.25
 # Tracing pure Python line by line makes it slower by this factor or so, in this many runs together,
 # of which the least counts: tracing costs more than much that is traced.
 _SLOWER, _TRACED_RUNS = 60, 3
@@ -204,7 +204,7 @@ class Runner:
         self, witness: Meter, length: int, windows: Sequence[range]
     ) -> Generator[Probe, None, list[Costs] | None]:
         """Make one run that is traced line by line; None if it did not come to its end."""
-        left = self._left_for_blame() / 2  # so that there is some for another try
+        left = self._left_for_blame() * 3 / 4  # so that there is some for another try
         if left <= 0:
             return None
         with _steady(witness):
