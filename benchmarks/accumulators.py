@@ -159,31 +159,31 @@ def reparsed(stream):
 
 Case = tuple[Any, dict[str, Any]]
 
-LINEAR: dict[str, Case] = {
-    consume.__name__: (consume, {})
-    for consume in (
-        local_string,
-        list_and_join,
-        string_io,
-        byte_array,
-        one_dict_each,
-        a_growing_set,
-        costly_set_up,
-        costly_deltas,
-    )
-}
-SUPERLINEAR: dict[str, Case] = {
-    consume.__name__: (consume, {})
-    for consume in (
-        attribute,
-        dict_item,
-        closure_cell,
-        f_string,
-        immutable_bytes,
-        kept_snapshot,
-        rescanned,
-    )
-}
+
+def by_name(*consumers: Any) -> dict[str, Case]:
+    """Make a table of them, with no terms of their own."""
+    return {consume.__name__: (consume, {}) for consume in consumers}
+
+
+LINEAR = by_name(
+    local_string,
+    list_and_join,
+    string_io,
+    byte_array,
+    one_dict_each,
+    a_growing_set,
+    costly_set_up,
+    costly_deltas,
+)
+SUPERLINEAR = by_name(
+    attribute,
+    dict_item,
+    closure_cell,
+    f_string,
+    immutable_bytes,
+    kept_snapshot,
+    rescanned,
+)
 SUPERLINEAR["reparsed_string"] = reparsed, {"delta": string_arguments}
 SUPERLINEAR["reparsed_objects"] = reparsed, {"delta": object_arguments}
 

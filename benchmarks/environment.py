@@ -12,6 +12,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 """The checkout: run children here, and they import this project and its benchmarks from it."""
 
+PARSER = "partial-json-parser==0.2.1.1.post7"
+"""What the accumulators need in another environment."""
+
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamperf-benchmarks"
 
 

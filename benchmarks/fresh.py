@@ -15,7 +15,7 @@ import operator
 import re
 import zlib
 
-from benchmarks.accumulators import Case
+from benchmarks.accumulators import by_name
 
 # -- linear
 
@@ -213,33 +213,27 @@ def replaced_state(stream):
     return state
 
 
-LINEAR: dict[str, Case] = {
-    consume.__name__: (consume, {})
-    for consume in (
-        sse_lines,
-        fences,
-        escaped,
-        tool_calls,
-        typed_events,
-        ring,
-        through_a_queue,
-        running_checksum,
-        sentences,
-        flushed_often,
-    )
-}
-SUPERLINEAR: dict[str, Case] = {
-    consume.__name__: (consume, {})
-    for consume in (
-        rebuilt_message,
-        reduced,
-        last_line,
-        closing_tag,
-        deep_snapshots,
-        decoded_whole,
-        newest_first,
-        taken_from_the_front,
-        seen_before,
-        replaced_state,
-    )
-}
+LINEAR = by_name(
+    sse_lines,
+    fences,
+    escaped,
+    tool_calls,
+    typed_events,
+    ring,
+    through_a_queue,
+    running_checksum,
+    sentences,
+    flushed_often,
+)
+SUPERLINEAR = by_name(
+    rebuilt_message,
+    reduced,
+    last_line,
+    closing_tag,
+    deep_snapshots,
+    decoded_whole,
+    newest_first,
+    taken_from_the_front,
+    seen_before,
+    replaced_state,
+)

@@ -29,6 +29,10 @@ Consume = Callable[[Any], object]
 
 LINEAR = accumulators.LINEAR | fresh.LINEAR
 SUPERLINEAR = accumulators.SUPERLINEAR | fresh.SUPERLINEAR
+CASES = LINEAR | SUPERLINEAR
+EXPECTED = dict.fromkeys(LINEAR, "within") | dict.fromkeys(SUPERLINEAR, "exceeded")
+
+OURS = "this project"
 
 
 def plain(consume: Consume) -> Consume:
@@ -110,7 +114,7 @@ def pytest_benchmark(_consume: Consume, _terms: dict[str, Any], name: str) -> st
 
 
 JUDGES = {
-    "this project": streamperf,
+    OURS: streamperf,
     "big_O": big_o,
     "bigocheck": bigocheck,
     "countfn": countfn,
@@ -120,13 +124,13 @@ JUDGES = {
 
 def main(judge: str, case: str, runs: str, seconds: str) -> None:
     """Ask as often as `runs` says; a peer, only until it has spent so many CPU seconds."""
-    consume, terms = (LINEAR | SUPERLINEAR)[case]
+    consume, terms = CASES[case]
     began = time.process_time()
     for _ in range(int(runs)):
         start = time.process_time()
         verdict = JUDGES[judge](consume, terms, case)
         print(json.dumps([verdict, time.process_time() - start]), flush=True)
-        if judge != next(iter(JUDGES)) and time.process_time() - began > float(seconds):
+        if judge != OURS and time.process_time() - began > float(seconds):
             break
 
 

@@ -19,15 +19,15 @@ from dataclasses import dataclass, field
 from math import ceil
 from statistics import median, quantiles
 
-from benchmarks.environment import ROOT, busy, machine, python_with
-from benchmarks.judges import JUDGES, LINEAR, SUPERLINEAR
+from benchmarks.environment import PARSER, ROOT, busy, machine, python_with
+from benchmarks.judges import CASES, EXPECTED, JUDGES, LINEAR, OURS, SUPERLINEAR
 
 PEERS = (
     "big_O==0.11.0",
     "bigocheck==1.1.0",
     "countfn==0.1.3",
     "pytest-benchmark==5.3.1",
-    "partial-json-parser==0.2.1.1.post7",
+    PARSER,
 )
 # These take seconds a check, so each is asked about a twentieth as often as the others.
 COSTLY = {"costly_deltas", "reparsed_string", "reparsed_objects", "deep_snapshots"}
@@ -35,9 +35,6 @@ COSTLY_PART = 20
 # A peer is given so many seconds for one accumulator, and asked no more after a quarter of them.
 PATIENCE = 40
 BUSY = 2
-
-CASES = LINEAR | SUPERLINEAR
-OURS = "this project"
 
 _ROW = "{:24} {:5} {:>7} {:>13} {:>12} {:>7} {:>9} {:>9} {:>8}"
 _HEAD = (
@@ -67,7 +64,7 @@ class Tally:
 
     def add(self, case: str, verdict: str, seconds: float) -> None:
         """Count one answer."""
-        expected = "within" if case in LINEAR else "exceeded"
+        expected = EXPECTED[case]
         self.linear += case in LINEAR
         self.superlinear += case in SUPERLINEAR
         self.unproven += verdict == "unproven"

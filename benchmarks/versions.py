@@ -12,12 +12,11 @@ import shutil
 import subprocess
 import sys
 
-from benchmarks.environment import ROOT, machine, python_with
-from benchmarks.judges import LINEAR, SUPERLINEAR
+from benchmarks.environment import PARSER, ROOT, machine, python_with
+from benchmarks.judges import CASES, EXPECTED
 from pytest_streamperf import measure_growth
 
 VERSIONS = ("3.11", "3.12", "3.13")
-REQUIREMENT = "partial-json-parser==0.2.1.1.post7"
 
 
 def main() -> int:
@@ -30,7 +29,7 @@ def main() -> int:
             print(f"python{version}: MISSING, so nothing is known of it")
             missing += 1
             continue
-        python = python_with(REQUIREMENT, interpreter=interpreter)
+        python = python_with(PARSER, interpreter=interpreter)
         child = subprocess.run(  # noqa: S603 - our own module
             [python, "-m", "benchmarks.versions", "judge"],
             cwd=ROOT,
@@ -40,12 +39,10 @@ def main() -> int:
         found[version] = json.loads(child.stdout)
         print(f"python{version}: {len(found[version])} judged", flush=True)
     differing = 0
-    for case in LINEAR | SUPERLINEAR:
-        expected = "within" if case in LINEAR else "exceeded"
+    for case, expected in EXPECTED.items():
         answers = {version: tuple(answer[case]) for version, answer in found.items()}
-        if {verdict for verdict, _ in answers.values()} != {expected} or len(
-            set(answers.values())
-        ) > 1:
+        verdicts = {verdict for verdict, _ in answers.values()}
+        if verdicts != {expected} or len(set(answers.values())) > 1:
             differing += 1
             print(f"  {case}: {answers}")
     print(f"{differing} differ, {missing} missing")
@@ -65,7 +62,7 @@ def _found(command: str) -> str:
 def judge() -> None:
     """Print, as JSON, the verdict on every accumulator and the guiltiest line."""
     answers = {}
-    for case, (consume, terms) in (LINEAR | SUPERLINEAR).items():
+    for case, (consume, terms) in CASES.items():
         growth = measure_growth(consume, **terms)
         answers[case] = growth.verdict, growth.blame[0].source if growth.blame else ""
     print(json.dumps(answers))

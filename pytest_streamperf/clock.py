@@ -71,9 +71,9 @@ def deadline(
 ) -> Iterator[None]:
     """Raise `Overrun` here after so many seconds of the process's CPU or of wall time.
 
-    `progress` tells how far things have come; it is asked at every tick, of 50 ms
-    or a fortieth of `cpu_seconds`. Where it shows
-    some after the deadline, there is one more tick, to come to an end in good order.
+    `progress` tells how far things have come; it is asked at every tick, of 50 ms or a fortieth of
+    `cpu_seconds`. Where it shows some after the deadline, there is one more tick, to come to an end
+    in good order.
 
     Needs the main thread and POSIX interval timers; elsewhere it does nothing. An alarm that was
     set before (pytest-timeout's, say) still rings when it is due.

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pytest_streamperf.growth import fit
 from pytest_streamperf.growth.fit import (
-    Excess,
+    NO_EXCESS,
     along,
     at_edge,
     carried,
@@ -35,7 +35,6 @@ from pytest_streamperf.growth.meters import BLOCKS, Run
 HORIZON = 20_000
 LENGTHS = (78, 312, 1_250, 5_000, 10_000, 20_000)
 LIMIT = 0.25
-NO_EXCESS = Excess(0.0, 0.0)
 # More runs of one length than a check ever makes: whatever is not said by then never will be.
 MANY = 40
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 from typing import Any, NamedTuple
 
-from benchmarks.environment import ROOT, machine, python_with
+from benchmarks.environment import PARSER, ROOT, machine, python_with
 
 
 class Side(NamedTuple):
@@ -34,7 +34,6 @@ class Side(NamedTuple):
 _WE_PULL = "httpx_lines:we_pull", "line_in_text"
 _HTTPX_PULLS = "httpx_lines:httpx_pulls", "line_in_bytes"
 _ANTHROPIC = "anthropic==2.11.0", "anthropic_tool:message_stream"
-_PARSER = "partial-json-parser==0.2.1.1.post7"
 _EACH, _DOUBLED = "partial_json:every_delta", "partial_json:when_doubled"
 _CHUNKS, _TEXT = "dulwich_chunks:one_read", "pydantic_ai_text:stream_text"
 _STRING, _OBJECTS = "string_arguments", "object_arguments"
@@ -50,10 +49,10 @@ SIDES = (
     Side("anthropic, objects", *_ANTHROPIC, _OBJECTS, "for event in reply"),
     Side("pydantic-ai-slim", "pydantic-ai-slim==2.10.0", _TEXT, blamed="result.stream_text("),
     Side("pydantic-ai-slim", "pydantic-ai-slim==2.20.0", _TEXT),
-    Side("partial-json, string", _PARSER, _EACH, _STRING, "loads(buffer)"),
-    Side("partial-json, string", _PARSER, _DOUBLED, _STRING),
-    Side("partial-json, objects", _PARSER, _EACH, _OBJECTS, "loads(buffer)"),
-    Side("partial-json, objects", _PARSER, _DOUBLED, _OBJECTS),
+    Side("partial-json, string", PARSER, _EACH, _STRING, "loads(buffer)"),
+    Side("partial-json, string", PARSER, _DOUBLED, _STRING),
+    Side("partial-json, objects", PARSER, _EACH, _OBJECTS, "loads(buffer)"),
+    Side("partial-json, objects", PARSER, _DOUBLED, _OBJECTS),
     Side("h11", "h11==0.16.0", "h11_chunks:events"),
     Side("ijson", "ijson==3.6.0", "ijson_push:rows", _OBJECTS),
     Side("http.client", "", "http_client_chunks:pieces"),

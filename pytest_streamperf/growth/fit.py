@@ -42,6 +42,9 @@ class Excess(NamedTuple):
     most: float
 
 
+NO_EXCESS = Excess(0.0, 0.0)
+
+
 def carried(share: float, length: int, horizon: int) -> float:
     """The share at `horizon` of work that has this share at `length`.
 
@@ -129,7 +132,7 @@ def finish_excess(run: Run, shorter: Run | None = None) -> Excess:
     costs more for each when they do not fit the cache.
     """
     if shorter is None:
-        return Excess(0.0, 0.0)
+        return NO_EXCESS
     before = shorter.finish / shorter.length
     growth = max(0.0, min(run.finish / run.length - before, _mean(run) - _mean(shorter)))
     most = growth * run.length / (1 - shorter.length / run.length)

@@ -108,7 +108,7 @@ def _costs(evidence: Evidence, terms: Terms) -> str:
     runs = fit.longest(evidence.runs[meter])
     spent, share = min(run.total for run in runs), evidence.share
     if meter != evidence.witness and not fit.mostly_finish(runs):
-        share = fit.interval(runs, fit.finish_excess(runs[0]), evidence.proven_to)[1]
+        share = fit.interval(runs, fit.NO_EXCESS, evidence.proven_to)[1]
     at, later = (
         _COLUMNS[meter][1](spent * ((1 - share) * factor + share * factor**2))
         for factor in (terms.horizon / evidence.proven_to, 10 * terms.horizon / evidence.proven_to)

@@ -216,8 +216,7 @@ class MeteredStream(TokenStream):
                 yield self.deltas[index]
                 tape.take_back()
                 if tape.cut:
-                    tape.end()
-                    return
+                    break
         tape.ends_at(len(self.deltas))
 
     def _blocks(self) -> Iterator[Any]:
@@ -230,9 +229,6 @@ class MeteredStream(TokenStream):
             tape.hand_out(end)
             yield from self._block
             tape.take_back()
-            if tape.cut:
-                tape.end()
-                return
         tape.ends_at(len(self.deltas))
 
     def finish(self) -> None:
@@ -275,8 +271,6 @@ class _AsyncMetered:
         if tape.out:
             tape.take_back()
         index = self._index  # only now: other tasks may read this stream, too
-        if tape.cut:
-            tape.end()
         if tape.ended or tape.ends_at(index):
             raise StopAsyncIteration
         self._index = index + 1
@@ -310,15 +304,16 @@ class _Tape:
         self.out = False
 
     def ends_at(self, index: int) -> bool:
-        """Take down the edges up to here; tell whether the stream ends here."""
+        """Take down the edges up to here, unless it was cut; tell whether the stream ends here."""
         marked = self._marked
-        while self._marked <= BLOCKS and self.edges[self._marked] <= index:
+        while not self.cut and self._marked <= BLOCKS and self.edges[self._marked] <= index:
             self._spent[self._marked] = self._total
             self._marked += 1
         if self._marked > marked and index < self.length:
             self.cut = self._stop()
         if self.cut or index == self.length:
-            self.end()
+            self.ended = True
+            self._gauge.open()
         return self.ended
 
     def stops_here(self, pulled: int) -> bool:
@@ -326,12 +321,6 @@ class _Tape:
         if not self.ended and not self.cut and self._stop():
             self.cut, self.handed = True, pulled
         return self.cut
-
-    def end(self) -> None:
-        """Hand out no more: what comes now is the finish."""
-        if not self.ended:
-            self.ended = True
-            self._gauge.open()
 
     def finish(self) -> None:
         if self.ended:

@@ -93,8 +93,9 @@ class Plan:
         try:
             yield from self._runner.run("time", self._terms.lengths[0])
             if "copies" in self._terms.meters and not self._terms.sizes:
-                runs = yield from look_for_state(self._runner, self._terms.lengths[:3])
-                self._counts["copies"] += runs
+                self._counts["copies"] += yield from look_for_state(
+                    self._runner, self._terms.lengths[:3], _COUNTING_PART["copies"]
+                )
             for times in (1, _AGAIN):
                 self._runner.allowed = self._terms.seconds * times
                 found = yield from self._attempt()

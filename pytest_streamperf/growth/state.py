@@ -6,12 +6,13 @@ from dataclasses import replace
 from pytest_streamperf.growth.meters import Run
 from pytest_streamperf.growth.runs import Probe, Runner, Undecided
 
-# The part of what is left of the CPU seconds that one look may take.
-_PART = 0.35
 
-
-def look_for_state(runner: Runner, lengths: Sequence[int]) -> Generator[Probe, None, list[Run]]:
+def look_for_state(
+    runner: Runner, lengths: Sequence[int], part: float
+) -> Generator[Probe, None, list[Run]]:
     """Make counted runs until one leaves nothing behind; those that are longer than any before.
+
+    Each may take `part` of the CPU seconds that are left.
 
     What is kept of every run, and the more the longer it was, is state: then `Undecided` is raised.
     Not what is kept once (a cache), nor the same of each run, nor a small part of what a run holds:
@@ -20,7 +21,7 @@ def look_for_state(runner: Runner, lengths: Sequence[int]) -> Generator[Probe, N
     runs: list[Run] = []
     least = None
     for length in (*lengths, lengths[-1]):
-        run = yield from runner.run("copies", length, runner.cpu_left() * _PART)
+        run = yield from runner.run("copies", length, runner.cpu_left() * part)
         if not runs or run.length > runs[-1].length:
             runs.append(run)
         first = least or replace(run, length=0, held=0, kept=0)
