@@ -10,7 +10,7 @@ import threading
 import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import Any
 
@@ -101,6 +101,28 @@ def arenas_held(size: int) -> Iterator[None]:
         held.clear()
 
 
+@contextmanager
+def _in_new_threads(hook: str, see: Callable[[FrameType, str, Any], bool]) -> Iterator[None]:
+    """Have threads that are started while this is open call `see`, until it is closed.
+
+    `hook` is "trace" or "profile". Trace functions see into a frame if they say so at its call.
+    """
+    before, over = getattr(threading, f"get{hook}")(), False
+
+    def seen(frame: FrameType, event: str, arg: object) -> Any:
+        if over:
+            getattr(sys, f"set{hook}")(before)
+            return None
+        return seen if see(frame, event, arg) else None
+
+    getattr(threading, f"set{hook}")(seen)
+    try:
+        yield
+    finally:
+        over = True
+        getattr(threading, f"set{hook}")(before)
+
+
 class _Profiler:
     """Puts `_event` in as the profile function of one thread, from `start` to `stop`.
 
@@ -126,6 +148,16 @@ class _Profiler:
         if self._installed and sys.getprofile() == self._event:
             sys.setprofile(self._before)
             self._installed = False
+
+    def in_new_threads(self) -> AbstractContextManager[None]:
+        """Profile threads that are started while this is open, too, from `start` to `stop`."""
+
+        def see(frame: FrameType, event: str, arg: object) -> bool:
+            if self._installed and not self._stopped:
+                self._seen(frame, event, arg)
+            return True
+
+        return _in_new_threads("profile", see)
 
     def _event(self, frame: FrameType, event: str, arg: object) -> None:
         if self._stopped:
@@ -222,6 +254,18 @@ class LineTracer:
             self._thread = None  # last: what interrupts this does it again
         else:
             self._stopped = self._thread is not None
+
+    def in_new_threads(self) -> AbstractContextManager[None]:
+        """Trace threads that are started while this is open, too, between `start` and `stop`."""
+
+        def see(frame: FrameType, event: str, _arg: object) -> bool:
+            if event == "call" and not self._wanted(frame):
+                return False
+            if self._thread is not None:
+                self._visit(frame, event)
+            return True
+
+        return _in_new_threads("trace", see)
 
     def _call(self, frame: FrameType, event: str, _arg: object) -> Any:
         if self._stopped:

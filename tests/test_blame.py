@@ -1,9 +1,12 @@
 """Who did it: the user's own line, its part of the growth, and the call that it was in."""
 
 import json
+import queue
 import re
 import sys
 import threading
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import partial_json_parser
@@ -207,6 +210,37 @@ def test_code_in_another_thread_is_blamed():
         thread.join()
 
     assert measure_growth(consume).blame[0].function == "Reply.feed"
+
+
+def _queue_and_thread(stream, work):
+    """Hand every delta to a thread, through a queue."""
+    deltas = queue.Queue()
+    thread = threading.Thread(target=lambda: deque(map(work, iter(deltas.get, None)), maxlen=0))
+    thread.start()
+    for delta in stream:
+        deltas.put(delta)
+    deltas.put(None)
+    thread.join()
+
+
+def _executor(stream, work):
+    """Hand every delta to a thread, through an executor."""
+    with ThreadPoolExecutor(1) as executor:
+        for delta in stream:
+            executor.submit(work, delta)
+
+
+@pytest.mark.parametrize("hand_over", [_queue_and_thread, _executor])
+def test_a_thread_that_is_handed_deltas_is_blamed(hand_over):
+    """It does its work whenever it likes, and yet it is seen what comes of each delta."""
+
+    def consume(stream):
+        reply = Reply()
+        hand_over(stream, reply.feed)
+
+    growth = measure_growth(consume, meters=COUNTS)
+    assert growth.verdict == "exceeded"
+    assert growth.blame[0].source == "self.text += delta"
 
 
 def test_a_callback_that_a_library_calls_is_blamed():

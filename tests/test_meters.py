@@ -3,8 +3,10 @@
 import asyncio
 import gc
 import itertools
+import queue
 import sys
 import threading
+import time
 import tracemalloc
 
 import pytest
@@ -594,6 +596,34 @@ async def _shared(stream, workers):
         for _ in range(workers):
             group.create_task(work())
     return taken
+
+
+@pytest.mark.parametrize(("each", "turns"), [(True, 64), (False, 0)])
+def test_threads_of_the_consumers_get_a_turn(each, turns, monkeypatch):
+    """Where each delta is read by itself, a thread that was handed one is waited for."""
+    slept = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    stream = MeteredStream(range(64), Purse(Clock(), each=each), never)
+    deltas = queue.Queue()
+    thread = threading.Thread(target=list, args=(iter(deltas.get, None),))
+    thread.start()
+    feed_sync(stream, deltas.put)
+    deltas.put(None)
+    thread.join()
+    assert len(slept) == turns
+
+
+def test_nobody_is_waited_for_where_there_are_no_new_threads(monkeypatch):
+    """A thread that was there before, a test runner's, say, is not the consumer's."""
+    slept = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    over = threading.Event()
+    thread = threading.Thread(target=over.wait)
+    thread.start()
+    feed_sync(MeteredStream(range(64), Purse(Clock(), each=True), never), lambda _delta: None)
+    over.set()
+    thread.join()
+    assert slept == []
 
 
 @pytest.mark.parametrize("charge_loop", [False, True])

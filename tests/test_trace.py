@@ -591,3 +591,101 @@ def test_tracer_stopped_elsewhere_takes_itself_out():
     stopped.set()
     thread.join()
     assert (left, visits) == ([True], [])
+
+
+# -- threads that the code under test starts
+
+
+@pytest.fixture
+def tracers():
+    """Trace lines and callees of this file, and know what was seen."""
+    visits, names = Visits(), []
+    tracer = LineTracer(visits, is_from_here)
+    callees = CalleeTracer(names.append, is_from_here)
+    with tracer.in_new_threads(), callees.in_new_threads():
+        yield tracer, callees, visits, names
+    tracer.stop()
+    callees.stop()
+
+
+def in_a_thread(function):
+    """Call `function` in a thread of its own."""
+    thread = threading.Thread(target=function)
+    thread.start()
+    thread.join()
+
+
+def call_len():
+    """Call something that is not of this file."""
+    return len("text")
+
+
+def test_a_new_thread_is_seen(tracers):
+    """What a new thread does between `start` and `stop` is seen as if it were done here."""
+    tracer, callees, visits, names = tracers
+    tracer.start(None)
+    callees.start()
+    in_a_thread(call_len)
+    callees.stop()
+    tracer.stop()
+    assert [event for name, event in visits if name == "call_len"] == ["call", "line", "return"]
+    assert "len" in names
+
+
+def test_a_thread_that_runs_already_is_seen(tracers):
+    """Tracing may be started when a thread is in the middle of a function."""
+    tracer, callees, visits, names = tracers
+    running, started = threading.Event(), threading.Event()
+
+    def work():
+        running.set()
+        started.wait()
+        call_len()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    running.wait()
+    tracer.start(None)
+    callees.start()
+    started.set()
+    thread.join()
+    callees.stop()
+    tracer.stop()
+    assert ("work", "line") in visits
+    assert "len" in names
+
+
+def test_a_new_thread_is_seen_in_between_only(tracers):
+    """Before `start` and after `stop` nothing is seen of threads either."""
+    tracer, callees, visits, names = tracers
+    in_a_thread(call_len)
+    tracer.start(None)
+    callees.start()
+    callees.stop()
+    tracer.stop()
+    visits.clear()
+    names.clear()
+    in_a_thread(call_len)
+    assert ([visit for visit in visits if visit[0] == "call_len"], names) == ([], [])
+
+
+@pytest.mark.parametrize(("hook", "tracer"), [("trace", LineTracer), ("profile", CalleeTracer)])
+def test_a_thread_that_goes_on_is_let_go(hook, tracer):
+    """A thread that outlives the tracing has, at its next call, the function that others have."""
+    before = getattr(threading, f"get{hook}")()
+    running, over, left = threading.Event(), threading.Event(), []
+
+    def work():
+        running.set()
+        over.wait()
+        call_len()
+        left.append(getattr(sys, f"get{hook}")())
+
+    with tracer(Visits(), is_from_here).in_new_threads():
+        thread = threading.Thread(target=work)
+        thread.start()
+        running.wait()
+    over.set()
+    thread.join()
+    assert left == [before]
+    assert getattr(threading, f"get{hook}")() is before

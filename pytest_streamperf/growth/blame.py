@@ -12,7 +12,8 @@ import sys
 import sysconfig
 import tracemalloc
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -134,15 +135,20 @@ class Lines:
         self._into: Costs | None = None
         self._index = -1
 
+    @contextmanager
+    def in_new_threads(self) -> Iterator[None]:
+        """Trace the consumer's own threads, too: those started while this is open."""
+        with self._tracer.in_new_threads(), self._callees.in_new_threads():
+            yield
+
     def open(self) -> None:
         """Begin to trace, if the next delta is in a window."""
         self._index += 1
+        if self._index == 0:
+            self._package = _package_of(_who_pulls().f_code.co_filename)
         for window, costs in zip(self._windows, self.costs, strict=True):
             if self._index in window:
-                consumer = sys._getframe(1)  # noqa: SLF001 - the only way to it that is cheap
-                while _is_below(consumer.f_code.co_filename, _HERE) and consumer.f_back:
-                    consumer = consumer.f_back
-                self._package = _package_of(consumer.f_code.co_filename)
+                consumer = _who_pulls()
                 self._line, self._callee = (consumer.f_code, consumer.f_lineno), ""
                 if not calls_traced():
                     self._callees.start()
@@ -185,9 +191,21 @@ class Lines:
 
     def _is_users(self, frame: FrameType) -> bool:
         file = frame.f_code.co_filename
+        if (
+            self._index < 0
+        ):  # in a thread that was started before the stream was: whose is not known
+            return _is_users_own(file, None)
         if file not in self._files:
             self._files[file] = _is_users_own(file, self._package)
         return self._files[file]
+
+
+def _who_pulls() -> FrameType:
+    """The frame that asked for a delta, which took it through frames of ours."""
+    frame = sys._getframe(1)  # noqa: SLF001 - the only way to it that is cheap
+    while _is_below(frame.f_code.co_filename, _HERE) and frame.f_back:
+        frame = frame.f_back
+    return frame
 
 
 def least_of_each(one: Costs, other: Costs) -> Costs:

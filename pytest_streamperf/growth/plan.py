@@ -27,6 +27,11 @@ Counted = Literal["copies", "calls"]
 _AGAIN = 3
 # The part of the CPU seconds that a counted run may take. Tracing allocations slows code down most.
 _COUNTING_PART = {"copies": 0.35, "calls": 0.1}
+# The part of the horizon to which counts must show that they are linear, or are not; that is short
+# where time is measured all the way. It is so many deltas at least.
+_TO_THE_END: Mapping[Outcome, float] = {"within": 1, "exceeded": 1}
+_BESIDE_TIME: Mapping[Outcome, float] = {"within": 1 / 16, "exceeded": 1 / 4}
+_LEAST_COUNTED = 1_000
 # The part that a longer run may take, where counts decided already.
 _SHOWING_PART = 0.25
 # Timed runs that are shorter, in CPU seconds, are too short to stop at.
@@ -110,14 +115,14 @@ class Plan:
 
     def _attempt(self) -> Generator[Probe, None, Evidence | None]:
         timed, horizon = "time" in self._terms.meters, self._terms.horizon
+        far = _BESIDE_TIME if timed else _TO_THE_END
         for meter in self._counted:
             if meter not in self._linear:
-                far = horizon // 4 if timed else horizon  # time goes all the way
                 verdict = yield from self._count(meter, far, _COUNTING_PART[meter])
                 if verdict == "exceeded":
                     self._runner.keep_for_blame()
                     # People want to see what it comes to, and a window may be full by then.
-                    verdict = yield from self._count(meter, horizon, _SHOWING_PART)
+                    verdict = yield from self._count(meter, _TO_THE_END, _SHOWING_PART)
                 if verdict == "exceeded":
                     return (yield from self._exceeded_by_count(meter))
                 if verdict == "within":
@@ -147,13 +152,14 @@ class Plan:
     # -- counts are exact: one run of each length will do
 
     def _count(
-        self, meter: Counted, far: int, part: float
+        self, meter: Counted, far: Mapping[Outcome, float], part: float
     ) -> Generator[Probe, None, Outcome | None]:
         """Count longer streams until the verdict is clear as far as `far`, or the part is spent."""
         runs, limit, horizon = self._counts[meter], self._terms.limit, self._terms.horizon
+        least = min(_LEAST_COUNTED, horizon)
         for length in self._counted_lengths:
             verdict = fit.counted_verdict(meter, runs, limit, horizon)
-            enough = verdict is not None and runs[-1].length >= far
+            enough = verdict and runs[-1].length >= max(least, int(far[verdict] * horizon))
             if enough or not (yield from self._climb(meter, length, part)):
                 break
         return fit.counted_verdict(meter, runs, limit, horizon)

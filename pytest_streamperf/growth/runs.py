@@ -204,14 +204,15 @@ class Runner:
         self, witness: Meter, length: int, windows: Sequence[range]
     ) -> Generator[Probe, None, list[Costs] | None]:
         """Make one run that is traced line by line; None if it did not come to its end."""
-        left = self._left_for_blame() * 3 / 4  # so that there is some for another try
+        left = self._left_for_blame() / 2  # so that there is enough for another try
         if left <= 0:
             return None
         with _steady(witness):
             spend = CopiedBytes() if witness == "copies" else ClockTime(clock.cpu)
             lines = Lines(spend, windows)
             probe = self._probe(length, lines, left)
-            with suppress(Undecided):  # a verdict without a guilty line is still a verdict
+            # A verdict without a guilty line is still a verdict.
+            with lines.in_new_threads(), suppress(Undecided):
                 yield from _consume(probe)
                 return None if probe.stream.cut else lines.costs
         return None
