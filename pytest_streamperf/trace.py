@@ -231,7 +231,7 @@ class LineTracer:
         self._before: Any = None
         self._thread: int | None = None
         self._stopped = False
-        self._frames: list[tuple[FrameType, Any]] = []
+        self._frames: dict[FrameType, Any] = {}
 
     def start(self, frame: FrameType | None) -> None:
         """Trace from now on: `frame`, its callers, and whatever they call."""
@@ -239,7 +239,7 @@ class LineTracer:
         self._thread, self._stopped = threading.get_ident(), False
         while frame is not None:
             if self._wanted(frame):
-                self._frames.append((frame, frame.f_trace))
+                self._frames[frame] = frame.f_trace
                 frame.f_trace = self._local
             frame = frame.f_back
         sys.settrace(self._call)
@@ -248,7 +248,7 @@ class LineTracer:
         """Put everything back as it was; in another thread, as soon as that goes on."""
         if self._thread == threading.get_ident():
             sys.settrace(self._before)
-            for frame, before in self._frames:
+            for frame, before in self._frames.items():
                 frame.f_trace = before
             self._frames.clear()
             self._thread = None  # last: what interrupts this does it again
@@ -273,11 +273,17 @@ class LineTracer:
         elif self._wanted(frame):
             self._visit(frame, event)
             return self._local
+        else:
+            frame.f_trace = None  # it has one if it is a generator's: that did not see the call
         return None
 
-    def _local(self, frame: FrameType, event: str, _arg: object) -> Any:
+    def _local(self, frame: FrameType, event: str, arg: object) -> Any:
         if self._stopped:
             self.stop()
             return None
         self._visit(frame, event)
+        if event == "return":  # who saw the call must see this
+            before = self._frames.pop(frame, None)
+            if before is not None:
+                before(frame, event, arg)
         return self._local

@@ -579,3 +579,57 @@ def test_a_missing_extra_is_named_with_its_command(pytester, missing):
     result = _run(pytester)
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*pip install 'pytest-streamperf?reference?'*"])
+
+
+# -- beside other tools
+
+
+CORES = ["ctrace", "pytrace", *(["sysmon"] if sys.version_info >= (3, 12) else [])]
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_coverage_sees_what_it_saw(core, pytester):
+    """While lines are traced, and afterwards, in the consumer's threads, too, no line is missed."""
+    pytester.makepyfile(
+        agent="""
+        import threading
+
+        class Reply:
+            text = ""
+            def feed(self, delta):
+                self.text += delta
+
+        def consume(stream):
+            reply = Reply()
+            thread = threading.Thread(target=lambda: [reply.feed(delta) for delta in stream])
+            thread.start()
+            thread.join()
+
+        def pieces(stream):
+            reply = Reply()
+            for delta in (delta.upper() for delta in stream):
+                reply.feed(delta)
+
+        def later(stream):
+            for delta in stream:
+                yield delta
+        """,
+        test_agent="""
+        import pytest
+
+        import agent
+        from pytest_streamperf import GrowthExceeded, TokenStream
+
+        @pytest.mark.parametrize("consume", [agent.consume, agent.pieces])
+        def test_check(assert_linear, consume):
+            with pytest.raises(GrowthExceeded, match="agent.py:6 in Reply.feed"):
+                assert_linear(consume, up_to=4_000)
+
+        def test_later():
+            assert len(list(agent.later(TokenStream(100)))) == 100
+        """,
+    )
+    options = ["-p", "pytest_cov", "--cov=agent", "--cov-report=term"]
+    result = _run(pytester, *options, COVERAGE_CORE=core)
+    result.assert_outcomes(passed=3)
+    result.stdout.re_match_lines([r"agent\.py +17 +0 +100%"])

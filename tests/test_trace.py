@@ -519,6 +519,43 @@ def test_trace_function_comes_back(trace_before):
     assert after is trace_before
 
 
+def test_whoever_saw_a_call_sees_the_return():
+    """A tool that keeps a stack of calls, as a coverage tool in Python does, keeps it in step."""
+    before, calls, unknown = sys.gettrace(), [], []
+
+    def stack(frame, event, _arg):
+        if event == "call":
+            calls.append(frame)
+        elif event == "return":
+            (calls if frame in calls else unknown).append(frame)
+            calls[:] = [call for call in calls if call is not frame]
+        return stack
+
+    def stream():
+        for _ in range(2):
+            yield
+            tracer.start(sys._getframe())
+            yield
+            yield two_lines()
+            tracer.stop()
+            yield
+
+    def consume():
+        deltas = stream()
+        pull = (next(deltas, None) for _ in range(9))
+        return list(pull)
+
+    tracer = LineTracer(
+        Visits(), lambda frame: is_from_here(frame) and frame.f_code is not stream.__code__
+    )
+    sys.settrace(stack)
+    try:
+        consume()
+    finally:
+        sys.settrace(before)
+    assert (calls, unknown) == ([], [])
+
+
 def test_trace_functions_of_frames_come_back():
     """Each frame that was running has the trace function that it had."""
 
