@@ -1,239 +1,271 @@
 """Twenty consumers that were written after the method was frozen: nobody tuned it for them.
 
-If `pytest_streamperf/growth/fit.py` changes, these are used up: write twenty others. (So they are:
-they were first run on 2026-11-21, and `fit.py` changed on the same day. What is quoted as out of
-sample needs new ones.)
+If `pytest_streamperf/growth/fit.py` changes after they ran, these are used up: write twenty others.
+(As the twenty before these were, which are in the history of this file.)
 """
 
 import asyncio
-import copy
-import dataclasses
-import functools
-import html
 import io
-import operator
+import json
+import logging
+import queue
 import re
-import zlib
+import sqlite3
+import struct
+import threading
+from collections import OrderedDict
+from html.parser import HTMLParser
 
 from benchmarks.accumulators import by_name
 
 # -- linear
 
 
-def sse_lines(stream):
-    """Reads the lines of an event stream from bytes that arrive in pieces."""
-    rest, events = b"", []
-    for index, delta in enumerate(stream):
-        rest += b"data: " + delta.encode() + (b"\n\n" if index % 3 == 0 else b"\n")
-        *lines, rest = rest.split(b"\n")
-        events += [line[6:] for line in lines if line.startswith(b"data:")]
-    return events
-
-
-def fences(stream):
-    """Counts fences in what is new, with what a fence may have begun with before it."""
-    tail, found = "", 0
+def word_counts(stream):
+    """Counts the words in what is new."""
+    counts = {}
     for delta in stream:
-        found += (tail + delta).count("```")
-        tail = (tail + delta)[-2:]
-    return found
+        for found in re.finditer(r"\w+", delta):
+            counts[found[0]] = counts.get(found[0], 0) + 1
+    return counts
 
 
-def escaped(stream):
-    """Escapes each delta by itself."""
+def logged(stream):
+    """Logs every delta."""
     out = io.StringIO()
+    logger = logging.Logger("stream")  # noqa: LOG001 - its handler goes with it
+    logger.addHandler(logging.StreamHandler(out))
     for delta in stream:
-        out.write(html.escape(delta))
+        logger.info("delta %r", delta)
     return out.getvalue()
 
 
-def tool_calls(stream):
-    """Collects the arguments of parallel calls by index, and joins them at the end."""
-    calls = {}
+def framed(stream):
+    """Packs frames into one buffer, and unpacks them at the end, by offset."""
+    buffer, texts, offset = bytearray(), [], 0
+    for delta in stream:
+        data = delta.encode()
+        buffer += struct.pack(">I", len(data)) + data
+    view = memoryview(buffer)
+    while offset < len(view):
+        (size,) = struct.unpack_from(">I", view, offset)
+        texts.append(bytes(view[offset + 4 : offset + 4 + size]).decode())
+        offset += 4 + size
+    return texts
+
+
+async def chained(stream):
+    """Passes deltas through three async generators, and lets others run now and then."""
+
+    async def numbered(deltas):
+        index = 0
+        async for delta in deltas:
+            yield index, delta
+            index += 1
+
+    async def polite(events):
+        async for index, delta in events:
+            if index % 10 == 0:
+                await asyncio.sleep(0)
+            yield delta
+
+    return "".join([delta.upper() async for delta in polite(numbered(stream))])
+
+
+def recently_used(stream):
+    """A cache of 256, the least recently used thrown out."""
+    cache = OrderedDict()
     for index, delta in enumerate(stream):
-        calls.setdefault(index % 4, {"name": "", "parts": []})["parts"].append(delta)
-    return {index: "".join(call["parts"]) for index, call in calls.items()}
+        key = index * index % 1021
+        cache[key] = delta
+        cache.move_to_end(key)
+        if len(cache) > 256:  # noqa: PLR2004 - as people write it
+            cache.popitem(last=False)
+    return cache
 
 
-@dataclasses.dataclass(slots=True)
-class _Event:
-    index: int
-    text: str
+def json_lines(stream):
+    """One line of JSON each, joined at the end."""
+    lines = [json.dumps({"index": index, "delta": delta}) for index, delta in enumerate(stream)]
+    return "\n".join(lines)
 
 
-def typed_events(stream):
-    """Makes an event of each delta, and folds them at the end."""
-    events = [_Event(index, delta) for index, delta in enumerate(stream)]
-    return "".join(event.text for event in sorted(events, key=lambda event: -event.index))
+class _Texts(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.texts = []
+
+    def handle_data(self, data):
+        self.texts.append(data)
 
 
-def ring(stream):
-    """Keeps the last hundred."""
-    kept = [""] * 100
+def parsed_as_it_comes(stream):
+    """Feeds an incremental parser."""
+    parser = _Texts()
+    for delta in stream:
+        parser.feed(f"<p>{delta}</p>")
+    return parser.texts
+
+
+def rendered_rarely(stream):
+    """Renders what is new, every 500 deltas."""
+    parts, rendered, shown = [], 0, []
     for index, delta in enumerate(stream):
-        kept[index % 100] = delta
-    return "".join(kept)
+        parts.append(delta)
+        if index % 500 == 499:  # noqa: PLR2004 - as people write it
+            shown.append("".join(parts[rendered:]).replace("\n", "<br>"))
+            rendered = len(parts)
+    return shown
 
 
-async def through_a_queue(stream):
-    """Hands each delta from one task to another."""
-    queue = asyncio.Queue(maxsize=8)
+def a_worker(stream):
+    """Hands every delta to a thread, which may fall behind by 64."""
+    deltas, parts = queue.Queue(maxsize=64), []
 
-    async def produce():
-        async for delta in stream:
-            await queue.put(delta)
-        await queue.put(None)
+    def work():
+        for delta in iter(deltas.get, None):
+            parts.append(delta.strip())  # noqa: PERF401 - as people write it
 
-    async with asyncio.TaskGroup() as group:
-        group.create_task(produce())
-        parts = []
-        while (delta := await queue.get()) is not None:
-            parts.append(delta)
+    thread = threading.Thread(target=work)
+    thread.start()
+    for delta in stream:
+        deltas.put(delta)
+    deltas.put(None)
+    thread.join()
     return "".join(parts)
 
 
-def running_checksum(stream):
-    """Goes on from the checksum so far."""
-    checksum = 0
-    for delta in stream:
-        checksum = zlib.crc32(delta.encode(), checksum)
-    return checksum
-
-
-def sentences(stream):
-    """Cuts sentences off the front of what is pending."""
-    pending, done = "", []
+def stored(stream):
+    """A row for each delta, in a database in memory."""
+    database = sqlite3.connect(":memory:")
+    database.execute("create table deltas (number integer primary key, text text)")
     for index, delta in enumerate(stream):
-        pending += delta + ("." if index % 11 == 0 else "")
-        *whole, pending = re.split(r"(?<=\.)", pending)
-        done += whole
-    return done
-
-
-def flushed_often(stream):
-    """Writes to a raw buffer, fifty deltas at a time."""
-    out, pending = io.BytesIO(), []
-    for delta in stream:
-        pending.append(delta.encode())
-        if len(pending) == 50:  # noqa: PLR2004 - as people write it
-            out.write(b"".join(pending))
-            pending.clear()
-    out.write(b"".join(pending))
-    return out.getbuffer().nbytes
+        database.execute("insert into deltas values (?, ?)", (index, delta))
+    (count,) = database.execute("select count(*) from deltas").fetchone()
+    database.close()
+    return count
 
 
 # -- superlinear
 
 
-def rebuilt_message(stream):
-    """A new dict, with a new text in it."""
-    message = {"role": "assistant", "content": ""}
+def rejoined(stream):
+    """Joins all there is, to show it."""
+    parts, shown = [], ""
     for delta in stream:
-        message = {**message, "content": message["content"] + delta}
-    return message
-
-
-def reduced(stream):
-    """`reduce` holds on to the old text while the new one is made."""
-    return functools.reduce(operator.add, stream, "")
-
-
-def last_line(stream):
-    """Splits all lines to look at the last."""
-    text, shown = "", ""
-    for delta in stream:
-        text += delta + "\n"
-        shown = text.splitlines()[-1]
+        parts.append(delta)
+        shown = "".join(parts)
     return shown
 
 
-def closing_tag(stream):
-    """Searches for the end of a call from the start, every time."""
-    text, closed = "", None
+def normalised(stream):
+    """Tidies up all of the text, every time."""
+    text = ""
     for delta in stream:
-        text += delta
-        closed = re.search(r"</tool>\s*$", text)
-    return closed
-
-
-def deep_snapshots(stream):
-    """Hands out a deep copy of the state."""
-    state, shown = {"parts": []}, None
-    for delta in stream:
-        state["parts"].append({"text": delta})
-        shown = copy.deepcopy(state)
-    return shown
-
-
-def decoded_whole(stream):
-    """Decodes all bytes so far."""
-    data, text = bytearray(), ""
-    for delta in stream:
-        data += delta.encode()
-        text = data.decode()
+        text = re.sub(r"\s+", " ", text + delta)
     return text
 
 
-def newest_first(stream):
-    """Inserts at the front of a list."""
-    parts = []
+def compared_histories(stream):
+    """Keeps the history as it was, to see whether it changed."""
+    history, before, changes = [], [], 0
     for delta in stream:
-        parts.insert(0, delta)
-    return parts
+        history.append(delta)
+        changes += history != before
+        before = list(history)
+    return changes
 
 
-def taken_from_the_front(stream):
-    """Takes one after the other from the front of a list, at the end."""
-    parts, taken = list(stream), 0
-    while parts:
-        taken += len(parts.pop(0))
-    return taken
+def unshared_bytes(stream):
+    """What `getvalue` gave away cannot be written to: the next write copies it."""
+    buffer, shown = io.BytesIO(), b""
+    for delta in stream:
+        buffer.write(delta.encode())
+        shown = buffer.getvalue()
+    return shown
 
 
-def seen_before(stream):
-    """Looks through all events for one like the new one."""
-    events, doubled = [], 0
+def best_so_far(stream):
+    """Looks through all scores for the best."""
+    scores, best = {}, 0
+    for index, _ in enumerate(stream):
+        scores[index] = index * 7919 % 10007
+        best = max(scores.values())
+    return best
+
+
+def removed_by_value(stream):
+    """Strikes what is done off a list, from its end, when all has come."""
+    pending = [index for index, _ in enumerate(stream)]
+    for index in reversed(range(len(pending))):
+        pending.remove(index)
+    return pending
+
+
+async def yielded_histories(stream):
+    """Hands out all events so far, each time."""
+    events = []
+    async for delta in stream:
+        events.append(delta)
+        yield tuple(events)
+
+
+def merged_dicts(stream):
+    """A new state from the old one, by number."""
+    state = {}
     for index, delta in enumerate(stream):
-        doubled += any(event["index"] == index for event in events)
-        events.append({"index": index, "text": delta})
-    return doubled
-
-
-@dataclasses.dataclass(frozen=True)
-class _State:
-    text: str = ""
-    count: int = 0
-
-
-def replaced_state(stream):
-    """A frozen state is replaced by the next."""
-    state = _State()
-    for delta in stream:
-        state = dataclasses.replace(state, text=state.text + delta, count=state.count + 1)
+        state = {**state, index: delta}
     return state
 
 
+def sorted_again(stream):
+    """Sorts all events by time, though only one is new."""
+    events = []
+    for index, delta in enumerate(stream):
+        events.append((index, delta))
+        events.sort(key=lambda event: event[0])
+    return events
+
+
+def worker_rejoins(stream):
+    """A thread that is handed deltas joins all it has, each time."""
+    deltas, parts, shown = queue.Queue(), [], [""]
+
+    def work():
+        for delta in iter(deltas.get, None):
+            parts.append(delta)
+            shown[0] = "".join(parts)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    for delta in stream:
+        deltas.put(delta)
+    deltas.put(None)
+    thread.join()
+    return shown[0]
+
+
 LINEAR = by_name(
-    sse_lines,
-    fences,
-    escaped,
-    tool_calls,
-    typed_events,
-    ring,
-    through_a_queue,
-    running_checksum,
-    sentences,
-    flushed_often,
+    word_counts,
+    logged,
+    framed,
+    chained,
+    recently_used,
+    json_lines,
+    parsed_as_it_comes,
+    rendered_rarely,
+    a_worker,
+    stored,
 )
 SUPERLINEAR = by_name(
-    rebuilt_message,
-    reduced,
-    last_line,
-    closing_tag,
-    deep_snapshots,
-    decoded_whole,
-    newest_first,
-    taken_from_the_front,
-    seen_before,
-    replaced_state,
+    rejoined,
+    normalised,
+    compared_histories,
+    unshared_bytes,
+    best_so_far,
+    removed_by_value,
+    yielded_histories,
+    merged_dicts,
+    sorted_again,
+    worker_rejoins,
 )

@@ -37,9 +37,15 @@ OURS = "this project"
 
 def plain(consume: Consume) -> Consume:
     """Make a consumer one of a list of deltas, for judges that know nothing else."""
-    if not inspect.iscoroutinefunction(consume):
+
+    async def drain(stream: TokenStream) -> None:
+        async for _ in consume(stream):
+            pass
+
+    awaited = drain if inspect.isasyncgenfunction(consume) else consume
+    if not inspect.iscoroutinefunction(awaited):
         return consume
-    return lambda deltas: asyncio.run(consume(TokenStream(list(deltas))))
+    return lambda deltas: asyncio.run(awaited(TokenStream(list(deltas))))
 
 
 def deltas_of(length: int, terms: dict[str, Any]) -> list[Any]:
