@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from pytest_streamperf.verdict import StreamperfWarning as StreamperfWarning
     from pytest_streamperf.verdict import Unproven as Unproven
     from pytest_streamperf.verdict import Verdict as Verdict
+    from pytest_streamperf.virtual_clock import VirtualClock as VirtualClock
+    from pytest_streamperf.virtual_clock import VirtualTimeError as VirtualTimeError
 
 __version__ = "0.1.0"
 
@@ -58,6 +60,8 @@ _HOME_OF = {
     "StreamperfWarning": "verdict",
     "Unproven": "verdict",
     "Verdict": "verdict",
+    "VirtualClock": "virtual_clock",
+    "VirtualTimeError": "virtual_clock",
 }
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Generator, Iterator
 
     from pytest_streamperf.streams import TokenStream
+    from pytest_streamperf.virtual_clock import VirtualClock
 
     Engine = Callable[[Any], AsyncIterable[str]]
 
@@ -46,6 +47,38 @@ def assert_linear() -> Callable[..., Any]:
     from pytest_streamperf.growth import assert_linear  # noqa: PLC0415
 
     return assert_linear
+
+
+@pytest.fixture
+def virtual_clock() -> Iterator[VirtualClock]:
+    """Let time pass while the test waits, and not otherwise: sync, asyncio and trio alike."""
+    from pytest_streamperf.virtual_clock import VirtualClock  # noqa: PLC0415
+
+    with VirtualClock() as clock:
+        yield clock
+
+
+class _LoopFactories:
+    """The loops of pytest-asyncio for tests in virtual time, unless the project has its own."""
+
+    @pytest.hookimpl(optionalhook=True, trylast=True)
+    def pytest_asyncio_loop_factories(self) -> dict[str, Callable[[], Any]]:
+        from pytest_streamperf.virtual_clock import new_event_loop  # noqa: PLC0415
+
+        return {"virtual": new_event_loop}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None, object, object]:
+    """Answer pytest-asyncio's question for loop factories where a test asks for virtual time."""
+    if "virtual_clock" not in metafunc.fixturenames:
+        return (yield)
+    factories = _LoopFactories()
+    metafunc.config.pluginmanager.register(factories)
+    try:
+        return (yield)
+    finally:
+        metafunc.config.pluginmanager.unregister(factories)
 
 
 class AgentServer:

@@ -253,14 +253,13 @@ class _AsyncDeltas:
         if self._loop is None:
             self._loop = loop_running_here()
             self._start = self._loop.time()
-        await self._loop.checkpoint()
-        if self._index == len(self._deltas):
-            raise StopAsyncIteration
         due = self._start + self._index * self._every
-        if self._every:
-            await self._loop.sleep(max(0.0, due - self._loop.time()))
-            if self._index == len(self._deltas):  # another task took it meanwhile
-                raise StopAsyncIteration
+        if due > self._loop.time() and self._index < len(self._deltas):
+            await self._loop.sleep_until(due)
+        else:
+            await self._loop.checkpoint()
+        if self._index == len(self._deltas):  # only now: another task may have taken it
+            raise StopAsyncIteration
         # Only now: a wait that is cancelled loses no delta.
         self._index += 1
         return self._deltas[self._index - 1]
@@ -270,7 +269,7 @@ class Loop(NamedTuple):
     """What a stream needs of the event loop that it runs on."""
 
     time: Callable[[], float]
-    sleep: Callable[[float], Awaitable[None]]
+    sleep_until: Callable[[float], Awaitable[None]]
     checkpoint: Callable[[], Awaitable[None]]
 
 
@@ -300,11 +299,21 @@ def running_task() -> object:
 
 
 def loop_running_here() -> Loop:
-    """The running event loop, of whichever library."""
+    """The running event loop, of whichever library.
+
+    Raises `VirtualTimeError` if a virtual clock is entered that the loop does not go by.
+    """
+    virtual = sys.modules.get("pytest_streamperf.virtual_clock")
+    clock = virtual.entered_here() if virtual is not None else None
+    if clock is not None:
+        clock.check_loop()
     if running_loop() == "trio":
         trio = sys.modules["trio"]
-        return Loop(trio.current_time, trio.sleep, trio.lowlevel.checkpoint)
-    return Loop(asyncio.get_running_loop().time, asyncio.sleep, _asyncio_checkpoint)
+        clock = trio.lowlevel.current_clock()
+        until = getattr(clock, "sleep_until", trio.sleep_until)  # a virtual clock's own is faster
+        return Loop(trio.current_time, until, trio.lowlevel.checkpoint)
+    now = asyncio.get_running_loop().time
+    return Loop(now, lambda due: asyncio.sleep(due - now()), _asyncio_checkpoint)
 
 
 def count_of(name: str, value: object, *, least: int) -> int:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import textwrap
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -633,3 +634,101 @@ def test_coverage_sees_what_it_saw(core, pytester):
     result = _run(pytester, *options, COVERAGE_CORE=core)
     result.assert_outcomes(passed=3)
     result.stdout.re_match_lines([r"agent\.py +17 +0 +100%"])
+
+
+# -- virtual time
+
+IN_VIRTUAL_TIME = """
+    import asyncio
+    import time
+
+    import anyio
+    import pytest
+
+    from pytest_streamperf import TokenStream
+
+    async def an_hour():
+        with anyio.move_on_after(1800):
+            await anyio.Event().wait()
+        async for _ in TokenStream(19, every=100):
+            pass
+        return True
+
+    def test_sync(virtual_clock):
+        time.sleep(3600)
+        assert virtual_clock.now == 3600
+
+    def test_no_plugin(virtual_clock):
+        assert asyncio.run(an_hour())
+        assert virtual_clock.now == 3600
+
+    {mark}
+    async def test_async(virtual_clock):
+        await an_hour()
+        assert virtual_clock.now == 3600
+
+    {mark}
+    async def test_real():
+        before = time.monotonic()
+        await anyio.sleep(0.01)
+        assert 0.01 <= time.monotonic() - before < 60
+"""
+
+
+@pytest.mark.parametrize(
+    ("mark", "options", "passed"),
+    [
+        ("@pytest.mark.asyncio", ["-p", "pytest_asyncio"], 4),
+        ("", ["-p", "pytest_asyncio", "--asyncio-mode=auto"], 4),
+        ("@pytest.mark.anyio", ["-p", "anyio"], 6),
+    ],
+    ids=["pytest-asyncio, strict", "pytest-asyncio, auto", "anyio's, asyncio and trio"],
+)
+def test_virtual_time_with_async_plugins(mark, options, passed, pytester):
+    """An hour passes in a moment, whichever plugin runs the test; other tests see real time."""
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+    pytester.makepyfile(textwrap.dedent(IN_VIRTUAL_TIME).format(mark=mark))
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", *options)
+    result.assert_outcomes(passed=passed)
+
+
+def test_virtual_time_with_no_async_plugin(pytester):
+    """Sync tests need none."""
+    pytester.makepyfile(textwrap.dedent(IN_VIRTUAL_TIME).format(mark="@pytest.mark.skip"))
+    result = _run(pytester, "-p", "no:anyio", "-p", "no:asyncio")
+    result.assert_outcomes(passed=2, skipped=2)
+
+
+def test_a_loop_factory_of_the_projects_wins(pytester):
+    """And where it does, virtual time is an error, not real time in disguise."""
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+    pytester.makeconftest(
+        """
+        import asyncio
+
+        class Loop(asyncio.SelectorEventLoop):
+            pass
+
+        def pytest_asyncio_loop_factories(config, item):
+            return {"ours": Loop}
+        """
+    )
+    pytester.makepyfile(
+        """
+        import asyncio
+        import time
+
+        import pytest
+
+        @pytest.mark.asyncio
+        async def test_virtual(virtual_clock):
+            time.monotonic()
+
+        @pytest.mark.asyncio
+        async def test_real():
+            assert type(asyncio.get_running_loop()).__name__ == "Loop"
+        """
+    )
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "pytest_asyncio")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*VirtualTimeError: virtual time cannot move a conftest.Loop*"])

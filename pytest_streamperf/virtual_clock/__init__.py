@@ -1,0 +1,206 @@
+"""Virtual time: it passes while the code under test waits, and stands still while it works.
+
+>>> import time
+>>> from pytest_streamperf import VirtualClock
+>>> with VirtualClock() as clock:
+...     time.sleep(600)
+>>> clock.now
+600.0
+"""
+
+import asyncio
+import datetime as dt
+import functools
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Self
+
+from pytest_streamperf.virtual_clock import references
+from pytest_streamperf.virtual_clock.loops import VirtualLoop, VirtualTimeError
+
+__all__ = ["VirtualClock", "VirtualLoop", "VirtualTimeError", "new_event_loop"]
+
+__tracebackhide__ = True  # pytest shows the user's own frames
+
+# Where `time.monotonic` begins: always at the same number, so that sums round the same every time,
+# and above what most machines say, so that what was noted before has passed. asyncio's loop looks
+# 1 ns ahead, which is lost in floats from 2**23 on.
+_START = 2.0**22
+
+_REAL_TIME, _REAL_DATETIME = time.time, dt.datetime
+
+# By thread. There is one at a time, as in the world.
+_entered: "dict[int, VirtualClock]" = {}
+
+
+class VirtualClock:
+    """Time for sync, asyncio and trio code, in the thread that enters it.
+
+    While it is entered, in that thread, `time.time`, `time.monotonic`, `time.perf_counter`, their
+    `_ns` forms, `datetime.now`, `time.sleep`, event loops and what waits on them agree with it,
+    also where a module did `from time import monotonic`. Event loops have to be made after it was
+    entered, or by `new_event_loop`. Other threads see real time.
+
+    Raises `RuntimeError` if a clock is entered already, and `VirtualTimeError` where the event loop
+    is somebody else's, where everything waits for ever, and where a real connection is waited for.
+
+    >>> with VirtualClock() as clock:
+    ...     asyncio.run(asyncio.sleep(60))
+    >>> clock.now
+    60.0
+    """
+
+    def __init__(self) -> None:
+        self.monotonic = _START
+        self.began = 0
+        self.left: float | None = None
+        self._references = references.Replaced()
+
+    @property
+    def now(self) -> float:
+        """Seconds that have passed since it was entered."""
+        return self.monotonic - _START
+
+    def advance(self, seconds: float) -> None:
+        """Let so many seconds pass, as `time.sleep` does: timers that are due run afterwards."""
+        if seconds < 0:
+            msg = f"time cannot go back: advance takes 0 seconds or more, not {seconds!r}"
+            raise ValueError(msg)
+        self.monotonic += seconds
+
+    @property
+    def unreached(self) -> list[str]:
+        """What still holds a real clock, as no module's name does: default arguments, for example.
+
+        What it names sees real time.
+        """
+        return references.held_elsewhere([*_VIRTUAL, _REAL_DATETIME])
+
+    def __enter__(self) -> Self:
+        if _entered:
+            where = "here" if threading.get_ident() in _entered else "in another thread"
+            msg = f"a VirtualClock is entered {where} already: there can be one at a time"
+            raise RuntimeError(msg)
+        self.began, self.left = int(_REAL_TIME()), None
+        self.check_loop()
+        seams = {real: _seam(real, virtual) for real, virtual in _VIRTUAL.items()}
+        if "trio" in sys.modules:
+            seams |= self._trio_seams()
+        _entered[threading.get_ident()] = self
+        self._references.put_in({**seams, _REAL_DATETIME: _Datetime})
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._references.take_out()
+        _entered.clear()
+        self.left = time.monotonic()
+
+    def check_loop(self) -> None:
+        """Raise `VirtualTimeError` if the loop that is running here goes by another clock."""
+        loop = asyncio._get_running_loop()  # noqa: SLF001 - in asyncio's `__all__`
+        if loop is not None and not isinstance(loop, VirtualLoop):
+            kind = f"{type(loop).__module__}.{type(loop).__qualname__}"
+            msg = (
+                f"virtual time cannot move a {kind} that is running already, or that a loop "
+                "factory made: enter the VirtualClock first, or have the loop made by "
+                "pytest_streamperf.virtual_clock.new_event_loop"
+            )
+            raise VirtualTimeError(msg)
+        trio = sys.modules.get("trio")
+        if trio is not None and trio.lowlevel.in_trio_run():
+            clock = trio.lowlevel.current_clock()
+            if getattr(clock, "follows", None) is not self:
+                msg = (
+                    f"this trio run goes by {clock!r}, not by the VirtualClock: enter that first, "
+                    "and pass no clock= to trio.run"
+                )
+                raise VirtualTimeError(msg)
+
+    def _trio_seams(self) -> dict[Any, Any]:
+        from pytest_streamperf.virtual_clock import trio_clock  # noqa: PLC0415 - it imports trio
+
+        return {real: trio_clock.starter(real, entered_here) for real in trio_clock.STARTERS}
+
+
+def entered_here() -> VirtualClock | None:
+    """The clock that is entered in this thread."""
+    return _entered.get(threading.get_ident())
+
+
+def new_event_loop() -> VirtualLoop:
+    """Make an asyncio event loop that follows whichever `VirtualClock` is entered in its thread.
+
+    In real time, where there is none.
+    """
+    return VirtualLoop(entered_here)
+
+
+def _seam(real: Callable[..., Any], virtual: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(real)
+    def seen(*args: Any) -> Any:
+        clock = entered_here()
+        return real(*args) if clock is None else virtual(clock, *args)
+
+    return seen
+
+
+def _time(clock: VirtualClock) -> float:
+    clock.check_loop()
+    return clock.began + clock.now  # began is a whole number: sums round the same every time
+
+
+def _monotonic(clock: VirtualClock) -> float:
+    clock.check_loop()
+    return clock.monotonic
+
+
+def _sleep(clock: VirtualClock, seconds: float) -> None:
+    if seconds < 0:
+        msg = "sleep length must be non-negative"
+        raise ValueError(msg)
+    clock.check_loop()
+    clock.advance(seconds)
+
+
+_VIRTUAL: dict[Callable[..., Any], Callable[..., Any]] = {
+    time.time: _time,
+    time.time_ns: lambda clock: round(_time(clock) * 1e9),
+    time.monotonic: _monotonic,
+    time.monotonic_ns: lambda clock: round(_monotonic(clock) * 1e9),
+    time.perf_counter: _monotonic,
+    time.perf_counter_ns: lambda clock: round(_monotonic(clock) * 1e9),
+    time.sleep: _sleep,
+    asyncio.new_event_loop: lambda _clock: new_event_loop(),
+}
+
+
+class _AsDatetime(type):
+    """What is a `datetime` is one of these, too."""
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, _REAL_DATETIME)
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        return issubclass(subclass, _REAL_DATETIME)
+
+
+class _Datetime(dt.datetime, metaclass=_AsDatetime):
+    """`datetime` with virtual time; its instances are real ones."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        return _REAL_DATETIME(*args, **kwargs)
+
+    @classmethod
+    def now(cls, tz: dt.tzinfo | None = None) -> Any:
+        clock = entered_here()
+        return _REAL_DATETIME.now(tz) if clock is None else cls.fromtimestamp(_time(clock), tz)
+
+    @classmethod
+    def today(cls) -> Any:
+        return cls.now()
+
+    @classmethod
+    def utcnow(cls) -> Any:
+        return cls.now(dt.UTC).replace(tzinfo=None)

@@ -1,0 +1,174 @@
+"""asyncio's event loop in virtual time, moved on when everything waits."""
+
+import asyncio
+import os
+import selectors
+import socket
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+__tracebackhide__ = True  # pytest shows the user's own frames
+
+# Seconds of real time that work in threads, which takes no virtual time, is waited for at a time.
+_PATIENCE = 1.0
+_MOST_SHOWN = 5
+_LIBRARIES = "asyncio", "trio", "anyio", "virtual_clock"
+
+
+class VirtualTimeError(RuntimeError):
+    """Virtual time cannot go on: everything waits for ever, or for something real."""
+
+
+class Clock(Protocol):
+    """What a loop needs of the clock it follows."""
+
+    def advance(self, seconds: float) -> None:
+        """Let so many seconds pass."""
+
+    @property
+    def monotonic(self) -> float:
+        """What `time.monotonic` says."""
+
+    @property
+    def left(self) -> float | None:
+        """When, in real time, the clock was left: what goes on after that goes on in real time."""
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """asyncio's event loop, which jumps to the next timer instead of waiting for it.
+
+    `here` tells the clock that is entered; where none is, this is a loop as any other.
+    """
+
+    def __init__(self, here: Callable[[], Clock | None]) -> None:
+        self._here = here
+        self.threads_busy = 0
+        self._timers: weakref.WeakSet[asyncio.TimerHandle] = weakref.WeakSet()
+        selector = _Selector(self, here)
+        super().__init__(selector)
+        selector.own = frozenset(key.fd for key in selector.get_map().values())
+
+    def time(self) -> float:
+        """Seconds, as `time.monotonic` says."""
+        clock = self._here()
+        return super().time() if clock is None else clock.monotonic
+
+    def call_at(self, when: float, callback: Any, *args: Any, **options: Any) -> Any:  # type: ignore[override]
+        """Do as asyncio does, and know the timer."""
+        timer = super().call_at(when, callback, *args, **options)
+        self._timers.add(timer)
+        return timer
+
+    def timers(self) -> list[asyncio.TimerHandle]:
+        """Those that are still to come, soonest first."""
+        now = self.time()
+        coming = (each for each in self._timers if not each.cancelled() and each.when() > now)
+        return sorted(coming, key=lambda timer: timer.when())
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
+        """Do as asyncio does, and know that a thread is busy."""
+        future = super().run_in_executor(executor, func, *args)
+        self.threads_busy += 1
+        future.add_done_callback(self._thread_done)
+        return future
+
+    async def shutdown_default_executor(self, *timeout: Any) -> None:
+        """Do as asyncio does, which waits for a thread."""
+        self.threads_busy += 1
+        await super().shutdown_default_executor(*timeout)
+        self.threads_busy -= 1
+
+    def _thread_done(self, _future: object) -> None:
+        self.threads_busy -= 1
+
+
+class _Selector(selectors.DefaultSelector):
+    def __init__(self, loop: VirtualLoop, here: Callable[[], Clock | None]) -> None:
+        super().__init__()
+        self.own: frozenset[int] = frozenset()
+        self._loop = loop
+        self._here = here
+
+    def select(self, timeout: float | None = None) -> Any:
+        clock = self._here()
+        if clock is None or (timeout is not None and timeout <= 0):
+            return super().select(timeout)
+        ready = super().select(0)
+        if not ready and self._loop.threads_busy:
+            ready = super().select(_PATIENCE)
+        if ready:
+            return ready
+        outside = next(self._outside(), None)
+        if outside:
+            raise _waits_for(outside)
+        if timeout is None:
+            if self._loop.threads_busy:
+                return []
+            raise for_ever(map(_where, asyncio.all_tasks(self._loop)))
+        clock.advance(timeout)
+        return []
+
+    def _outside(self) -> Iterator[str]:
+        """Connections to somebody who is not on this loop, as text."""
+        ours: set[Any] = set()
+        theirs: list[tuple[str, Any]] = []
+        for fd in {key.fd for key in self.get_map().values()} - self.own:
+            with suppress(OSError), socket.socket(fileno=os.dup(fd)) as one:
+                if one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                    continue
+                ours.add(one.getsockname() or fd)
+                with suppress(OSError):
+                    theirs.append((f"a connection to {one.getpeername()}", one.getpeername() or fd))
+                continue
+            theirs.append((f"file descriptor {fd}, a pipe or a subprocess", None))
+        yield from (name for name, peer in theirs if peer not in ours)
+
+
+def _waits_for(what: str) -> VirtualTimeError:
+    return VirtualTimeError(
+        f"everything waits for {what}, which takes real time: in virtual time that is never. Use a "
+        "transport in memory, or leave out the virtual clock"
+    )
+
+
+def for_ever(waiting: Iterable[tuple[str, str]]) -> VirtualTimeError:
+    """The error that says who waits, and where."""
+    lines = sorted(f"{name} at {place}" for name, place in waiting if place)
+    more = f"\n  and {len(lines) - _MOST_SHOWN} more" if len(lines) > _MOST_SHOWN else ""
+    shown = "".join(f"\n  {line}" for line in lines[:_MOST_SHOWN])
+    return VirtualTimeError(
+        f"everything waits, and no timer is set: this would take for ever{shown}{more}"
+    )
+
+
+def _where(task: asyncio.Task[Any]) -> tuple[str, str]:
+    return task.get_name(), place(_frames(task.get_coro()))
+
+
+def _frames(awaited: Any) -> Iterator[FrameType]:
+    """The frames of a coroutine that waits, outermost first."""
+    while awaited is not None:
+        for frame, inner in (
+            ("cr_frame", "cr_await"),
+            ("ag_frame", "ag_await"),
+            ("gi_frame", "gi_yieldfrom"),
+        ):
+            if getattr(awaited, frame, None) is not None:
+                yield getattr(awaited, frame)
+                awaited = getattr(awaited, inner)
+                break
+        else:
+            return
+
+
+def place(frames: Iterable[FrameType]) -> str:
+    """The innermost frame that is not an event loop's own, as text; "" if there is none."""
+    for frame in reversed(list(frames)):
+        code = frame.f_code
+        if not any(f"{os.sep}{library}{os.sep}" in code.co_filename for library in _LIBRARIES):
+            return f"{Path(code.co_filename).name}:{frame.f_lineno} in {code.co_qualname}"
+    return ""

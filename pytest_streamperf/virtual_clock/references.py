@@ -1,0 +1,100 @@
+"""Who holds a reference to a function: modules, where it can be replaced, and everybody else."""
+
+import gc
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import FunctionType, ModuleType
+from typing import Any
+
+# These keep real time: they measure, or wait for what is real.
+_LEFT_ALONE = {
+    *("pytest", "_pytest", "pluggy", "pytest_streamperf", "hypothesis", "xdist", "execnet"),
+    *("pytest_timeout", "coverage", "threading", "queue", "concurrent", "subprocess"),
+    *("multiprocessing", "selectors"),
+}
+
+
+class Replaced:
+    """Puts other objects in the place of some, in every module that has a name for them."""
+
+    def __init__(self) -> None:
+        self._before: list[tuple[ModuleType, str, object]] = []
+
+    def put_in(self, others: Mapping[Any, Any]) -> None:
+        """Replace each key by its value, wherever a module has a name for it."""
+        by_id = {id(real): other for real, other in others.items()}
+        for name, module in list(sys.modules.items()):
+            if not isinstance(module, ModuleType) or name.partition(".")[0] in _LEFT_ALONE:
+                continue
+            for attribute, value in list(vars(module).items()):
+                if id(value) in by_id:
+                    self._before.append((module, attribute, value))
+                    setattr(module, attribute, by_id[id(value)])
+
+    def take_out(self) -> None:
+        """Put all of it back."""
+        while self._before:
+            module, attribute, value = self._before.pop()
+            setattr(module, attribute, value)
+
+
+def held_elsewhere(objects: Sequence[Callable[..., Any]]) -> list[str]:
+    """Who has a reference other than by a module's name: "agent.Throttle.__init__(clock=)".
+
+    Default arguments, class attributes, closures and attributes of instances.
+    """
+    by_id = {id(each): each for each in objects}
+    found: set[str] = set()
+    for holder in gc.get_objects():
+        if isinstance(holder, FunctionType):
+            found.update(_in_function(holder, by_id))
+        elif isinstance(holder, type):
+            found.update(_in_attributes(holder, _name(holder), by_id))
+        elif not isinstance(holder, ModuleType | dict | list | tuple):
+            found.update(_in_attributes(holder, f"a {_name(type(holder))}", by_id))
+    return sorted(found)
+
+
+def _in_function(function: FunctionType, by_id: Mapping[int, Any]) -> Iterator[str]:
+    if not _is_reached(function.__module__):
+        return
+    defaults = function.__defaults__ or ()
+    code = function.__code__
+    names = code.co_varnames[code.co_argcount - len(defaults) : code.co_argcount]
+    for name, value in (
+        *zip(names, defaults, strict=True),
+        *(function.__kwdefaults__ or {}).items(),
+    ):
+        if id(value) in by_id:
+            yield f"{_name(function)}({name}=)"
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            value = cell.cell_contents
+        except ValueError:  # it is empty as yet
+            continue
+        if id(value) in by_id:
+            yield f"{name!r} in {_name(function)}"
+
+
+def _in_attributes(holder: Any, name: str, by_id: Mapping[int, Any]) -> Iterator[str]:
+    kind = holder if isinstance(holder, type) else type(holder)
+    if not _is_reached(kind.__module__):
+        return
+    try:
+        attributes = dict(vars(holder))
+    except TypeError:  # it has slots, or nothing
+        attributes = {}
+    for attribute, value in attributes.items():
+        inner = value.__func__ if isinstance(value, staticmethod) else value
+        if id(inner) in by_id:
+            yield f"{name}.{attribute}"
+
+
+def _is_reached(module: object) -> bool:
+    """Whether a module is one whose clocks are virtual."""
+    top = module.partition(".")[0] if isinstance(module, str) else ""
+    return top not in {*_LEFT_ALONE, *sys.stdlib_module_names, "trio"}
+
+
+def _name(thing: Any) -> str:
+    return f"{thing.__module__}.{thing.__qualname__}"

@@ -1,0 +1,124 @@
+"""Trio's run loop in virtual time, moved on when everything waits."""
+
+import functools
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from heapq import heappop, heappush
+from itertools import count
+from math import inf
+from typing import Any
+
+import trio
+
+from pytest_streamperf.virtual_clock.loops import Clock, VirtualTimeError, for_ever, place
+
+__tracebackhide__ = True  # pytest shows the user's own frames
+
+STARTERS: tuple[Callable[..., Any], ...] = (trio.run, trio.lowlevel.start_guest_run)
+
+
+def starter(start: Callable[..., Any], here: Callable[[], Clock | None]) -> Callable[..., Any]:
+    """Make of `trio.run`, or `start_guest_run`, one that follows the clock that is entered."""
+
+    @functools.wraps(start)
+    def started(
+        async_fn: Any, *args: Any, clock: Any = None, instruments: Any = (), **options: Any
+    ) -> Any:
+        virtual = here()
+        if virtual is not None:
+            if clock is not None:
+                msg = (
+                    f"a VirtualClock is entered, and {clock!r} cannot be right, too: pass no clock="
+                )
+                raise VirtualTimeError(msg)
+            clock = TrioClock(virtual)
+            async_fn, instruments = clock.ending(async_fn), [*instruments, clock.instrument]
+        return start(async_fn, *args, clock=clock, instruments=instruments, **options)
+
+    return started
+
+
+class TrioClock(trio.abc.Clock):
+    """Jumps to the next deadline when all tasks wait, and ends a run in which there is none."""
+
+    def __init__(self, follows: Clock) -> None:
+        self.follows = follows
+        self.instrument = _Steps(self)
+        self.polled = False
+        self._scope = trio.CancelScope()
+        self._stuck: VirtualTimeError | None = None
+        self._waking: list[tuple[float, int, trio.lowlevel.Task]] = []
+        self._numbers = count()
+
+    def start_clock(self) -> None:
+        """Nothing is to be done."""
+
+    def current_time(self) -> float:
+        """What `time.monotonic` says."""
+        left = self.follows.left
+        return self.follows.monotonic + (0.0 if left is None else time.monotonic() - left)
+
+    def deadline_to_sleep_time(self, deadline: float) -> float:
+        """Jump, if nothing came over sockets since the last task did something."""
+        if not self.polled:
+            self.polled = True
+            return 0.0
+        now, due = self.current_time(), deadline
+        if self.follows.left is not None:  # a guest run goes on when the clock was left
+            return deadline - now
+        if self._waking:
+            due = min(due, self._waking[0][0])
+        threads = trio.to_thread.current_default_thread_limiter().borrowed_tokens
+        if due == inf:
+            if threads:
+                return inf
+            if self._stuck is None:
+                self._stuck = for_ever(map(_where, _tasks(trio.lowlevel.current_root_task())))
+                self._scope.cancel()
+            return 0.0
+        self.follows.advance(max(0.0, due - now))
+        while self._waking and self._waking[0][0] <= self.current_time():
+            trio.lowlevel.reschedule(heappop(self._waking)[2])
+        return 0.0
+
+    async def sleep_until(self, due: float) -> None:
+        """Do as `trio.sleep_until` does, at a third of its cost: streams wait for every delta."""
+        waking = due, next(self._numbers), trio.lowlevel.current_task()
+        heappush(self._waking, waking)
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._waking.remove(waking)
+            self._waking.sort()
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def ending(self, async_fn: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        """Make the main function of a run one that ends where everything waits for ever."""
+
+        @functools.wraps(async_fn)
+        async def main(*args: Any) -> Any:
+            with self._scope:
+                return await async_fn(*args)
+            raise self._stuck or AssertionError
+
+        return main
+
+
+class _Steps(trio.abc.Instrument):
+    def __init__(self, clock: TrioClock) -> None:
+        self._clock = clock
+
+    def task_scheduled(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002 - trio's name
+        self._clock.polled = False
+
+
+def _tasks(root: trio.lowlevel.Task | None) -> Iterator[trio.lowlevel.Task]:
+    for nursery in root.child_nurseries if root is not None else ():
+        for task in nursery.child_tasks:
+            yield task
+            yield from _tasks(task)
+
+
+def _where(task: trio.lowlevel.Task) -> tuple[str, str]:
+    return task.name, place(frame for frame, _ in task.iter_await_frames())

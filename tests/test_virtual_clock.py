@@ -1,0 +1,617 @@
+"""Virtual time: it passes while the code under test waits, and stands still while it works."""
+
+import asyncio
+import datetime as dt
+import gc
+import os
+import socket
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from datetime import datetime
+from time import monotonic, sleep
+
+import anyio
+import pytest
+import trio
+import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_streamperf import TokenStream, VirtualClock, VirtualTimeError
+from pytest_streamperf.virtual_clock import new_event_loop
+
+# Each is looked up when it is called: in virtual time it is another.
+RUNNERS = pytest.mark.parametrize(
+    "run",
+    [
+        pytest.param(lambda main: asyncio.run(main()), id="asyncio"),
+        pytest.param(lambda main: trio.run(main), id="trio"),  # noqa: PLW0108
+        pytest.param(lambda main: anyio.run(main), id="anyio-asyncio"),  # noqa: PLW0108
+        pytest.param(lambda main: anyio.run(main, backend="trio"), id="anyio-trio"),
+    ],
+)
+
+
+# -- what agrees with it
+
+READINGS = {
+    "time": lambda: time.time(),  # noqa: PLW0108 - it is looked up when it is called
+    "time_ns": lambda: time.time_ns() / 1e9,
+    "monotonic": lambda: time.monotonic(),  # noqa: PLW0108
+    "monotonic_ns": lambda: time.monotonic_ns() / 1e9,
+    "perf_counter": lambda: time.perf_counter(),  # noqa: PLW0108
+    "perf_counter_ns": lambda: time.perf_counter_ns() / 1e9,
+    "from time import monotonic": lambda: monotonic(),  # noqa: PLW0108
+    "datetime": lambda: dt.datetime.now(dt.UTC).timestamp(),
+    "from datetime import datetime": lambda: datetime.now(dt.UTC).timestamp(),
+    "local datetime": lambda: datetime.now().timestamp(),  # noqa: DTZ005
+    "today": lambda: datetime.today().timestamp(),  # noqa: DTZ002
+    "utcnow": lambda: datetime.utcnow().replace(tzinfo=dt.UTC).timestamp(),  # noqa: DTZ003
+}
+
+
+@pytest.mark.parametrize("read", READINGS.values(), ids=READINGS)
+def test_clocks_agree(read):
+    """Whatever tells the time tells that ten minutes have passed, and no more."""
+    with VirtualClock() as clock:
+        before = read()
+        time.sleep(600)
+        after = read()
+    assert after - before == pytest.approx(600, abs=1e-6)
+    assert clock.now == 600
+
+
+@pytest.mark.parametrize("read", READINGS.values(), ids=READINGS)
+def test_time_stands_still(read):
+    """Work takes no time."""
+    with VirtualClock():
+        before = read()
+        sum(range(100_000))
+        after = read()
+    assert before == after
+
+
+@pytest.mark.parametrize("read", READINGS.values(), ids=READINGS)
+def test_real_time_comes_back(read):
+    """After the clock is left, clocks say what they said before, and go on."""
+    before = read()
+    with VirtualClock():
+        time.sleep(600)
+    assert before <= read() < before + 60
+
+
+def test_every_run_reads_the_same():
+    """Sums of seconds round alike each time: counts that hang on them are the same."""
+
+    def readings():
+        with VirtualClock():
+            start, found = time.monotonic(), []
+            for _ in range(100):
+                time.sleep(0.1)
+                found.append((time.monotonic() - start, time.time() % 1))
+        return found
+
+    assert readings() == readings()
+
+
+def test_sleep_by_another_name():
+    """`from time import sleep` takes no real time either."""
+    with VirtualClock() as clock:
+        sleep(600)
+    assert clock.now == 600
+
+
+def test_other_threads_see_real_time():
+    """Only the thread that entered the clock is in virtual time."""
+    seen = []
+    real = time.monotonic()
+    with VirtualClock():
+        time.sleep(1e9)
+        thread = threading.Thread(target=lambda: seen.append((time.monotonic(), datetime.now())))  # noqa: DTZ005
+        thread.start()
+        thread.join()
+    assert real <= seen[0][0] < real + 60
+    assert seen[0][1].year < 2050
+
+
+def test_a_datetime_is_a_datetime():
+    """Types are what they were: `isinstance`, arithmetic, construction."""
+    before = datetime(2026, 1, 1, tzinfo=dt.UTC)
+    with VirtualClock():
+        now = datetime.now(dt.UTC)
+        assert isinstance(before, datetime)
+        assert isinstance(now, datetime)
+        assert issubclass(dt.datetime, datetime)
+        assert datetime(2026, 1, 1, tzinfo=dt.UTC) == before
+        assert datetime.fromisoformat("2026-01-01T00:00:00+00:00") == before
+    assert type(now) is datetime
+    assert now > before
+
+
+def test_a_negative_sleep_is_an_error():
+    """As it is with the real one."""
+    with VirtualClock(), pytest.raises(ValueError, match="non-negative"):
+        time.sleep(-1)
+
+
+def test_time_is_moved_by_hand():
+    """`advance` is there for code that waits for nothing; backwards it cannot go."""
+    with VirtualClock() as clock:
+        clock.advance(2.5)
+        assert clock.now == 2.5
+        with pytest.raises(ValueError, match="cannot go back"):
+            clock.advance(-1)
+
+
+# -- event loops
+
+
+@RUNNERS
+def test_sleeping_takes_no_time(run):
+    """An hour passes on the clock."""
+
+    async def main():
+        before = time.monotonic()
+        await anyio.sleep(3600)
+        return time.monotonic() - before
+
+    with VirtualClock() as clock:
+        assert run(main) == 3600
+    assert clock.now == 3600
+
+
+@RUNNERS
+def test_the_loops_own_time_agrees(run):
+    """`loop.time`, `trio.current_time` and `time.monotonic` move together."""
+
+    async def main():
+        before = anyio.current_time(), time.monotonic()
+        await anyio.sleep(1.5)
+        time.sleep(2)  # noqa: ASYNC251 - that is the point
+        return anyio.current_time() - before[0], time.monotonic() - before[1]
+
+    with VirtualClock():
+        assert run(main) == (3.5, 3.5)
+
+
+@RUNNERS
+def test_timeouts_are_virtual(run):
+    """What takes too long is cancelled, when its time has come."""
+
+    async def main():
+        with anyio.move_on_after(30) as scope:
+            await anyio.sleep(60)
+        return scope.cancelled_caught
+
+    with VirtualClock() as clock:
+        assert run(main)
+    assert clock.now == 30
+
+
+def test_asyncio_timeout_and_call_later():
+    """`asyncio.timeout`, `wait_for` and `call_later` fire in their order."""
+    fired = []
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        for delay in (3, 1, 2):
+            loop.call_later(delay, lambda delay=delay: fired.append((delay, time.monotonic())))
+        start = time.monotonic()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(5):
+                await asyncio.sleep(10)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.Event().wait(), 5)
+        return start
+
+    with VirtualClock() as clock:
+        start = asyncio.run(main())
+    assert fired == [(1, start + 1), (2, start + 2), (3, start + 3)]
+    assert clock.now == 10
+
+
+NAPS = st.lists(st.integers(0, 50).map(lambda ticks: ticks / 64), max_size=6)
+
+
+@RUNNERS
+@given(naps=st.lists(NAPS, min_size=1, max_size=4))
+def test_tasks_wake_when_they_are_due(run, naps):
+    """However tasks nap, each wakes at the sum of its naps, and time has passed for the longest."""
+    woke = []
+
+    async def nap(name, delays):
+        for delay in delays:
+            await anyio.sleep(delay)
+        woke.append((name, anyio.current_time()))
+
+    async def main():
+        woke.clear()
+        start = anyio.current_time()
+        async with anyio.create_task_group() as group:
+            for name, delays in enumerate(naps):
+                group.start_soon(nap, name, delays)
+        return start
+
+    with VirtualClock() as clock:
+        start = run(main)
+    assert {name: at - start for name, at in woke} == {
+        name: sum(delays) for name, delays in enumerate(naps)
+    }
+    assert clock.now == max(map(sum, naps))
+
+
+@RUNNERS
+def test_a_paced_stream_moves_the_clock(run):
+    """Each delta comes when it is due, and other tasks' timers in between."""
+    seen = []
+
+    async def tick():
+        while True:
+            await anyio.sleep(0.75)
+            seen.append(("tick", round(anyio.current_time() - start, 6)))
+
+    async def main():
+        nonlocal start
+        start = anyio.current_time()
+        async with anyio.create_task_group() as group:
+            group.start_soon(tick)
+            async for delta in TokenStream(["abcd"] * 4, every=0.5):
+                seen.append((delta, round(anyio.current_time() - start, 6)))
+            group.cancel_scope.cancel()
+
+    start = 0.0
+    with VirtualClock() as clock:
+        run(main)
+    assert seen == [
+        ("abcd", 0.0),
+        ("abcd", 0.5),
+        ("tick", 0.75),
+        ("abcd", 1.0),
+        *sorted([("abcd", 1.5), ("tick", 1.5)], key=seen.index),
+    ]
+    assert clock.now == 1.5
+
+
+def test_a_paced_stream_moves_the_clock_in_sync_code():
+    """A `for` loop is paced as well."""
+    with VirtualClock() as clock:
+        for _ in TokenStream(tokens=30_001, every=0.02):
+            pass
+    assert clock.now == pytest.approx(600)
+
+
+def test_a_stream_that_is_cancelled_loses_no_delta():
+    """On trio, a wait for a delta can be given up and taken up again."""
+
+    async def main():
+        deltas = aiter(TokenStream(list("abc"), every=1.0))
+        taken = []
+        while True:
+            with trio.move_on_after(0.3):
+                try:
+                    taken.append(await anext(deltas))
+                except StopAsyncIteration:
+                    return taken
+
+    with VirtualClock():
+        assert trio.run(main) == list("abc")
+
+
+def test_threads_are_waited_for_in_real_time():
+    """Work in an executor takes no virtual time, nor does closing it."""
+    gate = threading.Event()
+
+    async def main():
+        asyncio.get_running_loop().call_later(60, gate.set)
+        waiting = asyncio.create_task(asyncio.to_thread(threading.get_ident))
+        thread = await waiting
+        return thread != threading.get_ident(), time.monotonic()
+
+    with VirtualClock() as clock:
+        elsewhere, at = asyncio.run(main())
+        assert elsewhere
+        assert at == time.monotonic()
+    assert clock.now == 0
+
+
+def test_connections_on_one_loop():
+    """A server and its client on the same loop are as good as in memory."""
+
+    async def serve(_reader, writer):
+        for _ in range(5):
+            await asyncio.sleep(1)
+            writer.write(b"x")
+            await writer.drain()
+        writer.close()
+
+    async def main():
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        async with asyncio.timeout(10):
+            received = await reader.read()
+        writer.close()
+        server.close()
+        return received
+
+    with VirtualClock() as clock:
+        assert asyncio.run(main()) == b"xxxxx"
+    assert clock.now == 5
+
+
+# -- where it cannot go on
+
+
+def test_waiting_for_ever_fails_at_once():
+    """A deadlock is told, with who waits and where."""
+
+    async def stuck():
+        await asyncio.Event().wait()
+
+    async def main():
+        await asyncio.create_task(stuck(), name="reader")
+
+    with VirtualClock(), pytest.raises(VirtualTimeError, match="for ever") as caught:
+        asyncio.run(main())
+    assert "reader at test_virtual_clock.py:" in str(caught.value)
+    assert "stuck" in str(caught.value)
+
+
+def test_waiting_for_ever_fails_at_once_on_trio():
+    """The run is cancelled, so that what it holds is released, and the error says why."""
+    released = []
+
+    async def stuck():
+        try:
+            await trio.Event().wait()
+        finally:
+            released.append(True)
+
+    async def main():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stuck, name="reader")
+
+    with VirtualClock(), pytest.raises(VirtualTimeError, match="for ever") as caught:
+        trio.run(main)
+    assert "reader at test_virtual_clock.py:" in str(caught.value)
+    assert released == [True]
+
+
+def test_many_who_wait_are_not_all_shown():
+    """Five, and how many more."""
+
+    async def main():
+        await asyncio.gather(*(asyncio.create_task(stuck()) for _ in range(9)))
+
+    async def stuck():
+        await asyncio.Event().wait()
+
+    with VirtualClock(), pytest.raises(VirtualTimeError, match="and 5 more"):
+        asyncio.run(main())
+
+
+def test_a_real_connection_is_told():
+    """A server elsewhere answers in real time: a timeout would fire before it could."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+
+        async def main():
+            reader, writer = await asyncio.open_connection(*server.getsockname())
+            try:
+                async with asyncio.timeout(5):
+                    await reader.read(1)
+            finally:
+                writer.close()
+
+        with VirtualClock(), pytest.raises(VirtualTimeError, match="takes real time"):
+            asyncio.run(main())
+
+
+def test_a_pipe_is_told():
+    """So does what a subprocess writes."""
+    ours, theirs = os.pipe()
+
+    async def main():
+        loop, reader = asyncio.get_running_loop(), asyncio.StreamReader()
+        transport, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(ours)
+        )
+        try:
+            await reader.read()
+        finally:
+            transport.close()
+
+    with VirtualClock(), pytest.raises(VirtualTimeError, match="takes real time"):
+        asyncio.run(main())
+    os.close(theirs)
+
+
+def test_a_clock_inside_a_clock():
+    """There is one time."""
+    with VirtualClock(), pytest.raises(RuntimeError, match="entered here already"), VirtualClock():
+        pass
+
+
+def test_a_clock_beside_a_clock():
+    """In another thread, too."""
+    errors = []
+
+    def other():
+        try:
+            VirtualClock().__enter__()
+        except RuntimeError as error:
+            errors.append(str(error))
+
+    with VirtualClock():
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+    assert "in another thread already" in errors[0]
+
+
+def test_a_loop_that_runs_already():
+    """Asyncio's own loop cannot be moved from inside."""
+
+    async def main():
+        with VirtualClock():
+            pass
+
+    with pytest.raises(VirtualTimeError, match="running already"):
+        asyncio.run(main())
+    with VirtualClock():  # it was not entered
+        pass
+
+
+def test_a_trio_run_that_runs_already():
+    """Nor can trio's."""
+
+    async def main():
+        with VirtualClock():
+            pass
+
+    with pytest.raises(VirtualTimeError, match="trio run goes by"):
+        trio.run(main)
+
+
+class Elsewhere(asyncio.SelectorEventLoop):
+    """A loop that has time of its own, as uvloop's has."""
+
+    def time(self):
+        return 0.0
+
+
+@pytest.mark.parametrize("ask", ["monotonic", "time", "perf_counter_ns"])
+def test_a_loop_of_somebody_elses(ask):
+    """A factory's loop has time of its own: whoever asks for the time is told."""
+
+    async def main():
+        getattr(time, ask)()
+
+    with (
+        VirtualClock(),
+        asyncio.Runner(loop_factory=Elsewhere) as runner,
+        pytest.raises(VirtualTimeError, match=r"Elsewhere.*new_event_loop"),
+    ):
+        runner.run(main())
+
+
+def test_a_stream_on_a_loop_of_somebody_elses():
+    """Code that never asks for the time is told by its stream."""
+
+    async def main():
+        async for _ in TokenStream(3, every=1.0):
+            pass
+
+    with (
+        VirtualClock(),
+        asyncio.Runner(loop_factory=Elsewhere) as runner,
+        pytest.raises(VirtualTimeError, match="Elsewhere"),
+    ):
+        runner.run(main())
+
+
+def test_a_trio_clock_of_somebody_elses():
+    """Two clocks cannot both be right."""
+
+    async def main():
+        time.monotonic()
+
+    with VirtualClock(), pytest.raises(VirtualTimeError, match="pass no clock="):
+        trio.run(main, clock=trio.testing.MockClock())
+
+
+# -- what is left behind
+
+
+@contextmanager
+def left_alone():
+    """See that no module's names have changed."""
+
+    def names():
+        return {
+            (name, attribute): id(value)
+            for name, module in list(sys.modules.items())
+            for attribute, value in list(vars(module).items())
+            if getattr(value, "__module__", None) in {"time", "datetime", "asyncio.events"}
+        }
+
+    before = names()
+    yield
+    assert names() == before
+
+
+def test_everything_is_put_back():
+    """Also when the test fails in virtual time."""
+    with left_alone(), pytest.raises(ZeroDivisionError), VirtualClock():
+        _ = 1 / 0
+
+
+def test_a_loop_goes_on_in_real_time():
+    """A loop made for virtual time is a loop as any other where no clock is entered."""
+
+    async def main():
+        before = time.perf_counter()
+        await asyncio.sleep(0.01)
+        return time.perf_counter() - before
+
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        with VirtualClock() as clock:
+            runner.run(asyncio.sleep(600))
+        assert clock.now == 600
+        assert runner.run(main()) >= 0.01
+
+
+def test_timers_that_are_left():
+    """A loop knows the timers that are still to come."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        late = loop.call_later(60, print)
+        loop.call_later(30, print).cancel()
+        await asyncio.sleep(1)
+        return loop.timers() == [late]
+
+    with VirtualClock():
+        assert asyncio.run(main())
+
+
+class ByDefault:
+    """Keeps a clock where no module's name is."""
+
+    clock = staticmethod(time.time)
+
+    def __init__(self, now=time.monotonic, *, nap=time.sleep):
+        self.now = now
+        self.nap = nap
+
+
+def a_closure(now=None):
+    """Hide one in a closure."""
+    now = now or time.perf_counter
+
+    def ask():
+        return now()
+
+    return ask
+
+
+def test_who_is_not_reached_is_told():
+    """Default arguments, class and instance attributes and closures keep real clocks."""
+    kept = ByDefault(), a_closure()
+    with VirtualClock() as clock:
+        unreached = clock.unreached
+    here = [each for each in unreached if __name__ in each]
+    del kept
+    gc.collect()
+    assert here == sorted(
+        [
+            f"'now' in {__name__}.a_closure.<locals>.ask",
+            f"a {__name__}.ByDefault.nap",
+            f"a {__name__}.ByDefault.now",
+            f"{__name__}.ByDefault.__init__(nap=)",
+            f"{__name__}.ByDefault.__init__(now=)",
+            f"{__name__}.ByDefault.clock",
+        ]
+    )
