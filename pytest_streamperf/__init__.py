@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from pytest_streamperf.streams import string_arguments as string_arguments
     from pytest_streamperf.verdict import BudgetError as BudgetError
     from pytest_streamperf.verdict import BudgetExceeded as BudgetExceeded
+    from pytest_streamperf.verdict import CadenceExceeded as CadenceExceeded
+    from pytest_streamperf.verdict import CadenceUnproven as CadenceUnproven
     from pytest_streamperf.verdict import GrowthExceeded as GrowthExceeded
     from pytest_streamperf.verdict import GrowthUnproven as GrowthUnproven
     from pytest_streamperf.verdict import NothingMeasured as NothingMeasured
@@ -54,6 +56,8 @@ _HOME_OF = {
     "string_arguments": "streams",
     "BudgetError": "verdict",
     "BudgetExceeded": "verdict",
+    "CadenceExceeded": "verdict",
+    "CadenceUnproven": "verdict",
     "GrowthExceeded": "verdict",
     "GrowthUnproven": "verdict",
     "NothingMeasured": "verdict",

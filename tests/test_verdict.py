@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pytest_streamperf import verdict
 from pytest_streamperf.clock import Noise
 from pytest_streamperf.growth import Growth
+from pytest_streamperf.growth.advice import advice_for
 from pytest_streamperf.verdict import (
     BudgetExceeded,
     GrowthExceeded,
@@ -22,7 +23,6 @@ from pytest_streamperf.verdict import (
     StreamperfWarning,
     Unproven,
     Verdict,
-    advice_for,
     conclude,
     current_policy,
     current_sink,

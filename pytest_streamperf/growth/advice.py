@@ -1,0 +1,76 @@
+"""What a guilty line means, and what to do about it, by the look of its source."""
+
+import re
+from typing import NamedTuple
+
+
+class Advice(NamedTuple):
+    """What a guilty line means and what to do about it, where its source has this look."""
+
+    looks_like: re.Pattern[str]
+    means: str
+    remedy: str
+
+
+_ADVICE = (
+    Advice(
+        re.compile(r"^[\w.\[\]'\"]+ \+= [\w.\[\]'\"]+$"),
+        "every delta copies all the text before it",
+        "collect deltas in a list and ''.join once at the end",
+    ),
+    Advice(
+        re.compile(r"pars|loads|json|decode", re.IGNORECASE),
+        "every delta parses all that came before it again",
+        "parse at the end, or each time the length has doubled",
+    ),
+    Advice(
+        re.compile(r"render|markdown|highlight|format\(", re.IGNORECASE),
+        "every delta renders all that came before it again",
+        "render only what is new, or each time the length has doubled",
+    ),
+    Advice(
+        re.compile(
+            r"^(?!.*\bfor\b).*\S in \w"
+            r"|\.(find\w*|count|r?index|search|(full)?match|r?split|startswith|sub)\("
+        ),
+        "every delta looks through all that came before it again",
+        "look at what is new only, from where the last look ended",
+    ),
+    Advice(
+        re.compile(r"\.join\("),
+        "every delta joins all that came before it again",
+        "keep the deltas in a list and join it once at the end",
+    ),
+    Advice(
+        re.compile(r"\bb['\"]|encode|bytes"),
+        "every delta copies all the bytes before it",
+        "extend a bytearray, or join a list of chunks once at the end",
+    ),
+    Advice(
+        re.compile(r"\+=|\+|\bf['\"]"),
+        "every delta copies all the text before it",
+        "collect deltas in a list and ''.join once at the end",
+    ),
+)
+_OTHERWISE = Advice(
+    re.compile(""),
+    "every delta goes over what came before it again",
+    "do this once at the end, or for the new delta only",
+)
+
+
+_OF_A_CALL = Advice(
+    re.compile(""),
+    "what it calls goes over all that came before it again",
+    "call it once at the end, or look for a version that does not",
+)
+
+
+def advice_for(source: str, call: str = "") -> Advice:
+    """What to say about a guilty line of source, and of the library call that it was in.
+
+    >>> advice_for("self.text += delta").remedy
+    "collect deltas in a list and ''.join once at the end"
+    """
+    otherwise = _OF_A_CALL if call else _OTHERWISE
+    return next((advice for advice in _ADVICE if advice.looks_like.search(source)), otherwise)
