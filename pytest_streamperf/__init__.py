@@ -12,6 +12,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pytest_streamperf.cadence import Cadence as Cadence
+    from pytest_streamperf.cadence import UpdateCounter as UpdateCounter
     from pytest_streamperf.growth import Blame as Blame
     from pytest_streamperf.growth import Growth as Growth
     from pytest_streamperf.growth import assert_linear as assert_linear
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME_OF = {
+    "Cadence": "cadence",
+    "UpdateCounter": "cadence",
     "Blame": "growth",
     "Growth": "growth",
     "assert_linear": "growth",

@@ -17,6 +17,7 @@ from pytest_streamperf import verdict
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Generator, Iterator
 
+    from pytest_streamperf.cadence import UpdateCounter
     from pytest_streamperf.streams import TokenStream
     from pytest_streamperf.virtual_clock import VirtualClock
 
@@ -56,6 +57,14 @@ def virtual_clock() -> Iterator[VirtualClock]:
 
     with VirtualClock() as clock:
         yield clock
+
+
+@pytest.fixture
+def update_counter() -> type[UpdateCounter]:
+    """Count updates: `update_counter(of=stream, ...)`, then `.assert_throttled(every=0.1)`."""
+    from pytest_streamperf.cadence import UpdateCounter  # noqa: PLC0415
+
+    return UpdateCounter
 
 
 class _LoopFactories:

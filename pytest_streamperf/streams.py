@@ -4,13 +4,10 @@ A `TokenStream` is sync and async iterable, any number of times. Equal arguments
 and a shorter stream is a prefix of a longer one with the same seed.
 """
 
-import asyncio
 import json
-import sys
 import time
 from collections.abc import (
     AsyncIterator,
-    Awaitable,
     Callable,
     Iterable,
     Iterator,
@@ -18,9 +15,11 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass
+from math import ceil
 from random import Random
-from types import coroutine
-from typing import Any, Literal, NamedTuple, Self, overload
+from typing import Any, Literal, Protocol, Self, overload
+
+from pytest_streamperf.here import Loop, loop_running_here
 
 # About four characters a token, the usual rule of thumb for English text.
 _WORDS = (
@@ -160,6 +159,16 @@ def object_arguments(index: int) -> str:
 _ARGUMENTS = {"string": (string_arguments, '"}'), "objects": (object_arguments, "]}")}
 
 
+class Listener(Protocol):
+    """Whoever wants to know what a stream hands out."""
+
+    def arrived(self, delta: Any) -> None:
+        """A delta is handed out."""
+
+    def ended(self) -> None:
+        """There are no more."""
+
+
 class TokenStream:
     """A simulated stream of deltas.
 
@@ -184,7 +193,10 @@ class TokenStream:
         delta: Callable[[int], Any] | None = None,
     ) -> None:
         self.every = _pace(every)
+        # Rounded up to 2**-30 s: then so many steps of a virtual clock are never short of so many.
+        self._step = ceil(self.every * 2**30) / 2**30
         self.deltas = _deltas(tokens, seed, delta)
+        self.listeners: list[Listener] = []
 
     @classmethod
     def turn(cls, *parts: Text | ToolCall, every: float = 0.0, seed: int = 0) -> Self:
@@ -220,18 +232,23 @@ class TokenStream:
         return len(self.deltas)
 
     def __iter__(self) -> Iterator[Any]:
-        if not self.every:
+        if not self.every and not self.listeners:
             return iter(self.deltas)
         return self._paced()
 
     def _paced(self) -> Iterator[Any]:
         start = time.monotonic()
         for index, delta in enumerate(self.deltas):
-            time.sleep(max(0.0, start + index * self.every - time.monotonic()))
+            if self._step:
+                time.sleep(max(0.0, start + index * self._step - time.monotonic()))
+            for listener in self.listeners:
+                listener.arrived(delta)
             yield delta
+        for listener in self.listeners:
+            listener.ended()
 
     def __aiter__(self) -> AsyncIterator[Any]:
-        return _AsyncDeltas(self.deltas, self.every)
+        return _AsyncDeltas(self.deltas, self._step, self.listeners)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {len(self):,} deltas, every={self.every}>"
@@ -239,10 +256,12 @@ class TokenStream:
 
 class _AsyncDeltas:
     # Not an async generator: those need closing, and warn under trio when a consumer stops early.
-    def __init__(self, deltas: Sequence[Any], every: float) -> None:
+    def __init__(self, deltas: Sequence[Any], every: float, listeners: Sequence[Listener]) -> None:
         self._deltas = deltas
         self._every = every
+        self._listeners = listeners
         self._index = 0
+        self._ended = False
         self._start = 0.0
         self._loop: Loop | None = None
 
@@ -259,61 +278,17 @@ class _AsyncDeltas:
         else:
             await self._loop.checkpoint()
         if self._index == len(self._deltas):  # only now: another task may have taken it
+            if not self._ended:
+                self._ended = True
+                for listener in self._listeners:
+                    listener.ended()
             raise StopAsyncIteration
         # Only now: a wait that is cancelled loses no delta.
+        delta = self._deltas[self._index]
         self._index += 1
-        return self._deltas[self._index - 1]
-
-
-class Loop(NamedTuple):
-    """What a stream needs of the event loop that it runs on."""
-
-    time: Callable[[], float]
-    sleep_until: Callable[[float], Awaitable[None]]
-    checkpoint: Callable[[], Awaitable[None]]
-
-
-@coroutine
-def _asyncio_checkpoint() -> Iterator[None]:
-    yield
-
-
-def running_loop() -> Literal["asyncio", "trio"] | None:
-    """Which library's event loop is running in this thread."""
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
-        return "trio"
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-    return "asyncio"
-
-
-def running_task() -> object:
-    """The task that is running in this thread, of whichever library; None outside of any loop."""
-    loop = running_loop()
-    if loop is None:
-        return None
-    return sys.modules["trio"].lowlevel.current_task() if loop == "trio" else asyncio.current_task()
-
-
-def loop_running_here() -> Loop:
-    """The running event loop, of whichever library.
-
-    Raises `VirtualTimeError` if a virtual clock is entered that the loop does not go by.
-    """
-    virtual = sys.modules.get("pytest_streamperf.virtual_clock")
-    clock = virtual.entered_here() if virtual is not None else None
-    if clock is not None:
-        clock.check_loop()
-    if running_loop() == "trio":
-        trio = sys.modules["trio"]
-        clock = trio.lowlevel.current_clock()
-        until = getattr(clock, "sleep_until", trio.sleep_until)  # a virtual clock's own is faster
-        return Loop(trio.current_time, until, trio.lowlevel.checkpoint)
-    now = asyncio.get_running_loop().time
-    return Loop(now, lambda due: asyncio.sleep(due - now()), _asyncio_checkpoint)
+        for listener in self._listeners:
+            listener.arrived(delta)
+        return delta
 
 
 def count_of(name: str, value: object, *, least: int) -> int:

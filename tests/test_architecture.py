@@ -13,14 +13,23 @@ PACKAGE = ROOT / "pytest_streamperf"
 # a < b: b may import a, never the other way. One row is one rank.
 RANKS = (
     ("verdict",),
-    ("trace", "clock", "virtual_clock"),
+    ("trace", "clock", "virtual_clock", "here"),
     ("streams",),
-    ("growth",),
+    ("growth", "cadence"),
     ("budgets",),
     ("plugin",),
 )
 RANK_OF = {stem: rank for rank, stems in enumerate(RANKS) for stem in stems}
-STANDARD_ONLY = {"growth", "verdict", "trace", "clock", "virtual_clock", "streams"}
+STANDARD_ONLY = {
+    "growth",
+    "cadence",
+    "verdict",
+    "trace",
+    "clock",
+    "virtual_clock",
+    "here",
+    "streams",
+}
 # These are loaded only where that library is loaded already.
 BESIDE = {"trio_clock.py": {"trio"}}
 MOST_LINES = {"pytest_streamperf": 400, "reference_impl": 300}

@@ -23,6 +23,7 @@ from pytest_streamperf import (
     ToolCall,
     ToolCallDelta,
     Turn,
+    here,
     object_arguments,
     streams,
     string_arguments,
@@ -276,14 +277,14 @@ def test_running_loop_is_told_apart(backend):
     """The library whose loop runs in this thread is known by name."""
 
     async def main():
-        return streams.running_loop()
+        return here.running_loop()
 
     assert run(backend, main) == backend
 
 
 def test_no_running_loop():
     """Outside any loop there is none, also when both libraries are loaded."""
-    assert streams.running_loop() is None
+    assert here.running_loop() is None
 
 
 # -- pace

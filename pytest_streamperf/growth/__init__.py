@@ -31,7 +31,7 @@ from pytest_streamperf.growth.blame import Blame
 from pytest_streamperf.growth.plan import Evidence, Plan
 from pytest_streamperf.growth.runs import Probe
 from pytest_streamperf.growth.terms import GrowthTerms, Meter, Terms
-from pytest_streamperf.streams import running_loop, running_task
+from pytest_streamperf.here import running_loop, running_task
 from pytest_streamperf.verdict import (
     GrowthExceeded,
     GrowthUnproven,

@@ -23,7 +23,8 @@ from itertools import pairwise
 from operator import length_hint
 from typing import Any, Protocol, Self
 
-from pytest_streamperf.streams import TokenStream, loop_running_here
+from pytest_streamperf.here import loop_running_here
+from pytest_streamperf.streams import TokenStream
 from pytest_streamperf.trace import CallCounter
 
 BLOCKS = 64

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from pytest_streamperf.virtual_clock import references
-from pytest_streamperf.virtual_clock.loops import VirtualLoop, VirtualTimeError
+from pytest_streamperf.virtual_clock.loops import VirtualLoop, VirtualTimeError, to_the_next_step
 
 __all__ = ["VirtualClock", "VirtualLoop", "VirtualTimeError", "new_event_loop"]
 
@@ -26,7 +26,7 @@ __tracebackhide__ = True  # pytest shows the user's own frames
 
 # Where `time.monotonic` begins: always at the same number, so that sums round the same every time,
 # and above what most machines say, so that what was noted before has passed. asyncio's loop looks
-# 1 ns ahead, which is lost in floats from 2**23 on.
+# 1 ns ahead, which is lost in floats from 2**23 on. From here on floats are 2**-30 apart.
 _START = 2.0**22
 
 _REAL_TIME, _REAL_DATETIME = time.time, dt.datetime
@@ -68,7 +68,7 @@ class VirtualClock:
         if seconds < 0:
             msg = f"time cannot go back: advance takes 0 seconds or more, not {seconds!r}"
             raise ValueError(msg)
-        self.monotonic += seconds
+        self.monotonic += to_the_next_step(seconds)
 
     @property
     def unreached(self) -> list[str]:

@@ -7,6 +7,7 @@ import socket
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from math import ceil
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -16,7 +17,13 @@ __tracebackhide__ = True  # pytest shows the user's own frames
 # Seconds of real time that work in threads, which takes no virtual time, is waited for at a time.
 _PATIENCE = 1.0
 _MOST_SHOWN = 5
+_STEPS = 2**30
 _LIBRARIES = "asyncio", "trio", "anyio", "virtual_clock"
+
+
+def to_the_next_step(seconds: float) -> float:
+    """Round up to what a virtual clock can tell apart: who sleeps is never woken too early."""
+    return ceil(seconds * _STEPS) / _STEPS
 
 
 class VirtualTimeError(RuntimeError):
@@ -56,6 +63,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Seconds, as `time.monotonic` says."""
         clock = self._here()
         return super().time() if clock is None else clock.monotonic
+
+    def call_later(self, delay: float, callback: Any, *args: Any, **options: Any) -> Any:  # type: ignore[override]
+        """Do as asyncio does, and never too early."""
+        return self.call_at(self.time() + to_the_next_step(delay), callback, *args, **options)
 
     def call_at(self, when: float, callback: Any, *args: Any, **options: Any) -> Any:  # type: ignore[override]
         """Do as asyncio does, and know the timer."""
@@ -102,7 +113,7 @@ class _Selector(selectors.DefaultSelector):
             ready = super().select(_PATIENCE)
         if ready:
             return ready
-        outside = next(self._outside(), None)
+        outside = next(self._outside(), None) if len(self.get_map()) > len(self.own) else None
         if outside:
             raise _waits_for(outside)
         if timeout is None:
