@@ -1,0 +1,169 @@
+"""Throttles to try a test on: a good one, and each way in which people get it wrong.
+
+They are made by `make(send, every)` and told by `feed(value, key)`, `end()`, `cancel()`, `error()`
+and `retry()`; they call `send(key, value)`. A timer needs a running asyncio loop: without one, what
+is pending waits for the next value, or for the end.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+from pytest_streamperf.here import running_loop
+
+Send = Callable[[Hashable, Any], object]
+
+
+class Throttle:
+    """A good throttle: at most one update every so many seconds for each key, and the last one."""
+
+    def __init__(self, send: Send, every: float) -> None:
+        self._send = send
+        self._every = every
+        self._sent: dict[Hashable, float] = {}
+        self._pending: dict[Hashable, Any] = {}
+        self._timers: dict[Hashable, asyncio.TimerHandle] = {}
+
+    def feed(self, value: Any, key: Hashable = None) -> None:
+        """Take the latest value."""
+        self._pending[key] = value
+        wait = self._sent.get(key, float("-inf")) + self._every - time.monotonic()
+        if wait <= 0:
+            self._flush(key)
+        else:
+            self._later(key, wait)
+
+    def end(self) -> None:
+        """Send what is pending: it is the end."""
+        for key in list(self._pending):
+            self._flush(key)
+        self._stop()
+
+    def error(self) -> None:
+        """Send what is pending: it failed."""
+        self.end()
+
+    def cancel(self) -> None:
+        """Drop what is pending."""
+        self._pending.clear()
+        self._stop()
+
+    def retry(self) -> None:
+        """Drop what is pending, and begin again."""
+        self.cancel()
+        self._sent.clear()
+
+    def _later(self, key: Hashable, wait: float) -> None:
+        if key not in self._timers and running_loop() == "asyncio":
+            timer = asyncio.get_running_loop().call_later(wait, self._fire, key)
+            self._timers[key] = timer
+
+    def _fire(self, key: Hashable) -> None:
+        self._timers.pop(key, None)
+        if key in self._pending:
+            self._flush(key)
+
+    def _flush(self, key: Hashable) -> None:
+        self._sent[key] = time.monotonic()
+        self._send(key, self._pending.pop(key))
+
+    def _stop(self) -> None:
+        while self._timers:
+            self._timers.popitem()[1].cancel()
+
+
+class _NoThrottle(Throttle):
+    def __init__(self, send: Send, _every: float) -> None:
+        super().__init__(send, 0.0)
+
+
+class _LeadingOnly(Throttle):
+    def _later(self, key: Hashable, _wait: float) -> None:
+        del self._pending[key]
+
+
+class _NeverAgain(Throttle):
+    def _flush(self, key: Hashable) -> None:
+        super()._flush(key)
+        self._sent[key] = float("inf")
+
+
+class _Debounce(Throttle):
+    def feed(self, value: Any, key: Hashable = None) -> None:
+        self._sent[key] = time.monotonic()
+        if key in self._timers:
+            self._timers.pop(key).cancel()
+        super().feed(value, key)
+
+
+class _LosesTheTail(Throttle):
+    def end(self) -> None:
+        self.cancel()
+
+
+class _FlushesTwice(Throttle):
+    def end(self) -> None:
+        for key, value in list(self._pending.items()):
+            self._send(key, value)
+        super().end()
+
+
+class _FlushesOnCancel(Throttle):
+    def cancel(self) -> None:
+        self.end()
+
+
+class _KeepsOnRetry(Throttle):
+    def retry(self) -> None:
+        self.end()
+
+
+class _DropsOnError(Throttle):
+    def error(self) -> None:
+        self.cancel()
+
+
+class _OneForAll(Throttle):
+    def feed(self, value: Any, key: Hashable = None) -> None:
+        wait = max(self._sent.values(), default=float("-inf")) + self._every - time.monotonic()
+        if wait > 0:
+            self._sent.setdefault(key, time.monotonic() + wait - self._every)
+        super().feed(value, key)
+
+
+class _FirstOfTheWindow(Throttle):
+    def feed(self, value: Any, key: Hashable = None) -> None:
+        super().feed(self._pending.get(key, value), key)
+
+
+class _TimerLeft(Throttle):
+    def _stop(self) -> None:
+        pass
+
+    def cancel(self) -> None:
+        self._stop()
+
+
+class _FirstOneLate(Throttle):
+    def feed(self, value: Any, key: Hashable = None) -> None:
+        self._sent.setdefault(key, time.monotonic())
+        super().feed(value, key)
+
+
+THROTTLE_MUTANTS: Mapping[str, Callable[[Send, float], Throttle]] = {
+    "sends every value": _NoThrottle,
+    "drops what comes within the interval": _LeadingOnly,
+    "sends once, and then only at the end": _NeverAgain,
+    "waits until no more values come": _Debounce,
+    "loses what is pending at the end": _LosesTheTail,
+    "sends the last value twice": _FlushesTwice,
+    "sends what is pending on cancel": _FlushesOnCancel,
+    "sends what is pending on retry": _KeepsOnRetry,
+    "drops what is pending on error": _DropsOnError,
+    "has one interval for all keys": _OneForAll,
+    "sends the first value of an interval, not the last": _FirstOfTheWindow,
+    "leaves its timer running": _TimerLeft,
+    "sends the first value late": _FirstOneLate,
+}
+"""Bad throttles, by what they do wrong: `make(send, every)`."""

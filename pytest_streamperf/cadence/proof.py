@@ -1,0 +1,110 @@
+"""Would your test notice? It is run against throttles that are known to be bad."""
+
+import asyncio
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_streamperf.cadence.mutants import THROTTLE_MUTANTS, Send, Throttle
+from pytest_streamperf.here import running_loop
+from pytest_streamperf.verdict import (
+    CadenceExceeded,
+    CadenceUnproven,
+    Policy,
+    Verdict,
+    conclude,
+    lines_of,
+    reporting_to,
+)
+from pytest_streamperf.virtual_clock import new_event_loop
+
+__tracebackhide__ = True  # pytest shows the user's own frames
+
+Make = Callable[[Send, float], Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof(Verdict):
+    """What `prove_test` found: the bad throttles that a test noticed, and those it did not."""
+
+    noticed: Sequence[str]
+    unnoticed: Sequence[str]
+
+
+class _Nowhere:
+    """A sink for what checks report within the test: it is not the verdict of this one."""
+
+    policy = Policy()
+
+    def begin(self, check: object) -> None:
+        pass
+
+    def end(self, check: object) -> None:
+        pass
+
+    def report(self, verdict: Verdict) -> None:
+        pass
+
+
+def prove_test(
+    test: Callable[[Make], object], subjects: Mapping[str, Make] = THROTTLE_MUTANTS
+) -> Proof:
+    """Fail unless a test of a throttle fails for every bad one, and passes for a good one.
+
+    `test(make_throttle)` is your own test, sync or async; it may enter a `VirtualClock`. It is
+    handed a factory, `(send, every)`, of something with `feed(value, key)`, `end()`, `cancel()`,
+    `error()` and `retry()` that calls `send(key, value)`. `subjects` are bad throttles, by what
+    they do wrong.
+
+    Raises `CadenceExceeded` with those that were not noticed, `CadenceUnproven` where the test
+    fails for a good throttle, too, and `TypeError` for an async test inside a running event loop.
+
+    >>> def test_my_throttle_test():
+    ...     prove_test(my_throttle_test)
+    """
+    if inspect.iscoroutinefunction(test) and running_loop() is not None:
+        msg = "an event loop is running here, and so is no other: call prove_test in a sync test"
+        raise TypeError(msg)
+    failed = _failure(test, Throttle)
+    noticed = [name for name, make in subjects.items() if _failure(test, make) is not None]
+    unnoticed = [name for name in subjects if name not in noticed]
+    name = getattr(test, "__qualname__", repr(test)).rpartition("<locals>.")[2]
+    if failed is not None:
+        why = f"it fails for a good one: {type(failed).__name__}: {failed}".partition("\n")[0]
+        headline = f"{name} tells no good throttle from a bad one"
+        details = lines_of({"why": why, "try": "make it pass for a good throttle first"})
+    else:
+        headline = f"{name} notices {len(noticed)} of {len(subjects)} bad throttles, limit all"
+        details = lines_of(
+            {
+                "blind": f"to one that {'; '.join(unnoticed)}",
+                "try": "let time pass between values: stream.every, VirtualClock, "
+                "UpdateCounter.assert_throttled",
+            }
+        )
+    outcome: Any = "unproven" if failed is not None else "exceeded" if unnoticed else "within"
+    proof = Proof(
+        stem="cadence",
+        verdict=outcome,
+        headline=headline,
+        details=("", *details) if outcome != "within" else (),
+        figures={"noticed": len(noticed), "subjects": len(subjects)},
+        noticed=noticed,
+        unnoticed=unnoticed,
+    )
+    conclude(proof, CadenceExceeded, CadenceUnproven, stacklevel=2)
+    return proof
+
+
+def _failure(test: Callable[[Make], object], make: Make) -> Exception | None:
+    """What the test raises for this throttle; None if it passes."""
+    try:
+        with reporting_to(_Nowhere()):
+            result = test(make)
+            if inspect.iscoroutine(result):
+                with asyncio.Runner(loop_factory=new_event_loop) as runner:
+                    runner.run(result)
+    except Exception as error:  # noqa: BLE001 - whatever it raises, it noticed
+        return error
+    return None
