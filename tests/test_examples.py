@@ -92,8 +92,9 @@ def test_the_readme_opens_with_what_really_happens(pytester):
 
 @pytest.mark.parametrize("code", _blocks("python")[1:])
 def test_every_other_test_in_the_readme_passes(code, pytester):
-    """Nothing is shown that is not run."""
-    pytester.makepyfile(code)
+    """Nothing is shown that is not run; the `Reply` it asks for is the lesson's."""
+    lesson = Path(demo.HERE, "02_cadence", "test_cadence_good.py").read_text(encoding="utf-8")
+    pytester.makepyfile(code, agent=lesson)
     run = pytester.runpytest_subprocess("-p", "streamperf", "-W", "error", *ALONE)
     run.assert_outcomes(passed=1)
 
