@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pytest_streamperf.cadence import Cadence as Cadence
     from pytest_streamperf.cadence import UpdateCounter as UpdateCounter
+    from pytest_streamperf.cadence.flushes import FlushCounter as FlushCounter
     from pytest_streamperf.cadence.mutants import THROTTLE_MUTANTS as THROTTLE_MUTANTS
     from pytest_streamperf.cadence.proof import prove_test as prove_test
     from pytest_streamperf.growth import Blame as Blame
@@ -47,6 +48,7 @@ __version__ = "0.1.0"
 _HOME_OF = {
     "Cadence": "cadence",
     "UpdateCounter": "cadence",
+    "FlushCounter": "cadence.flushes",
     "THROTTLE_MUTANTS": "cadence.mutants",
     "prove_test": "cadence.proof",
     "Blame": "growth",

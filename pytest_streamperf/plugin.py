@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Generator, Iterator
 
     from pytest_streamperf.cadence import UpdateCounter
+    from pytest_streamperf.cadence.flushes import FlushCounter
     from pytest_streamperf.streams import TokenStream
     from pytest_streamperf.virtual_clock import VirtualClock
 
@@ -65,6 +66,14 @@ def update_counter() -> type[UpdateCounter]:
     from pytest_streamperf.cadence import UpdateCounter  # noqa: PLC0415
 
     return UpdateCounter
+
+
+@pytest.fixture
+def flush_counter() -> type[FlushCounter]:
+    """Count flushes: `flush_counter(of=stream).writer(...)`, then `.assert_coalesced(...)`."""
+    from pytest_streamperf.cadence.flushes import FlushCounter  # noqa: PLC0415
+
+    return FlushCounter
 
 
 class _LoopFactories:

@@ -13,7 +13,8 @@ PACKAGE = ROOT / "pytest_streamperf"
 # a < b: b may import a, never the other way. One row is one rank.
 RANKS = (
     ("verdict",),
-    ("trace", "clock", "virtual_clock", "here"),
+    ("trace", "clock"),
+    ("virtual_clock", "here"),
     ("streams",),
     ("growth", "cadence"),
     ("budgets",),

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Self
 
+from pytest_streamperf import clock as real
 from pytest_streamperf.virtual_clock import references
 from pytest_streamperf.virtual_clock.loops import VirtualLoop, VirtualTimeError, to_the_next_step
 
@@ -95,7 +96,7 @@ class VirtualClock:
     def __exit__(self, *_: object) -> None:
         self._references.take_out()
         _entered.clear()
-        self.left = time.monotonic()
+        self.left = real.wall()
 
     def check_loop(self) -> None:
         """Raise `VirtualTimeError` if the loop that is running here goes by another clock."""

@@ -1,7 +1,6 @@
 """Trio's run loop in virtual time, moved on when everything waits."""
 
 import functools
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from heapq import heappop, heappush
 from itertools import count
@@ -10,6 +9,7 @@ from typing import Any
 
 import trio
 
+from pytest_streamperf import clock as real
 from pytest_streamperf.virtual_clock.loops import Clock, VirtualTimeError, for_ever, place
 
 __tracebackhide__ = True  # pytest shows the user's own frames
@@ -56,7 +56,7 @@ class TrioClock(trio.abc.Clock):
     def current_time(self) -> float:
         """What `time.monotonic` says."""
         left = self.follows.left
-        return self.follows.monotonic + (0.0 if left is None else time.monotonic() - left)
+        return self.follows.monotonic + (0.0 if left is None else real.wall() - left)
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
         """Jump, if nothing came over sockets since the last task did something."""

@@ -1,0 +1,218 @@
+"""The contract of a flush: few enough, none held back, nothing left. Pure functions on a record."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import NamedTuple
+
+from pytest_streamperf.cadence.record import Arrival
+from pytest_streamperf.verdict import Outcome, Verdict, duration, fit, lines_of, size
+
+_COLUMNS, _AROUND = 56, 4
+
+
+class Flush(NamedTuple):
+    """What was pushed at once: `writes` writes made it."""
+
+    time: float
+    order: int
+    writes: int
+    data: bytes
+
+
+class FlushRecord(NamedTuple):
+    """All that was seen: deltas that arrived, with their texts, and flushes."""
+
+    arrivals: Sequence[Arrival]
+    texts: Sequence[str]
+    flushes: Sequence[Flush]
+    unflushed: int
+    ended: float | None
+    of: bool
+
+
+class Promise(NamedTuple):
+    """What was promised: flushes per second, bytes in each, seconds that a delta may wait."""
+
+    per_second: float | None
+    bytes_per_flush: float | None
+    max_held: float
+    tolerance: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coalescing(Verdict):
+    """What `assert_coalesced` found; `longest_held` is in seconds, `sent` in bytes."""
+
+    flushes: int
+    writes: int
+    sent: int
+    longest_held: float | None
+
+
+class _Breach(NamedTuple):
+    says: str
+    time: float
+    means: str
+    remedy: str
+
+
+def judged(record: FlushRecord, promise: Promise) -> Coalescing:
+    """Hold a record against a promise."""
+    sent = sum(len(flush.data) for flush in record.flushes)
+    held = _held(record)
+    breach = (
+        _left(record, promise)
+        or _too_long(promise, held)
+        or _too_often(record, promise)
+        or _too_small(record, promise, sent)
+    )
+    verdict: Outcome = "exceeded" if breach else "within" if record.of else "unproven"
+    longest = max((seconds for seconds, _ in held), default=None)
+    headline = f"{len(record.arrivals):,} deltas, {len(record.flushes):,} flushes of {size(sent)}"
+    details: Sequence[str] = ()
+    if breach:
+        headline = breach.says
+        details = (
+            "",
+            *_timeline(record, breach.time),
+            "",
+            *lines_of({"means": breach.means, "try": breach.remedy}),
+        )
+    elif verdict == "unproven":
+        headline = "no evidence of what the flushes carried"
+        details = ("", *lines_of({"try": "pass of=stream to the flush counter"}))
+    return Coalescing(
+        stem="cadence",
+        verdict=verdict,
+        headline=fit(headline),
+        details=details,
+        figures={"flushes": len(record.flushes), "bytes": sent, "longest held": longest},
+        flushes=len(record.flushes),
+        writes=sum(flush.writes for flush in record.flushes),
+        sent=sent,
+        longest_held=longest,
+    )
+
+
+def carried_by(record: FlushRecord) -> list[Flush | None]:
+    """For each delta the flush that carried it: by its text, in order, or else the next one.
+
+    The text is looked for as it is, and as it is in JSON.
+    """
+    ends = list(accumulate(len(flush.data) for flush in record.flushes))
+    everything = b"".join(flush.data for flush in record.flushes)
+    found: list[Flush | None] = []
+    position, index, following = 0, 0, 0
+    for arrival, text in zip(record.arrivals, record.texts, strict=True):
+        while following < len(record.flushes) and record.flushes[following].order < arrival.order:
+            following += 1
+        at = _find(everything, text, max(position, ends[following - 1] if following else 0))
+        if at is not None:
+            position = at
+            while index < len(ends) and ends[index] < position:
+                index += 1
+            found.append(record.flushes[index])
+        else:
+            found.append(record.flushes[following] if following < len(record.flushes) else None)
+    return found
+
+
+def _find(everything: bytes, text: str, start: int) -> int | None:
+    """Where a text ends that is sent after `start`; None if it is not found."""
+    for form in (text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]):
+        data = form.encode()
+        at = everything.find(data, start)
+        if data and at >= 0:
+            return at + len(data)
+    return None
+
+
+def _held(record: FlushRecord) -> list[tuple[float, Flush]]:
+    """How long each delta that was flushed had to wait, and for which flush."""
+    return [
+        (max(0.0, flush.time - arrival.time), flush)
+        for arrival, flush in zip(record.arrivals, carried_by(record), strict=True)
+        if flush is not None
+    ]
+
+
+def _left(record: FlushRecord, promise: Promise) -> _Breach | None:
+    means, remedy = "the last words never leave the buffer", "flush when the stream ends"
+    last = record.flushes[-1].time if record.flushes else 0.0
+    if record.unflushed:
+        says = f"{size(record.unflushed)} were written and never flushed"
+        return _Breach(says, last, means, remedy)
+    missing = [a for a, flush in zip(record.arrivals, carried_by(record), strict=True) if not flush]
+    if missing and record.ended is not None:
+        says = f"{len(missing):,} of {len(record.arrivals):,} deltas were never flushed"
+        return _Breach(says, missing[0].time, means, remedy)
+    late = last - record.ended if record.ended is not None else 0.0
+    if record.arrivals and late > promise.tolerance:
+        says = f"the last flush came {duration(late)} after the stream had ended"
+        return _Breach(says, last, "the end waits for a timer", remedy)
+    return None
+
+
+def _too_long(promise: Promise, held: Sequence[tuple[float, Flush]]) -> _Breach | None:
+    longest, flush = max(held, default=(0.0, None))
+    if flush is None or longest <= promise.max_held + promise.tolerance:
+        return None
+    return _Breach(
+        f"a delta was held for {duration(longest)}, in a block of {size(len(flush.data))}, "
+        f"limit {duration(promise.max_held)}",
+        flush.time,
+        "people see nothing, and then a block at once",
+        "flush by time as well as by size",
+    )
+
+
+def _too_often(record: FlushRecord, promise: Promise) -> _Breach | None:
+    if promise.per_second is None:
+        return None
+    most = int(promise.per_second)
+    times = [flush.time for flush in record.flushes]
+    for first, last in zip(times, times[most:], strict=False):
+        if last - first < 1 - promise.tolerance:
+            count = sum(first <= each < first + 1 - promise.tolerance for each in times)
+            return _Breach(
+                f"{count:,} flushes in one second, limit {most:,}",
+                last,
+                "every token is a system call, a packet and a wake-up at the other end",
+                "gather what comes within a few milliseconds into one write",
+            )
+    return None
+
+
+def _too_small(record: FlushRecord, promise: Promise, sent: int) -> _Breach | None:
+    least, count = promise.bytes_per_flush, len(record.flushes)
+    if least is None or count < 2 or sent / count >= least:  # noqa: PLR2004 - one cannot be larger
+        return None
+    return _Breach(
+        f"{count:,} flushes of {sent / count:.0f} bytes on average, limit {least:.0f}",
+        record.flushes[-1].time,
+        "what carries the data weighs more than the data",
+        "gather what comes within a few milliseconds into one write",
+    )
+
+
+def _timeline(record: FlushRecord, when: float) -> list[str]:
+    times = [arrival.time for arrival in record.arrivals[:1]]
+    began = min([*times, *(flush.time for flush in record.flushes[:1]), when])
+    step = max(1e-3, (when - began) / _AROUND)
+    start, end = max(began, when - 2 * step), when + step
+
+    def row(label: str, symbol: str, times: Sequence[float]) -> str:
+        drawn = ["."] * _COLUMNS
+        for each in times:
+            if start <= each <= end:
+                drawn[int((each - start) / (end - start) * (_COLUMNS - 1) + 0.5)] = symbol
+        return f"  {label:8}  {''.join(drawn)}"
+
+    at = int((when - start) / (end - start) * (_COLUMNS - 1) + 0.5)
+    return [
+        row("deltas", "|", [each.time for each in record.arrivals]),
+        row("flushes", "F", [each.time for each in record.flushes]),
+        f"  {'':8}  {f'{when - began:.3f} s ^'.rjust(at + 1)}",
+    ]
