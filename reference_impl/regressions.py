@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final
 
-from reference_impl import throttle
+from reference_impl import responses, throttle
 
 
 class QuadraticReply:
@@ -130,6 +130,27 @@ class LeavesATimer(throttle.ToolCallUpdates):
         self._calls.clear()
 
 
+class FlushesEveryToken(responses.ResponseWriter):
+    """Pushes every delta by itself."""
+
+    async def _written(self) -> None:
+        await self._flush()
+
+
+class HoldsTheTail(responses.ResponseWriter):
+    """Closes what it writes to, which is taken to flush it, and does not."""
+
+    async def _ended(self) -> None:
+        pass
+
+
+class SwallowsTheError(responses.ResponseWriter):
+    """Raises before it has flushed, so that nobody hears of the error, nor of what came before."""
+
+    async def _failed(self, error: Exception) -> None:
+        pass
+
+
 @dataclass(frozen=True, slots=True)
 class Regression:
     """One mistake: what it replaces (`module:name`), and the stem of the check that catches it.
@@ -143,6 +164,11 @@ class Regression:
     check: str
     story: str
     breaks: tuple[int, ...] = ()
+
+
+def _writer(name: str, replacement: type) -> Regression:
+    target = "reference_impl.responses:ResponseWriter"
+    return Regression(name, target, replacement, "cadence", str(replacement.__doc__))
 
 
 def _throttle(name: str, replacement: type, *breaks: int) -> Regression:
@@ -170,6 +196,9 @@ REGRESSIONS: Final[Mapping[str, Regression]] = {
         _throttle("trailing-debounce", Debounces, 9),
         _throttle("stale-value", SendsWhatItPlanned, 3),
         _throttle("timer-left-running", LeavesATimer, 6),
+        _writer("flush-per-token", FlushesEveryToken),
+        _writer("held-back-tail", HoldsTheTail),
+        _writer("swallowed-error-flush", SwallowsTheError),
     )
 }
 """Every seeded regression, by name."""

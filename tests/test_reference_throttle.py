@@ -16,7 +16,7 @@ from pytest_streamperf.cadence.throttle import Policy
 from pytest_streamperf.virtual_clock import new_event_loop
 from reference_impl import REGRESSIONS, regressed, throttle
 
-THROTTLES = [name for name, each in REGRESSIONS.items() if each.check == "cadence"]
+THROTTLES = [name for name, each in REGRESSIONS.items() if each.breaks]
 
 
 @pytest.fixture(scope="module")
