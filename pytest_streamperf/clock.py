@@ -81,43 +81,65 @@ def deadline(
     >>> with deadline(cpu_seconds=2.0, wall_seconds=30.0):
     ...     pass
     """
-    if threading.current_thread() is not threading.main_thread() or not hasattr(
-        signal, "setitimer"
-    ):
+    if not can_tick():
         yield
         return
     start, last = wall(), cpu()
     cpu_end, wall_end, reached = last + cpu_seconds, start + wall_seconds, progress()
     armed, called = True, False
-    left, interval = signal.getitimer(signal.ITIMER_REAL)
-    outer_due = start + left if left else None
 
     # A wall-time tick that looks at the CPU clock, for want of better: while ITIMER_PROF is set,
     # Linux keeps the process's CPU clock in scheduler ticks of 4 ms, too coarse for the meters.
-    def tick(signum: int, frame: FrameType | None) -> None:
-        nonlocal outer_due, last, reached, called
+    def look(_frame: FrameType | None) -> None:
+        nonlocal last, reached, called
         now, spent, come = wall(), cpu(), progress()
         moved = come != reached
         if moved:
             last, reached = spent, come
-        if outer_due is not None and now >= outer_due:
-            missed = (now - outer_due) // interval + 1 if interval else 0
-            outer_due = outer_due + missed * interval if interval else None
-            if callable(outer):
-                outer(signum, frame)
         if armed and (spent > cpu_end or now > wall_end):
             if moved and not called:
                 called = True
             else:
                 raise Overrun("cpu" if now <= wall_end else "wall", spent - last)
 
+    with ticks(max(_LEAST_TICK, min(_TICK, cpu_seconds / _TICKS)), look):
+        try:
+            yield
+        finally:
+            armed = False
+
+
+def can_tick() -> bool:
+    """Whether `ticks` works here: in the main thread, with POSIX interval timers."""
+    here = threading.current_thread() is threading.main_thread()
+    return here and hasattr(signal, "setitimer")
+
+
+@contextmanager
+def ticks(every: float, look: Callable[[FrameType | None], None]) -> Iterator[None]:
+    """Call `look(frame)` every so many seconds of wall time, with the frame that is running here.
+
+    Where a C function is running, as soon as that returns. An alarm that was set before
+    (pytest-timeout's, say) still rings when it is due.
+    """
+    left, interval = signal.getitimer(signal.ITIMER_REAL)
+    outer_due = wall() + left if left else None
+
+    def tick(signum: int, frame: FrameType | None) -> None:
+        nonlocal outer_due
+        now = wall()
+        if outer_due is not None and now >= outer_due:
+            missed = (now - outer_due) // interval + 1 if interval else 0
+            outer_due = outer_due + missed * interval if interval else None
+            if callable(outer):
+                outer(signum, frame)
+        look(frame)
+
     outer = signal.signal(signal.SIGALRM, tick)
-    every = max(_LEAST_TICK, min(_TICK, cpu_seconds / _TICKS))
     signal.setitimer(signal.ITIMER_REAL, every, every)
     try:
         yield
     finally:
-        armed = False
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, outer)
         if outer_due is not None:
