@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pytest_streamperf.growth import assert_linear_async as assert_linear_async
     from pytest_streamperf.growth import measure_growth as measure_growth
     from pytest_streamperf.growth import measure_growth_async as measure_growth_async
+    from pytest_streamperf.pulse import Pulse as Pulse
+    from pytest_streamperf.pulse import StallWatch as StallWatch
     from pytest_streamperf.streams import Text as Text
     from pytest_streamperf.streams import TokenStream as TokenStream
     from pytest_streamperf.streams import ToolCall as ToolCall
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from pytest_streamperf.verdict import GrowthExceeded as GrowthExceeded
     from pytest_streamperf.verdict import GrowthUnproven as GrowthUnproven
     from pytest_streamperf.verdict import NothingMeasured as NothingMeasured
+    from pytest_streamperf.verdict import PulseExceeded as PulseExceeded
+    from pytest_streamperf.verdict import PulseUnproven as PulseUnproven
     from pytest_streamperf.verdict import StreamperfWarning as StreamperfWarning
     from pytest_streamperf.verdict import Unproven as Unproven
     from pytest_streamperf.verdict import Verdict as Verdict
@@ -57,6 +61,8 @@ _HOME_OF = {
     "assert_linear_async": "growth",
     "measure_growth": "growth",
     "measure_growth_async": "growth",
+    "Pulse": "pulse",
+    "StallWatch": "pulse",
     "Text": "streams",
     "TokenStream": "streams",
     "ToolCall": "streams",
@@ -71,6 +77,8 @@ _HOME_OF = {
     "GrowthExceeded": "verdict",
     "GrowthUnproven": "verdict",
     "NothingMeasured": "verdict",
+    "PulseExceeded": "verdict",
+    "PulseUnproven": "verdict",
     "StreamperfWarning": "verdict",
     "Unproven": "verdict",
     "Verdict": "verdict",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from pytest_streamperf.cadence import UpdateCounter
     from pytest_streamperf.cadence.flushes import FlushCounter
+    from pytest_streamperf.pulse import StallWatch
     from pytest_streamperf.streams import TokenStream
     from pytest_streamperf.virtual_clock import VirtualClock
 
@@ -74,6 +75,14 @@ def flush_counter() -> type[FlushCounter]:
     from pytest_streamperf.cadence.flushes import FlushCounter  # noqa: PLC0415
 
     return FlushCounter
+
+
+@pytest.fixture
+def stall_watch() -> type[StallWatch]:
+    """Watch gaps, stalls, pauses, memory and CPU: enter it, and `.assert_smooth(...)` after."""
+    from pytest_streamperf.pulse import StallWatch  # noqa: PLC0415
+
+    return StallWatch
 
 
 class _LoopFactories:

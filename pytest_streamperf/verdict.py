@@ -85,6 +85,14 @@ class CadenceUnproven(Unproven):
     """Whether updates or flushes keep to it could not be told, for want of evidence."""
 
 
+class PulseExceeded(BudgetExceeded):
+    """A stream does not run smoothly: gaps, stalls, pauses, memory or CPU time."""
+
+
+class PulseUnproven(Unproven):
+    """Whether a stream runs smoothly could not be told."""
+
+
 class NothingMeasured(Unproven):
     """A check had nothing to measure."""
 
@@ -101,8 +109,8 @@ class BudgetError(ValueError):
 _CLASSES = {
     kind.__name__: kind
     for kind in (
-        *(BudgetExceeded, GrowthExceeded, CadenceExceeded),
-        *(Unproven, GrowthUnproven, CadenceUnproven, NothingMeasured),
+        *(BudgetExceeded, GrowthExceeded, CadenceExceeded, PulseExceeded),
+        *(Unproven, GrowthUnproven, CadenceUnproven, PulseUnproven, NothingMeasured),
     )
 }
 for _kind in _CLASSES.values():

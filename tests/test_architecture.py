@@ -16,7 +16,7 @@ RANKS = (
     ("trace", "clock"),
     ("virtual_clock", "here"),
     ("streams",),
-    ("growth", "cadence"),
+    ("growth", "cadence", "pulse"),
     ("budgets",),
     ("plugin",),
 )
@@ -24,6 +24,7 @@ RANK_OF = {stem: rank for rank, stems in enumerate(RANKS) for stem in stems}
 STANDARD_ONLY = {
     "growth",
     "cadence",
+    "pulse",
     "verdict",
     "trace",
     "clock",

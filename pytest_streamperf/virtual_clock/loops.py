@@ -45,15 +45,27 @@ class Clock(Protocol):
         """When, in real time, the clock was left: what goes on after that goes on in real time."""
 
 
+class Meter(Protocol):
+    """What wants to know when a round of callbacks began, and when it ended."""
+
+    def began(self) -> None:
+        """The loop goes on."""
+
+    def ended(self) -> None:
+        """The loop is about to wait."""
+
+
 class VirtualLoop(asyncio.SelectorEventLoop):
     """asyncio's event loop, which jumps to the next timer instead of waiting for it.
 
-    `here` tells the clock that is entered; where none is, this is a loop as any other.
+    `here` tells the clock that is entered; where none is, this is a loop as any other. `meter` is
+    told of each round of callbacks.
     """
 
     def __init__(self, here: Callable[[], Clock | None]) -> None:
         self._here = here
         self.threads_busy = 0
+        self.meter: Meter | None = None
         self._timers: weakref.WeakSet[asyncio.TimerHandle] = weakref.WeakSet()
         selector = _Selector(self, here)
         super().__init__(selector)
@@ -105,6 +117,16 @@ class _Selector(selectors.DefaultSelector):
         self._here = here
 
     def select(self, timeout: float | None = None) -> Any:
+        meter = self._loop.meter
+        if meter is None:
+            return self._next(timeout)
+        meter.ended()
+        try:
+            return self._next(timeout)
+        finally:
+            meter.began()
+
+    def _next(self, timeout: float | None) -> Any:
         clock = self._here()
         if clock is None or (timeout is not None and timeout <= 0):
             return super().select(timeout)

@@ -1,0 +1,311 @@
+"""How smoothly does it run? Gaps, stalls, garbage collection, memory, and shares of CPU time.
+
+>>> from pytest_streamperf import StallWatch, TokenStream
+>>> stream = TokenStream(tokens=3)
+>>> with StallWatch(of=stream) as watch:
+...     text = "".join(stream)
+>>> watch.pulse().messages
+3
+"""
+
+import functools
+import gc
+import time
+import tracemalloc
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import pairwise
+from typing import Any, NamedTuple, Self
+
+from pytest_streamperf import clock, trace
+from pytest_streamperf.pulse.message import Limits, bytes_of, check, judged
+from pytest_streamperf.pulse.stalls import Stall, StallMeter, watching
+from pytest_streamperf.streams import TokenStream
+from pytest_streamperf.verdict import (
+    PulseExceeded,
+    PulseUnproven,
+    Verdict,
+    conclude,
+    nothing_measured,
+)
+
+__all__ = ["Pause", "Pulse", "Stall", "StallWatch"]
+
+__tracebackhide__ = True  # pytest shows the user's own frames
+
+
+class Pause(NamedTuple):
+    """A run of the garbage collector, in seconds."""
+
+    generation: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pulse(Verdict):
+    """What a watch saw; seconds, bytes, and shares from 0 to 1; None for what was not measured.
+
+    `first` is the time to the first message, `longest_gap` that between two; `stalls` and `pauses`
+    are longest first. `peak_memory` is the most Python memory on top of what was there, `grown` the
+    growth of the process. `cpu_shares` is the part of the thread's CPU time that was spent in each
+    function that was named.
+    """
+
+    messages: int
+    first: float | None
+    longest_gap: float | None
+    stalls: Sequence[Stall] | None
+    pauses: Sequence[Pause]
+    peak_memory: int | None
+    grown: int | None
+    cpu_shares: Mapping[str, float]
+
+
+class StallWatch:
+    """Watches what runs while it is entered: on an event loop, inside the code that runs there.
+
+    `of` is a stream whose deltas are messages; `message()` notes others. `cpu_of` names functions,
+    `"module:function"` or `"module:Class.method"`, whose share of CPU time is taken. `memory=True`
+    traces Python's memory, which slows code down: stalls are not to be measured meanwhile.
+
+    Messages go by virtual time, where that is active; stalls and pauses are real.
+
+    >>> async def test_smooth(stall_watch, token_stream):
+    ...     with stall_watch(of=token_stream(tokens=100)) as watch:
+    ...         await respond(stream)
+    ...     watch.assert_smooth(max_stall=0.05)
+    """
+
+    def __init__(
+        self,
+        *,
+        of: TokenStream | None = None,
+        cpu_of: Iterable[str] = (),
+        memory: bool = False,
+    ) -> None:
+        if of is not None and not isinstance(of, TokenStream):
+            msg = f"of must be a TokenStream, which knows what it hands out, not {of!r}"
+            raise TypeError(msg)
+        self._of = of
+        self._cpu_of = {name: _named(name) for name in cpu_of}
+        self._memory = memory
+        self._times: list[float] = []
+        self._began = 0.0
+        self._stack = ExitStack()
+        self._stalls: StallMeter | None = None
+        self._pauses: list[Pause] = []
+        self._peak: int | None = None
+        self._grown: int | None = None
+        self._cpu: dict[str, float] = dict.fromkeys(self._cpu_of, 0.0)
+        self._all_cpu = 0.0
+        self._done = False
+
+    def message(self) -> None:
+        """Note that a message went out, or came in."""
+        self._times.append(time.monotonic())
+
+    def arrived(self, _delta: object) -> None:
+        """A delta is handed out."""
+        self._times.append(time.monotonic())
+
+    def ended(self) -> None:
+        """The stream has no more."""
+
+    def __enter__(self) -> Self:
+        if self._done or self._began:
+            msg = "a StallWatch watches once: make another"
+            raise RuntimeError(msg)
+        with ExitStack() as stack:
+            if self._memory:
+                stack.enter_context(trace.allocations())
+                stack.callback(self._take_memory, tracemalloc.get_traced_memory()[0])
+                tracemalloc.reset_peak()
+            stack.callback(self._take_growth, _resident())
+            stack.enter_context(_pauses(self._pauses))
+            for name, (holder, attribute, function) in self._cpu_of.items():
+                stack.enter_context(self._timing(name, holder, attribute, function))
+            meter = StallMeter()
+            if stack.enter_context(watching(meter)):
+                self._stalls = meter
+            stack.callback(self._take_cpu, clock.thread_cpu())
+            if self._of is not None:
+                self._of.listeners.append(self)
+                stack.callback(self._of.listeners.remove, self)
+            self._stack = stack.pop_all()
+        self._began = time.monotonic()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done = True
+        self._stack.close()
+
+    def _take_memory(self, before: int) -> None:
+        self._peak = tracemalloc.get_traced_memory()[1] - before
+
+    def _take_growth(self, before: int | None) -> None:
+        after = _resident()
+        self._grown = after - before if after is not None and before is not None else None
+
+    def _take_cpu(self, before: float) -> None:
+        self._all_cpu = clock.thread_cpu() - before
+
+    @contextmanager
+    def _timing(
+        self, name: str, holder: Any, attribute: str, function: Callable[..., Any]
+    ) -> Iterator[None]:
+        inside = False
+
+        @functools.wraps(function)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            nonlocal inside
+            if inside:  # a call within a call is in the share of the outer one
+                return function(*args, **kwargs)
+            inside, started = True, clock.thread_cpu()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                inside = False
+                self._cpu[name] += clock.thread_cpu() - started
+
+        own = vars(holder).get(attribute)
+        setattr(holder, attribute, staticmethod(timed) if isinstance(own, staticmethod) else timed)
+        try:
+            yield
+        finally:
+            setattr(holder, attribute, own)
+
+    # -- what came of it
+
+    def pulse(self) -> Pulse:
+        """Tell what was seen, without a limit on any of it."""
+        return self._judged(Limits())
+
+    def _judged(self, limits: Limits) -> Pulse:
+        gaps = [after - before for before, after in pairwise(self._times)]
+        found: dict[str, Any] = {
+            "messages": len(self._times),
+            "first": self._times[0] - self._began if self._times else None,
+            "longest_gap": max(gaps, default=None),
+            "stalls": sorted(self._stalls.stalls, reverse=True) if self._stalls else None,
+            "pauses": sorted(self._pauses, key=lambda pause: -pause.seconds),
+            "peak_memory": self._peak,
+            "grown": self._grown,
+            "cpu_shares": {
+                name: cpu / self._all_cpu if self._all_cpu else 0.0
+                for name, cpu in self._cpu.items()
+            },
+        }
+        verdict, headline, details = judged(found, limits)
+        figures = {
+            "first": found["first"],
+            "longest gap": found["longest_gap"],
+            "longest stall": found["stalls"][0].seconds if found["stalls"] else None,
+            "gc pauses": len(self._pauses),
+        }
+        return Pulse(
+            stem="pulse",
+            verdict=verdict,
+            headline=headline,
+            details=details,
+            figures=figures,
+            **found,
+        )
+
+    def assert_smooth(  # noqa: PLR0913 - one argument for each thing that can stutter
+        self,
+        *,
+        max_first: float | None = None,
+        max_gap: float | None = None,
+        max_stall: float | None = None,
+        max_gc_pause: float | None = None,
+        peak_memory: int | str | None = None,
+        cpu_share: Mapping[str, float] | None = None,
+    ) -> Pulse:
+        """Fail unless it ran smoothly; return what was seen.
+
+        Seconds to the first message, between two, of a stall of the event loop, and of a pause for
+        garbage collection; Python's memory at its peak, in bytes or as `"64MiB"`; the share of CPU
+        time of functions that the watch was given.
+
+        Raises `PulseExceeded`, `PulseUnproven` where something could not be told, `NothingMeasured`
+        where it was not measured, and `ValueError` for bad arguments.
+
+        >>> watch.assert_smooth(max_gap=0.2, max_stall=0.05, peak_memory="64MiB")
+        """
+        if not self._done:
+            msg = "assert_smooth is for when the watch is over: call it after the with block"
+            raise RuntimeError(msg)
+        memory = bytes_of(peak_memory) if peak_memory is not None else None
+        limits = Limits(max_first, max_gap, max_stall, max_gc_pause, memory, dict(cpu_share or {}))
+        check(limits)
+        for what, advice in self._unmeasured(limits):
+            raise nothing_measured("pulse", what, advice)
+        found = self._judged(limits)
+        conclude(found, PulseExceeded, PulseUnproven, stacklevel=2)
+        return found
+
+    def _unmeasured(self, limits: Limits) -> Iterator[tuple[str, str]]:
+        if limits.gap is not None and len(self._times) < 2:  # noqa: PLR2004 - a gap has two ends
+            yield (
+                "there were no two messages to see a gap between",
+                "pass of=stream, or call message()",
+            )
+        if limits.first is not None and not self._times:
+            yield "there was no message", "pass of=stream, or call message()"
+        if limits.stall is not None and self._stalls is None:
+            yield "no event loop was running when the watch began", "enter it inside the async code"
+        if limits.memory is not None and self._peak is None:
+            yield "memory was not traced", "make the watch with memory=True"
+        if limits.stall is not None and self._memory:
+            yield "stalls were not measured while memory was traced", "watch them one by one"
+        for name in limits.shares:
+            if name not in self._cpu:
+                yield f"the CPU time of {name} was not taken", f"pass cpu_of=[{name!r}]"
+
+
+def _named(name: str) -> tuple[Any, str, Callable[..., Any]]:
+    """Find a function by its name: what holds it, as what, and itself."""
+    module_name, colon, path = name.partition(":")
+    *holders, attribute = path.split(".")
+    try:
+        holder: Any = import_module(module_name)
+        for each in holders:
+            holder = getattr(holder, each)
+        function = getattr(holder, attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        msg = f'cpu_of takes "module:function" or "module:Class.method", not {name!r}: {error}'
+        raise ValueError(msg) from None
+    if not colon or not callable(function) or attribute not in vars(holder):
+        msg = f"cpu_of takes functions by where they are defined, and {name!r} names none"
+        raise ValueError(msg)
+    return holder, attribute, function
+
+
+@contextmanager
+def _pauses(found: list[Pause]) -> Iterator[None]:
+    started = 0.0
+
+    def collected(phase: str, info: Mapping[str, int]) -> None:
+        nonlocal started
+        if phase == "start":
+            started = clock.wall()
+        elif started:
+            found.append(Pause(info["generation"], clock.wall() - started))
+
+    gc.callbacks.append(collected)
+    try:
+        yield
+    finally:
+        gc.callbacks.remove(collected)
+
+
+def _resident() -> int | None:
+    """Bytes of memory of the process."""
+    try:
+        # Where it is not installed, the rest works.
+        import psutil  # type: ignore[import-untyped] # noqa: PLC0415
+    except ModuleNotFoundError:
+        return None
+    return int(psutil.Process().memory_info().rss)

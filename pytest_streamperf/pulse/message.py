@@ -1,0 +1,137 @@
+"""What a pulse check says: the worst of it, where, and what to do about it."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pytest_streamperf.verdict import Outcome, duration, fit, lines_of, percent, size, where
+
+_UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+
+class Limits(NamedTuple):
+    """What is accepted: seconds, bytes and shares; None for anything."""
+
+    first: float | None = None
+    gap: float | None = None
+    stall: float | None = None
+    pause: float | None = None
+    memory: int | None = None
+    shares: Mapping[str, float] = {}
+
+
+class _Kind(NamedTuple):
+    says: str
+    shown: Callable[[float], str]
+    means: str
+    remedy: str
+
+
+_KINDS = {
+    "first": _Kind(
+        "the first message took {}",
+        duration,
+        "people look at nothing",
+        "send the first delta as soon as it comes",
+    ),
+    "gap": _Kind(
+        "{} passed between two messages",
+        duration,
+        "the text stands still, and then jumps",
+        "send what there is, by time and not by size",
+    ),
+    "stall": _Kind(
+        "the event loop stood still for {}",
+        duration,
+        "nothing else runs meanwhile: no token is shown, no click is seen",
+        "await asyncio.to_thread(...), or do it in pieces",
+    ),
+    "pause": _Kind(
+        "the garbage collector paused for {}",
+        duration,
+        "everything stands still while it looks through all objects",
+        "make fewer objects per delta; gc.freeze() what stays",
+    ),
+    "memory": _Kind(
+        "{} of memory at the peak",
+        size,
+        "the stream is kept, or copied, as it goes by",
+        "hand deltas on and forget them; bound what is buffered",
+    ),
+}
+
+
+def check(limits: Limits) -> None:
+    """Raise `ValueError` for a limit that is none."""
+    for name, value in (*limits._asdict().items(), *limits.shares.items()):
+        if isinstance(value, Mapping) or value is None:
+            continue
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0 <= value < float("inf"):
+            msg = f"the limit of {name} must be 0 or more, and finite, not {value!r}"
+            raise ValueError(msg)
+
+
+def bytes_of(text: int | str) -> int:
+    """Bytes, from a number of them or as people write it.
+
+    >>> bytes_of("64MiB")
+    67108864
+    """
+    if isinstance(text, int):
+        return text
+    match = re.fullmatch(r"\s*([\d.]+)\s*([kmg]?i?b)\s*", text.lower())
+    if match is None or match[2] not in _UNITS:
+        msg = f"peak_memory must be a number of bytes, or as '64MiB' or '64MB', not {text!r}"
+        raise ValueError(msg)
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def judged(found: Mapping[str, Any], limits: Limits) -> tuple[Outcome, str, Sequence[str]]:
+    """Hold what was found against the limits: the verdict, the headline, the details."""
+    stall = found["stalls"][0] if found["stalls"] else None
+    worst = {
+        "first": found["first"],
+        "gap": found["longest_gap"],
+        "stall": stall.seconds if stall else None,
+        "pause": found["pauses"][0].seconds if found["pauses"] else None,
+        "memory": found["peak_memory"],
+    }
+    for name, value in worst.items():
+        limit = getattr(limits, name)
+        if limit is None or value is None or value <= limit:
+            continue
+        kind = _KINDS[name]
+        headline = f"{kind.says.format(kind.shown(value))}, limit {kind.shown(limit)}"
+        if name == "stall" and stall and not stall.sure:
+            why = "most of that was not spent on the CPU, and how long the thread waited for a core"
+            details = lines_of({"why": f"{why} is not known here", "try": "run it on Linux"})
+            return "unproven", fit(headline), ("", *details)
+        lines = [] if name != "stall" or not stall else _where(stall.where, stall.source)
+        return "exceeded", fit(headline), ("", *lines, *_more(name, kind, found))
+    for name, limit in limits.shares.items():
+        share = found["cpu_shares"][name]
+        if share > limit:
+            headline = f"{name} took {percent(share)} of the CPU time, limit {percent(limit)}"
+            means, remedy = "it is done too often, or too much of it", "do it less often"
+            return "exceeded", fit(headline), ("", *lines_of({"means": means, "try": remedy}))
+    gap = found["longest_gap"]
+    parts = [
+        f"{found['messages']:,} messages" if found["messages"] else "",
+        f"longest gap {duration(gap)}" if gap is not None else "",
+        f"longest stall {duration(stall.seconds)}" if stall else "",
+    ]
+    return "within", ", ".join(filter(None, parts)) or "no stall", ()
+
+
+def _where(place: str, source: str) -> list[str]:
+    return where([place], source, "") if place else lines_of({"where": "not seen"})
+
+
+def _more(name: str, kind: _Kind, found: Mapping[str, Any]) -> list[str]:
+    times = {"stall": found["stalls"] or (), "pause": found["pauses"]}.get(name, ())
+    entries = {"means": kind.means, "try": kind.remedy}
+    if len(times) > 1:
+        total = sum(each.seconds for each in times)
+        entries["in all"] = f"{len(times):,} times, {duration(total)} together"
+    return lines_of(entries)

@@ -1,0 +1,373 @@
+"""How smoothly: gaps, stalls and their lines, collections, memory, shares of CPU time."""
+
+import asyncio
+import gc
+import json
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+import trio
+
+from pytest_streamperf import (
+    NothingMeasured,
+    PulseExceeded,
+    PulseUnproven,
+    StallWatch,
+    TokenStream,
+    VirtualClock,
+    clock,
+)
+from pytest_streamperf.pulse import message
+from pytest_streamperf.pulse.stalls import Stall, StallMeter
+
+ME = sys.modules[__name__]
+
+
+def run_asyncio(main):
+    """On a real loop."""
+    return asyncio.run(main())
+
+
+def run_virtual(main):
+    """On a virtual one."""
+    with VirtualClock():
+        return asyncio.run(main())
+
+
+LOOPS = pytest.mark.parametrize("run", [run_asyncio, run_virtual, lambda main: trio.run(main)])  # noqa: PLW0108
+
+
+async def rest():
+    """Let the loop go round, on whichever."""
+    if "trio" in sys.modules and trio.lowlevel.in_trio_run():
+        await trio.sleep(0.01)
+    else:
+        await asyncio.sleep(0.01)
+
+
+# -- stalls
+
+
+def block():
+    """Hold the loop for 60 ms of CPU time."""
+    end = clock.thread_cpu() + 0.06
+    while clock.thread_cpu() < end:
+        pass
+
+
+@LOOPS
+def test_a_stall_is_caught_and_its_line_named(run):
+    """Whoever holds the loop is told by file, line and function."""
+
+    async def main():
+        with StallWatch() as watch:
+            await rest()
+            block()
+            await rest()
+        return watch
+
+    watch = run(main)
+    with pytest.raises(PulseExceeded, match="the event loop stood still for") as caught:
+        watch.assert_smooth(max_stall=0.04)
+    stall = caught.value.verdict.stalls[0]
+    assert stall.seconds > 0.05
+    assert stall.where.startswith("test_pulse.py:")
+    assert stall.where.endswith("in block")
+    assert "where  test_pulse.py:" in str(caught.value)
+    assert "asyncio.to_thread" in str(caught.value)
+
+
+def test_a_sleep_on_the_loop_is_caught():
+    """`time.sleep` is a stall, in real time."""
+
+    async def main():
+        with StallWatch() as watch:
+            await asyncio.sleep(0.01)
+            time.sleep(0.06)  # noqa: ASYNC251 - that is the fault
+            await asyncio.sleep(0.01)
+        return watch
+
+    pulse = asyncio.run(main()).pulse()
+    assert pulse.stalls[0].seconds > 0.05
+    assert pulse.stalls[0].source.startswith("time.sleep(0.06)")
+
+
+@LOOPS
+def test_a_healthy_loop_has_no_stalls(run):
+    """Waiting is not stalling."""
+
+    async def main():
+        with StallWatch() as watch:
+            for _ in range(20):
+                await rest()
+        return watch
+
+    assert run(main).assert_smooth(max_stall=0.05).verdict == "within"
+
+
+class Scripted:
+    """Clocks that say what they are told."""
+
+    def __init__(self, monkeypatch, waited=0.0):
+        self.now, self.cpu, self.queued = 100.0, 1.0, waited
+        monkeypatch.setattr(clock, "wall", lambda: self.now)
+        monkeypatch.setattr(clock, "thread_cpu", lambda: self.cpu)
+        queue = SimpleNamespace(waited=lambda: self.queued, close=lambda: None)
+        monkeypatch.setattr(clock, "RunQueue", lambda: queue)
+
+    def stalls(self, *, wall, cpu=0.0, waited=0.0, allowed=0.0):
+        """What a meter makes of one callback."""
+        meter = StallMeter()
+        meter.began()
+        self.now += wall
+        self.cpu += cpu
+        if self.queued is not None:
+            self.queued += waited
+        meter.ended(allowed)
+        return meter.stalls
+
+
+def test_what_a_thread_waits_for_a_core_is_no_stall(monkeypatch):
+    """On a busy machine a healthy callback takes three times as long."""
+    scripted = Scripted(monkeypatch)
+    assert scripted.stalls(wall=0.06, waited=0.055) == []
+    (stall,) = scripted.stalls(wall=0.06, waited=0.01)
+    assert stall.seconds == pytest.approx(0.05)
+    assert stall.sure
+
+
+def test_a_heartbeats_interval_is_no_stall(monkeypatch):
+    """The loop was asked to wait for so long."""
+    scripted = Scripted(monkeypatch)
+    assert scripted.stalls(wall=0.012, allowed=0.005) == []
+
+
+@pytest.mark.parametrize(("cpu", "sure"), [(0.01, False), (0.05, True)])
+def test_where_the_run_queue_is_not_known(cpu, sure, monkeypatch):
+    """Time on the CPU decides: under half of it, nothing is proven."""
+    (stall,) = Scripted(monkeypatch, waited=None).stalls(wall=0.06, cpu=cpu)
+    assert stall.sure is sure
+    found = {
+        "messages": 0,
+        "first": None,
+        "longest_gap": None,
+        "stalls": [stall],
+        "pauses": [],
+        "peak_memory": None,
+        "cpu_shares": {},
+    }
+    verdict, *_ = message.judged(found, message.Limits(stall=0.05))
+    assert verdict == ("exceeded" if sure else "unproven")
+
+
+def test_unsure_is_unproven():
+    """The check says so, and why."""
+
+    async def main():
+        with StallWatch() as watch:
+            await asyncio.sleep(0)
+        return watch
+
+    watch = asyncio.run(main())
+    watch._stalls.stalls.append(Stall(0.06, "", "", sure=False))
+    with pytest.raises(PulseUnproven, match=r"stood still for 60\.0 ms") as caught:
+        watch.assert_smooth(max_stall=0.05)
+    assert "not spent on the CPU" in str(caught.value)
+
+
+def test_no_loop_is_nothing_measured():
+    """A sync test has no event loop to stall."""
+    with StallWatch() as watch:
+        pass
+    with pytest.raises(NothingMeasured, match="no event loop was running"):
+        watch.assert_smooth(max_stall=0.05)
+
+
+# -- messages
+
+
+def test_gaps_go_by_virtual_time():
+    """Ten minutes with one gap of a second in them."""
+    stream = TokenStream(tokens=100, every=0.1)
+    with VirtualClock(), StallWatch(of=stream) as watch:
+        time.sleep(0.5)
+        for number, _ in enumerate(stream):
+            if number == 50:
+                time.sleep(1)
+    pulse = watch.pulse()
+    assert pulse.messages == 100
+    assert pulse.first == pytest.approx(0.5)
+    assert pulse.longest_gap == pytest.approx(1.0)
+    with pytest.raises(PulseExceeded, match=r"1.0 s passed between two messages, limit 200 ms"):
+        watch.assert_smooth(max_gap=0.2)
+    with pytest.raises(PulseExceeded, match=r"the first message took 500 ms, limit 100 ms"):
+        watch.assert_smooth(max_first=0.1)
+    assert watch.assert_smooth(max_gap=1.1, max_first=0.6).verdict == "within"
+
+
+def test_messages_of_ones_own():
+    """`message` notes what no stream knows of."""
+    with VirtualClock(), StallWatch() as watch:
+        watch.message()
+        time.sleep(3)
+        watch.message()
+    assert watch.pulse().longest_gap == 3
+
+
+@pytest.mark.parametrize(
+    ("limit", "says"), [("max_gap", "no two messages"), ("max_first", "no message")]
+)
+def test_no_messages_are_nothing_measured(limit, says):
+    """A gap has two ends."""
+    with StallWatch(of=TokenStream(3)) as watch:
+        pass
+    with pytest.raises(NothingMeasured, match=says):
+        watch.assert_smooth(**{limit: 0.1})
+
+
+# -- collections, memory, shares
+
+
+def test_collections_are_timed():
+    """Each by its generation; callbacks are as they were afterwards."""
+    before = list(gc.callbacks)
+    with StallWatch() as watch:
+        gc.collect(1)
+        gc.collect()
+    assert gc.callbacks == before
+    assert {pause.generation for pause in watch.pulse().pauses} >= {1, 2}
+    with pytest.raises(PulseExceeded, match="the garbage collector paused for"):
+        watch.assert_smooth(max_gc_pause=0.0)
+
+
+def test_memory_at_the_peak():
+    """What was held and let go again counts."""
+    with StallWatch(memory=True) as watch:
+        held = bytearray(3_000_000)
+        del held
+    assert 3_000_000 <= watch.pulse().peak_memory < 3_100_000
+    with pytest.raises(PulseExceeded, match=r"3.0 MB of memory at the peak, limit 1.0 MB"):
+        watch.assert_smooth(peak_memory="1MiB")
+    assert watch.assert_smooth(peak_memory="4MB").verdict == "within"
+
+
+def test_memory_and_stalls_disturb_each_other():
+    """So that they are not measured at once."""
+
+    async def main():
+        with StallWatch(memory=True) as watch:
+            await asyncio.sleep(0)
+        return watch
+
+    with pytest.raises(NothingMeasured, match="one by one"):
+        asyncio.run(main()).assert_smooth(max_stall=0.05)
+
+
+def test_growth_of_the_process():
+    """What it has grown by is told, where psutil is."""
+    with StallWatch() as watch:
+        held = b"x" * 30_000_000
+    assert watch.pulse().grown > 20_000_000
+    del held
+
+
+def parse(text):
+    """Be costly."""
+    return [json.loads(text) for _ in range(2_000)]
+
+
+class Parser:
+    """Holds functions of each kind."""
+
+    def method(self, text):
+        """Be costly."""
+        return parse(text)
+
+    @staticmethod
+    def static(text):
+        """Be costly."""
+        return parse(text)
+
+
+NAMES = {
+    "parse": lambda: ME.parse("[1]"),
+    "Parser.method": lambda: Parser().method("[1]"),
+    "Parser.static": lambda: Parser.static("[1]"),
+}
+
+
+@pytest.mark.parametrize(("name", "call"), NAMES.items(), ids=NAMES)
+def test_shares_of_cpu_time(name, call, monkeypatch):
+    """A named function's share of the thread's CPU time; the function is as it was afterwards."""
+    monkeypatch.setitem(sys.modules, "pulse_test", ME)
+    full, before = f"pulse_test:{name}", dict(vars(Parser))
+    with StallWatch(cpu_of=[full]) as watch:
+        call()
+    assert dict(vars(Parser)) == before
+    assert 0.5 < watch.pulse().cpu_shares[full] <= 1
+    with pytest.raises(PulseExceeded, match=r"took \d+% of the CPU time, limit 1%"):
+        watch.assert_smooth(cpu_share={full: 0.01})
+
+
+def test_a_share_that_was_not_taken():
+    """Functions are named when the watch is made."""
+    with StallWatch() as watch:
+        pass
+    with pytest.raises(NothingMeasured, match="json:loads was not taken") as caught:
+        watch.assert_smooth(cpu_share={"json:loads": 0.1})
+    assert "cpu_of=['json:loads']" in str(caught.value)
+
+
+# -- misuse
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ({"of": ["a"]}, TypeError, "of must be a TokenStream"),
+        ({"cpu_of": ["json.loads"]}, ValueError, "takes"),
+        ({"cpu_of": ["json:nothing"]}, ValueError, "has no attribute"),
+        ({"cpu_of": ["nowhere:loads"]}, ValueError, "No module named"),
+        ({"cpu_of": ["json:__name__"]}, ValueError, "names none"),
+    ],
+)
+def test_bad_watches(arguments, error, says):
+    """The text names what was wrong."""
+    with pytest.raises(error, match=says):
+        StallWatch(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("limits", "says"),
+    [
+        ({"max_gap": -1}, "the limit of gap must be 0 or more"),
+        ({"max_stall": float("nan")}, "the limit of stall"),
+        ({"peak_memory": "64 bottles"}, "as '64MiB' or '64MB'"),
+        ({"cpu_share": {"json:loads": "1"}}, "the limit of json:loads"),
+    ],
+)
+def test_bad_limits(limits, says):
+    """So does it for limits."""
+    with StallWatch() as watch:
+        pass
+    with pytest.raises(ValueError, match=says):
+        watch.assert_smooth(**limits)
+
+
+def test_a_watch_watches_once():
+    """And is asked when it is over."""
+    watch = StallWatch()
+    with watch, pytest.raises(RuntimeError, match="when the watch is over"):
+        watch.assert_smooth(max_gap=1)
+    with pytest.raises(RuntimeError, match="watches once"), watch:
+        pass
+
+
+def test_everything_is_put_back_after_an_error():
+    """Callbacks, functions and listeners."""
+    stream, callbacks, loads = TokenStream(3), list(gc.callbacks), json.loads
+    with pytest.raises(ZeroDivisionError), StallWatch(of=stream, cpu_of=["json:loads"]):
+        _ = 1 / 0
+    assert (gc.callbacks, json.loads, stream.listeners) == (callbacks, loads, [])
