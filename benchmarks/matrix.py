@@ -14,7 +14,7 @@ from unittest.mock import Mock, patch
 
 from pytest_streamperf import TokenStream, ToolCallDelta, VirtualClock
 from pytest_streamperf.cadence import UpdateCounter, judged
-from pytest_streamperf.cadence.throttle import INVARIANTS, Policy
+from pytest_streamperf.cadence.invariants import INVARIANTS, Policy
 from reference_impl import REGRESSIONS, regressed, throttle
 
 EVERY = 0.1

@@ -115,11 +115,12 @@ class ResponseWriter:
         self._pending: list[bytes] = []
         self._some = asyncio.Event()
         self._turnstile = asyncio.Lock()
+        self._flushing: asyncio.Task[None] | None = None
 
     async def write(self, deltas: AsyncIterable[str]) -> None:
         """Write all of a reply; one that fails ends with an error, and raises."""
         self._pending.append(self._dialect.start())
-        flushing = asyncio.create_task(self._flush_now_and_then())
+        self._flushing = flushing = asyncio.create_task(self._flush_now_and_then())
         try:
             async for text in deltas:
                 self._pending.append(self._dialect.delta(text))
@@ -132,9 +133,12 @@ class ResponseWriter:
             await self._ended()
         finally:
             flushing.cancel()
+            await asyncio.wait([flushing])
 
     async def _written(self) -> None:
         self._some.set()
+        if self._flushing is not None and self._flushing.done():
+            self._flushing.result()  # the client has left
 
     async def _failed(self, error: Exception) -> None:
         self._pending.append(self._dialect.error(f"{type(error).__name__}: {error}"))

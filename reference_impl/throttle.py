@@ -75,13 +75,17 @@ class ToolCallUpdates:
 
     def end(self) -> None:
         """Send what is pending: the turn is over."""
-        self._flush()
-        self._clear()
+        try:
+            self._flush()
+        finally:
+            self._clear()
 
     def error(self) -> None:
         """Send what is pending: people see how far it came."""
-        self._flush()
-        self._clear()
+        try:
+            self._flush()
+        finally:
+            self._clear()
 
     def cancel(self) -> None:
         """Drop what is pending: nobody waits for it."""

@@ -25,8 +25,9 @@ from pytest_streamperf import (
     VirtualClock,
 )
 from pytest_streamperf.cadence import judged
+from pytest_streamperf.cadence.invariants import INVARIANTS, Policy
 from pytest_streamperf.cadence.record import Arrival, Mark, Record, Update
-from pytest_streamperf.cadence.throttle import INVARIANTS, Policy, breaches
+from pytest_streamperf.cadence.throttle import breaches
 
 EVERY = Policy(0.1)
 ALL = frozenset({"of", "key", "value", "parses", "stamp"})

@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from pytest_streamperf.cadence import message
+from pytest_streamperf.cadence.invariants import Breach, Policy
 from pytest_streamperf.cadence.record import Arrival, Evidence, Kind, Mark, Record, Update
-from pytest_streamperf.cadence.throttle import Breach, Policy, breaches
+from pytest_streamperf.cadence.throttle import breaches
 from pytest_streamperf.here import loop_running_here, running_loop, virtual_clock_here
 from pytest_streamperf.streams import TokenStream, ToolCallDelta
 from pytest_streamperf.verdict import (
@@ -39,6 +40,8 @@ __tracebackhide__ = True  # pytest shows the user's own frames
 
 _TRAILING = ("timer", "next", "end")
 _NO_CLOCK_YET = object()
+# Threads of pools wait for work, and are nobody's.
+_POOLS = "asyncio_", "ThreadPoolExecutor", "AnyIO", "Trio"
 
 
 class Call(NamedTuple):
@@ -117,8 +120,12 @@ class UpdateCounter:
         self._pieces: dict[tuple[Hashable, int], list[str]] = {}
         self._lengths: dict[tuple[Hashable, int], int] = {}
         self._marks: list[Mark] = []
+        self._keys: dict[tuple[int, int], Hashable] = {}
+        self._stamped: list[float] = []
+        self._bad: Exception | None = None
+        self._over = False
         self._attempt = 0
-        self._running = _running()
+        self._running: set[str] | None = None
         self._clock: Any = _NO_CLOCK_YET
         if of is not None:
             of.listeners.append(self)
@@ -133,7 +140,7 @@ class UpdateCounter:
                 time.sleep(self._slow)
             return self._wraps(*args, **kwargs) if self._wraps is not None else None
         finally:
-            self._ended[number] = time.monotonic()
+            self._ended[number] = self._now()
 
     async def aio(self, *args: Any, **kwargs: Any) -> Any:
         """Take an update, where the sink is async."""
@@ -145,7 +152,7 @@ class UpdateCounter:
             result = self._wraps(*args, **kwargs) if self._wraps is not None else None
             return await result if inspect.isawaitable(result) else result
         finally:
-            self._ended[number] = time.monotonic()
+            self._ended[number] = self._now()
 
     def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
         now = self._now()
@@ -153,22 +160,31 @@ class UpdateCounter:
         self._ended.append(now)
         call = Call(args, kwargs)
         self.calls.append(call)
+        if self._stamp is not None:
+            self._stamped.append(time.time())
         if self._value is not None:
-            value = self._value(call)
-            # What is changed later on must not change what was sent.
-            self._values.append(value if isinstance(value, str) else copy.deepcopy(value))
+            self._values.append(None)
+            try:
+                value = self._value(call)
+                # What is changed later on must not change what was sent.
+                self._values[-1] = value if isinstance(value, str) else copy.deepcopy(value)
+            except Exception as error:  # noqa: BLE001 - the test's affair, not the code's under test
+                self._bad = self._bad or error
         return len(self.calls) - 1
 
     # -- what the stream says
 
     def arrived(self, delta: Any) -> None:
         """A delta is handed out."""
-        if self._marks and self._marks[-1].kind == "source_end":
+        if self._over:
             msg = "this stream was read to its end already: one that is counted can be read once"
             raise RuntimeError(msg)
         key, text = None, delta
         if isinstance(delta, ToolCallDelta):
-            key, text = delta.id or delta.index, delta.arguments
+            # Some servers send the id with the first delta only, and some none.
+            number = (delta.index, self._attempt)
+            key = self._keys.setdefault(number, delta.id or delta.index)
+            text = delta.arguments
         kept = (key, self._attempt)
         self._pieces.setdefault(kept, []).append(str(text))
         length = self._lengths[kept] = self._lengths.get(kept, 0) + len(str(text))
@@ -176,6 +192,7 @@ class UpdateCounter:
 
     def ended(self) -> None:
         """The stream has no more."""
+        self._over = True
         self._mark("source_end")
 
     # -- what the test says
@@ -192,6 +209,7 @@ class UpdateCounter:
         """Note that all begins again: what comes now is another attempt."""
         self._mark("retry")
         self._attempt += 1
+        self._over = False
 
     def error(self) -> None:
         """Note that the stream failed."""
@@ -204,7 +222,12 @@ class UpdateCounter:
 
     @property
     def record(self) -> Record:
-        """Everything so far, as plain values."""
+        """Everything so far, as plain values.
+
+        Raises what `value` raised, and `TypeError` for a key that cannot be one.
+        """
+        if self._bad is not None:
+            raise self._bad
         evidence: set[Evidence] = set()
         for name, given in (
             *(("of", self._of), ("key", self._key), ("value", self._value)),
@@ -218,7 +241,7 @@ class UpdateCounter:
             marks=self._marks,
             texts={kept: "".join(pieces) for kept, pieces in self._pieces.items()},
             parses=self._parses.call_count if self._parses is not None else None,
-            left=sorted(_running() - self._running),
+            left=sorted(_running() - (self._running or set())),
             until=self._until(),
             evidence=frozenset(evidence),
             latest=self._latest,
@@ -227,6 +250,7 @@ class UpdateCounter:
     def _now(self) -> float:
         if self._clock is _NO_CLOCK_YET:
             self._clock = virtual_clock_here()
+            self._running = _running()
         return time.monotonic() if self._clock is None else self._clock.monotonic
 
     def _until(self) -> float:
@@ -239,14 +263,16 @@ class UpdateCounter:
 
     def _update(self, number: int, call: Call) -> Update:
         value = self._values[number] if self._value is not None else None
-        return Update(
-            *self._begun[number],
-            self._ended[number],
-            self._key(call) if self._key is not None else None,
-            value,
-            self._stamp(call) if self._stamp is not None else None,
-            _size(call.args if self._value is None else value),
-        )
+        key = self._key(call) if self._key is not None else None
+        if not isinstance(key, Hashable):
+            msg = f"key must make something hashable of a call, an id for example, not {key!r}"
+            raise TypeError(msg)
+        began, order = self._begun[number]
+        stamp = self._stamp(call) if self._stamp is not None else None
+        if stamp is not None and abs(stamp - self._stamped[number]) < abs(stamp - began):
+            stamp += began - self._stamped[number]  # it is `time.time`'s
+        size = _size(call.args if self._value is None else value)
+        return Update(began, order, self._ended[number], key, value, stamp, size)
 
     def assert_throttled(  # noqa: PLR0913 - one argument for each part of the policy
         self,
@@ -337,19 +363,27 @@ def _check(policy: Policy) -> None:
 def _size(value: Any) -> int:
     """Bytes that a value takes on its way: as text, or as JSON."""
     if isinstance(value, str):
-        return len(value) if value.isascii() else len(value.encode())
+        return len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
     if isinstance(value, bytes | bytearray):
         return len(value)
-    return len(json.dumps(value, default=str, ensure_ascii=False).encode())
+    try:
+        return len(json.dumps(value, default=str))
+    except (TypeError, ValueError):
+        return len(repr(value))
 
 
 def _running() -> set[str]:
     """What runs here: tasks and timers of the event loop, and threads, but for the current ones."""
     here = threading.current_thread()
-    found = {f"thread {each.name}" for each in threading.enumerate() if each is not here}
+    found = {
+        f"thread {each.name}"
+        for each in threading.enumerate()
+        if each is not here and not each.name.startswith(_POOLS)
+    }
     if running_loop() == "asyncio":
         loop, me = asyncio.get_running_loop(), asyncio.current_task()
         found |= {f"task {each.get_name()}" for each in asyncio.all_tasks() if each is not me}
         timers = getattr(loop, "timers", list)
-        found |= {f"a timer due at {timer.when():.3f} s" for timer in timers()}
+        now = loop.time()
+        found |= {f"a timer due in {timer.when() - now:.3f} s" for timer in timers()}
     return found

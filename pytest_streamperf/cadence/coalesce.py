@@ -122,7 +122,7 @@ def carried_by(record: FlushRecord) -> list[Flush | None]:
 def _find(everything: bytes, text: str, start: int) -> int | None:
     """Where a text ends that is sent after `start`; None if it is not found."""
     for form in (text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]):
-        data = form.encode()
+        data = form.encode("utf-8", "surrogatepass")
         at = everything.find(data, start)
         if data and at >= 0:
             return at + len(data)
@@ -172,7 +172,8 @@ def _too_often(record: FlushRecord, promise: Promise) -> _Breach | None:
     if promise.per_second is None:
         return None
     most = int(promise.per_second)
-    times = [flush.time for flush in record.flushes]
+    ended = record.ended if record.ended is not None else float("inf")
+    times = [flush.time for flush in record.flushes if flush.time < ended]  # the last one is free
     for first, last in zip(times, times[most:], strict=False):
         if last - first < 1 - promise.tolerance:
             count = sum(first <= each < first + 1 - promise.tolerance for each in times)

@@ -12,8 +12,8 @@
 1
 """
 
-import inspect
 import itertools
+import json
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Self
@@ -72,6 +72,8 @@ class FlushCounter:
     def arrived(self, delta: Any) -> None:
         """A delta is handed out."""
         text = delta.arguments if isinstance(delta, ToolCallDelta) else str(delta)
+        if not text:
+            return  # nothing carries it
         self._texts.append(text)
         self._arrivals.append(Arrival(self._now(), next(self._order), None, len(text)))
 
@@ -114,13 +116,6 @@ class FlushCounter:
 
     def call(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Wrap any callable, sync or async, that is handed what it pushes as its first argument."""
-        if inspect.iscoroutinefunction(function):
-
-            async def counted_async(data: Any, *args: Any, **kwargs: Any) -> Any:
-                self._pushes(data)
-                return await function(data, *args, **kwargs)
-
-            return counted_async
 
         def counted(data: Any, *args: Any, **kwargs: Any) -> Any:
             self._pushes(data)
@@ -129,7 +124,11 @@ class FlushCounter:
         return counted
 
     def _writes(self, data: Any) -> None:
-        self._pending.append(data.encode() if isinstance(data, str) else bytes(data))
+        if isinstance(data, str):
+            data = data.encode("utf-8", "surrogatepass")
+        elif not isinstance(data, bytes | bytearray | memoryview):
+            data = json.dumps(data, default=str).encode("ascii")
+        self._pending.append(bytes(data))
 
     def _writes_all(self, data: Iterable[Any]) -> None:
         for each in data:
@@ -198,6 +197,9 @@ class FlushCounter:
             if value is None or (isinstance(value, int | float) and 0 <= value < float("inf")):
                 continue
             msg = f"{name} must be 0 or more, and finite, not {value!r}"
+            raise ValueError(msg)
+        if per_second is not None and per_second < 1:
+            msg = f"per_second must be 1 or more flushes, not {per_second!r}"
             raise ValueError(msg)
         if not self._flushes and not self._pending:
             advice = "write to what flushes.writer, .send, .file or .call returns"

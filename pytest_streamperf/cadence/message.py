@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from pytest_streamperf.cadence.invariants import INVARIANTS, Breach, Policy
 from pytest_streamperf.cadence.record import Attempt, Evidence, Mark, Record
-from pytest_streamperf.cadence.throttle import INVARIANTS, Breach, Policy
 from pytest_streamperf.verdict import Outcome, duration, fit, lines_of, size
 
 # What to pass to the counter for each kind of evidence.

@@ -65,6 +65,9 @@ class Throttle:
             self._flush(key)
 
     def _flush(self, key: Hashable) -> None:
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()
         self._sent[key] = time.monotonic()
         self._send(key, self._pending.pop(key))
 
@@ -86,7 +89,7 @@ class _LeadingOnly(Throttle):
 class _NeverAgain(Throttle):
     def _flush(self, key: Hashable) -> None:
         super()._flush(key)
-        self._sent[key] = float("inf")
+        self._sent[key] += 1e9
 
 
 class _Debounce(Throttle):

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,6 +69,7 @@ def prove_test(
         raise TypeError(msg)
     failed = _failure(test, Throttle)
     noticed = [name for name, make in subjects.items() if _failure(test, make) is not None]
+    failed = failed or _failure(test, Throttle)  # a test that fails from then on notices nothing
     unnoticed = [name for name in subjects if name not in noticed]
     name = getattr(test, "__qualname__", repr(test)).rpartition("<locals>.")[2]
     if failed is not None:
@@ -107,4 +109,9 @@ def _failure(test: Callable[[Make], object], make: Make) -> Exception | None:
                     runner.run(result)
     except Exception as error:  # noqa: BLE001 - whatever it raises, it noticed
         return error
+    except BaseException as error:
+        pytest = sys.modules.get("pytest")
+        if pytest is not None and isinstance(error, pytest.fail.Exception):
+            return Exception(str(error))
+        raise
     return None

@@ -54,6 +54,8 @@ class Attempt(NamedTuple):
     arrivals: Sequence[Arrival]
     updates: Sequence[Update]
     marks: Sequence[Mark]
+    others: Sequence[int]
+    """When, by order, the first delta of each other key arrived."""
 
     def arrival_before(self, order: int) -> Arrival | None:
         """The last delta that had arrived by then."""
@@ -112,6 +114,11 @@ class Record:
                     [each for each in arrivals if each.key == key],
                     [each for each in updates if alone or each.key == key],
                     marks,
+                    [
+                        next(each.order for each in arrivals if each.key == other)
+                        for other in dict.fromkeys(each.key for each in arrivals)
+                        if other != key
+                    ],
                 )
                 for key in names
             ]

@@ -4,144 +4,23 @@ A throttle sends the first value at once and then at most one every so often. Wh
 value that is pending when the time has come is its policy:
 
     trailing="timer"   a timer sends it                            (lodash, RxJS auditTime)
-    trailing="next"    it waits for the next delta                 (a timestamp and an `if`)
+    trailing="next"    it waits for the next delta, if one comes   (a timestamp and an `if`)
     trailing="end"     it waits for the next delta, or the end     (VS Code's tool calls)
+
+What is noted at one instant is told apart by its order: a cancel is to be noted before the throttle
+is told of it, an end after.
 """
 
 from collections.abc import Iterator
 from itertools import pairwise
 from math import inf
-from typing import Literal, NamedTuple
 
-from pytest_streamperf.cadence.record import Arrival, Attempt, Evidence, Mark, Record, Update
+from pytest_streamperf.cadence.invariants import INVARIANTS, Breach, Policy
+from pytest_streamperf.cadence.record import Arrival, Attempt, Mark, Record, Update
 from pytest_streamperf.verdict import duration
 
-
-class Policy(NamedTuple):
-    """What was promised; seconds."""
-
-    every: float
-    trailing: Literal["timer", "next", "end"] = "timer"
-    on_cancel: Literal["drop", "flush"] = "drop"
-    on_error: Literal["drop", "flush"] = "flush"
-    on_retry: Literal["clear", "keep"] = "clear"
-    tolerance: float = 1e-6
-
-
-class Breach(NamedTuple):
-    """An invariant that does not hold: whose, when, and what was seen."""
-
-    number: int
-    key: str
-    time: float
-    says: str
-
-
-class Invariant(NamedTuple):
-    """One of the fifteen: what it is called, what it takes to check it, what a breach means."""
-
-    name: str
-    needs: frozenset[Evidence]
-    means: str
-    remedy: str
-
-
-def _needs(*names: Evidence) -> frozenset[Evidence]:
-    return frozenset(names)
-
-
-INVARIANTS = {
-    1: Invariant(
-        "first update immediate",
-        _needs("of"),
-        "people see nothing until the first interval is over",
-        "send the first value as it comes; start the interval then",
-    ),
-    2: Invariant(
-        "rate bound per key",
-        _needs(),
-        "more is sent than promised, perhaps an update for every delta",
-        "compare the time of the last update before you send another",
-    ),
-    3: Invariant(
-        "latest value",
-        _needs("of", "value"),
-        "what is shown was out of date when it was sent",
-        "take the value when you send it, not when you plan to",
-    ),
-    4: Invariant(
-        "bounded staleness",
-        _needs("of"),
-        "the last words stay invisible while the stream pauses",
-        "when a value has to wait, set a timer for it",
-    ),
-    5: Invariant(
-        "final flush, whole and once",
-        _needs("of"),
-        "what was pending at the end is lost, late, or sent twice",
-        "send what is pending before you say that it is the end",
-    ),
-    6: Invariant(
-        "nothing after the end",
-        _needs(),
-        "an update comes unexpected, or something still runs",
-        "cancel the timer at the end, and when the stream is cancelled",
-    ),
-    7: Invariant(
-        "policy on error, cancel and retry",
-        _needs("of"),
-        "what is pending when it goes wrong is not treated as decided",
-        "flush on error, drop on cancel, clear on retry; or say otherwise",
-    ),
-    8: Invariant(
-        "keys independent",
-        _needs("of", "key"),
-        "two tool calls share one throttle: one hides the other",
-        "throttle by the call's index where it has no id",
-    ),
-    9: Invariant(
-        "no starvation",
-        _needs("of"),
-        "while deltas keep coming, no update does",
-        "do not restart the timer for every delta: that is a debounce",
-    ),
-    10: Invariant(
-        "order across kinds",
-        _needs("of", "key"),
-        "text appears after the tool call that it announces",
-        "flush the text before the first update of a tool call",
-    ),
-    11: Invariant(
-        "terminal updates bypass the throttle",
-        _needs("of"),
-        "the final state waits for an interval of no more use",
-        "send the final state at once",
-    ),
-    12: Invariant(
-        "a skipped update uses up no time",
-        _needs("of", "value"),
-        "a delta that changed nothing delays the one that does",
-        "start the interval when you send, not when you look",
-    ),
-    13: Invariant(
-        "fresh timestamps",
-        _needs("stamp"),
-        "updates carry the time they were planned for, not sent at",
-        "read the clock as you send",
-    ),
-    14: Invariant(
-        "work inside the throttle",
-        _needs("parses"),
-        "costly work is done for every delta, and thrown away",
-        "parse only when an update goes out",
-    ),
-    15: Invariant(
-        "one at a time to a slow sink",
-        _needs(),
-        "a second update is sent before the first one has arrived",
-        "wait for the sink before you send the next",
-    ),
-}
+# What tells most comes first: a key that is shared also looks like a value that never came.
+_TELLING = (8, 14, 10, 15, 13, 9, 12, 2, 1, 4, 7, 3, 5, 6, 11)
 
 
 def breaches(record: Record, policy: Policy) -> list[Breach]:
@@ -149,14 +28,18 @@ def breaches(record: Record, policy: Policy) -> list[Breach]:
     attempts = record.attempts()
     found = [
         breach
-        for check in (_rate, _pace, _values, _ending, _cut_off, _slow_sink)
+        for check in (_rate, _pace, _values, _ending, _ghost, _cut_off, _slow_sink)
         for attempt in attempts
         for breach in check(attempt, record, policy)
     ]
     for check in (_left, _keys, _kinds, _stamps, _parses):
         found += check(record, policy)
     known = [each for each in found if INVARIANTS[each.number].needs <= record.evidence]
-    return sorted({(each.number, each.key): each for each in reversed(known)}.values())
+    if len({arrival.key for arrival in record.arrivals}) > 1 and "key" not in record.evidence:
+        # Whose an update is is not known.
+        known = [each for each in known if not INVARIANTS[each.number].needs & {"of"}]
+    first = {(each.number, each.key): each for each in reversed(known)}.values()
+    return sorted(first, key=lambda each: (_TELLING.index(each.number), each))
 
 
 def _rate(attempt: Attempt, _record: Record, policy: Policy) -> Iterator[Breach]:
@@ -175,7 +58,8 @@ def _is_last(attempt: Attempt, update: Update, policy: Policy) -> bool:
     """Whether an update is what was pending when the stream ended, one way or another."""
     arrival = attempt.arrival_before(update.order)
     if arrival is not None and attempt.arrivals[-1] is not arrival:
-        return False
+        # More text comes later, but first something else, before which this had to be out.
+        return any(arrival.order < other < update.order for other in attempt.others)
     return any(
         mark.time <= update.time + policy.tolerance
         and update.time <= mark.time + policy.every
@@ -187,7 +71,7 @@ def _is_last(attempt: Attempt, update: Update, policy: Policy) -> bool:
 def _pace(attempt: Attempt, record: Record, policy: Policy) -> Iterator[Breach]:
     """Invariants 1, 4, 9 and 12: when the update comes that a delta is waiting for."""
     cut = attempt.first_mark("end", "cancel", "error", "retry", "source_end")
-    updates, index = attempt.updates, 0
+    updates, index, found = attempt.updates, 0, set[int]()
     for position, arrival in enumerate(attempt.arrivals):
         while index < len(updates) and updates[index].order < arrival.order:
             index += 1
@@ -207,7 +91,7 @@ def _pace(attempt: Attempt, record: Record, policy: Policy) -> Iterator[Breach]:
         says = f"the update for the delta at {arrival.time - record.began:.3f} s came {late}"
         if last is None:
             number, says = 1, says.replace("the update", "the first update")
-        elif _skipped(attempt, record, last, arrival):
+        elif not found and _skipped(attempt, record, policy, last, arrival, sent):
             number = 12
         else:
             # A whole interval was lost, and deltas kept coming.
@@ -215,21 +99,33 @@ def _pace(attempt: Attempt, record: Record, policy: Policy) -> Iterator[Breach]:
             lost = sent is None or sent.time >= due + policy.every - policy.tolerance
             starved = lost and coming and coming[0].time <= due + policy.every
             number = 9 if starved or policy.trailing != "timer" else 4
-        yield Breach(number, attempt.name, due, says)
+        if number not in found:
+            yield Breach(number, attempt.name, due, says)
+        found.add(number)
 
 
 def _changes(attempt: Attempt, record: Record, arrival: Arrival, last: Update | None) -> bool:
     """Whether there is anything to send for a delta."""
-    if "value" not in record.evidence:
-        return True
+    if "value" not in record.evidence or not arrival.length:
+        shown = attempt.arrival_before(last.order) if last else None
+        return arrival.length > (shown.length if shown else 0)
     value = record.latest(attempt.text[: arrival.length])
-    return bool(value != (last.value if last else record.latest("")))
+    return bool(value is not None if last is None else value != last.value)
 
 
-def _skipped(attempt: Attempt, record: Record, last: Update, arrival: Arrival) -> bool:
-    """Whether a delta between an update and this one had nothing to send."""
-    return any(
-        last.order < each.order < arrival.order and not _changes(attempt, record, each, last)
+def _skipped(  # noqa: PLR0913, PLR0917 - all that there is to know
+    attempt: Attempt,
+    record: Record,
+    policy: Policy,
+    last: Update,
+    arrival: Arrival,
+    sent: Update | None,
+) -> bool:
+    """Whether a delta between an update and this one had nothing to send, and yet it was waited."""
+    return sent is not None and any(
+        last.order < each.order < arrival.order
+        and sent.time <= each.time + policy.every + policy.tolerance
+        and not _changes(attempt, record, each, last)
         for each in attempt.arrivals
     )
 
@@ -239,7 +135,9 @@ def _values(attempt: Attempt, record: Record, _policy: Policy) -> Iterator[Breac
         return
     for update in attempt.updates:
         arrival = attempt.arrival_before(update.order)
-        text = attempt.text[: arrival.length if arrival else 0]
+        if arrival is None:  # before anything came: that it thinks, say
+            continue
+        text = attempt.text[: arrival.length]
         if update.value != record.latest(text):
             yield Breach(
                 3,
@@ -256,15 +154,10 @@ def _short(value: object) -> str:
 
 
 def _ending(attempt: Attempt, record: Record, policy: Policy) -> Iterator[Breach]:
-    """Invariants 5, 6 and 11: what is pending goes out before the end, and nothing after it."""
+    """Invariants 5 and 11: what is pending goes out before the end."""
     said = attempt.first_mark("end")
     cut = attempt.first_mark("cancel", "error", "retry")
     end = said or attempt.first_mark("source_end")
-    if said is not None:
-        ghost = next((each for each in attempt.updates if each.order > said.order), None)
-        if ghost is not None:
-            says = f"an update came {duration(ghost.time - said.time)} after the end"
-            yield Breach(6, attempt.name, ghost.time, says)
     if end is None or not attempt.arrivals or (cut is not None and cut.order < end.order):
         return
     final = attempt.arrivals[-1]
@@ -272,6 +165,9 @@ def _ending(attempt: Attempt, record: Record, policy: Policy) -> Iterator[Breach
     in_time = [each for each in out if said is None or each.order < said.order]
     if not in_time:
         before = [each for each in attempt.updates if each.order < final.order]
+        closed = bool(before) and final.time < before[-1].time + policy.every - policy.tolerance
+        if policy.trailing == "next" and closed:
+            return
         if _changes(attempt, record, final, before[-1] if before else None):
             late = " before the end event" if out else ""
             says = f"what came last, at {final.time - record.began:.3f} s, never went out{late}"
@@ -289,6 +185,15 @@ def _ending(attempt: Attempt, record: Record, policy: Policy) -> Iterator[Breach
     if late_by > policy.tolerance:
         says = f"the final update came {duration(late_by)} after the stream had ended"
         yield Breach(11, attempt.name, in_time[0].time, says)
+
+
+def _ghost(attempt: Attempt, _record: Record, _policy: Policy) -> Iterator[Breach]:
+    said = attempt.first_mark("end")
+    if said is not None:
+        ghost = next((each for each in attempt.updates if each.order > said.order), None)
+        if ghost is not None:
+            says = f"an update came {duration(ghost.time - said.time)} after the end"
+            yield Breach(6, attempt.name, ghost.time, says)
 
 
 def _slow_sink(attempt: Attempt, _record: Record, policy: Policy) -> Iterator[Breach]:
@@ -345,7 +250,8 @@ def _left(record: Record, _policy: Policy) -> Iterator[Breach]:
 def _keys(record: Record, _policy: Policy) -> Iterator[Breach]:
     keys = record.names() if record.arrivals else []
     named = {update.key for update in record.updates}
-    missing = [key for key in keys if key not in named]
+    said = {key for (key, _), text in record.texts.items() if text}
+    missing = [key for key in keys if key not in named and key in said]
     if len(keys) > 1 and missing and named:
         shown = ", ".join(map(repr, sorted(named, key=str)[:3]))
         says = (
@@ -356,7 +262,11 @@ def _keys(record: Record, _policy: Policy) -> Iterator[Breach]:
 
 def _kinds(record: Record, _policy: Policy) -> Iterator[Breach]:
     """Text that came before a tool call is out before the call's first update."""
-    text = [each for each in record.arrivals if each.key is None]
+    text = [
+        each
+        for before, each in pairwise([None, *(a for a in record.arrivals if a.key is None)])
+        if each is not None and _news(record, before, each)
+    ]
     for key in record.names():
         first = next((each for each in record.arrivals if each.key == key), None)
         shown = next((each for each in record.updates if each.key == key), None)
@@ -370,11 +280,20 @@ def _kinds(record: Record, _policy: Policy) -> Iterator[Breach]:
             yield Breach(10, str(key), shown.time, says)
 
 
+def _news(record: Record, before: Arrival | None, arrival: Arrival) -> bool:
+    """Whether a delta of the text changed what is to be shown."""
+    if "value" not in record.evidence:
+        return arrival.length > (before.length if before else 0)
+    text = "".join(text for (key, _), text in record.texts.items() if key is None)
+    shown = record.latest(text[: before.length]) if before and before.length else None
+    return bool(arrival.length and record.latest(text[: arrival.length]) != shown)
+
+
 def _stamps(record: Record, policy: Policy) -> Iterator[Breach]:
     for update in record.updates:
         if update.stamp is not None and abs(update.stamp - update.time) > policy.tolerance:
             off = duration(abs(update.stamp - update.time))
-            yield Breach(13, str(update.key), update.time, f"an update's timestamp was {off} off")
+            yield Breach(13, "", update.time, f"an update's timestamp was {off} off")
             return
 
 

@@ -21,7 +21,7 @@ from pytest_streamperf.here import running_loop
 
 # Seconds between heartbeats, and between looks at what is running. Who is busy for less than the
 # least stall is not written down.
-_BEAT, _LOOK, _LEAST = 0.005, 0.01, 0.01
+_BEAT, _LOOK, _LEAST = 0.002, 0.01, 0.01
 _MOST_KEPT = 1_000
 
 

@@ -15,11 +15,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
 from typing import Any, Self
 
 from pytest_streamperf import clock as real
 from pytest_streamperf.virtual_clock import references
-from pytest_streamperf.virtual_clock.loops import VirtualLoop, VirtualTimeError, to_the_next_step
+from pytest_streamperf.virtual_clock.loops import (
+    Threads,
+    VirtualLoop,
+    VirtualTimeError,
+    to_the_next_step,
+)
 
 __all__ = ["VirtualClock", "VirtualLoop", "VirtualTimeError", "new_event_loop"]
 
@@ -45,7 +52,8 @@ class VirtualClock:
     entered, or by `new_event_loop`. Other threads see real time.
 
     Raises `RuntimeError` if a clock is entered already, and `VirtualTimeError` where the event loop
-    is somebody else's, where everything waits for ever, and where a real connection is waited for.
+    is somebody else's, where everything waits for ever, and where asyncio waits for a real
+    connection; on trio a timer that is set fires first.
 
     >>> with VirtualClock() as clock:
     ...     asyncio.run(asyncio.sleep(60))
@@ -57,6 +65,7 @@ class VirtualClock:
         self.monotonic = _START
         self.began = 0
         self.left: float | None = None
+        self.threads = Threads()
         self._references = references.Replaced()
 
     @property
@@ -84,19 +93,24 @@ class VirtualClock:
             where = "here" if threading.get_ident() in _entered else "in another thread"
             msg = f"a VirtualClock is entered {where} already: there can be one at a time"
             raise RuntimeError(msg)
-        self.began, self.left = int(_REAL_TIME()), None
         self.check_loop()
+        self.monotonic, self.began, self.left = _START, int(_REAL_TIME()), None
         seams = {real: _seam(real, virtual) for real, virtual in _VIRTUAL.items()}
-        if "trio" in sys.modules:
-            seams |= self._trio_seams()
+        seams |= self._library_seams()
         _entered[threading.get_ident()] = self
-        self._references.put_in({**seams, _REAL_DATETIME: _Datetime})
+        try:
+            self._references.put_in({**seams, _REAL_DATETIME: _Datetime})
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._references.take_out()
-        _entered.clear()
-        self.left = real.wall()
+        try:
+            self._references.take_out()
+        finally:
+            _entered.clear()
+            self.left = real.wall()
 
     def check_loop(self) -> None:
         """Raise `VirtualTimeError` if the loop that is running here goes by another clock."""
@@ -114,15 +128,29 @@ class VirtualClock:
             clock = trio.lowlevel.current_clock()
             if getattr(clock, "follows", None) is not self:
                 msg = (
-                    f"this trio run goes by {clock!r}, not by the VirtualClock: enter that first, "
-                    "and pass no clock= to trio.run"
+                    f"this trio run goes by {clock!r}, not by the VirtualClock: import trio, then "
+                    "enter that, and pass no clock= to trio.run"
                 )
                 raise VirtualTimeError(msg)
 
-    def _trio_seams(self) -> dict[Any, Any]:
-        from pytest_streamperf.virtual_clock import trio_clock  # noqa: PLC0415 - it imports trio
+    def _library_seams(self) -> dict[Any, Any]:
+        """What to put in the place of functions of trio and anyio, where they are loaded."""
+        seams: dict[Any, Any] = {}
+        if "anyio" in sys.modules:  # which loads trio when it is asked to
+            with suppress(ImportError):
+                import_module("trio.testing")
+            run_sync = import_module("anyio.to_thread").run_sync
+            seams[run_sync] = self.threads.counted(run_sync)
+        if "trio" in sys.modules:
+            from pytest_streamperf.virtual_clock import trio_clock  # noqa: PLC0415 - it imports trio
 
-        return {real: trio_clock.starter(real, entered_here) for real in trio_clock.STARTERS}
+            trio = sys.modules["trio"]
+            for start in trio_clock.STARTERS:
+                seams[start] = trio_clock.starter(start, entered_here)
+            seams[trio.to_thread.run_sync] = self.threads.counted(trio.to_thread.run_sync)
+            wait = import_module("trio.testing").wait_all_tasks_blocked
+            seams[wait] = trio_clock.idle_waiter(wait)
+        return seams
 
 
 def entered_here() -> VirtualClock | None:
@@ -191,7 +219,8 @@ class _Datetime(dt.datetime, metaclass=_AsDatetime):
     """`datetime` with virtual time; its instances are real ones."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        return _REAL_DATETIME(*args, **kwargs)
+        made = _REAL_DATETIME if cls is _Datetime else cls
+        return _REAL_DATETIME.__new__(made, *args, **kwargs)
 
     @classmethod
     def now(cls, tz: dt.tzinfo | None = None) -> Any:

@@ -1,29 +1,37 @@
 """asyncio's event loop in virtual time, moved on when everything waits."""
 
 import asyncio
+import functools
 import os
 import selectors
 import socket
+import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
-from math import ceil
+from math import ceil, inf, isfinite, nextafter
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
+from pytest_streamperf import clock as real
+
 __tracebackhide__ = True  # pytest shows the user's own frames
 
-# Seconds of real time that work in threads, which takes no virtual time, is waited for at a time.
-_PATIENCE = 1.0
+# Seconds of real time that work in threads, which takes no virtual time, is waited for before time
+# goes on; and where nothing else is to come.
+PATIENCE, _LAST_PATIENCE = 1.0, 30.0
+# asyncio asks for no longer waits, though its next timer be later.
+_LONGEST_WAIT = 86_400
 _MOST_SHOWN = 5
 _STEPS = 2**30
+_LOOPBACK = "127.0.0.1", "::1"
 _LIBRARIES = "asyncio", "trio", "anyio", "virtual_clock"
 
 
 def to_the_next_step(seconds: float) -> float:
     """Round up to what a virtual clock can tell apart: who sleeps is never woken too early."""
-    return ceil(seconds * _STEPS) / _STEPS
+    return ceil(seconds * _STEPS) / _STEPS if isfinite(seconds) else seconds
 
 
 class VirtualTimeError(RuntimeError):
@@ -33,16 +41,57 @@ class VirtualTimeError(RuntimeError):
 class Clock(Protocol):
     """What a loop needs of the clock it follows."""
 
+    monotonic: float
+    """What `time.monotonic` says."""
+
+    threads: "Threads"
+
     def advance(self, seconds: float) -> None:
         """Let so many seconds pass."""
 
     @property
-    def monotonic(self) -> float:
-        """What `time.monotonic` says."""
-
-    @property
     def left(self) -> float | None:
         """When, in real time, the clock was left: what goes on after that goes on in real time."""
+
+
+class Threads:
+    """How many threads work for an event loop, and whether they were waited for.
+
+    They are waited for once, whatever they do: one that waits for the loop in turn would not end.
+    """
+
+    def __init__(self) -> None:
+        self.busy = self._begun = 0
+        self._waited: int | None = None
+
+    def begin(self) -> None:
+        """Another one works."""
+        self.busy += 1
+        self._begun += 1
+
+    def end(self, _future: object = None) -> None:
+        """One is done."""
+        self.busy -= 1
+
+    def wait(self) -> bool:
+        """Whether to wait for them now."""
+        if not self.busy or self._waited == self._begun:
+            return False
+        self._waited = self._begun
+        return True
+
+    def counted(self, run: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        """Make of `to_thread.run_sync` one that is counted."""
+
+        @functools.wraps(run)
+        async def running(*args: Any, **options: Any) -> Any:
+            self.begin()
+            try:
+                return await run(*args, **options)
+            finally:
+                self.end()
+
+        return running
 
 
 class Meter(Protocol):
@@ -64,17 +113,25 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, here: Callable[[], Clock | None]) -> None:
         self._here = here
-        self.threads_busy = 0
+        self._followed: Clock | None = None
         self.meter: Meter | None = None
-        self._timers: weakref.WeakSet[asyncio.TimerHandle] = weakref.WeakSet()
+        # By id: timers that are alike are equal.
+        self._timers: weakref.WeakValueDictionary[int, asyncio.TimerHandle]
+        self._timers = weakref.WeakValueDictionary()
         selector = _Selector(self, here)
         super().__init__(selector)
         selector.own = frozenset(key.fd for key in selector.get_map().values())
 
     def time(self) -> float:
-        """Seconds, as `time.monotonic` says."""
+        """Seconds, as `time.monotonic` says; when the clock is left, it goes on from there."""
         clock = self._here()
-        return super().time() if clock is None else clock.monotonic
+        if clock is not None:
+            self._followed = clock
+            return clock.monotonic
+        followed = self._followed
+        if followed is None or followed.left is None:
+            return super().time()
+        return followed.monotonic + real.wall() - followed.left
 
     def call_later(self, delay: float, callback: Any, *args: Any, **options: Any) -> Any:  # type: ignore[override]
         """Do as asyncio does, and never too early."""
@@ -83,30 +140,30 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def call_at(self, when: float, callback: Any, *args: Any, **options: Any) -> Any:  # type: ignore[override]
         """Do as asyncio does, and know the timer."""
         timer = super().call_at(when, callback, *args, **options)
-        self._timers.add(timer)
+        self._timers[id(timer)] = timer
         return timer
 
     def timers(self) -> list[asyncio.TimerHandle]:
         """Those that are still to come, soonest first."""
         now = self.time()
-        coming = (each for each in self._timers if not each.cancelled() and each.when() > now)
+        every = list(self._timers.values())
+        coming = (each for each in every if not each.cancelled() and now < each.when() < inf)
         return sorted(coming, key=lambda timer: timer.when())
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
         """Do as asyncio does, and know that a thread is busy."""
         future = super().run_in_executor(executor, func, *args)
-        self.threads_busy += 1
-        future.add_done_callback(self._thread_done)
+        clock = self._here()
+        if clock is not None:
+            clock.threads.begin()
+            future.add_done_callback(clock.threads.end)
         return future
 
     async def shutdown_default_executor(self, *timeout: Any) -> None:
         """Do as asyncio does, which waits for a thread."""
-        self.threads_busy += 1
-        await super().shutdown_default_executor(*timeout)
-        self.threads_busy -= 1
-
-    def _thread_done(self, _future: object) -> None:
-        self.threads_busy -= 1
+        closing = super().shutdown_default_executor
+        clock = self._here()
+        await (closing if clock is None else clock.threads.counted(closing))(*timeout)
 
 
 class _Selector(selectors.DefaultSelector):
@@ -131,18 +188,23 @@ class _Selector(selectors.DefaultSelector):
         if clock is None or (timeout is not None and timeout <= 0):
             return super().select(timeout)
         ready = super().select(0)
-        if not ready and self._loop.threads_busy:
-            ready = super().select(_PATIENCE)
+        if not ready and clock.threads.wait():
+            ready = super().select(PATIENCE)
         if ready:
             return ready
+        if timeout is not None and timeout >= _LONGEST_WAIT and not self._loop.timers():
+            timeout = None  # those that there are never fire
         outside = next(self._outside(), None) if len(self.get_map()) > len(self.own) else None
         if outside:
             raise _waits_for(outside)
         if timeout is None:
-            if self._loop.threads_busy:
-                return []
-            raise for_ever(map(_where, asyncio.all_tasks(self._loop)))
+            ready = super().select(_LAST_PATIENCE) if clock.threads.busy else []
+            if not ready:
+                raise for_ever(map(_where, asyncio.all_tasks(self._loop)))
+            return ready
         clock.advance(timeout)
+        if clock.monotonic + 1e-9 == clock.monotonic:  # asyncio's look ahead is lost: go on for it
+            clock.monotonic = nextafter(clock.monotonic, inf)
         return []
 
     def _outside(self) -> Iterator[str]:
@@ -151,9 +213,12 @@ class _Selector(selectors.DefaultSelector):
         theirs: list[tuple[str, Any]] = []
         for fd in {key.fd for key in self.get_map().values()} - self.own:
             with suppress(OSError), socket.socket(fileno=os.dup(fd)) as one:
+                name = one.getsockname() or fd
+                ours.add(name)
                 if one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                    if isinstance(name, tuple):  # who connects to any address gets one of its own
+                        ours.update((host, *name[1:]) for host in _LOOPBACK)
                     continue
-                ours.add(one.getsockname() or fd)
                 with suppress(OSError):
                     theirs.append((f"a connection to {one.getpeername()}", one.getpeername() or fd))
                 continue
@@ -173,8 +238,12 @@ def for_ever(waiting: Iterable[tuple[str, str]]) -> VirtualTimeError:
     lines = sorted(f"{name} at {place}" for name, place in waiting if place)
     more = f"\n  and {len(lines) - _MOST_SHOWN} more" if len(lines) > _MOST_SHOWN else ""
     shown = "".join(f"\n  {line}" for line in lines[:_MOST_SHOWN])
+    threads = [
+        each.name for each in threading.enumerate() if each is not threading.current_thread()
+    ]
+    also = f"\n  while these threads run: {', '.join(threads[:_MOST_SHOWN])}" if threads else ""
     return VirtualTimeError(
-        f"everything waits, and no timer is set: this would take for ever{shown}{more}"
+        f"everything waits, and no timer is set: this would take for ever{shown}{more}{also}"
     )
 
 

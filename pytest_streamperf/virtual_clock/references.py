@@ -3,6 +3,7 @@
 import gc
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -29,13 +30,16 @@ class Replaced:
             for attribute, value in list(vars(module).items()):
                 if id(value) in by_id:
                     self._before.append((module, attribute, value))
-                    setattr(module, attribute, by_id[id(value)])
+                    with suppress(AttributeError, TypeError):  # a module that may not be changed
+                        setattr(module, attribute, by_id[id(value)])
 
     def take_out(self) -> None:
         """Put all of it back."""
         while self._before:
-            module, attribute, value = self._before.pop()
-            setattr(module, attribute, value)
+            module, attribute, value = self._before[-1]
+            with suppress(AttributeError, TypeError):
+                setattr(module, attribute, value)
+            self._before.pop()
 
 
 def held_elsewhere(objects: Sequence[Callable[..., Any]]) -> list[str]:
@@ -46,12 +50,13 @@ def held_elsewhere(objects: Sequence[Callable[..., Any]]) -> list[str]:
     by_id = {id(each): each for each in objects}
     found: set[str] = set()
     for holder in gc.get_objects():
-        if isinstance(holder, FunctionType):
+        kind = type(holder)  # as `isinstance` would ask proxies, which may refuse
+        if kind is FunctionType:
             found.update(_in_function(holder, by_id))
-        elif isinstance(holder, type):
+        elif issubclass(kind, type):
             found.update(_in_attributes(holder, _name(holder), by_id))
-        elif not isinstance(holder, ModuleType | dict | list | tuple):
-            found.update(_in_attributes(holder, f"a {_name(type(holder))}", by_id))
+        elif kind not in {ModuleType, dict, list, tuple}:
+            found.update(_in_attributes(holder, f"a {_name(kind)}", by_id))
     return sorted(found)
 
 
@@ -77,12 +82,12 @@ def _in_function(function: FunctionType, by_id: Mapping[int, Any]) -> Iterator[s
 
 
 def _in_attributes(holder: Any, name: str, by_id: Mapping[int, Any]) -> Iterator[str]:
-    kind = holder if isinstance(holder, type) else type(holder)
+    kind = holder if issubclass(type(holder), type) else type(holder)
     if not _is_reached(kind.__module__):
         return
     try:
         attributes = dict(vars(holder))
-    except TypeError:  # it has slots, or nothing
+    except (TypeError, ReferenceError):  # it has slots, or nothing
         attributes = {}
     for attribute, value in attributes.items():
         inner = value.__func__ if isinstance(value, staticmethod) else value

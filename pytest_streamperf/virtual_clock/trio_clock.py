@@ -10,7 +10,7 @@ from typing import Any
 import trio
 
 from pytest_streamperf import clock as real
-from pytest_streamperf.virtual_clock.loops import Clock, VirtualTimeError, for_ever, place
+from pytest_streamperf.virtual_clock.loops import PATIENCE, Clock, VirtualTimeError, for_ever, place
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
@@ -45,6 +45,7 @@ class TrioClock(trio.abc.Clock):
         self.follows = follows
         self.instrument = _Steps(self)
         self.polled = False
+        self.waiting_for_idle = 0
         self._scope = trio.CancelScope()
         self._stuck: VirtualTimeError | None = None
         self._waking: list[tuple[float, int, trio.lowlevel.Task]] = []
@@ -60,26 +61,31 @@ class TrioClock(trio.abc.Clock):
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
         """Jump, if nothing came over sockets since the last task did something."""
+        if self.follows.left is not None:  # a guest run goes on when the clock was left
+            return deadline - self.current_time()
         if not self.polled:
             self.polled = True
-            return 0.0
-        now, due = self.current_time(), deadline
-        if self.follows.left is not None:  # a guest run goes on when the clock was left
-            return deadline - now
-        if self._waking:
-            due = min(due, self._waking[0][0])
-        threads = trio.to_thread.current_default_thread_limiter().borrowed_tokens
-        if due == inf:
-            if threads:
+        elif self.waiting_for_idle:  # trio wakes those before it waits for any length of time
+            return 1e-6
+        elif self.follows.threads.wait():
+            return PATIENCE
+        else:
+            due = min(deadline, self._waking[0][0]) if self._waking else deadline
+            if due == inf and self.follows.threads.busy:
                 return inf
-            if self._stuck is None:
-                self._stuck = for_ever(map(_where, _tasks(trio.lowlevel.current_root_task())))
-                self._scope.cancel()
-            return 0.0
-        self.follows.advance(max(0.0, due - now))
+            self._jump(due)
+        return 0.0
+
+    def _jump(self, due: float) -> None:
+        if due == inf:
+            if self._stuck is not None:  # it was cancelled, and waits for ever all the same
+                raise self._stuck
+            self._stuck = for_ever(map(_where, _tasks(trio.lowlevel.current_root_task())))
+            self._scope.cancel()
+            return
+        self.follows.advance(max(0.0, due - self.current_time()))
         while self._waking and self._waking[0][0] <= self.current_time():
             trio.lowlevel.reschedule(heappop(self._waking)[2])
-        return 0.0
 
     async def sleep_until(self, due: float) -> None:
         """Do as `trio.sleep_until` does, at a third of its cost: streams wait for every delta."""
@@ -98,11 +104,31 @@ class TrioClock(trio.abc.Clock):
 
         @functools.wraps(async_fn)
         async def main(*args: Any) -> Any:
+            result = None
             with self._scope:
-                return await async_fn(*args)
-            raise self._stuck or AssertionError
+                result = await async_fn(*args)
+            if self._stuck is not None:
+                raise self._stuck
+            return result
 
         return main
+
+
+def idle_waiter(wait: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """Make of `wait_all_tasks_blocked` one that the clock knows of."""
+
+    @functools.wraps(wait)
+    async def waiting(*args: Any, **options: Any) -> None:
+        clock = trio.lowlevel.current_clock()
+        if not isinstance(clock, TrioClock):
+            return await wait(*args, **options)
+        clock.waiting_for_idle += 1
+        try:
+            await wait(*args, **options)
+        finally:
+            clock.waiting_for_idle -= 1
+
+    return waiting
 
 
 class _Steps(trio.abc.Instrument):

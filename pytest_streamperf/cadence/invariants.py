@@ -1,0 +1,132 @@
+"""What a throttle promises: its policy, and the fifteen invariants that follow from it."""
+
+from typing import Literal, NamedTuple
+
+from pytest_streamperf.cadence.record import Evidence
+
+
+class Policy(NamedTuple):
+    """What was promised; seconds."""
+
+    every: float
+    trailing: Literal["timer", "next", "end"] = "timer"
+    on_cancel: Literal["drop", "flush"] = "drop"
+    on_error: Literal["drop", "flush"] = "flush"
+    on_retry: Literal["clear", "keep"] = "clear"
+    tolerance: float = 1e-6
+
+
+class Breach(NamedTuple):
+    """An invariant that does not hold: whose, when, and what was seen."""
+
+    number: int
+    key: str
+    time: float
+    says: str
+
+
+class Invariant(NamedTuple):
+    """One of the fifteen: what it is called, what it takes to check it, what a breach means."""
+
+    name: str
+    needs: frozenset[Evidence]
+    means: str
+    remedy: str
+
+
+def _needs(*names: Evidence) -> frozenset[Evidence]:
+    return frozenset(names)
+
+
+INVARIANTS = {
+    1: Invariant(
+        "first update immediate",
+        _needs("of"),
+        "people see nothing until the first interval is over",
+        "send the first value as it comes; start the interval then",
+    ),
+    2: Invariant(
+        "rate bound per key",
+        _needs(),
+        "more is sent than promised, perhaps an update for every delta",
+        "compare the time of the last update before you send another",
+    ),
+    3: Invariant(
+        "latest value",
+        _needs("of", "value"),
+        "what is shown was out of date when it was sent",
+        "take the value when you send it, not when you plan to",
+    ),
+    4: Invariant(
+        "bounded staleness",
+        _needs("of"),
+        "the last words stay invisible while the stream pauses",
+        "when a value has to wait, set a timer for it",
+    ),
+    5: Invariant(
+        "final flush, whole and once",
+        _needs("of"),
+        "what was pending at the end is lost, late, or sent twice",
+        "send what is pending before you say that it is the end",
+    ),
+    6: Invariant(
+        "nothing after the end",
+        _needs(),
+        "an update comes unexpected, or something still runs",
+        "cancel the timer at the end, and when the stream is cancelled",
+    ),
+    7: Invariant(
+        "policy on error, cancel and retry",
+        _needs("of"),
+        "what is pending when it goes wrong is not treated as decided",
+        "flush on error, drop on cancel, clear on retry; or say otherwise",
+    ),
+    8: Invariant(
+        "keys independent",
+        _needs("of", "key"),
+        "two tool calls share one throttle: one hides the other",
+        "throttle by the call's index where it has no id",
+    ),
+    9: Invariant(
+        "no starvation",
+        _needs("of"),
+        "while deltas keep coming, no update does",
+        "do not restart the timer for every delta: that is a debounce",
+    ),
+    10: Invariant(
+        "order across kinds",
+        _needs("of", "key"),
+        "text appears after the tool call that it announces",
+        "flush the text before the first update of a tool call",
+    ),
+    11: Invariant(
+        "terminal updates bypass the throttle",
+        _needs("of"),
+        "the final state waits for an interval of no more use",
+        "send the final state at once",
+    ),
+    12: Invariant(
+        "a skipped update uses up no time",
+        _needs("of", "value"),
+        "a delta that changed nothing delays the one that does",
+        "start the interval when you send, not when you look",
+    ),
+    13: Invariant(
+        "fresh timestamps",
+        _needs("stamp"),
+        "updates carry the time they were planned for, not sent at",
+        "read the clock as you send",
+    ),
+    14: Invariant(
+        "work inside the throttle",
+        _needs("parses"),
+        "costly work is done for every delta, and thrown away",
+        "parse only when an update goes out",
+    ),
+    15: Invariant(
+        "one at a time to a slow sink",
+        _needs(),
+        "a second update is sent before the first one has arrived",
+        "wait for the sink before you send the next",
+    ),
+}
