@@ -20,6 +20,7 @@ from pytest_streamperf import (
     Text,
     TokenStream,
     ToolCall,
+    ToolCallDelta,
     Turn,
     UpdateCounter,
     VirtualClock,
@@ -556,3 +557,124 @@ def test_a_spy_counts_parses():
     run_sync(stream, counter, Parses)
     with pytest.raises(CadenceExceeded, match=r"\d+ parses for \d+ updates"):
         counter.assert_throttled(every=0.1, trailing="end")
+
+
+# -- found by review
+
+
+def test_an_id_that_comes_once_is_kept():
+    """Some servers send it with the first delta of a call only."""
+    counter = UpdateCounter(of=TokenStream(0))
+    for number in range(3):
+        counter.arrived(ToolCallDelta(0, "call_0" if number == 0 else "", "", "word "))
+    assert counter.record.names() == ["call_0"]
+
+
+def test_text_that_is_flushed_for_a_tool_call():
+    """May come sooner than an interval after the update before it."""
+    told = Story().at(0).delta().sends().at(4).delta().at(6).delta(key="call_0")
+    told.sends().sends(key="call_0").at(50).delta().sends().at(51).mark("end")
+    assert numbers(told) == []
+
+
+def test_the_next_policy_drops_what_waits():
+    """A timestamp and an `if` sends nothing at the end; the other policies do."""
+    told = story().at(5).delta().at(6).mark("source_end")
+    assert numbers(told, Policy(0.1, "next")) == []
+    assert numbers(told, Policy(0.1, "end")) == [5]
+
+
+def test_stamps_of_either_clock():
+    """`time.time` and `time.monotonic` are both the time."""
+    with VirtualClock():
+        for clock in (time.time, time.monotonic):
+            counter = UpdateCounter(stamp=lambda call: call.args[0])
+            counter(clock())
+            time.sleep(1)
+            counter(clock() - 0.5)
+            assert [b.number for b in breaches(counter.record, EVERY)] == [13]
+
+
+def test_empty_deltas_ask_for_nothing():
+    """Neither text that is empty, nor a tool call without arguments."""
+    assert numbers(story().at(30).delta("").at(31).mark("end"), evidence=frozenset({"of"})) == []
+    told = story().at(1).delta("", key="call_0").at(20).delta().sends().at(30).mark("end")
+    assert numbers(told) == []
+
+
+def test_without_keys_nobody_is_accused():
+    """Where deltas have several, whose an update is is not known."""
+    stream = TokenStream.turn(Text("Let me look."), ToolCall("a", {"b": 1}), every=0.02)
+    counter = UpdateCounter(of=stream, value=lambda call: call.args[0])
+    with VirtualClock():
+        for _ in stream:
+            time.sleep(0.2)
+            counter("x")
+    cadence = judged(counter.record, EVERY)
+    assert cadence.verdict == "unproven"
+    assert "pass key=..." in " ".join(cadence.details)
+
+
+def test_threads_of_pools_are_nobodys():
+    """They wait for work."""
+
+    async def main():
+        counter = UpdateCounter()
+        counter("text")
+        await asyncio.to_thread(int)
+        return counter.record.left
+
+    assert asyncio.run(main()) == []
+
+
+def test_an_update_before_anything_came():
+    """That it thinks, say, is no stale value."""
+    told = Story().at(0).sends("Thinking...").at(20).delta().sends().at(30).mark("end")
+    assert numbers(told) == []
+
+
+class Uncopied:
+    """Cannot be copied."""
+
+    def __deepcopy__(self, _memo):
+        raise TypeError("not me")
+
+
+@pytest.mark.parametrize(
+    ("evidence", "sent", "error"),
+    [
+        ({"value": lambda call: call.args[0]}, Uncopied(), "not me"),
+        ({"value": lambda call: call.args[1]}, "text", "tuple index out of range"),
+        ({"key": lambda _: []}, "text", "key must make something hashable"),
+    ],
+)
+def test_what_is_wrong_with_evidence_is_told_to_the_test(evidence, sent, error):
+    """Not to the code under test."""
+    counter = UpdateCounter(**evidence)
+    counter(sent)
+    with pytest.raises((TypeError, IndexError), match=error):
+        counter.assert_throttled(every=0.1)
+
+
+@pytest.mark.parametrize("value", ["\ud800", {(1, 2): 3}, {1, 2}, b"x"])
+def test_anything_has_a_size(value):
+    """Half a surrogate pair, and what JSON does not know."""
+    counter = UpdateCounter(value=lambda call: call.args[0])
+    counter(value)
+    assert counter.record.updates[0].size > 0
+
+
+def test_a_long_stream_without_updates_is_judged_in_time():
+    """The check is linear: a thousand late deltas are told by one."""
+    told = story()
+    for number in range(1, 5_000):
+        told.at(2 * number).delta()
+    calls = 0
+
+    def latest(text):
+        nonlocal calls
+        calls += 1
+        return text
+
+    breaches(told.record(latest=latest), EVERY)
+    assert calls < 20_000

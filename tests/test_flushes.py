@@ -275,3 +275,34 @@ def test_bad_evidence():
     """A list of deltas is not a stream."""
     with pytest.raises(TypeError, match="of must be a TokenStream"):
         FlushCounter(of=["a"])
+
+
+# -- found by review
+
+
+@pytest.mark.parametrize("deltas", [["a", "b", ""], ["a", "", "b"]])
+def test_empty_deltas_are_carried_by_nothing(deltas):
+    """Nor are they held, or missing."""
+    stream = TokenStream(deltas, every=0.3)
+    counter = FlushCounter(of=stream)
+    push = counter.call(len)
+    with VirtualClock():
+        for delta in stream:
+            if delta:
+                push(delta)
+    assert counter.assert_coalesced().verdict == "within"
+
+
+def test_whatever_is_pushed_has_a_size():
+    """Text with half a surrogate pair, and what is sent as JSON."""
+    counter = FlushCounter()
+    push = counter.call(lambda _: None)
+    push("\ud800")
+    push({"t": 1})
+    assert [len(flush.data) for flush in counter.record.flushes] == [3, 8]
+
+
+def test_less_than_one_flush_a_second():
+    """Is not what `per_second` can say."""
+    with pytest.raises(ValueError, match="per_second must be 1 or more"):
+        FlushCounter().assert_coalesced(per_second=0.5)

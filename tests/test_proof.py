@@ -1,6 +1,7 @@
 """Would your test notice? Tests of throttles, tested."""
 
 import asyncio
+import itertools
 import time
 
 import pytest
@@ -142,3 +143,64 @@ def test_the_good_throttle_needs_no_loop():
         assert sent == [0, 2, 4, 6, 8, 10]
 
     assert prove_test(sync, {}).verdict == "within"
+
+
+def test_a_test_that_fails_from_then_on_proves_nothing():
+    """The good throttle is tried again at the end."""
+    used = []
+
+    def once(make_throttle):
+        make_throttle(print, 0.1)
+        used.append(True)
+        assert len(used) == 1, "this was used already"
+
+    with pytest.raises(CadenceUnproven, match="tells no good throttle") as caught:
+        prove_test(once)
+    assert "this was used already" in str(caught.value)
+
+
+def test_pytests_own_failures_are_noticed():
+    """`pytest.fail` and `pytest.raises` do not end the proof; a skip does."""
+
+    def fails(make_throttle):
+        sent = []
+        throttle = make_throttle(lambda _key, value: sent.append(value), 0.1)
+        throttle.feed("a")
+        throttle.end()
+        if sent != ["a"]:
+            pytest.fail("nothing came")
+
+    class Swallows:
+        def feed(self, value, key=None):
+            pass
+
+        def end(self):
+            pass
+
+    proof = prove_test(fails, {"sends nothing": lambda _send, _every: Swallows()})
+    assert proof.noticed == ["sends nothing"]
+    with pytest.raises(pytest.skip.Exception):
+        prove_test(lambda _make: pytest.skip("not today"))
+
+
+def test_the_good_throttle_keeps_its_rate():
+    """A value that came in time stops the timer of the one before it."""
+
+    def bursts(make_throttle):
+        sent = []
+
+        async def main():
+            throttle = make_throttle(lambda _key, _value: sent.append(time.monotonic()), 0.1)
+            throttle.feed("a")
+            throttle.feed("b")
+            time.sleep(0.2)  # noqa: ASYNC251 - a stall
+            throttle.feed("c")
+            throttle.feed("d")
+            await asyncio.sleep(1)
+            throttle.end()
+
+        with VirtualClock():
+            asyncio.run(main())
+        assert all(after - before > 0.099 for before, after in itertools.pairwise(sent))
+
+    assert prove_test(bursts, {}).verdict == "within"

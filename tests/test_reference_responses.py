@@ -134,3 +134,26 @@ def test_a_slow_client_is_waited_for():
         asyncio.run(main())
     assert most == 1
     assert texts("ndjson", b"".join(order)) == TokenStream(tokens=200).text
+
+
+def test_a_client_that_leaves_is_noticed():
+    """At the next delta: the rest is not read."""
+    taken = 0
+
+    async def gone(_data):
+        raise ConnectionResetError
+
+    async def deltas():
+        nonlocal taken
+        async for delta in TokenStream(tokens=300, every=0.02):
+            taken += 1
+            yield delta
+
+    async def main():
+        writer = responses.ResponseWriter(gone, DIALECTS["openai"])
+        with pytest.raises(ConnectionResetError):
+            await writer.write(deltas())
+
+    with VirtualClock():
+        asyncio.run(main())
+    assert taken < 5

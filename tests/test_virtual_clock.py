@@ -4,10 +4,13 @@ import asyncio
 import datetime as dt
 import gc
 import os
+import queue
+import selectors
 import socket
 import sys
 import threading
 import time
+import types
 from contextlib import contextmanager
 from datetime import datetime
 from time import monotonic, sleep
@@ -20,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_streamperf import TokenStream, VirtualClock, VirtualTimeError
-from pytest_streamperf.virtual_clock import new_event_loop
+from pytest_streamperf.virtual_clock import loops, new_event_loop
 
 # Each is looked up when it is called: in virtual time it is another.
 RUNNERS = pytest.mark.parametrize(
@@ -615,3 +618,218 @@ def test_who_is_not_reached_is_told():
             f"{__name__}.ByDefault.clock",
         ]
     )
+
+
+# -- found by review
+
+
+@RUNNERS
+def test_sleeping_for_ever_is_no_timer(run):
+    """A timeout ends it; without one it is a deadlock, not a wait of days upon days."""
+
+    async def ended():
+        with anyio.move_on_after(5):
+            await anyio.sleep_forever()
+
+    async def endless():
+        await anyio.sleep_forever()
+
+    with VirtualClock() as clock:
+        run(ended)
+    assert clock.now == 5
+    with VirtualClock(), pytest.raises(VirtualTimeError, match="for ever"):
+        run(endless)
+
+
+@RUNNERS
+def test_a_year(run):
+    """Floats grow coarse; timers fire all the same."""
+
+    async def main():
+        for _ in range(3):
+            await anyio.sleep(86_400 * 365)
+
+    with VirtualClock() as clock:
+        run(main)
+    assert clock.now == pytest.approx(3 * 86_400 * 365)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_threads_of_anyios_are_waited_for(backend):
+    """What a thread does takes no time: a timeout does not fire meanwhile."""
+    gate = threading.Event()
+
+    def work():
+        gate.wait(0.05)
+        return "done"
+
+    async def main():
+        with anyio.fail_after(5):
+            return await anyio.to_thread.run_sync(work)
+
+    with VirtualClock() as clock:
+        assert anyio.run(main, backend=backend) == "done"
+    assert clock.now == 0
+
+
+def test_threads_of_trios_own_limiter_are_waited_for():
+    """Whichever limiter they are counted by."""
+
+    async def main():
+        with trio.move_on_after(5) as scope:
+            limiter = trio.CapacityLimiter(1)
+            await trio.to_thread.run_sync(threading.Event().wait, 0.05, limiter=limiter)
+        return scope.cancelled_caught
+
+    with VirtualClock() as clock:
+        assert not trio.run(main)
+    assert clock.now == 0
+
+
+def test_a_thread_that_waits_for_the_loop_is_waited_for_once(monkeypatch):
+    """Then time goes on, at no cost for every jump."""
+    waits = []
+    real_select = selectors.DefaultSelector.select
+
+    def select(self, timeout=None):
+        if timeout:
+            waits.append(timeout)
+        return real_select(self, timeout)
+
+    monkeypatch.setattr(loops, "PATIENCE", 0.01)
+    monkeypatch.setattr(selectors.DefaultSelector, "select", select)
+    deltas = queue.Queue()
+
+    async def main():
+        rendering = asyncio.create_task(asyncio.to_thread(deltas.get))
+        for _ in range(5):
+            await asyncio.sleep(0.02)
+        deltas.put(None)
+        await rendering
+
+    with VirtualClock():
+        asyncio.run(main())
+    assert 1 <= waits.count(0.01) <= 2
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_deadlock_in_a_shield_ends():
+    """What cannot be cancelled ends the run, the hard way: trio lets go of nothing."""
+
+    async def main():
+        with trio.CancelScope(shield=True):
+            await trio.sleep_forever()
+
+    with VirtualClock(), pytest.raises(trio.TrioInternalError) as caught:
+        trio.run(main)
+    assert isinstance(caught.value.__cause__, VirtualTimeError)
+    del caught
+    gc.collect()
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_waiting_for_all_tasks_to_be_blocked(backend):
+    """Comes before time goes on."""
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            group.start_soon(anyio.sleep, 5)
+            await anyio.wait_all_tasks_blocked()
+            at = anyio.current_time()
+        return anyio.current_time() - at
+
+    with VirtualClock():
+        assert anyio.run(main, backend=backend) == 5
+
+
+def test_a_server_that_reads_late():
+    """Back-pressure on one loop is no connection to somebody else."""
+
+    async def main():
+        served = asyncio.Event()
+
+        async def serve(reader, writer):
+            await asyncio.sleep(1)
+            while await reader.read(2**16):
+                pass
+            writer.close()
+            await writer.wait_closed()
+            served.set()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(b"x" * 20_000_000)
+        await writer.drain()
+        writer.close()
+        await served.wait()
+        server.close()
+
+    with VirtualClock() as clock:
+        asyncio.run(main())
+    assert clock.now == 1
+
+
+def test_timers_of_a_loop_fire_when_the_clock_is_left():
+    """Its time goes on from where it was, in real time."""
+
+    async def begin():
+        return asyncio.get_running_loop().create_task(asyncio.sleep(0.02))
+
+    async def end(task):
+        async with asyncio.timeout(20):
+            await task
+
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        with VirtualClock():
+            task = runner.run(begin())
+        runner.run(end(task))
+
+
+def test_a_clock_begins_anew():
+    """Entered again, it says 0."""
+    clock = VirtualClock()
+    for _ in range(2):
+        with clock:
+            time.sleep(5)
+    assert clock.now == 5
+
+
+def test_equal_timers_are_two():
+    """One of two that are alike may be cancelled."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        when = loop.time() + 60
+        first, second = loop.call_at(when, print), loop.call_at(when, print)
+        first.cancel()
+        return loop.timers() == [second]
+
+    with VirtualClock():
+        assert asyncio.run(main())
+
+
+def test_a_module_that_may_not_be_changed(monkeypatch):
+    """Keeps real time; the rest is virtual, and put back."""
+
+    class Frozen(types.ModuleType):
+        def __setattr__(self, name, value):
+            raise TypeError(name)
+
+    frozen = Frozen("frozen")
+    frozen.__dict__["sleep"] = time.sleep
+    monkeypatch.setitem(sys.modules, "frozen", frozen)
+    with left_alone(), VirtualClock() as clock:
+        time.sleep(5)
+    assert clock.now == 5
+
+
+def test_a_class_made_from_datetime():
+    """Is one of its own, in virtual time as well."""
+    with VirtualClock():
+
+        class Mine(datetime):
+            pass
+
+        made = Mine(2026, 1, 1, tzinfo=dt.UTC)
+    assert type(made) is Mine
+    assert Mine(2026, 1, 1, tzinfo=dt.UTC) == made
