@@ -43,7 +43,7 @@ _KINDS = {
     "stall": _Kind(
         "the event loop stood still for {}",
         duration,
-        "nothing else runs meanwhile: no token is shown, no click is seen",
+        "meanwhile nothing else runs: no token is shown",
         "await asyncio.to_thread(...), or do it in pieces",
     ),
     "pause": _Kind(
@@ -125,7 +125,9 @@ def judged(found: Mapping[str, Any], limits: Limits) -> tuple[Outcome, str, Sequ
 
 
 def _where(place: str, source: str) -> list[str]:
-    return where([place], source, "") if place else lines_of({"where": "not seen"})
+    if not place:
+        return lines_of({"where": "not seen"})
+    return [line.rstrip() for line in where([place], source, "")]
 
 
 def _more(name: str, kind: _Kind, found: Mapping[str, Any]) -> list[str]:
