@@ -20,7 +20,6 @@ from pytest_streamperf.growth.meters import (
     Copies,
     MeteredStream,
     Run,
-    Standard,
     Time,
     _shortened,
     kept_since,
@@ -690,7 +689,7 @@ def test_second_iteration_spoils_nothing(way):
 def test_reading_the_clock_is_not_charged():
     """What it takes to read the clock is taken off."""
     clock = Clock(own=2e-6)
-    gauge = Time(clock, Standard(clock))
+    gauge = Time(clock)
     gauge.open()
     clock.spend(1e-4)
     assert gauge.read() == pytest.approx(1e-4)
@@ -699,7 +698,7 @@ def test_reading_the_clock_is_not_charged():
 def test_time_is_never_negative():
     """Where a reading of the clock was quick for once, nothing was spent."""
     clock = Clock(own=2e-6)
-    gauge = Time(clock, Standard(clock))
+    gauge = Time(clock)
     clock.own = 5e-7
     gauge.open()
     assert gauge.read() == 0
@@ -714,7 +713,7 @@ def test_the_quickest_reading_counts():
         clock.spend(next(disturbed, 0.0))
         return clock()
 
-    gauge = Time(read, Standard(read))
+    gauge = Time(read)
     gauge.open()
     clock.spend(1e-4)
     assert gauge.read() == pytest.approx(1e-4)
@@ -723,7 +722,7 @@ def test_the_quickest_reading_counts():
 def test_time_can_be_read_again():
     """Time is counted from where the gauge was opened last."""
     clock = Clock()
-    gauge = Time(clock, Standard(clock))
+    gauge = Time(clock)
     for seconds in (1e-4, 2e-4):
         gauge.open()
         clock.spend(seconds)
@@ -733,7 +732,7 @@ def test_time_can_be_read_again():
 def test_long_time_on_a_steady_core():
     """Time is what the clock says, where a core is as fast as it was."""
     clock = Clock(own=1e-6)
-    gauge = Time(clock, Standard(clock))
+    gauge = Time(clock)
     for seconds in (0.5, 2.0):
         gauge.open()
         clock.spend(seconds)
@@ -743,7 +742,7 @@ def test_long_time_on_a_steady_core():
 def test_long_time_on_a_core_that_slows_down():
     """Where a standard piece of work takes twice as long as before, time is worth half."""
     clock = Clock(own=1e-6)
-    gauge = Time(clock, Standard(clock))
+    gauge = Time(clock)
     gauge.open()
     clock.spend(0.5)
     gauge.read()
@@ -751,18 +750,6 @@ def test_long_time_on_a_core_that_slows_down():
     gauge.open()
     clock.spend(2.0)
     assert gauge.read() == pytest.approx(1.0, rel=1e-4)
-
-
-def test_runs_are_held_against_one_standard():
-    """A later run on a slower core is worth as much as the one before it."""
-    clock = Clock(own=1e-6)
-    standard = Standard(clock)
-    for own, seconds in ((1e-6, 0.5), (2e-6, 1.0)):
-        gauge = Time(clock, standard)
-        clock.own = own
-        gauge.open()
-        clock.spend(seconds)
-        assert gauge.read() == pytest.approx(0.5, rel=1e-4)
 
 
 def test_disturbed_standard_does_not_count():
@@ -774,7 +761,7 @@ def test_disturbed_standard_does_not_count():
         clock.spend(next(delays))
         return clock()
 
-    gauge = Time(read, Standard(read))
+    gauge = Time(read)
     for seconds in (0.5, 2.0, 1.0):
         gauge.open()
         clock.spend(seconds)
@@ -784,7 +771,7 @@ def test_disturbed_standard_does_not_count():
 def test_short_time_is_taken_as_it_is():
     """A short block is not held against other work, which would cost more than it is worth."""
     clock = Clock(own=1e-6)
-    gauge = Time(clock, Standard(clock))
+    gauge = Time(clock)
     gauge.open()
     clock.spend(1e-3)
     before = clock.now
@@ -795,7 +782,7 @@ def test_short_time_is_taken_as_it_is():
 def test_long_time_on_a_coarse_clock():
     """On a clock that does not see a small piece of work, time is what the clock says."""
     clock = Clock()
-    gauge = Time(clock, Standard(clock))
+    gauge = Time(clock)
     for seconds in (0.5, 2.0):
         gauge.open()
         clock.spend(seconds)

@@ -20,7 +20,6 @@ from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import inf
 from operator import length_hint
 from typing import Any, Protocol, Self
 
@@ -127,51 +126,36 @@ class Calls:
         self._counter.stop()
 
 
-class Standard:
-    """A small standard piece of work: it tells how fast the core is at the moment.
-
-    Other processes slow a core down by a half, for a second or so. One serves all runs of a check:
-    they are compared with one another.
-    """
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._least = inf
-
-    def slowdown(self) -> float:
-        """How much slower the core is than it was at its fastest: 1 or more."""
-        tries = 5 if self._least == inf else 2
-        now = min(self._work() for _ in range(tries))
-        self._least = min(self._least, now)
-        return now / self._least if self._least else 1.0
-
-    def _work(self) -> float:
-        started = self._clock()
-        sum(list(range(_STANDARD_SIZE)))
-        return self._clock() - started
-
-
 class Time:
     """CPU seconds by `clock`, less what reading the clock itself takes.
 
-    A block long enough is held against the standard, right after it: that a core is slow is not the
-    consumer's.
+    A block long enough is held against a small standard piece of work done right after it: other
+    processes slow a core down by a half, for a second or so, and that is not the consumer's.
     """
 
     each = False
 
-    def __init__(self, clock: Callable[[], float], standard: Standard) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._opened = 0.0
         self._own = min(-(clock() - clock()) for _ in range(9))
-        self._standard = standard
+        self._standard = 0.0
 
     def open(self) -> None:
         self._opened = self._clock()
 
     def read(self) -> float:
         spent = max(0.0, self._clock() - self._opened - self._own)
-        return spent if spent < _LONG_BLOCK else spent / self._standard.slowdown()
+        if spent < _LONG_BLOCK:
+            return spent
+        self._standard = self._standard or min(self._standard_work() for _ in range(5))
+        now = min(self._standard_work() for _ in range(2))
+        return spent * self._standard / now if now else spent
+
+    def _standard_work(self) -> float:
+        started = self._clock()
+        sum(list(range(_STANDARD_SIZE)))
+        return self._clock() - started
 
     def close(self) -> None:
         pass

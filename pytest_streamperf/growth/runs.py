@@ -26,7 +26,6 @@ from pytest_streamperf.growth.meters import (
     Gauge,
     MeteredStream,
     Run,
-    Standard,
     Time,
     kept_since,
 )
@@ -48,7 +47,11 @@ _SLOWER, _TRACED_RUNS = 60, 3
 # At least so many deltas are traced, early and late.
 _WINDOW = 48
 
-_COUNTING: dict[Meter, Callable[[], Gauge]] = {"copies": Copies, "calls": Calls}
+_GAUGES: dict[Meter, Callable[[], Gauge]] = {
+    "copies": Copies,
+    "calls": Calls,
+    "time": lambda: Time(clock.cpu),
+}
 
 
 class Undecided(Exception):  # noqa: N818 - a conclusion, not an error
@@ -97,7 +100,6 @@ class Runner:
         self._terms = terms
         self._start = clock.cpu(), clock.wall()
         self._cost: dict[Meter, float] = {}
-        self._standard = Standard(clock.cpu)
 
     def cpu_left(self) -> float:
         """CPU seconds that may still be spent on measuring."""
@@ -123,7 +125,7 @@ class Runner:
         Raises `Undecided` if there is no run to speak of, and what the consumer raises.
         """
         with _steady(meter):
-            gauge = _COUNTING.get(meter, self._timing)()
+            gauge = _GAUGES[meter]()
             probe = self._probe(
                 length, gauge, self.cpu_left() if cpu_seconds is None else cpu_seconds
             )
@@ -138,9 +140,6 @@ class Runner:
                 run = replace(run, held=gauge.held, kept=kept)
         self._cost[meter] = max(spent, 1e-7) / run.length
         return run
-
-    def _timing(self) -> Time:
-        return Time(clock.cpu, self._standard)
 
     def blame(
         self, witness: Meter, length: int, growth: float
