@@ -1,8 +1,8 @@
 """Twenty consumers that were written after the method was frozen: nobody tuned it for them.
 
 If `pytest_streamperf/growth/fit.py` changes after they ran, these are used up: write twenty others.
-(So they are: they ran on 2026-11-21, found one false alarm, and the meters changed for it. What is
-quoted as out of sample needs new ones.)
+(They ran on 2026-11-21, and found one false alarm in `framed`: what is changed for that is to be
+judged by new ones.)
 """
 
 import asyncio

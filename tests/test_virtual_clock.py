@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import types
+import warnings
 from contextlib import contextmanager
 from datetime import datetime
 from time import monotonic, sleep
@@ -39,6 +40,14 @@ RUNNERS = pytest.mark.parametrize(
 
 # -- what agrees with it
 
+
+def _utcnow():
+    """Deprecated since Python 3.12, and in use."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return datetime.utcnow()  # noqa: DTZ003
+
+
 READINGS = {
     "time": lambda: time.time(),  # noqa: PLW0108 - it is looked up when it is called
     "time_ns": lambda: time.time_ns() / 1e9,
@@ -51,7 +60,7 @@ READINGS = {
     "from datetime import datetime": lambda: datetime.now(dt.UTC).timestamp(),
     "local datetime": lambda: datetime.now().timestamp(),  # noqa: DTZ005
     "today": lambda: datetime.today().timestamp(),  # noqa: DTZ002
-    "utcnow": lambda: datetime.utcnow().replace(tzinfo=dt.UTC).timestamp(),  # noqa: DTZ003
+    "utcnow": lambda: _utcnow().replace(tzinfo=dt.UTC).timestamp(),
 }
 
 
