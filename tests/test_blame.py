@@ -336,9 +336,9 @@ def test_a_hundredth_is_left_out():
 
 
 def test_too_little_was_seen():
-    """Where most of the growth did not show nobody is blamed: what did show is noise."""
+    """Where two thirds of the growth did not show nobody is blamed: what did show is noise."""
     assert blamed({(ONE, ""): 1.0}, {(ONE, ""): 2.0}, 1.0)[0].share == 1.0
-    assert blamed({(ONE, ""): 1.0}, {(ONE, ""): 2.0}, 2.1) == []
+    assert blamed({(ONE, ""): 1.0}, {(ONE, ""): 2.0}, 3.1) == []
 
 
 def test_the_least_of_two_runs():

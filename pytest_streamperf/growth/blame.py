@@ -217,7 +217,7 @@ def blamed(early: Costs, late: Costs, expected: float) -> list[Blame]:
     """The lines that grew, guiltiest first; lines under a hundredth of the growth left out.
 
     `expected` is what all of them really grew by, when nothing was traced: nobody is blamed where
-    less than half of it shows.
+    less than a third of it shows: in a shorter stream it may well be less than its part.
     """
     growth: defaultdict[Line, dict[str, float]] = defaultdict(dict)
     for (line, callee), cost in late.items():
@@ -229,7 +229,7 @@ def blamed(early: Costs, late: Costs, expected: float) -> list[Blame]:
         if _NO_GROWTH_IN_PLACE and others and surplus > 0 and _extends_a_local(*line):
             surplus -= sum(growth.pop(line).values())
     whole = sum(sum(parts.values()) for parts in growth.values())
-    if whole < expected / 2:
+    if whole < expected / 3:
         return []
     found = [
         Blame(code.co_filename, line, code.co_qualname, sum(parts.values()) / whole, _most(parts))

@@ -213,8 +213,11 @@ class Plan:
             # What a counted run took is more than a timed one will.
             cost, afforded = self._runner.cost(meter, length), self._runner.cpu_left() / 2
             while len(timed) < _SHOWN_RUNS and (cost if timed else 0.0) < afforded:
-                run = yield from self._run("time", length, afforded)
-                if run is None or run.length < length:
+                try:
+                    run = yield from self._runner.run("time", length, afforded)
+                except Stopped:  # what it comes to is not known, then
+                    break
+                if run.length < length:
                     break
                 timed.append(run)
                 afforded = self._runner.cpu_left() / 2

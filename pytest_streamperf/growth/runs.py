@@ -150,12 +150,13 @@ class Runner:
         where few do not show it, as some costs come rarely; and by time, if that can be afforded:
         clocks are noisy.
         """
-        # Quadratic work takes a quarter of the time where the stream is half as long.
-        part = min(1.0, sqrt(max(0.0, self._left_for_blame()) / 4 / self.cost(witness, length)))
-        for times in (1, 4, 16):  # where a run is cut, its late deltas are not seen
+        # Quadratic work takes a quarter of the time where the stream is half as long. There is some
+        # to spare: for work that is not, and for tracing.
+        part = min(1.0, sqrt(max(0.0, self._left_for_blame()) / 5 / self.cost(witness, length)))
+        for times in (1, 8, 64):  # where a run is cut, its late deltas are not seen
             shorter = max(int(part * length) // times, self._terms.lengths[0])
-            affordable = int(self._left_for_blame() / 2 / self.cost(witness, 1) / _SLOWER)
-            enough = _WINDOW if witness == "copies" else max(_WINDOW, affordable)
+            many = int(self._left_for_blame() / 2 / self.cost(witness, 1) / _SLOWER)
+            enough = _WINDOW if witness == "copies" else max(_WINDOW, many)
             for window in (enough, length):
                 windows = early_and_late(shorter, window)
                 early, late = yield from self._traced(witness, shorter, windows)
@@ -204,7 +205,7 @@ class Runner:
         self, witness: Meter, length: int, windows: Sequence[range]
     ) -> Generator[Probe, None, list[Costs] | None]:
         """Make one run that is traced line by line; None if it did not come to its end."""
-        left = self._left_for_blame() / 2  # so that there is enough for another try
+        left = self._left_for_blame() * 3 / 4  # so that there is some for another try
         if left <= 0:
             return None
         with _steady(witness):
