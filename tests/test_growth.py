@@ -26,6 +26,7 @@ from pytest_streamperf import (
     measure_growth_async,
     trace,
 )
+from pytest_streamperf.growth.runs import Runner, Stopped
 
 COUNTS = ("copies", "calls")
 
@@ -712,3 +713,17 @@ def test_a_consumer_must_be_callable():
     """A stream in its place is told so."""
     with pytest.raises(TypeError, match="consume must be a callable"):
         measure_growth(TokenStream())
+
+
+def test_a_run_that_only_shows_may_be_stopped(monkeypatch):
+    """Where counts decided, a timed run that had no time left takes nothing back."""
+    make = Runner.run
+
+    def run(self, meter, length, cpu_seconds=None):
+        if meter == "time" and length > 100:
+            raise Stopped("it had no time left")
+        return (yield from make(self, meter, length, cpu_seconds))
+
+    monkeypatch.setattr(Runner, "run", run)
+    growth = measure_growth(attribute, up_to=4_000)
+    assert (growth.verdict, growth.witness) == ("exceeded", "copies")
