@@ -720,7 +720,7 @@ def test_a_run_that_only_shows_may_be_stopped(monkeypatch):
     make = Runner.run
 
     def run(self, meter, length, cpu_seconds=None):
-        if meter == "time" and length > 100:
+        if meter == "time" and length > 1_000:
             raise Stopped("it had no time left")
         return (yield from make(self, meter, length, cpu_seconds))
 

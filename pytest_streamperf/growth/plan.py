@@ -28,7 +28,7 @@ _AGAIN = 3
 # The part of the CPU seconds that a counted run may take. Tracing allocations slows code down most.
 _COUNTING_PART = {"copies": 0.35, "calls": 0.1}
 # The part of the horizon to which counts must show that they are linear, or are not; that is short
-# where time is measured all the way. It is so many deltas at least.
+# where time is measured all the way. It is a quarter, or so many deltas if that is less, at least.
 _TO_THE_END: Mapping[Outcome, float] = {"within": 1, "exceeded": 1}
 _BESIDE_TIME: Mapping[Outcome, float] = {"within": 1 / 16, "exceeded": 1 / 4}
 _LEAST_COUNTED = 1_000
@@ -156,7 +156,7 @@ class Plan:
     ) -> Generator[Probe, None, Outcome | None]:
         """Count longer streams until the verdict is clear as far as `far`, or the part is spent."""
         runs, limit, horizon = self._counts[meter], self._terms.limit, self._terms.horizon
-        least = min(_LEAST_COUNTED, horizon)
+        least = min(_LEAST_COUNTED, horizon // 4)
         for length in self._counted_lengths:
             verdict = fit.counted_verdict(meter, runs, limit, horizon)
             enough = verdict and runs[-1].length >= max(least, int(far[verdict] * horizon))
