@@ -262,6 +262,8 @@ def _keys(record: Record, _policy: Policy) -> Iterator[Breach]:
 
 def _kinds(record: Record, _policy: Policy) -> Iterator[Breach]:
     """Text that came before a tool call is out before the call's first update."""
+    if not any(key is not None for key in record.names()):
+        return
     text = [
         each
         for before, each in pairwise([None, *(a for a in record.arrivals if a.key is None)])
