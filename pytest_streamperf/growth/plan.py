@@ -129,6 +129,8 @@ class Plan:
                     self._linear.add(meter)
         if len(self._linear) < len(self._counted) and not self._stopped:
             return None
+        if self._stopped and self._runner.cpu_left() <= 0:
+            raise self._stopped  # it spent all there was
         found = (yield from self._time()) if timed else None
         if self._stopped and (found is None or found.verdict == "within"):
             raise self._stopped  # it is not known to end, so it does not pass
