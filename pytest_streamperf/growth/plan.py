@@ -129,8 +129,6 @@ class Plan:
                     self._linear.add(meter)
         if len(self._linear) < len(self._counted) and not self._stopped:
             return None
-        if self._stopped and self._runner.cpu_left() <= 0:
-            raise self._stopped  # it spent all there was
         found = (yield from self._time()) if timed else None
         if self._stopped and (found is None or found.verdict == "within"):
             raise self._stopped  # it is not known to end, so it does not pass
@@ -240,6 +238,8 @@ class Plan:
     # -- times are noisy: run until the votes are clear
 
     def _time(self) -> Generator[Probe, None, Evidence | None]:
+        if self._stopped and self._runner.cpu_left() <= 0:
+            raise self._stopped  # it spent all there was
         if trace.allocations_traced():
             msg = "tracemalloc is on, so time could not be measured; counts alone are linear"
             raise Undecided(msg)
