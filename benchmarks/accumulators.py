@@ -3,7 +3,11 @@
 `LINEAR` and `SUPERLINEAR` map a name to `(consume, keyword arguments of measure_growth)`.
 """
 
+import ast
+import heapq
 import io
+import random
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -157,6 +161,56 @@ def reparsed(stream):
     return arguments
 
 
+# -- from earlier twenties: a false alarm, one that was unproven, and one that was hard to blame
+
+
+def framed(stream):
+    """Packs frames into one buffer, and unpacks them at the end, by offset."""
+    buffer, texts, offset = bytearray(), [], 0
+    for delta in stream:
+        data = delta.encode()
+        buffer += struct.pack(">I", len(data)) + data
+    view = memoryview(buffer)
+    while offset < len(view):
+        (size,) = struct.unpack_from(">I", view, offset)
+        texts.append(bytes(view[offset + 4 : offset + 4 + size]).decode())
+        offset += 4 + size
+    return texts
+
+
+def drawn_by_lot(stream):
+    """Puts all deltas in an order drawn by lot, when all have come, to show a sample."""
+    lots = random.Random(7)  # noqa: S311 - not a secret
+    deltas = list(stream)
+    tickets = sorted((lots.random(), index) for index in range(len(deltas)))
+    return [deltas[index] for _, index in tickets]
+
+
+def merged_at_the_end(stream):
+    """Puts events into pages of 32, and merges the pages by rank when all has come."""
+    pages = [[]]
+    for index, delta in enumerate(stream):
+        if len(pages[-1]) == 32:  # noqa: PLR2004 - as people write it
+            pages.append([])
+        pages[-1].append((index * 7919 % 1000003, delta))
+    return [delta for _, delta in heapq.merge(*map(sorted, pages))]
+
+
+def removed_by_value(stream):
+    """Strikes what is done off a list, from its end, when all has come."""
+    pending = [index for index, _ in enumerate(stream)]
+    for index in reversed(range(len(pending))):
+        pending.remove(index)
+    return pending
+
+
+def generated_code(stream):
+    """Parses a program when all its lines have come, and takes the texts out of the tree."""
+    lines = [f"say({delta!r}, line={index})" for index, delta in enumerate(stream)]
+    tree = ast.parse("\n".join(lines))
+    return [call.value.args[0].value for call in tree.body]
+
+
 Case = tuple[Any, dict[str, Any]]
 
 
@@ -174,6 +228,10 @@ LINEAR = by_name(
     a_growing_set,
     costly_set_up,
     costly_deltas,
+    framed,
+    merged_at_the_end,
+    drawn_by_lot,
+    generated_code,
 )
 SUPERLINEAR = by_name(
     attribute,
@@ -183,6 +241,7 @@ SUPERLINEAR = by_name(
     immutable_bytes,
     kept_snapshot,
     rescanned,
+    removed_by_value,
 )
 SUPERLINEAR["reparsed_string"] = reparsed, {"delta": string_arguments}
 SUPERLINEAR["reparsed_objects"] = reparsed, {"delta": object_arguments}

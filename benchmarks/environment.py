@@ -1,5 +1,6 @@
 """What benchmarks run in: an interpreter with other people's packages, and a busy machine."""
 
+import hashlib
 import multiprocessing
 import os
 import platform
@@ -15,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 PARSER = "partial-json-parser==0.2.1.1.post7"
 """What the accumulators need in another environment."""
 
+_LONGEST_NAME = 200
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamperf-benchmarks"
 
 
@@ -29,7 +31,10 @@ def python_with(*requirements: str, interpreter: str = sys.executable) -> str:
 
     Environments are kept in the user's cache folder, one for each interpreter and requirements.
     """
-    home = _CACHE / Path(interpreter).resolve().name / ("+".join(requirements) or "bare")
+    name = "+".join(requirements) or "bare"
+    if len(name) > _LONGEST_NAME:
+        name = hashlib.sha256(name.encode()).hexdigest()
+    home = _CACHE / Path(interpreter).resolve().name / name
     python = str(home / ("Scripts" if os.name == "nt" else "bin") / "python")
     ready = home / "ready"
     if not ready.exists():

@@ -35,9 +35,14 @@ COSTLY = {
     "costly_deltas",
     "reparsed_string",
     "reparsed_objects",
-    "normalised",
     "removed_by_value",
-    "worker_rejoins",
+    "generated_code",
+    "tools_guessed",
+    "all_answered",
+    "decoded_early",
+    "paged_by_offset",
+    "weighed",
+    "favourite_words",
 }
 COSTLY_PART = 20
 # A peer is given so many seconds for one accumulator, and asked no more after a quarter of them.
@@ -159,7 +164,6 @@ def _answers(python: str, judge: str, case: str, runs: int) -> Iterator[tuple[st
             cwd=ROOT,
             check=True,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
             timeout=patience,
         )
     except subprocess.TimeoutExpired as late:

@@ -97,7 +97,10 @@ def differences(expected: list[str], printed: str | None) -> Iterator[str]:
     if printed is None:
         yield "passed, and should have failed"
         return
-    lines = [line[1:].strip() for line in printed.splitlines() if line.startswith("E ")]
+    shown = printed.strip().splitlines()  # an error without a line of the test is shown as it is
+    lines = [line[1:].strip() for line in shown if line.startswith("E ")] or list(
+        map(str.strip, shown)
+    )
     for want, got in zip_longest((line.strip() for line in expected), lines):
         if want is None or got is None or not _agree(want, got):
             yield f"expected {want!r}, printed {got!r}"

@@ -23,21 +23,31 @@ if TYPE_CHECKING:
     from pytest_streamperf.growth import assert_linear_async as assert_linear_async
     from pytest_streamperf.growth import measure_growth as measure_growth
     from pytest_streamperf.growth import measure_growth_async as measure_growth_async
+    from pytest_streamperf.network import FetchGuard as FetchGuard
+    from pytest_streamperf.network.gate import assert_order_independent as assert_order_independent
+    from pytest_streamperf.network.gate import assert_same_requests as assert_same_requests
+    from pytest_streamperf.network.gate import prove_gate as prove_gate
     from pytest_streamperf.pulse import Pulse as Pulse
     from pytest_streamperf.pulse import StallWatch as StallWatch
-    from pytest_streamperf.streams import Text as Text
     from pytest_streamperf.streams import TokenStream as TokenStream
-    from pytest_streamperf.streams import ToolCall as ToolCall
-    from pytest_streamperf.streams import ToolCallDelta as ToolCallDelta
-    from pytest_streamperf.streams import Turn as Turn
     from pytest_streamperf.streams import object_arguments as object_arguments
     from pytest_streamperf.streams import string_arguments as string_arguments
+    from pytest_streamperf.turns import Failure as Failure
+    from pytest_streamperf.turns import Reasoning as Reasoning
+    from pytest_streamperf.turns import ReasoningDelta as ReasoningDelta
+    from pytest_streamperf.turns import Text as Text
+    from pytest_streamperf.turns import ToolCall as ToolCall
+    from pytest_streamperf.turns import ToolCallDelta as ToolCallDelta
+    from pytest_streamperf.turns import Turn as Turn
+    from pytest_streamperf.turns import Usage as Usage
     from pytest_streamperf.verdict import BudgetError as BudgetError
     from pytest_streamperf.verdict import BudgetExceeded as BudgetExceeded
     from pytest_streamperf.verdict import CadenceExceeded as CadenceExceeded
     from pytest_streamperf.verdict import CadenceUnproven as CadenceUnproven
     from pytest_streamperf.verdict import GrowthExceeded as GrowthExceeded
     from pytest_streamperf.verdict import GrowthUnproven as GrowthUnproven
+    from pytest_streamperf.verdict import NetworkExceeded as NetworkExceeded
+    from pytest_streamperf.verdict import NetworkUnproven as NetworkUnproven
     from pytest_streamperf.verdict import NothingMeasured as NothingMeasured
     from pytest_streamperf.verdict import PulseExceeded as PulseExceeded
     from pytest_streamperf.verdict import PulseUnproven as PulseUnproven
@@ -46,6 +56,7 @@ if TYPE_CHECKING:
     from pytest_streamperf.verdict import Verdict as Verdict
     from pytest_streamperf.virtual_clock import VirtualClock as VirtualClock
     from pytest_streamperf.virtual_clock import VirtualTimeError as VirtualTimeError
+    from pytest_streamperf.wire.stream import WireStream as WireStream
 
 __version__ = "0.1.0"
 
@@ -61,21 +72,31 @@ _HOME_OF = {
     "assert_linear_async": "growth",
     "measure_growth": "growth",
     "measure_growth_async": "growth",
+    "FetchGuard": "network",
+    "assert_order_independent": "network.gate",
+    "assert_same_requests": "network.gate",
+    "prove_gate": "network.gate",
     "Pulse": "pulse",
     "StallWatch": "pulse",
-    "Text": "streams",
     "TokenStream": "streams",
-    "ToolCall": "streams",
-    "ToolCallDelta": "streams",
-    "Turn": "streams",
     "object_arguments": "streams",
     "string_arguments": "streams",
+    "Failure": "turns",
+    "Reasoning": "turns",
+    "ReasoningDelta": "turns",
+    "Text": "turns",
+    "ToolCall": "turns",
+    "ToolCallDelta": "turns",
+    "Turn": "turns",
+    "Usage": "turns",
     "BudgetError": "verdict",
     "BudgetExceeded": "verdict",
     "CadenceExceeded": "verdict",
     "CadenceUnproven": "verdict",
     "GrowthExceeded": "verdict",
     "GrowthUnproven": "verdict",
+    "NetworkExceeded": "verdict",
+    "NetworkUnproven": "verdict",
     "NothingMeasured": "verdict",
     "PulseExceeded": "verdict",
     "PulseUnproven": "verdict",
@@ -84,6 +105,7 @@ _HOME_OF = {
     "Verdict": "verdict",
     "VirtualClock": "virtual_clock",
     "VirtualTimeError": "virtual_clock",
+    "WireStream": "wire.stream",
 }
 
 

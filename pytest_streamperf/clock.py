@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from math import ceil, isfinite
 from types import FrameType
 from typing import Literal, NamedTuple
 
@@ -18,9 +18,19 @@ thread_cpu = time.thread_time
 
 wall = time.monotonic
 
+# A virtual clock tells times apart that are so many to a second: floats where it begins do.
+_STEPS = 2**30
+
 # How often a deadline looks at the clocks, in wall seconds: at most, at least, and as a part of its
 # CPU seconds. A look costs a few microseconds.
 _TICK, _LEAST_TICK, _TICKS = 0.05, 0.005, 40
+# A context manager begins and ends in frames of these files.
+_SEAMS = {__file__, contextmanager.__code__.co_filename}
+
+
+def to_the_next_step(seconds: float) -> float:
+    """Round up to what a virtual clock can tell apart: who sleeps is never woken too early."""
+    return ceil(seconds * _STEPS) / _STEPS if isfinite(seconds) else seconds
 
 
 class Noise(NamedTuple):
@@ -46,9 +56,9 @@ class Noise(NamedTuple):
 
 def noise() -> Noise:
     """All the noise since this thread, and the process, began."""
-    waited, page_faults = None, None
-    with suppress(OSError, ValueError, IndexError):
-        waited = int(Path("/proc/thread-self/schedstat").read_text("ascii").split()[1]) / 1e9
+    queue, page_faults = RunQueue(), None
+    waited = queue.waited()
+    queue.close()
     with suppress(ImportError):
         import resource  # noqa: PLC0415 - POSIX only
 
@@ -70,15 +80,61 @@ class RunQueue:
 
     def waited(self) -> float | None:
         """Seconds so far; None where the system does not tell."""
-        if self._file is None:
-            return None
-        return int(os.pread(self._file, 64, 0).split()[1]) / 1e9
+        if self._file is not None:
+            with suppress(OSError, ValueError, IndexError):
+                return int(os.pread(self._file, 64, 0).split()[1]) / 1e9
+        return None
 
     def close(self) -> None:
         """Give the file back."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+class Stopwatch:
+    """Seconds of wall time, less what the thread waited for a core meanwhile; to be closed.
+
+    That is known in the thread that made it, on Linux.
+    """
+
+    def __init__(self) -> None:
+        self._thread = threading.get_ident()
+        self._queue = RunQueue()
+        self._began: float | None = None
+        self._waited: float | None = None
+        self._cpu = 0.0
+
+    def start(self) -> None:
+        """Begin, or begin again."""
+        self._waited, self._cpu = self._waited_here(), thread_cpu()
+        self._began = wall()
+
+    @property
+    def passed(self) -> float:
+        """Seconds since it began, those of waiting too; 0 while it does not run."""
+        return 0.0 if self._began is None else wall() - self._began
+
+    def stop(self) -> None:
+        """Run no more."""
+        self._began = None
+
+    def held(self, allowed: float = 0.0) -> tuple[float, bool]:
+        """Seconds that were the thread's own, but for those `allowed`, and whether that is sure.
+
+        It is where the wait is known, and where half of them were spent on the CPU.
+        """
+        seconds, waited = self.passed - allowed, self._waited_here()
+        if waited is not None and self._waited is not None:
+            return seconds - (waited - self._waited), True
+        return seconds, (thread_cpu() - self._cpu) * 2 >= seconds
+
+    def close(self) -> None:
+        """Give back what it holds."""
+        self._queue.close()
+
+    def _waited_here(self) -> float | None:
+        return self._queue.waited() if threading.get_ident() == self._thread else None
 
 
 class Overrun(BaseException):
@@ -118,8 +174,10 @@ def deadline(
 
     # A wall-time tick that looks at the CPU clock, for want of better: while ITIMER_PROF is set,
     # Linux keeps the process's CPU clock in scheduler ticks of 4 ms, too coarse for the meters.
-    def look(_frame: FrameType | None) -> None:
+    def look(frame: FrameType | None) -> None:
         nonlocal last, reached, called
+        if frame is not None and frame.f_code.co_filename in _SEAMS:
+            return  # on the way in or out, where an error would leave the timer running
         now, spent, come = wall(), cpu(), progress()
         moved = come != reached
         if moved:

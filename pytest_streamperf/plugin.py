@@ -6,8 +6,6 @@ installed and unused plugin costs nothing; type checkers see the rest.
 
 from __future__ import annotations
 
-import sys
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,25 +13,19 @@ import pytest
 from pytest_streamperf import verdict
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Generator, Iterator
+    from collections.abc import AsyncIterable, Callable, Generator, Iterator, Mapping
 
+    from pytest_streamperf.agent_server import AgentServer, AgentServerProcess
     from pytest_streamperf.cadence import UpdateCounter
     from pytest_streamperf.cadence.flushes import FlushCounter
+    from pytest_streamperf.network import FetchGuard
+    from pytest_streamperf.network.gate import GateProof
+    from pytest_streamperf.network.run import Guards
     from pytest_streamperf.pulse import StallWatch
     from pytest_streamperf.streams import TokenStream
     from pytest_streamperf.virtual_clock import VirtualClock
 
-    Engine = Callable[[Any], AsyncIterable[str]]
-
 __tracebackhide__ = True  # pytest shows the user's own frames
-
-_MARKS = {"within": "\N{CHECK MARK}", "exceeded": "\N{BALLOT X}", "unproven": "?"}
-_COLORS = {"within": "green", "exceeded": "red", "unproven": "red"}
-_ASCII_MARKS = {"within": "+", "exceeded": "x", "unproven": "?"}
-_BARS = "".join(map(chr, range(0x2581, 0x2589)))
-_ASCII_BARS = ".:-=+*%#"
-# A process that serves is given this many seconds to stop when it is asked to.
-_PATIENCE = 10
 
 
 @pytest.fixture
@@ -85,6 +77,20 @@ def stall_watch() -> type[StallWatch]:
     return StallWatch
 
 
+@pytest.fixture
+def no_background_fetch(request: pytest.FixtureRequest) -> FetchGuard:
+    """Fail this test for any attempt to reach the network that it causes, whenever that is."""
+    return _guards(request.config).guard_of(request.node.nodeid)
+
+
+@pytest.fixture
+def fetch_gate() -> Callable[..., GateProof]:
+    """Prove a gate: `fetch_gate("package.module:function")` is silent under test only."""
+    from pytest_streamperf.network.gate import prove_gate  # noqa: PLC0415
+
+    return prove_gate
+
+
 class _LoopFactories:
     """The loops of pytest-asyncio for tests in virtual time, unless the project has its own."""
 
@@ -106,93 +112,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None, object, 
         return (yield)
     finally:
         metafunc.config.pluginmanager.unregister(factories)
-
-
-class AgentServer:
-    """The reference agent server, as one test sees it.
-
-    `engine`, a callable from messages to an async iterable of deltas, is the model it runs until
-    the end of the test; a `TokenStream` that is measured can be one.
-    """
-
-    def __init__(self, url: str, engine: Engine) -> None:
-        self.url = url
-        self.engine = engine
-        self._regressions = ExitStack()
-
-    def regress(self, name: str) -> None:
-        """Put a seeded regression in place, until the end of the test."""
-        from reference_impl import regressed  # noqa: PLC0415
-
-        self._regressions.enter_context(regressed(name))
-
-    def close(self) -> None:
-        """Take out the regressions."""
-        self._regressions.close()
-
-
-class AgentServerProcess:
-    """The reference agent server in a process of its own, where nothing in it can be measured."""
-
-    def __init__(self) -> None:
-        self._names: list[str] = []
-        self._start()
-
-    def _start(self) -> None:
-        from subprocess import PIPE, Popen  # noqa: PLC0415
-
-        command = [sys.executable, "-m", "reference_impl"]
-        if self._names:
-            command += ["--regress", *self._names]
-        self._process = Popen(command, stdout=PIPE, text=True)  # noqa: S603 - our own module
-        assert self._process.stdout is not None  # noqa: S101 - it is a pipe
-        try:
-            line = self._process.stdout.readline().split()
-        except BaseException:
-            self._process.kill()
-            self._process.communicate()
-            raise
-        if not line:
-            self.close()
-            msg = f"{' '.join(command)} did not start; what it said is on standard error"
-            raise RuntimeError(msg)
-        self.url = line[-1]
-
-    @property
-    def engine(self) -> Engine:
-        """Cannot be reached from here: raises `GrowthUnproven`, which says what to do instead."""
-        raise verdict.GrowthUnproven(
-            verdict.Verdict(
-                stem="growth",
-                verdict="unproven",
-                headline="the agent server runs in another process, out of reach of a metered "
-                "stream: use agent_server in-process, its default",
-            )
-        )
-
-    @engine.setter
-    def engine(self, _engine: Engine) -> None:
-        self.engine  # noqa: B018 - raises
-
-    def regress(self, name: str) -> None:
-        """Start again with a seeded regression in place; `url` changes."""
-        from reference_impl import regressed  # noqa: PLC0415
-
-        with regressed(name):  # refuses a name that there is not
-            pass
-        self.close()
-        self._names.append(name)
-        self._start()
-
-    def close(self) -> None:
-        """Stop the process."""
-        self._process.terminate()
-        try:
-            self._process.communicate(timeout=_PATIENCE)
-        except Exception:
-            self._process.kill()
-            self._process.communicate()
-            raise
 
 
 @pytest.fixture(scope="session")
@@ -219,6 +138,8 @@ def agent_server(request: pytest.FixtureRequest) -> Iterator[AgentServer | Agent
     if kind not in ("in-process", "subprocess"):
         msg = f"agent_server can be 'in-process' or 'subprocess', not {kind!r}"
         raise pytest.UsageError(msg)
+    from pytest_streamperf.agent_server import AgentServer, AgentServerProcess  # noqa: PLC0415
+
     server: AgentServer | AgentServerProcess
     current: list[AgentServer] = []
     if kind == "subprocess":
@@ -271,19 +192,40 @@ class _Record:
 _POLICY = pytest.StashKey[verdict.Policy]()
 _NO_SETTINGS = verdict.Policy()
 _RECORD = pytest.StashKey[_Record]()
+_FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Read the settings before any code of the project's runs, which they may want guarded."""
+    _read_settings(early_config)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Read the project's settings, where there are any."""
+    """Read the project's settings, if this plugin came too late to do so before."""
+    config.addinivalue_line(
+        "markers",
+        "streamperf(background_fetch, allow_hosts, block_network): with background_fetch=False "
+        "the test fails for any attempt to reach the network that it causes",
+    )
+    if _POLICY not in config.stash:
+        _read_settings(config)
+
+
+def _read_settings(config: pytest.Config) -> None:
     file = config.rootpath / "pyproject.toml"
     if not file.is_file() or b"streamperf" not in file.read_bytes():
         return
     from pytest_streamperf.budgets import read_policy  # noqa: PLC0415
 
     try:
-        config.stash[_POLICY] = read_policy(file)
+        policy = config.stash[_POLICY] = read_policy(file)
     except verdict.BudgetError as error:
         raise pytest.UsageError(str(error)) from None
+    if not policy.network.get("background_fetch", True):
+        _guards(config).guard_all(policy.network)
+    if policy.network.get("exact_network", False):
+        _guards(config).guard_exactly(policy.network)
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -291,7 +233,8 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     policy = config.stash.get(_POLICY, _NO_SETTINGS)
     if policy == _NO_SETTINGS:
         return None
-    changed = {**policy.growth, "mode": policy.mode, "unproven": policy.unproven}
+    changed = {**policy.growth, **policy.network}
+    changed |= {"mode": policy.mode, "unproven": policy.unproven}
     return f"streamperf: {', '.join(f'{key}={value}' for key, value in changed.items())}"
 
 
@@ -299,16 +242,116 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Collect what the checks of a test report, and fail it if one was begun and never awaited."""
     record = item.stash[_RECORD] = _Record(item)
+    guards = item.config.stash.get(_GUARDS, None)
     with verdict.reporting_to(record):
+        failed = True
         try:
             result = yield
+            failed = False
         finally:
             forgotten = record.discard()
+            failed = failed or bool(forgotten or getattr(item, "_excinfo", None))  # unittest's
+            if guards is not None and not failed:  # else its teardown tells
+                guards.conclude(item.nodeid, failed=False, over=False)
         if forgotten:
             checks = "1 async check was" if forgotten == 1 else f"{forgotten} async checks were"
             what = f"{checks} never awaited to the end"
             raise verdict.nothing_measured("growth", what, "await assert_linear.aio(consume)")
         return result
+
+
+# -- guards against background fetches
+
+_MARKER = ("allow_hosts", "background_fetch", "block_network")
+_GUARDS = pytest.StashKey["Guards"]()
+
+
+def _guards(config: pytest.Config) -> Guards:
+    """The guards of this run, which are there from the first that is asked for on."""
+    if _GUARDS not in config.stash:
+        from pytest_streamperf.network.run import Guards  # noqa: PLC0415
+
+        config.stash[_GUARDS] = guards = Guards()
+        config.pluginmanager.register(_Guarding(guards))
+    return config.stash[_GUARDS]
+
+
+def _guarded(item: pytest.Item) -> Mapping[str, Any] | None:
+    """How a test is guarded: by settings, then its markers, then its fixture; None if it is not."""
+    settings = dict(item.config.stash.get(_POLICY, _NO_SETTINGS).network)
+    marked = "streamperf" in item.keywords  # which is quicker
+    for marker in reversed([*item.iter_markers("streamperf")] if marked else []):
+        for unknown in (*map(repr, marker.args), *sorted(set(marker.kwargs) - {*_MARKER})):
+            msg = f"{item.nodeid}: the streamperf marker has no {unknown}; it has "
+            raise pytest.UsageError(msg + ", ".join(_MARKER))
+        settings |= marker.kwargs
+    if "no_background_fetch" in getattr(item, "fixturenames", ()):
+        settings["background_fetch"] = False
+    return None if settings.get("background_fetch", True) else settings
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Guard a test that asks for it, from its fixtures on."""
+    settings = _guarded(item)
+    if settings is not None:
+        _guards(item.config).begin(item.nodeid, settings)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config) -> None:
+    """Let xdist's workers write to the controller's journal, which is read when they are gone."""
+    _guards(config).share()
+
+
+class _Guarding:
+    """The hooks of a run in which something is guarded."""
+
+    def __init__(self, guards: Guards) -> None:
+        self._guards = guards
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_finish(self) -> None:
+        self._guards.collected()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: Any) -> Generator[None, object, object]:
+        if fixturedef.scope == "function":
+            return (yield)
+        with self._guards.shared():
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
+        record = item.stash[_RECORD] = _Record(item)
+        try:
+            result = yield
+            with verdict.reporting_to(record):
+                failed = item.stash.get(_FAILED, False)  # by itself, which wins
+                self._guards.conclude(item.nodeid, failed=failed, over=True)
+            return result
+        finally:
+            self._guards.end(item.nodeid)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        from pytest_streamperf.report import plain  # noqa: PLC0415
+
+        policy = session.config.stash.get(_POLICY, _NO_SETTINGS)
+        for origin, error in self._guards.left():
+            accepted = policy.accepts(error.verdict.verdict)
+            report = pytest.TestReport(
+                nodeid=origin,
+                location=(origin, None, origin),
+                keywords={},
+                outcome="passed" if accepted else "failed",
+                longrepr=None if accepted else f"{type(error).__name__}: {error}",
+                when="teardown",
+            )
+            report.streamperf = [plain(error.verdict, policy)]  # type: ignore[attr-defined]
+            session.config.hook.pytest_runtest_logreport(report=report)
+            if not accepted:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.hookimpl(wrapper=True)
@@ -317,56 +360,40 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Let the verdicts travel with the test's report, from xdist's workers too: as plain values."""
     report = yield
-    if call.when == "call" and _RECORD in item.stash:
+    if call.when == "setup":
+        item.stash[_FAILED] = False
+    if report.failed or hasattr(report, "wasxfail"):
+        item.stash[_FAILED] = True
+    if call.excinfo is not None and report.failed:
+        error = call.excinfo.value
+        in_the_test = any(entry.path == item.path for entry in call.excinfo.traceback)
+        if isinstance(error, verdict.NetworkExceeded | verdict.NetworkUnproven) and not in_the_test:
+            report.longrepr = f"{type(error).__name__}: {error}"  # there is no line of it to show
+    if call.when != "setup" and _RECORD in item.stash:
         record = item.stash[_RECORD]
         if record.verdicts:
-            report.streamperf = [  # type: ignore[attr-defined] # extra attributes are kept
-                {
-                    "stem": each.stem,
-                    "verdict": each.verdict,
-                    "accepted": record.policy.accepts(each.verdict),
-                    "headline": each.headline,
-                    "picture": list(each.picture),
-                }
-                for each in record.verdicts
-            ]
+            from pytest_streamperf.report import plain  # noqa: PLC0415
+
+            found = [plain(each, record.policy) for each in record.verdicts]
+            report.streamperf = found  # type: ignore[attr-defined] # extra attributes are kept
+            record.verdicts.clear()
     return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """One line per check; with -q only for those that were not within, with -v a picture too."""
-    lines = list(_summary(terminalreporter))
-    if lines:
-        terminalreporter.section("streamperf")
-        for line, markup in lines:
-            terminalreporter.line(line, **markup)
-
-
-def _summary(terminalreporter: pytest.TerminalReporter) -> Iterator[tuple[str, dict[str, bool]]]:
-    as_is = _can_show("".join(_MARKS.values()) + _BARS)
-    marks = _MARKS if as_is else _ASCII_MARKS
-    bars = str.maketrans(_BARS, _BARS if as_is else _ASCII_BARS)
     reports = [
         report
         for reports in terminalreporter.stats.values()
         for report in reports
         if getattr(report, "streamperf", None)
     ]
-    for report in sorted(reports, key=lambda report: report.start):
-        for each in report.streamperf:
-            if each["verdict"] == "within" and terminalreporter.verbosity < 0:
-                continue
-            warned = each["accepted"] and each["verdict"] != "within"
-            color = "yellow" if warned else _COLORS[each["verdict"]]
-            line = f"{marks[each['verdict']]} {each['stem']}  {report.nodeid}: {each['headline']}"
-            yield f"{line}{' (a warning)' if warned else ''}", {color: True}
-            if terminalreporter.verbosity > 0:
-                yield from ((row.translate(bars), {}) for row in each["picture"])
+    if not reports:
+        return
+    from pytest_streamperf.report import summary  # noqa: PLC0415
 
-
-def _can_show(text: str) -> bool:
-    try:
-        text.encode(sys.stdout.encoding or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
+    lines = list(summary(reports, terminalreporter.verbosity))
+    if lines:
+        terminalreporter.section("streamperf")
+        for line, markup in lines:
+            terminalreporter.line(line, **markup)

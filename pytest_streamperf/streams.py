@@ -1,4 +1,4 @@
-"""What is sent: streams of deltas, and the agent turns they are cut from.
+"""What is sent: streams of deltas, by count or of a turn, at a pace.
 
 A `TokenStream` is sync and async iterable, any number of times. Equal arguments give equal deltas,
 and a shorter stream is a prefix of a longer one with the same seed.
@@ -11,15 +11,17 @@ from collections.abc import (
     Callable,
     Iterable,
     Iterator,
-    Mapping,
     Sequence,
 )
-from dataclasses import dataclass
-from math import ceil
+from copy import copy
+from itertools import accumulate, count
 from random import Random
-from typing import Any, Literal, Protocol, Self, overload
+from typing import Any, Literal, Protocol, Self
 
+from pytest_streamperf.clock import to_the_next_step
 from pytest_streamperf.here import Loop, loop_running_here
+from pytest_streamperf.pacing import finite_seconds
+from pytest_streamperf.turns import Part, Turn
 
 # About four characters a token, the usual rule of thumb for English text.
 _WORDS = (
@@ -29,104 +31,6 @@ _WORDS = (
     *("tool ", "calls", ".\n", "What ", "is ", "done ", "for ", "every", " one ", "must "),
     *("not ", "grow ", "with ", "the ", "num", "ber ", "of ", "those ", "befo", "re it. "),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """Something the model says, as one part of a `Turn`.
-
-    >>> Text("Let me look.").text
-    'Let me look.'
-    """
-
-    text: str
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.text, str):
-            msg = f"Text takes a str, not {self.text!r}"
-            raise TypeError(msg)
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCall:
-    """A tool the model calls, as one part of a `Turn`; its arguments are sent as JSON, in deltas.
-
-    >>> ToolCall("search", {"query": "streams"}).json
-    '{"query": "streams"}'
-    """
-
-    name: str
-    arguments: Mapping[str, Any]
-
-    @property
-    def json(self) -> str:
-        """The arguments as the JSON text that is cut into deltas."""
-        return json.dumps(dict(self.arguments), ensure_ascii=False, allow_nan=False)
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCallDelta:
-    """A piece of one tool call's arguments; `index` counts the tool calls of the turn from 0.
-
-    >>> ToolCallDelta(0, "call_0", "search", '{"que').arguments
-    '{"que'
-    """
-
-    index: int
-    id: str
-    name: str
-    arguments: str
-
-
-class Turn(Sequence[str | ToolCallDelta]):
-    """A scripted agent turn, cut into deltas: `str` for text, `ToolCallDelta` for tool calls.
-
-    >>> turn = Turn(Text("Let me look."), ToolCall("search", {"query": "streams"}))
-    >>> "".join(delta for delta in turn if isinstance(delta, str))
-    'Let me look.'
-    """
-
-    def __init__(self, *parts: Text | ToolCall, seed: int = 0) -> None:
-        for part in parts:
-            if not isinstance(part, Text | ToolCall):
-                msg = f"Turn takes Text(...) and ToolCall(...), not {part!r}"
-                raise TypeError(msg)
-        self.parts = parts
-        self._deltas = tuple(_cut_parts(parts, Random(seed)))  # noqa: S311 - no secret
-
-    def __len__(self) -> int:
-        return len(self._deltas)
-
-    @overload
-    def __getitem__(self, index: int) -> str | ToolCallDelta: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[str | ToolCallDelta]: ...
-    def __getitem__(self, index: int | slice) -> Any:
-        return self._deltas[index]
-
-    def __repr__(self) -> str:
-        return f"Turn({', '.join(map(repr, self.parts))})"
-
-
-def _cut_parts(parts: Iterable[Text | ToolCall], random: Random) -> Iterator[str | ToolCallDelta]:
-    calls = 0
-    for part in parts:
-        if isinstance(part, Text):
-            yield from _cut(part.text, random)
-        else:
-            call_id = f"call_{calls}"
-            for piece in _cut(part.json, random):
-                yield ToolCallDelta(calls, call_id, part.name, piece)
-            calls += 1
-
-
-def _cut(text: str, random: Random) -> Iterator[str]:
-    """Cut text into pieces of 1 to 7 characters, 4 on average."""
-    start = 0
-    while start < len(text):
-        end = start + random.randint(1, 7)
-        yield text[start:end]
-        start = end
 
 
 def string_arguments(index: int) -> str:
@@ -156,6 +60,8 @@ def object_arguments(index: int) -> str:
     return ("" if index == 1 else ", ") + json.dumps(row)
 
 
+# So many deltas are shown one by one.
+_FEW = 8
 _ARGUMENTS = {"string": (string_arguments, '"}'), "objects": (object_arguments, "]}")}
 
 
@@ -169,15 +75,68 @@ class Listener(Protocol):
         """There are no more."""
 
 
-class TokenStream:
+Fault = Callable[[Iterable[Any]], Iterator[Any]]
+"""From what is sent to what arrives: it may end with a `ConnectionError`, as a network does."""
+
+
+class Stream:
+    """What is sent, at a pace: sync and async iterable, any number of times.
+
+    Where it is broken, it ends with `error`.
+    """
+
+    def __init__(self, items: Sequence[Any], every: float | Iterable[float] = 0.0) -> None:
+        self.deltas = items
+        self.every = _pace(every, len(items))
+        self.error: ConnectionError | None = None
+        self.listeners: list[Listener] = []
+
+    def __len__(self) -> int:
+        return len(self.deltas)
+
+    def __iter__(self) -> Iterator[Any]:
+        if not self.every and not self.listeners and not self.error:
+            return iter(self.deltas)
+        return self._paced()
+
+    def _paced(self) -> Iterator[Any]:
+        start = time.monotonic()
+        for due, delta in zip(_due(self.every), self.deltas, strict=False):
+            if self.every:
+                time.sleep(max(0.0, start + due - time.monotonic()))
+            for listener in self.listeners:
+                listener.arrived(delta)
+            yield delta
+        self.end()
+
+    def end(self) -> None:
+        """Tell those who listen that there is no more, or raise `error`."""
+        if self.error:
+            raise self.error.with_traceback(None)
+        for listener in self.listeners:
+            listener.ended()
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return _AsyncDeltas(self)
+
+    def __repr__(self) -> str:
+        name, every = type(self).__name__, f", every={self.every}" if self.every else ""
+        if len(self) > _FEW:
+            return f"<{name} of {len(self):,} deltas{every}>"
+        return f"{name}({list(self.deltas)!r}{every})"
+
+
+class TokenStream(Stream):
     """A simulated stream of deltas.
 
     `tokens` is how many (they are then drawn from a small English vocabulary by `seed`, or made by
     `delta`, a callable from index to delta) or the deltas themselves. `every` is the pace in
-    seconds: delta `i` is handed out no earlier than `i * every` after the first. The async form
-    lets the event loop run before each delta, as a network would; it works under asyncio and trio.
+    seconds: delta `i` is handed out no earlier than `i * every` after the first. It may also be the
+    seconds before each delta: measured, or one of `pytest_streamperf.pacing`. The async form lets
+    the event loop run before each delta, as a network would; it works under asyncio and trio.
 
-    Raises `TypeError` or `ValueError` for arguments out of range.
+    Raises `TypeError` or `ValueError` for arguments out of range, and where a stream is broken, the
+    `ConnectionError` of its fault.
 
     >>> stream = TokenStream(tokens=3)
     >>> "".join(stream) == stream.text
@@ -188,18 +147,14 @@ class TokenStream:
         self,
         tokens: int | Iterable[Any] = 5_000,
         *,
-        every: float = 0.0,
+        every: float | Iterable[float] = 0.0,
         seed: int = 0,
         delta: Callable[[int], Any] | None = None,
     ) -> None:
-        self.every = _pace(every)
-        # Rounded up to 2**-30 s: then so many steps of a virtual clock are never short of so many.
-        self._step = ceil(self.every * 2**30) / 2**30
-        self.deltas = _deltas(tokens, seed, delta)
-        self.listeners: list[Listener] = []
+        super().__init__(_deltas(tokens, seed, delta), every)
 
     @classmethod
-    def turn(cls, *parts: Text | ToolCall, every: float = 0.0, seed: int = 0) -> Self:
+    def turn(cls, *parts: Part, every: float | Iterable[float] = 0.0, seed: int = 0) -> Self:
         """Make a stream of the deltas of `Turn(*parts)`."""
         return cls(Turn(*parts, seed=seed), every=every)
 
@@ -209,7 +164,7 @@ class TokenStream:
         tokens: int = 5_000,
         *,
         shape: Literal["string", "objects"] = "string",
-        every: float = 0.0,
+        every: float | Iterable[float] = 0.0,
     ) -> Self:
         """Make a stream of the arguments of one tool call: a complete JSON document.
 
@@ -223,46 +178,34 @@ class TokenStream:
         opening, closing = _ARGUMENTS[shape]
         return cls([*map(opening, range(count - 1)), closing], every=every)
 
+    def with_fault(self, *faults: Fault) -> Self:
+        """Make a stream to which these happen, one after the other: see `pytest_streamperf.faults`.
+
+        >>> from pytest_streamperf.faults import Truncate
+        >>> len(TokenStream(5).with_fault(Truncate(after=3)))
+        3
+        """
+        broken = copy(self)
+        broken.listeners = []
+        broken.deltas, error = arriving(self.deltas, faults)
+        broken.error = error or self.error
+        return broken
+
     @property
     def text(self) -> str:
         """All the text of the stream; deltas that are not `str` have none."""
         return "".join(delta for delta in self.deltas if isinstance(delta, str))
 
-    def __len__(self) -> int:
-        return len(self.deltas)
-
-    def __iter__(self) -> Iterator[Any]:
-        if not self.every and not self.listeners:
-            return iter(self.deltas)
-        return self._paced()
-
-    def _paced(self) -> Iterator[Any]:
-        start = time.monotonic()
-        for index, delta in enumerate(self.deltas):
-            if self._step:
-                time.sleep(max(0.0, start + index * self._step - time.monotonic()))
-            for listener in self.listeners:
-                listener.arrived(delta)
-            yield delta
-        for listener in self.listeners:
-            listener.ended()
-
-    def __aiter__(self) -> AsyncIterator[Any]:
-        return _AsyncDeltas(self.deltas, self._step, self.listeners)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {len(self):,} deltas, every={self.every}>"
-
 
 class _AsyncDeltas:
     # Not an async generator: those need closing, and warn under trio when a consumer stops early.
-    def __init__(self, deltas: Sequence[Any], every: float, listeners: Sequence[Listener]) -> None:
-        self._deltas = deltas
-        self._every = every
-        self._listeners = listeners
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._deltas = stream.deltas
+        self._due = _due(stream.every)
+        self._start = self._next = 0.0
         self._index = 0
         self._ended = False
-        self._start = 0.0
         self._loop: Loop | None = None
 
     def __aiter__(self) -> Self:
@@ -272,23 +215,60 @@ class _AsyncDeltas:
         if self._loop is None:
             self._loop = loop_running_here()
             self._start = self._loop.time()
-        due = self._start + self._index * self._every
-        if due > self._loop.time() and self._index < len(self._deltas):
-            await self._loop.sleep_until(due)
+            self._next = self._start + next(self._due)
+        if self._next > self._loop.time() and self._index < len(self._deltas):
+            await self._loop.sleep_until(self._next)
         else:
             await self._loop.checkpoint()
         if self._index == len(self._deltas):  # only now: another task may have taken it
             if not self._ended:
                 self._ended = True
-                for listener in self._listeners:
-                    listener.ended()
+                self._stream.end()
             raise StopAsyncIteration
         # Only now: a wait that is cancelled loses no delta.
         delta = self._deltas[self._index]
         self._index += 1
-        for listener in self._listeners:
+        self._next = self._start + next(self._due, 0.0)
+        for listener in self._stream.listeners:
             listener.arrived(delta)
         return delta
+
+
+def _due(every: float | Iterable[float]) -> Iterator[float]:
+    """When each delta is due, in seconds from the first call for one.
+
+    Rounded up: then so many steps of a virtual clock are never short of so many.
+    """
+    if isinstance(every, int | float):
+        step = to_the_next_step(every)
+        return (index * step for index in count())
+    return accumulate(map(to_the_next_step, every))
+
+
+def arriving(
+    items: Sequence[Any], faults: Iterable[Fault]
+) -> tuple[Sequence[Any], ConnectionError | None]:
+    """What arrives of `items` through these faults, one after the other, and how it ends."""
+    error = None
+    for fault in faults:
+        arrived: list[Any] = []
+        try:
+            for item in fault(items):
+                arrived.append(item)  # noqa: PERF402 - those before an error arrive
+        except ConnectionError as broken:
+            error = broken
+        items = arrived
+    return items, error
+
+
+def listen(of: object, listener: Listener) -> None:
+    """Have a listener told what the stream `of` hands out; nothing where it is None."""
+    if of is None:
+        return
+    if not isinstance(of, Stream):
+        msg = f"of must be a TokenStream, which knows what it hands out, not {of!r}"
+        raise TypeError(msg)
+    of.listeners.append(listener)
 
 
 def count_of(name: str, value: object, *, least: int) -> int:
@@ -302,14 +282,21 @@ def count_of(name: str, value: object, *, least: int) -> int:
     return value
 
 
-def _pace(every: object) -> float:
+def _pace(every: object, deltas: int) -> float | Iterable[float]:
+    if isinstance(every, Iterable) and not isinstance(every, str | Iterator):
+        gaps = [_seconds(gap) for gap, _ in zip(every, range(deltas), strict=False)]
+        if len(gaps) < deltas:
+            msg = f"every has the seconds before {len(gaps):,} deltas, and there are {deltas:,}"
+            raise ValueError(msg)
+        return every
+    return _seconds(every)
+
+
+def _seconds(every: object) -> float:
     if not isinstance(every, int | float) or isinstance(every, bool):
-        msg = f"every must be a number of seconds, not {every!r}"
+        msg = f"every must be a number of seconds, or an iterable of them, not {every!r}"
         raise TypeError(msg)
-    if not 0 <= every < float("inf"):
-        msg = f"every must be 0 seconds or more, and finite, not {every!r}"
-        raise ValueError(msg)
-    return float(every)
+    return finite_seconds("every", every)
 
 
 def _deltas(

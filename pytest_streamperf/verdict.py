@@ -5,8 +5,7 @@ this module is all that the plugin loads until a check runs.
 """
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -93,6 +92,14 @@ class PulseUnproven(Unproven):
     """Whether a stream runs smoothly could not be told."""
 
 
+class NetworkExceeded(BudgetExceeded):
+    """Something reached for the network, and was not allowed to."""
+
+
+class NetworkUnproven(Unproven):
+    """Whether anything reached for the network could not be told."""
+
+
 class NothingMeasured(Unproven):
     """A check had nothing to measure."""
 
@@ -109,8 +116,9 @@ class BudgetError(ValueError):
 _CLASSES = {
     kind.__name__: kind
     for kind in (
-        *(BudgetExceeded, GrowthExceeded, CadenceExceeded, PulseExceeded),
-        *(Unproven, GrowthUnproven, CadenceUnproven, PulseUnproven, NothingMeasured),
+        *(BudgetExceeded, GrowthExceeded, CadenceExceeded, PulseExceeded, NetworkExceeded),
+        *(Unproven, GrowthUnproven, CadenceUnproven, PulseUnproven, NetworkUnproven),
+        NothingMeasured,
     )
 }
 for _kind in _CLASSES.values():
@@ -125,14 +133,17 @@ def _raised(name: str, verdict: Verdict) -> _Raised:
 class Policy:
     """What a project's settings say: the arguments of its checks, and what comes of a verdict.
 
-    `growth` are arguments of `assert_linear`, where a call does not give them. With `mode="warn"` a
-    check that would fail warns, with `unproven="warn"` only one that could not be concluded.
+    `growth` are arguments of `assert_linear`, where a call does not give them, and `network` those
+    of a guard of every test: `background_fetch`, `allow_hosts`, `block_network`, `exact_network`.
+    With `mode="warn"` a check that would fail warns, with `unproven="warn"` only one that could not
+    be concluded.
 
     >>> Policy(unproven="warn").accepts("unproven"), Policy().accepts("exceeded")
     (True, False)
     """
 
     growth: Mapping[str, Any] = field(default_factory=dict)
+    network: Mapping[str, Any] = field(default_factory=dict)
     unproven: Literal["fail", "warn"] = "fail"
     mode: Literal["fail", "warn"] = "fail"
 
@@ -163,14 +174,19 @@ class Sink(Protocol):
 _sinks: list[Sink] = []
 
 
-@contextmanager
-def reporting_to(sink: Sink) -> Iterator[None]:
+class reporting_to:  # noqa: N801 - a context manager; each test enters one, so it has to be quick
     """Send every verdict to `sink` for as long as it is open; without one they go nowhere."""
-    _sinks.append(sink)
-    try:
-        yield
-    finally:
-        _sinks[:] = [each for each in _sinks if each is not sink]
+
+    __slots__ = ("_sink",)
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+
+    def __enter__(self) -> None:
+        _sinks.append(self._sink)
+
+    def __exit__(self, *_: object) -> None:
+        _sinks[:] = [each for each in _sinks if each is not self._sink]
 
 
 def current_sink() -> Sink | None:

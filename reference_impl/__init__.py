@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from reference_impl.agent import run_turn as run_turn
     from reference_impl.app import create_app as create_app
     from reference_impl.demo import demo_engine as demo_engine
+    from reference_impl.models import ModelManager as ModelManager
     from reference_impl.regressions import REGRESSIONS as REGRESSIONS
     from reference_impl.regressions import regressed as regressed
     from reference_impl.server import running as running
@@ -33,6 +34,7 @@ _HOME_OF = {
     "run_turn": "agent",
     "create_app": "app",
     "demo_engine": "demo",
+    "ModelManager": "models",
     "REGRESSIONS": "regressions",
     "regressed": "regressions",
     "running": "server",

@@ -4,14 +4,15 @@ The server knows nothing of them. Each replaces one name of the healthy code for
 """
 
 import asyncio
+import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final
 
-from reference_impl import responses, throttle
+from reference_impl import models, responses, throttle
 
 
 class QuadraticReply:
@@ -151,6 +152,37 @@ class SwallowsTheError(responses.ResponseWriter):
         pass
 
 
+def no_gate() -> bool:
+    """Fetches wherever it is made, so in tests, too."""
+    return False
+
+
+def gate_on_the_test_alone() -> bool:
+    """Asks for the running test, of which there is none while tests are collected."""
+    return "PYTEST_CURRENT_TEST" in os.environ
+
+
+def always_gated() -> bool:
+    """Takes production for a test, so nobody ever gets the listing."""
+    return True
+
+
+class MergesAsItComes(models.Catalogue):
+    """Puts whatever comes at the end of one list, so that the order of a fetch shows."""
+
+    def apply(self, ids: Iterable[str]) -> None:
+        """Take a listing."""
+        self.added += [each for each in ids if each not in self.added]
+
+
+class KeepsStaleEntries(models.Catalogue):
+    """Adds a listing to the one before it, so that what was withdrawn stays."""
+
+    def apply(self, ids: Iterable[str]) -> None:
+        """Take a listing."""
+        self.fetched = tuple(dict.fromkeys((*self.fetched, *ids)))
+
+
 @dataclass(frozen=True, slots=True)
 class Regression:
     """One mistake: what it replaces (`module:name`), and the stem of the check that catches it.
@@ -176,6 +208,11 @@ def _throttle(name: str, replacement: type, *breaks: int) -> Regression:
     return Regression(name, target, replacement, "cadence", str(replacement.__doc__), breaks)
 
 
+def _models(name: str, attribute: str, replacement: Any) -> Regression:
+    target = f"reference_impl.models:{attribute}"
+    return Regression(name, target, replacement, "network", str(replacement.__doc__))
+
+
 REGRESSIONS: Final[Mapping[str, Regression]] = {
     regression.name: regression
     for regression in (
@@ -199,6 +236,11 @@ REGRESSIONS: Final[Mapping[str, Regression]] = {
         _writer("flush-per-token", FlushesEveryToken),
         _writer("held-back-tail", HoldsTheTail),
         _writer("swallowed-error-flush", SwallowsTheError),
+        _models("no-gate", "under_test", no_gate),
+        _models("gate-on-test-alone", "under_test", gate_on_the_test_alone),
+        _models("always-gated", "under_test", always_gated),
+        _models("merge-depends-on-order", "Catalogue", MergesAsItComes),
+        _models("stale-entries-kept", "Catalogue", KeepsStaleEntries),
     )
 }
 """Every seeded regression, by name."""

@@ -5,16 +5,19 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from typing import Literal
 
 import uvicorn
 from starlette.types import ASGIApp
+
+WebSockets = Literal["none", "websockets-sansio"]
 
 _PATIENCE = 10.0
 _LAST_PORT = 65535
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, ws: WebSockets) -> None:
         # One protocol and one loop whatever else is installed, and no header that tells the time:
         # the bytes of a turn, and what it costs, are the same everywhere.
         super().__init__(
@@ -22,7 +25,7 @@ class _Server(uvicorn.Server):
                 app,
                 loop="asyncio",
                 http="h11",
-                ws="none",
+                ws=ws,
                 lifespan="off",
                 log_config=None,
                 log_level="warning",
@@ -56,10 +59,13 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
-def running(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+def running(
+    app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0, ws: WebSockets = "none"
+) -> Iterator[str]:
     """Serve an ASGI app from a thread of its own, and yield its base URL.
 
-    `host` is a name or an IPv4 address; port 0 lets the system pick one. The server always stops
+    `host` is a name or an IPv4 address; port 0 lets the system pick one; `ws` is the protocol that
+    uvicorn speaks WebSocket with. The server always stops
     at the end of the block: streams in flight are cut off, as if their clients had left.
 
     A port out of range is a `ValueError`, an address that cannot be bound an `OSError`. A server
@@ -72,7 +78,7 @@ def running(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> Iterator
     if not 0 <= port <= _LAST_PORT:
         raise ValueError(f"port={port!r}: must be 0 to {_LAST_PORT}")
     listener = socket.create_server((host, port))
-    server = _Server(app)
+    server = _Server(app, ws)
     url = "http://{}:{}".format(*listener.getsockname())
     thread = threading.Thread(
         target=server.serve_in_thread, args=(listener,), name=f"serving {url}", daemon=True

@@ -75,17 +75,11 @@ class ToolCallUpdates:
 
     def end(self) -> None:
         """Send what is pending: the turn is over."""
-        try:
-            self._flush()
-        finally:
-            self._clear()
+        self._finish()
 
     def error(self) -> None:
         """Send what is pending: people see how far it came."""
-        try:
-            self._flush()
-        finally:
-            self._clear()
+        self._finish()
 
     def cancel(self) -> None:
         """Drop what is pending: nobody waits for it."""
@@ -98,6 +92,12 @@ class ToolCallUpdates:
     def _wait(self, call: ToolCall, seconds: float) -> None:
         if call.timer is None:
             call.timer = self._later(seconds, lambda: self._update(call))
+
+    def _finish(self) -> None:
+        try:
+            self._flush()
+        finally:
+            self._clear()
 
     def _flush(self) -> None:
         for call in self._calls.values():

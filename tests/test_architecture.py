@@ -14,10 +14,14 @@ PACKAGE = ROOT / "pytest_streamperf"
 RANKS = (
     ("verdict",),
     ("trace", "clock"),
-    ("virtual_clock", "here"),
+    ("here",),
+    ("virtual_clock",),
+    ("turns", "pacing", "cutting"),
     ("streams",),
-    ("growth", "cadence", "pulse"),
-    ("budgets",),
+    ("faults", "recordings"),
+    ("wire", "strategies"),
+    ("growth", "cadence", "pulse", "network"),
+    ("budgets", "agent_server", "report", "properties"),
     ("plugin",),
 )
 RANK_OF = {stem: rank for rank, stems in enumerate(RANKS) for stem in stems}
@@ -25,12 +29,19 @@ STANDARD_ONLY = {
     "growth",
     "cadence",
     "pulse",
+    "network",
     "verdict",
     "trace",
     "clock",
     "virtual_clock",
     "here",
+    "turns",
+    "pacing",
+    "cutting",
     "streams",
+    "faults",
+    "recordings",
+    "wire",
 }
 # These are loaded only where that library is loaded already.
 BESIDE = {"trio_clock.py": {"trio"}}
@@ -120,12 +131,12 @@ def test_the_plugin_imports_little_at_module_level():
 
 
 def test_the_packages_do_not_know_each_other():
-    """Only the plugin starts the reference server, by its public names."""
+    """Only what serves it to tests starts the reference server, by its public names."""
     for file in _files("reference_impl"):
         assert not any(name.startswith("pytest_streamperf") for name in _imports(file)), file
     for file in _files("pytest_streamperf"):
         names = {name for name in _imports(file) if name.split(".")[0] == "reference_impl"}
-        if file.name == "plugin.py":
+        if file.name in {"plugin.py", "agent_server.py", "serve.py"}:
             assert not any("._" in name for name in names)
         else:
             assert not names, file

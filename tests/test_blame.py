@@ -7,6 +7,7 @@ import sys
 import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import partial_json_parser
@@ -15,7 +16,18 @@ import pytest
 from benchmarks import accumulators
 from benchmarks.accumulators import SUPERLINEAR, Reply, attribute
 from pytest_streamperf import Blame, measure_growth, object_arguments
-from pytest_streamperf.growth.blame import Lines, blamed, early_and_late, least_of_each
+from pytest_streamperf.growth.blame import (
+    WAVERING,
+    Lines,
+    at_one_speed,
+    blamed,
+    early_and_late,
+    least_of_each,
+    summed,
+)
+from pytest_streamperf.growth.meters import Run
+from pytest_streamperf.growth.runs import Runner
+from pytest_streamperf.growth.terms import Terms
 from pytest_streamperf.trace import LineTracer
 
 COUNTS = ("copies", "calls")
@@ -186,6 +198,24 @@ def test_a_whole_input_is_blamed():
     assert (guilty.source, guilty.function) == ("self.text += delta", "Reply.feed")
 
 
+def test_calls_are_blamed_by_their_number():
+    """Not by the time they take, which is about the same here for two lines."""
+
+    def consume(stream):
+        seen, words = [], 0
+        for delta in stream:
+            seen.append(delta)
+            words += sum(map(len, seen))
+            words += sum(each.isalpha() for each in seen)
+        return words
+
+    growth = measure_growth(consume, up_to=2_000, meters=("calls",))
+    assert growth.witness == "calls"
+    guilty = growth.blame[0]
+    assert "isalpha()" in guilty.source
+    assert guilty.share > 0.99
+
+
 def test_slow_python_at_the_end_is_traced_in_shorter_streams():
     """Tracing pure Python line by line takes its time: a check keeps to its budget all the same."""
 
@@ -314,6 +344,47 @@ def test_nothing_grew():
     assert blamed({}, {}, 0.0) == []
 
 
+def test_a_core_that_is_slower_late_is_nobodys_guilt():
+    """What three lines or more all rise by alike is taken off; growth in one shows all the more."""
+    early = {(ONE, ""): 10.0, (OTHER, ""): 10.0, (THIRD, ""): 10.0}
+    late = {(ONE, ""): 12.0, (OTHER, ""): 14.0, (THIRD, ""): 15.0}
+    guilty, other = blamed(early, at_one_speed(early, late), 3.0)
+    assert (guilty.line, other.line) == (3, 2)
+    assert guilty.share == pytest.approx((15 / 1.2 - 10) / (29 / 1.2 - 20))
+    assert at_one_speed(early, dict.fromkeys(early, 13.0)) == pytest.approx(early)
+    two = {(ONE, ""): 10.0, (OTHER, ""): 10.0}
+    assert at_one_speed(two, dict.fromkeys(two, 13.0)) == dict.fromkeys(two, 13.0)
+    faster = {(ONE, ""): 7.0, (OTHER, ""): 10.0}
+    assert at_one_speed(two, faster, several=2, least=0.5)[OTHER, ""] == pytest.approx(10 / 0.7)
+
+
+def test_a_line_that_wavers_is_let_off():
+    """What costs much more to trace than growth comes to is blamed if nothing else explains it."""
+    early = {(ONE, ""): 9_000.0, (OTHER, "str.count"): 80.0}
+    late = {(ONE, ""): 9_450.0, (OTHER, "str.count"): 340.0}
+    assert [guilty.line for guilty in blamed(early, late, 260.0, WAVERING)] == [2]
+    assert [guilty.line for guilty in blamed(early, late, 700.0, WAVERING)] == [1, 2]
+    assert [guilty.line for guilty in blamed(early, late, 260.0)] == [1, 2]
+
+
+def test_one_line_that_extends_a_local_is_let_off_and_not_the_other(monkeypatch):
+    """The one whose growth is more than there was; not the one that explains it."""
+    monkeypatch.setattr("pytest_streamperf.growth.blame._NO_GROWTH_IN_PLACE", True)
+
+    def consume(text, found, delta):
+        text += delta
+        found += text.count("zz")
+        return text, found
+
+    code = consume.__code__
+    text, found = ((code, code.co_firstlineno + line) for line in (1, 2))
+    late = {(text, ""): 2_500.0, (found, "str.count"): 440.0, (ONE, ""): 170.0}
+    early = {(ONE, ""): 47_000.0}
+    late[ONE, ""] += early[ONE, ""]
+    (guilty,) = blamed(early, late, 370.0, WAVERING)
+    assert guilty.call == "str.count"
+
+
 def test_a_line_is_all_its_callees():
     """What one line spent in several callees, and by itself, is one part of the growth."""
     late = {(ONE, "str.find"): 3.0, (ONE, "len"): 2.0, (ONE, ""): 1.0, (OTHER, ""): 2.0}
@@ -343,8 +414,45 @@ def test_too_little_was_seen():
 
 def test_the_least_of_two_runs():
     """A line costs what it did where it was less disturbed; one that is not in both is chance."""
-    one, other = {(ONE, ""): 1.0, (OTHER, ""): 3.0}, {(ONE, ""): 2.0, (THIRD, ""): 1.0}
-    assert least_of_each(one, other) == least_of_each(other, one) == {(ONE, ""): 1.0}
+    one = {(ONE, "", 0): 1.0, (ONE, "", 1): 9.0, (OTHER, "", 0): 3.0}
+    other = {(ONE, "", 0): 8.0, (ONE, "", 1): 2.0, (THIRD, "", 0): 1.0}
+    assert (
+        summed(least_of_each(one, other)) == summed(least_of_each(other, one)) == {(ONE, ""): 3.0}
+    )
+
+
+# -- how long a stream is traced
+
+
+@pytest.mark.parametrize(
+    ("seconds", "lengths"),
+    [
+        (20.0, [447]),
+        (8.0, [447, 836]),  # less than planned, so there is time for more
+        (2.0, [447, 1_000]),
+        (400.0, [447, 78]),  # cut
+        (4_000.0, [447, 78]),  # and cut again, where streams are no shorter
+    ],
+)
+def test_as_long_a_stream_is_traced_as_there_is_time_for(monkeypatch, seconds, lengths):
+    """So much as all deltas would take to trace, where 20 s were planned and 10 s are left."""
+    terms, now, traced = Terms.checked(attribute, seconds=10.0), [0.0], []
+
+    def trace(_runner, _witness, length, _windows):
+        yield from ()
+        traced.append(length)
+        took, most = seconds * (length / 1_000) ** 2, (terms.seconds - now[0]) * 3 / 4
+        now[0] += min(took, most)
+        return [{}, {} if took > most else {(ONE, ""): 1e6}]
+
+    monkeypatch.setattr("pytest_streamperf.clock.cpu", lambda: now[0])
+    monkeypatch.setattr(Runner, "_traced", trace)
+    monkeypatch.setattr(Runner, "cost", lambda _runner, _meter, length: 20.0 * length / 1_000)
+    edges = tuple(1_000 * block // 64 for block in range(65))
+    run = Run(1_000, edges, tuple(edge**2 / 2 for edge in edges), 0.0)
+    with suppress(StopIteration):
+        next(Runner(terms).blame("copies", [run]))
+    assert traced == lengths
 
 
 # -- the places

@@ -37,7 +37,10 @@ def test_no_setting_is_every_default(tmp_path, text):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("upto = 5", r"no setting 'upto'; it has copies, limit, mode, unproven, up_to"),
+        ("upto = 5", r"no setting 'upto'; it has allow_hosts, background_fetch, "),
+        ("background_fetch = 0", r"background_fetch must be true or false, not 0"),
+        ('block_network = "yes"', r"block_network must be true or false, not 'yes'"),
+        ('allow_hosts = ["a:1"]', r"allow_hosts takes names, addresses and networks"),
         ("up_to = 5", r"up_to must be at least 64"),
         ('up_to = "5"', r"up_to must be a whole number"),
         ("limit = 2", r"limit must be greater than 0 and at most 1"),

@@ -112,6 +112,10 @@ BROKEN = {
     "too often": (2, story().at(5).delta().sends().at(6).delta().at(50).sends().mark("end")),
     "stale value": (3, story().at(20).delta().delta().sends("abcdabcd").at(30).sends().mark("end")),
     "a pause without a timer": (4, story().at(5).delta().at(80).mark("source_end").sends()),
+    "late after a slow sink": (
+        4,
+        Story().at(0).delta().sends(takes=0.05).at(5).delta().at(17).sends().at(60).mark("end"),
+    ),
     "tail lost": (5, story().at(5).delta().at(6).mark("source_end").mark("end")),
     "tail after the end event": (5, story().at(5).delta().at(6).mark("end").sends()),
     "tail sent twice": (5, story().at(5).delta().at(6).mark("source_end").sends().sends()),
@@ -202,6 +206,10 @@ KEPT = {
     "a slow sink is waited for": (
         Policy(0.1),
         Story().at(0).delta().sends(takes=0.5).at(20).delta().at(50).sends().at(60).mark("end"),
+    ),
+    "an interval from when a slow sink has taken it": (
+        Policy(0.1),
+        Story().at(0).delta().sends(takes=0.05).at(5).delta().at(15).sends().at(60).mark("end"),
     ),
     "in real time, a little late": (
         Policy(0.1, tolerance=0.05),

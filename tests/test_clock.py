@@ -2,12 +2,12 @@
 
 import doctest
 import mmap
+import os
 import signal
 import sys
 import threading
 import time
-from contextlib import suppress
-from pathlib import Path
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -176,16 +176,16 @@ def test_waiting_for_a_core_is_told():
     assert clock.noise().since(before).waited >= 0
 
 
-@pytest.mark.parametrize("content", [None, "", "1", "1 x 3"])
+@pytest.mark.parametrize("content", [None, b"", b"1", b"1 x 3"])
 def test_a_system_that_does_not_tell(monkeypatch, content):
     """Where `schedstat` is missing or says something else, the wait is unknown."""
 
-    def read_text(_path, _encoding):
+    def pread(_file, _count, _offset):
         if content is None:
             raise FileNotFoundError
         return content
 
-    monkeypatch.setattr(Path, "read_text", read_text)
+    monkeypatch.setattr(os, "pread", pread)
     assert clock.noise().waited is None
 
 
@@ -376,6 +376,23 @@ def test_overdue_alarm_rings_afterwards(clocks, outer):
     while not outer.times and time.monotonic() < end:
         pass
     assert outer.times == 1
+
+
+def test_a_deadline_that_passes_on_the_way_out_leaves_no_timer(clocks):
+    """In between frames of the context manager itself nothing is raised: they would not end it."""
+
+    @contextmanager
+    def between():
+        alarm(signal.SIGALRM, sys._getframe(1))
+        yield
+
+    with deadline(**LONG):
+        alarm = signal.getsignal(signal.SIGALRM)
+        clocks.cpu_now += 10_000.0
+        with between():
+            pass
+        with pytest.raises(Overrun):
+            alarm(signal.SIGALRM, sys._getframe())
 
 
 def test_look_at_the_very_end_does_not_raise(clocks, monkeypatch):

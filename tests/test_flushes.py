@@ -280,6 +280,15 @@ def test_bad_evidence():
 # -- found by review
 
 
+def test_a_stream_that_is_read_again():
+    """A stream that is counted can be read once."""
+    stream = TokenStream(3)
+    FlushCounter(of=stream)
+    list(stream)
+    with pytest.raises(RuntimeError, match="can be read once"):
+        list(stream)
+
+
 @pytest.mark.parametrize("deltas", [["a", "b", ""], ["a", "", "b"]])
 def test_empty_deltas_are_carried_by_nothing(deltas):
     """Nor are they held, or missing."""

@@ -230,6 +230,19 @@ def test_sizes_call_code_that_takes_its_input_at_once():
     assert measure_growth(quadratic_in, sizes=sizes).verdict == "exceeded"
 
 
+def test_what_it_costs_to_set_up_hides_no_growth():
+    """With `sizes=` nothing passes on a bound: in short inputs growth would not show."""
+
+    def sets_up(count):
+        end = clock.cpu() + 0.02
+        while clock.cpu() < end:
+            pass
+        return [each for each in range(count) for _ in range(count // 100)]
+
+    sizes = [100 * 2**octave for octave in range(9)]
+    assert measure_growth(sets_up, sizes=sizes, seconds=0.1).verdict == "unproven"
+
+
 def test_reading_all_first_and_working_at_the_end_is_seen():
     """Work after the last delta is compared from length to length."""
 
@@ -588,7 +601,7 @@ def test_another_group_of_errors_comes_through():
 
 def test_a_thread_that_does_not_end_is_left_behind(monkeypatch):
     """The loop is given a little time to end what is on it, and no more."""
-    monkeypatch.setattr("pytest_streamperf.growth._CLOSING", 0.1)
+    monkeypatch.setattr("pytest_streamperf.growth.drive._CLOSING", 0.1)
     released = threading.Event()
 
     async def consume(stream):
@@ -721,7 +734,7 @@ def test_a_run_that_only_shows_may_be_stopped(monkeypatch):
 
     def run(self, meter, length, cpu_seconds=None):
         if meter == "time" and length > 1_000:
-            raise Stopped("it had no time left")
+            raise Stopped("it had no time left", length)
         return (yield from make(self, meter, length, cpu_seconds))
 
     monkeypatch.setattr(Runner, "run", run)

@@ -927,6 +927,26 @@ def test_garbage_is_not_kept():
         gc.enable()
 
 
+def test_garbage_of_the_next_moments_is_not_kept(monkeypatch):
+    """Nor what a thread lets go of in a cycle, once it has been looked at alive."""
+    moments = itertools.count()
+    cycles = []
+
+    def moment(_seconds):
+        if next(moments) == 3:
+            cycles.clear()
+
+    with allocations():
+        before = tracemalloc.get_traced_memory()[0]
+        cycle = [bytes(100_000)]
+        cycle.append(cycle)
+        cycles.append(cycle)
+        del cycle
+        monkeypatch.setattr(time, "sleep", moment)
+        assert kept_since(before, 1_000) < 1_000
+    assert next(moments) > 3
+
+
 # -- calls
 
 

@@ -46,11 +46,19 @@ def _autoload(monkeypatch):
     monkeypatch.delenv("PYTEST_PLUGINS", raising=False)
 
 
-def _run(pytester, *options, **environment):
+def _autoloaded(pytester, *options, **environment):
+    """With all the plugins that are installed."""
     for name, value in environment.items():
         pytester._monkeypatch.setenv(name, value)
     quiet = ["-p", "no:asyncio", "-p", "no:cacheprovider"]
     return pytester.runpytest_subprocess(*quiet, *options)
+
+
+def _run(pytester, *options, **environment):
+    """With this plugin alone, and xdist where there are workers: others take a second to load."""
+    environment = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"} | environment
+    workers = ["-p", "xdist"] if "-n" in options else []
+    return _autoloaded(pytester, "-p", "streamperf", *workers, *options, **environment)
 
 
 # -- loading
@@ -70,7 +78,7 @@ def _run(pytester, *options, **environment):
 def test_every_way_of_loading(pytester, options, environment):
     """The fixtures are there, and the section is printed once."""
     pytester.makepyfile(GOOD)
-    result = _run(pytester, *options, **environment)
+    result = _autoloaded(pytester, *options, **environment)
     result.assert_outcomes(passed=1)
     assert result.stdout.str().count("= streamperf =") == 1
 
@@ -79,13 +87,13 @@ def test_loaded_by_a_conftest(pytester):
     """`pytest_plugins = ["streamperf"]` may stand there, besides the entry point."""
     pytester.makeconftest('pytest_plugins = ["streamperf"]')
     pytester.makepyfile(GOOD)
-    _run(pytester).assert_outcomes(passed=1)
+    _autoloaded(pytester).assert_outcomes(passed=1)
 
 
 def test_switched_off(pytester):
     """`-p no:streamperf` leaves nothing of it."""
     pytester.makepyfile(GOOD)
-    result = _run(pytester, "-p", "no:streamperf")
+    result = _autoloaded(pytester, "-p", "no:streamperf")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*fixture 'assert_linear' not found*"])
 
@@ -94,7 +102,7 @@ def test_switched_off_in_a_strict_project(pytester):
     """Nothing of ours in the settings keeps a strict pytest from starting."""
     pytester.makeini("[pytest]\naddopts = --strict-config --strict-markers\n")
     pytester.makepyfile("def test_one(): pass")
-    _run(pytester, "-p", "no:streamperf").assert_outcomes(passed=1)
+    _autoloaded(pytester, "-p", "no:streamperf").assert_outcomes(passed=1)
 
 
 def test_unused_it_loads_nothing(pytester):
@@ -112,7 +120,7 @@ def test_unused_it_loads_nothing(pytester):
         """
     )
     environment = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    result = _run(pytester, "-p", "streamperf", "-W", "error", **environment)
+    result = _autoloaded(pytester, "-p", "streamperf", "-W", "error", **environment)
     result.assert_outcomes(passed=1)
     result.stdout.no_fnmatch_line("*= streamperf =*")
 
@@ -732,3 +740,275 @@ def test_a_loop_factory_of_the_projects_wins(pytester):
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "pytest_asyncio")
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["*VirtualTimeError: virtual time cannot move a conftest.Loop*"])
+
+
+# -- guards against background fetches: what is tried is refused, so that nothing leaves the machine
+
+FETCHES = """
+import contextlib, socket, threading, time, unittest
+import pytest
+
+guarded = pytest.mark.streamperf(background_fetch=False, block_network=True)
+
+def fetch(port=443):
+    with contextlib.suppress(OSError):
+        socket.create_connection(("192.0.2.1", port), timeout=1)
+
+release = threading.Event()
+
+def late(port):
+    release.wait()
+    fetch(port)
+"""
+EVERYTHING = "[tool.streamperf]\nbackground_fetch = false\nblock_network = true\n"
+
+
+def _guard(pytester, tests, *options, settings=""):
+    pytester.makepyfile(FETCHES + textwrap.dedent(tests))
+    if settings:
+        pytester.makefile(".toml", pyproject=settings)
+    return _run(pytester, "-W", "error", *options)
+
+
+def test_a_fetch_fails_the_test_that_started_it(pytester):
+    """By its marker, or by its fixture; one that is not guarded may."""
+    result = _guard(
+        pytester,
+        """
+        @guarded
+        def test_marker(): fetch()
+
+        @guarded
+        def test_thread():
+            thread = threading.Thread(target=fetch)
+            thread.start()
+            thread.join()
+
+        @guarded
+        def test_fixture(no_background_fetch):
+            fetch()
+            assert len(no_background_fetch.attempts) == 1
+
+        @guarded
+        def test_silent(): pass
+
+        @pytest.mark.streamperf(background_fetch=False, allow_hosts=["192.0.2.0/24", "::1"])
+        def test_allowed():
+            with socket.socket(type=socket.SOCK_DGRAM) as one:
+                one.close()
+
+        def test_unguarded(): pass
+        """,
+    )
+    result.assert_outcomes(passed=3, failed=3)
+    result.stdout.fnmatch_lines(
+        [
+            "NetworkExceeded: 1 attempt to connect to 192.0.2.1:443, limit 0",
+            "  where  test_a_fetch*.py:8 in fetch:",
+            "*network  *::test_silent: no attempt to reach the network, limit 0",
+            "FAILED *::test_marker - Network*",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*traceback entries are hidden*")
+
+
+def test_a_failure_of_its_own_wins(pytester):
+    """Also an expected one; what was tried is in the summary. A skip is no failure: it gets one."""
+    result = _guard(
+        pytester,
+        """
+        @guarded
+        def test_fails():
+            fetch()
+            assert False, "of its own"
+
+        @guarded
+        def test_skips():
+            fetch()
+            pytest.skip("no")
+
+        @guarded
+        class TestOld(unittest.TestCase):
+            def test_skips(self):
+                fetch()
+                self.skipTest("no")
+
+            def test_fails(self):
+                fetch()
+                self.fail("of its own")
+
+        @guarded
+        @pytest.mark.xfail(strict=True)
+        def test_expected():
+            fetch()
+            assert False
+        """,
+        "-rN",
+    )
+    result.assert_outcomes(failed=2, skipped=2, xfailed=1, errors=2)
+    result.stdout.fnmatch_lines(["*ERROR at teardown of test_skips*", "E*of its own*"])
+    assert result.stdout.str().count("\nNetworkExceeded") == 2
+    assert result.stdout.str().count(": 1 attempt to connect to 192.0.2.1:443") == 7
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+def test_what_comes_late_is_an_error_of_the_test_that_started_it(pytester, workers):
+    """In its teardown, in another test, when all is over: with xdist's workers, too."""
+    result = _guard(
+        pytester,
+        """
+        @pytest.fixture
+        def torn_down():
+            yield
+            fetch(1)
+
+        @guarded
+        def test_teardown(torn_down): pass
+
+        @guarded
+        def test_starts():
+            threading.Thread(target=late, args=(2,), daemon=True).start()
+            threading.Thread(target=late, args=(3,), daemon=True).start()
+
+        @pytest.fixture(scope="session", autouse=True)
+        def wide():
+            yield
+            release.set()
+            for thread in threading.enumerate():
+                if "late" in thread.name:
+                    thread.join()
+        """,
+        *workers,
+    )
+    result.assert_outcomes(passed=2, errors=2)
+    assert result.ret == 1
+    printed = result.stdout.str()
+    assert "_ ERROR at teardown of test_teardown _" in printed
+    assert "test_starts _" in printed
+    assert "NetworkExceeded: 2 attempts to connect to 192.0.2.1:" in printed
+
+
+def test_at_exit(pytester):
+    """What comes when even the session is over is printed, and the exit status says so."""
+    result = _guard(
+        pytester,
+        """
+        import atexit
+
+        @guarded
+        def test_starts():
+            atexit.register(fetch)
+            atexit.register(fetch, 1)
+            atexit.unregister(fetch)
+            atexit.register(fetch, 2)
+        """,
+    )
+    result.assert_outcomes(passed=1)
+    assert result.ret == 1
+    result.stderr.fnmatch_lines(
+        ["test_at_exit.py::test_starts: 1 attempt to connect to 192.0.2.1:2, limit 0"]
+    )
+
+
+def test_a_project_is_guarded_by_a_line_of_settings(pytester):
+    """Import, collection, shared fixtures: what no test started is told as such."""
+    result = _guard(
+        pytester,
+        """
+        fetch(1)
+
+        @pytest.fixture(scope="module")
+        def shared():
+            fetch(2)
+
+        def test_one(shared): fetch(3)
+        def test_two(shared): pass
+        """,
+        settings=EVERYTHING,
+    )
+    result.assert_outcomes(passed=1, failed=1, errors=2)
+    result.stdout.fnmatch_lines(
+        [
+            "streamperf: background_fetch=False, block_network=True, *",
+            "*ERROR at teardown of <startup>*",
+            "NetworkExceeded: 1 attempt to connect to 192.0.2.1:1, limit 0",
+            "*ERROR at teardown of <session>*",
+            "NetworkExceeded: 1 attempt to connect to 192.0.2.1:2, limit 0",
+        ]
+    )
+
+
+def test_a_project_that_warns(pytester):
+    """With `mode = "warn"` nothing fails, and everything is told."""
+    result = _guard(
+        pytester,
+        """
+        fetch(1)
+        def test_one(): fetch(3)
+        """,
+        "-W",
+        "default",
+        settings=EVERYTHING + 'mode = "warn"\n',
+    )
+    result.assert_outcomes(passed=1, warnings=1)
+    assert result.ret == 0
+    assert result.stdout.str().count("(a warning)") == 2
+
+
+def test_an_unknown_marker_keyword(pytester):
+    """Is named, with what there is."""
+    result = _guard(
+        pytester,
+        """
+        @pytest.mark.streamperf(backgroundfetch=False)
+        def test_it(): pass
+        """,
+    )
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        ["*the streamperf marker has no backgroundfetch; it has allow_hosts, background_fetch*"]
+    )
+
+
+def test_a_workers_native_code_is_unproven_too(pytester):
+    """The one that runs no tests asks those that do."""
+    pytester.makeconftest(
+        """
+        import os, socket
+        from pytest_streamperf.network import native
+
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            native._HARMLESS = ()
+        """
+    )
+    result = _guard(pytester, "def test_it(): pass", "-n", "1", settings=EVERYTHING)
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(
+        ["NetworkUnproven: native code that may reach the network is loaded"]
+    )
+
+
+def test_nothing_is_hooked_where_nothing_is_guarded(pytester):
+    """An audit hook cannot be taken out: it is not put in for nothing."""
+    pytester.makepyfile(
+        """
+        import sys, threading
+
+        def test_it():
+            assert "pytest_streamperf.network" not in sys.modules
+            assert threading.Thread.start.__module__ == "threading"
+        """
+    )
+    _run(pytester, "-p", "streamperf").assert_outcomes(passed=1)
+
+
+def test_a_gate_by_its_fixture(pytester):
+    """`fetch_gate` is `prove_gate`."""
+    pytester.makepyfile(
+        """
+        def test_it(fetch_gate):
+            fetch_gate("import os, urllib.request as r\\n"
+                "if 'PYTEST_VERSION' not in os.environ: r.urlopen('http://192.0.2.1')")
+        """
+    )
+    _run(pytester).assert_outcomes(passed=1)

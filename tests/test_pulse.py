@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import sys
+import threading
 import time
 from types import SimpleNamespace
 
@@ -19,7 +20,7 @@ from pytest_streamperf import (
     VirtualClock,
     clock,
 )
-from pytest_streamperf.pulse import message
+from pytest_streamperf.pulse import Collections, Pause, message
 from pytest_streamperf.pulse.stalls import Stall, StallMeter
 
 ME = sys.modules[__name__]
@@ -149,17 +150,69 @@ def test_where_the_run_queue_is_not_known(cpu, sure, monkeypatch):
     """Time on the CPU decides: under half of it, nothing is proven."""
     (stall,) = Scripted(monkeypatch, waited=None).stalls(wall=0.06, cpu=cpu)
     assert stall.sure is sure
-    found = {
+    verdict, *_ = message.judged(found(stalls=[stall]), message.Limits(stall=0.05))
+    assert verdict == ("exceeded" if sure else "unproven")
+
+
+def found(*, stalls=(), pauses=(), gap=None):
+    """What a watch may have seen."""
+    return {
         "messages": 0,
         "first": None,
-        "longest_gap": None,
-        "stalls": [stall],
-        "pauses": [],
+        "longest_gap": gap,
+        "stalls": stalls,
+        "pauses": pauses,
+        "collections": {2: Collections(len(pauses), 1.3, 0.9)},
         "peak_memory": None,
         "cpu_shares": {},
     }
-    verdict, *_ = message.judged(found, message.Limits(stall=0.05))
-    assert verdict == ("exceeded" if sure else "unproven")
+
+
+def test_what_is_sure_decides():
+    """Before what is longer and is not, and before another kind that is not."""
+    pauses = [Pause(0.9, 2, sure=False), Pause(0.3, 2, sure=True), Pause(0.1, 2, sure=True)]
+    verdict, headline, _ = message.judged(found(pauses=pauses), message.Limits(pause=0.2))
+    assert (verdict, headline) == (
+        "exceeded",
+        "the garbage collector paused for 300 ms, limit 200 ms",
+    )
+    seen = found(stalls=[Stall(0.9, "", "", sure=False)], pauses=pauses)
+    verdict, headline, _ = message.judged(seen, message.Limits(stall=0.2, pause=0.2))
+    assert (verdict, headline[:21]) == ("exceeded", "the garbage collector")
+    verdict, headline, _ = message.judged(seen, message.Limits(stall=0.2, pause=0.4))
+    assert (verdict, headline[:14]) == ("unproven", "the event loop")
+
+
+@pytest.mark.parametrize(("waited", "sure"), [(0.05, True), (None, False)])
+def test_what_a_collection_waits_for_a_core_is_no_pause(waited, sure, monkeypatch):
+    """A collection on a busy machine takes as long as others let it."""
+    scripted = Scripted(monkeypatch, waited)
+    with StallWatch() as watch:
+        (collected,) = gc.callbacks[-1:]
+        collected("start", {"generation": 2})
+        scripted.now += 0.06
+        if waited:
+            scripted.queued += waited
+        collected("stop", {"generation": 2})
+    pause = watch.pulse().pauses[0]
+    assert pause.seconds == pytest.approx(0.01 if waited else 0.06)
+    assert pause.sure is sure
+
+
+def test_a_collection_in_another_thread_is_not_sure(monkeypatch):
+    """What that thread waits for is not known here."""
+    scripted = Scripted(monkeypatch)
+
+    def elsewhere(collected):
+        collected("start", {"generation": 0})
+        scripted.now += 0.06
+        collected("stop", {"generation": 0})
+
+    with StallWatch() as watch:
+        thread = threading.Thread(target=elsewhere, args=gc.callbacks[-1:])
+        thread.start()
+        thread.join()
+    assert watch.pulse().pauses[0] == (pytest.approx(0.06), 0, False)
 
 
 def test_unsure_is_unproven():
@@ -237,9 +290,42 @@ def test_collections_are_timed():
         gc.collect(1)
         gc.collect()
     assert gc.callbacks == before
-    assert {pause.generation for pause in watch.pulse().pauses} >= {1, 2}
+    pulse = watch.pulse()
+    assert {pause.generation for pause in pulse.pauses} >= {1, 2}
+    for generation, (runs, total, longest) in pulse.collections.items():
+        seconds = [pause.seconds for pause in pulse.pauses if pause.generation == generation]
+        assert (runs, longest) == (len(seconds), max(seconds))
+        assert total == pytest.approx(sum(seconds))
     with pytest.raises(PulseExceeded, match="the garbage collector paused for"):
         watch.assert_smooth(max_gc_pause=0.0)
+
+
+def test_the_longest_are_kept(monkeypatch):
+    """Of a million small ones all are counted, and a thousand kept."""
+    scripted = Scripted(monkeypatch)
+    with StallWatch() as watch:
+        (collected,) = gc.callbacks[-1:]
+        for milliseconds in range(1, 1_201):
+            collected("start", {"generation": 0})
+            scripted.now += milliseconds / 1000
+            collected("stop", {"generation": 0})
+    pulse = watch.pulse()
+    assert pulse.collections[0].runs == 1_200
+    assert [pulse.pauses[0].seconds, pulse.pauses[-1].seconds] == pytest.approx([1.2, 0.201])
+    assert len(pulse.pauses) == 1_000
+
+
+def test_the_longest_stalls_are_kept(monkeypatch):
+    """Whenever they come."""
+    scripted = Scripted(monkeypatch)
+    meter = StallMeter()
+    for milliseconds in range(1_200, 0, -1):
+        meter.began()
+        scripted.now += (milliseconds + 20) / 1000
+        meter.ended()
+    seconds = sorted(stall.seconds for stall in meter.stalls)
+    assert [seconds[0], seconds[-1]] == pytest.approx([0.221, 1.22])
+    assert len(seconds) == 1_000
 
 
 def test_memory_at_the_peak():

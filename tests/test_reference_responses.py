@@ -81,20 +81,18 @@ def test_flushes_are_coalesced(name):
 
 
 @EVERY_DIALECT
-def test_flush_per_token(name):
-    """Is caught by the rate."""
-    with regressed("flush-per-token"):
+@pytest.mark.parametrize(
+    ("regression", "says"),
+    [
+        ("flush-per-token", "flushes in one second, limit 21"),
+        ("held-back-tail", "deltas were never flushed"),
+    ],
+)
+def test_a_regression_is_caught(name, regression, says):
+    """By the rate, and at the end."""
+    with regressed(regression):
         counter = counted(name)
-    with pytest.raises(CadenceExceeded, match="flushes in one second, limit 21"):
-        counter.assert_coalesced(per_second=21)
-
-
-@EVERY_DIALECT
-def test_a_held_back_tail(name):
-    """Is caught at the end."""
-    with regressed("held-back-tail"):
-        counter = counted(name)
-    with pytest.raises(CadenceExceeded, match="deltas were never flushed"):
+    with pytest.raises(CadenceExceeded, match=says):
         counter.assert_coalesced(per_second=21)
 
 

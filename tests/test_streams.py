@@ -6,9 +6,7 @@ import gc
 import json
 import math
 import time
-from dataclasses import fields
 from functools import partial
-from types import MappingProxyType
 
 import partial_json_parser
 import pytest
@@ -31,19 +29,6 @@ from pytest_streamperf import (
 
 LENGTHS = st.integers(0, 300)
 SEEDS = st.integers(0, 2**32)
-JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
-    max_leaves=6,
-)
-ARGUMENTS = st.dictionaries(st.text(max_size=8), JSON, max_size=4)
-PARTS = st.lists(
-    st.builds(Text, st.text()) | st.builds(ToolCall, st.text(max_size=8), ARGUMENTS), max_size=4
-)
 SHAPES = pytest.mark.parametrize(
     ("shape", "delta"), [("string", string_arguments), ("objects", object_arguments)]
 )
@@ -58,6 +43,22 @@ def run(backend, function, *args):
 async def collect(stream):
     """Take all of a stream."""
     return [delta async for delta in stream]
+
+
+class Told:
+    """Takes down what it is told."""
+
+    def __init__(self) -> None:
+        self.deltas = []
+        self.over = False
+
+    def arrived(self, delta):
+        """A delta."""
+        self.deltas.append(delta)
+
+    def ended(self):
+        """The end."""
+        self.over = True
 
 
 class FakeTime:
@@ -193,8 +194,16 @@ def test_repr_is_short():
         ({"every": -0.1}, ValueError, "every must be 0 seconds or more, and finite, not -0.1"),
         ({"every": math.nan}, ValueError, "every must be 0 seconds or more, and finite, not nan"),
         ({"every": math.inf}, ValueError, "every must be 0 seconds or more, and finite, not inf"),
-        ({"every": "1"}, TypeError, "every must be a number of seconds, not '1'"),
-        ({"every": True}, TypeError, "every must be a number of seconds, not True"),
+        (
+            {"every": "1"},
+            TypeError,
+            "every must be a number of seconds, or an iterable of them, not '1'",
+        ),
+        (
+            {"every": True},
+            TypeError,
+            "every must be a number of seconds, or an iterable of them, not True",
+        ),
     ],
     ids=repr,
 )
@@ -325,6 +334,22 @@ def test_no_pace_no_sleep(fake_time):
     assert fake_time.slept == []
 
 
+GAPS = [0.5, 0.0, 2.0, 0.25]
+
+
+def test_a_pace_may_be_the_seconds_before_each_delta(fake_time):
+    """As they were measured, the first included; each iteration starts anew."""
+    stream = TokenStream(4, every=GAPS)
+    for start in (1_000.0, 1_002.75):
+        assert [fake_time.now - start for _ in stream] == [0.5, 0.5, 2.5, 2.75]
+
+
+def test_async_pace_may_be_the_seconds_before_each_delta(fake_time):
+    """The async form keeps it, too."""
+    times = fake_time.run(arrivals, TokenStream(4, every=GAPS), fake_time.monotonic)
+    assert times == pytest.approx([0.0, 0.0, 2.0, 2.25])
+
+
 async def arrivals(stream, now):
     """Tell when each delta came, counted from the first."""
     times = [now() async for _ in stream]
@@ -385,89 +410,11 @@ def test_wait_given_up_under_trio():
     assert trio.run(impatient, give_up, clock=clock) == ["a", "b"]
 
 
-# -- turns
-
-
-def put_together(deltas):
-    """Put deltas back together: text, and one entry per tool call."""
-    parts = []
-    for delta in deltas:
-        kind = "text" if isinstance(delta, str) else (delta.index, delta.id, delta.name)
-        piece = delta if isinstance(delta, str) else delta.arguments
-        if parts and parts[-1][0] == kind:
-            parts[-1][1] += piece
-        else:
-            parts.append([kind, piece])
-    return parts
-
-
-@given(PARTS, SEEDS)
-def test_turn_is_cut_losslessly(parts, seed):
-    """The deltas put together are the parts of the turn, in order."""
-    expected, calls = [], 0
-    for part in parts:
-        if isinstance(part, ToolCall):
-            expected.append([(calls, f"call_{calls}", part.name), part.json])
-            calls += 1
-        elif expected and expected[-1][0] == "text":
-            expected[-1][1] += part.text
-        elif part.text:
-            expected.append(["text", part.text])
-    assert put_together(Turn(*parts, seed=seed)) == expected
-
-
-@given(PARTS, SEEDS)
-def test_turn_has_no_empty_or_long_deltas(parts, seed):
-    """Each delta is one to seven characters."""
-    pieces = (d if isinstance(d, str) else d.arguments for d in Turn(*parts, seed=seed))
-    assert all(1 <= len(piece) <= 7 for piece in pieces)
-
-
-def test_equal_turns_are_cut_alike():
-    """A turn can be made again."""
-    parts = Text("Let me look. " * 9), ToolCall("search", {"query": "streams"})
-    assert list(Turn(*parts, seed=3)) == list(Turn(*parts, seed=3))
-
-
 def test_turns_are_cut_by_seed_zero(fake_time):
     """A turn of which no seed or pace is said is the same every time, and quick."""
     part = Text("Let me look. " * 9)
     assert list(Turn(part)) == list(TokenStream.turn(part)) == list(Turn(part, seed=0))
     assert fake_time.slept == []
-
-
-@pytest.mark.parametrize(
-    "part", [Text("Hi"), ToolCall("search", {}), ToolCallDelta(0, "call_0", "search", "{}")]
-)
-def test_parts_cannot_be_changed(part):
-    """What was scripted, or handed out, stays so."""
-    with pytest.raises(AttributeError):
-        setattr(part, fields(part)[0].name, "changed")
-
-
-def test_seeds_cut_turns_differently():
-    """Another seed cuts elsewhere."""
-    part = Text("Let me look. " * 9)
-    assert list(Turn(part, seed=1)) != list(Turn(part, seed=2))
-
-
-def test_turn_is_a_sequence():
-    """A turn has a length, an index and slices."""
-    turn = Turn(Text("Let me look."))
-    assert "".join(turn[:-1]) + turn[-1] == "Let me look."
-    assert len(turn) == len(list(turn))
-
-
-def test_turn_repr_shows_its_parts():
-    """A turn in a failure report is what it was made from."""
-    assert repr(Turn(Text("Hi"))) == "Turn(Text(text='Hi'))"
-
-
-@pytest.mark.parametrize("part", ["text", None, {"name": "search"}])
-def test_turn_refuses_other_parts(part):
-    """What is neither text nor a tool call is refused by name."""
-    with pytest.raises(TypeError, match=r"^Turn takes Text\(...\) and ToolCall\(...\), not "):
-        Turn(Text("Hi"), part)
 
 
 def test_stream_of_a_turn(fake_time):
@@ -476,31 +423,6 @@ def test_stream_of_a_turn(fake_time):
     stream = TokenStream.turn(*parts, seed=5, every=0.5)
     assert list(stream) == list(Turn(*parts, seed=5))
     assert sum(fake_time.slept) == 0.5 * (len(stream) - 1)
-
-
-@given(ARGUMENTS)
-def test_arguments_are_json(arguments):
-    """A tool call's arguments, put together, are the JSON document they were."""
-    deltas = Turn(ToolCall("search", arguments))
-    assert json.loads("".join(delta.arguments for delta in deltas)) == arguments
-
-
-def test_arguments_may_be_any_mapping():
-    """Arguments need not be a dict."""
-    assert ToolCall("search", MappingProxyType({"query": "a"})).json == '{"query": "a"}'
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_arguments_that_json_lacks(value):
-    """What JSON has no word for is refused, not sent as something no parser has to accept."""
-    with pytest.raises(ValueError, match="JSON"):
-        Turn(ToolCall("search", {"limit": value}))
-
-
-def test_text_must_be_text():
-    """A part that is not text is refused when it is made."""
-    with pytest.raises(TypeError, match=r"^Text takes a str, not b'abc'"):
-        Text(b"abc")
 
 
 # -- tool arguments of any length
@@ -590,3 +512,58 @@ def test_tasks_that_share_a_stream(every):
 def test_docstring_examples():
     """What the documentation shows is what happens."""
     assert doctest.testmod(streams).failed == 0
+
+
+# -- faults
+
+
+def broken(items):
+    """Break off after three."""
+    yield from items[:3]
+    raise ConnectionAbortedError
+
+
+def test_a_broken_stream_ends_with_its_error():
+    """Every time, and after all that came before it; who listens is not told that it ended."""
+    whole = TokenStream(5)
+    stream = whole.with_fault(broken)
+    told = Told()
+    stream.listeners.append(told)
+    for _ in range(2):
+        arrived = []
+        with pytest.raises(ConnectionAbortedError):
+            arrived.extend(delta for delta in stream)
+        assert told.deltas == whole.deltas[:3]
+        told.deltas.clear()
+    assert not told.over
+    assert list(whole) == whole.deltas
+
+
+@BACKENDS
+def test_a_broken_async_stream_ends_with_its_error(backend):
+    """And stays at its end."""
+
+    async def main():
+        deltas = aiter(TokenStream(5).with_fault(broken))
+        arrived = [await anext(deltas) for _ in range(3)]
+        with pytest.raises(ConnectionAbortedError):
+            await anext(deltas)
+        return [*arrived, await anext(deltas, "end")]
+
+    assert run(backend, main) == [*TokenStream(3), "end"]
+
+
+def test_faults_come_one_after_the_other():
+    """Each is given what arrives of the one before; what broke stays broken."""
+    reverse = lambda items: iter(items[::-1])  # noqa: E731 - a fault is any function
+    stream = TokenStream(list("abcde")).with_fault(broken, reverse)
+    assert stream.deltas == ["c", "b", "a"]
+    assert isinstance(stream.error, ConnectionAbortedError)
+    assert isinstance(stream.with_fault(reverse).error, ConnectionAbortedError)
+    assert TokenStream(3).with_fault().error is None
+
+
+def test_an_error_of_the_faults_own_is_not_the_networks():
+    """What is no `ConnectionError` is raised where the fault is added."""
+    with pytest.raises(ZeroDivisionError):
+        TokenStream(3).with_fault(lambda items: (1 // 0 for _ in items))

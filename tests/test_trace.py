@@ -88,6 +88,29 @@ def test_collector_is_as_it_was_whatever_happens(collector, meddle):
     assert gc.isenabled() is collector
 
 
+def test_what_was_there_is_frozen():
+    """The collector goes over what is new, and over all there is again afterwards."""
+    old = [[]]
+    with collector_off():
+        new = [[]]
+        seen = gc.get_objects()
+        assert any(each is new for each in seen)
+        assert not any(each is old for each in seen)
+    assert any(each is old for each in gc.get_objects())
+
+
+def test_what_somebody_froze_stays_frozen():
+    """As an application may have done before it was put to the test."""
+    many = [[] for _ in range(2_000)]
+    gc.freeze()
+    try:
+        with collector_off():
+            pass
+        assert gc.get_freeze_count() > len(many)
+    finally:
+        gc.unfreeze()
+
+
 # -- tracemalloc
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import functools
 import gc
 import os
 import queue
@@ -17,6 +18,7 @@ from datetime import datetime
 from time import monotonic, sleep
 
 import anyio
+import partial_json_parser
 import pytest
 import trio
 import trio.testing
@@ -421,6 +423,65 @@ def test_a_real_connection_is_told():
             asyncio.run(main())
 
 
+def test_a_real_connection_is_told_on_trio():
+    """Before a timeout fires, too; and what is held is released."""
+    streams = []
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+
+        async def main():
+            streams.append(await trio.open_tcp_stream(*server.getsockname()))
+            async with streams[0]:
+                with trio.fail_after(5):
+                    await streams[0].receive_some()
+
+        with VirtualClock(), pytest.raises(VirtualTimeError, match="takes real time"):
+            trio.run(main)
+    assert streams[0].socket.fileno() == -1
+
+
+def test_a_server_on_the_same_loop_may_take_its_time_on_trio():
+    """It sleeps in virtual time, as who talks to it does: one waits for the other meanwhile."""
+
+    async def serve(stream):
+        await stream.send_all(await stream.receive_some())
+        await trio.sleep(5)
+        await stream.send_all(b"done")
+
+    async def main():
+        async with trio.open_nursery() as nursery:
+            (listener,) = await nursery.start(
+                functools.partial(trio.serve_tcp, serve, 0, host="127.0.0.1")
+            )
+            stream = await trio.open_tcp_stream(*listener.socket.getsockname())
+            await trio.sleep(3)
+            await stream.send_all(b"go")
+            with trio.fail_after(10):
+                received = [await stream.receive_some(), await stream.receive_some()]
+            await stream.aclose()
+            nursery.cancel_scope.cancel()
+        return received
+
+    with VirtualClock() as clock:
+        assert trio.run(main) == [b"go", b"done"]
+    assert clock.now == 8
+
+
+def test_a_pipe_is_told_on_trio():
+    """As soon as a timer would fire."""
+    ours, theirs = os.pipe()
+
+    async def main():
+        async with trio.lowlevel.FdStream(ours) as stream:
+            with trio.fail_after(5):
+                await stream.receive_some()
+
+    with VirtualClock(), pytest.raises(VirtualTimeError, match="a pipe or a subprocess"):
+        trio.run(main)
+    os.close(theirs)
+
+
 def test_a_pipe_is_told():
     """So does what a subprocess writes."""
     ours, theirs = os.pipe()
@@ -438,6 +499,14 @@ def test_a_pipe_is_told():
     with VirtualClock(), pytest.raises(VirtualTimeError, match="takes real time"):
         asyncio.run(main())
     os.close(theirs)
+
+
+def test_time_while_trio_is_being_imported(monkeypatch):
+    """Its own modules may ask for it before all of it is there."""
+    with VirtualClock() as clock:
+        monkeypatch.setitem(sys.modules, "trio", types.ModuleType("trio"))
+        time.sleep(1)
+        assert clock.now == 1
 
 
 def test_a_clock_inside_a_clock():
@@ -627,6 +696,40 @@ def test_who_is_not_reached_is_told():
             f"{__name__}.ByDefault.clock",
         ]
     )
+
+
+def test_a_library_that_names_a_clock_later_is_told(monkeypatch):
+    """Installed modules are looked at once; what one of them has got since is listed."""
+    with VirtualClock():
+        pass
+    monkeypatch.setattr(partial_json_parser, "now", time.monotonic, raising=False)
+    with VirtualClock() as clock:
+        assert "partial_json_parser.now" in clock.unreached
+
+
+class Untouchable:
+    """Raises when it is looked at, as models and proxies of some libraries do."""
+
+    @property
+    def __dict__(self):
+        raise LookupError
+
+
+class UntouchableKind(type):
+    """The same of a class."""
+
+    @property
+    def __module__(cls):
+        raise LookupError
+
+
+def test_who_raises_when_looked_at_is_passed_over():
+    """Objects may do so; nothing is known of them then."""
+    kept = Untouchable(), UntouchableKind("Kind", (), {"now": time.monotonic}), ByDefault()
+    with VirtualClock() as clock:
+        assert f"a {__name__}.ByDefault.now" in clock.unreached
+    del kept
+    gc.collect()
 
 
 # -- found by review

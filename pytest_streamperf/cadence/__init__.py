@@ -22,10 +22,19 @@ from typing import Any, Literal, NamedTuple
 
 from pytest_streamperf.cadence import message
 from pytest_streamperf.cadence.invariants import Breach, Policy
-from pytest_streamperf.cadence.record import Arrival, Evidence, Kind, Mark, Record, Update
+from pytest_streamperf.cadence.record import (
+    Arrival,
+    Evidence,
+    Kind,
+    Mark,
+    Record,
+    Update,
+    read_again,
+)
 from pytest_streamperf.cadence.throttle import breaches
 from pytest_streamperf.here import loop_running_here, running_loop, virtual_clock_here
-from pytest_streamperf.streams import TokenStream, ToolCallDelta
+from pytest_streamperf.streams import TokenStream, listen
+from pytest_streamperf.turns import ToolCallDelta, text_of
 from pytest_streamperf.verdict import (
     CadenceExceeded,
     CadenceUnproven,
@@ -94,9 +103,6 @@ class UpdateCounter:
         wraps: Callable[..., Any] | None = None,
         slow: float = 0.0,
     ) -> None:
-        if of is not None and not isinstance(of, TokenStream):
-            msg = f"of must be a TokenStream, which knows what it hands out, not {of!r}"
-            raise TypeError(msg)
         if not isinstance(slow, int | float) or not 0 <= slow < float("inf"):
             msg = f"slow must be 0 seconds or more, and finite, not {slow!r}"
             raise ValueError(msg)
@@ -127,8 +133,7 @@ class UpdateCounter:
         self._attempt = 0
         self._running: set[str] | None = None
         self._clock: Any = _NO_CLOCK_YET
-        if of is not None:
-            of.listeners.append(self)
+        listen(of, self)
 
     # -- what the code under test calls
 
@@ -177,17 +182,15 @@ class UpdateCounter:
     def arrived(self, delta: Any) -> None:
         """A delta is handed out."""
         if self._over:
-            msg = "this stream was read to its end already: one that is counted can be read once"
-            raise RuntimeError(msg)
-        key, text = None, delta
+            raise read_again()
+        key, text = None, text_of(delta)
         if isinstance(delta, ToolCallDelta):
             # Some servers send the id with the first delta only, and some none.
             number = (delta.index, self._attempt)
             key = self._keys.setdefault(number, delta.id or delta.index)
-            text = delta.arguments
-        kept = (key, self._attempt)
-        self._pieces.setdefault(kept, []).append(str(text))
-        length = self._lengths[kept] = self._lengths.get(kept, 0) + len(str(text))
+        kept = key, self._attempt
+        self._pieces.setdefault(kept, []).append(text)
+        length = self._lengths[kept] = self._lengths.get(kept, 0) + len(text)
         self._arrivals.append(Arrival(self._now(), next(self._order), key, length))
 
     def ended(self) -> None:
@@ -228,13 +231,13 @@ class UpdateCounter:
         """
         if self._bad is not None:
             raise self._bad
-        evidence: set[Evidence] = set()
-        for name, given in (
-            *(("of", self._of), ("key", self._key), ("value", self._value)),
-            *(("parses", self._parses), ("stamp", self._stamp)),
-        ):
-            if given is not None:
-                evidence.add(name)  # type: ignore[arg-type] # these are all there are
+        given: dict[Evidence, object] = {
+            "of": self._of,
+            "key": self._key,
+            "value": self._value,
+            "parses": self._parses,
+            "stamp": self._stamp,
+        }
         return Record(
             arrivals=self._arrivals,
             updates=[self._update(number, call) for number, call in enumerate(self.calls)],
@@ -243,7 +246,7 @@ class UpdateCounter:
             parses=self._parses.call_count if self._parses is not None else None,
             left=sorted(_running() - (self._running or set())),
             until=self._until(),
-            evidence=frozenset(evidence),
+            evidence=frozenset(name for name, each in given.items() if each is not None),
             latest=self._latest,
         )
 

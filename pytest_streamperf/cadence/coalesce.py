@@ -7,9 +7,10 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from pytest_streamperf.cadence.record import Arrival
+from pytest_streamperf.cadence.timeline import Event, Row, drawn
 from pytest_streamperf.verdict import Outcome, Verdict, duration, fit, lines_of, size
 
-_COLUMNS, _AROUND = 56, 4
+_AROUND = 4
 
 
 class Flush(NamedTuple):
@@ -61,9 +62,10 @@ class _Breach(NamedTuple):
 def judged(record: FlushRecord, promise: Promise) -> Coalescing:
     """Hold a record against a promise."""
     sent = sum(len(flush.data) for flush in record.flushes)
-    held = _held(record)
+    carriers = carried_by(record)
+    held = _held(record, carriers)
     breach = (
-        _left(record, promise)
+        _left(record, promise, carriers)
         or _too_long(promise, held)
         or _too_often(record, promise)
         or _too_small(record, promise, sent)
@@ -129,22 +131,24 @@ def _find(everything: bytes, text: str, start: int) -> int | None:
     return None
 
 
-def _held(record: FlushRecord) -> list[tuple[float, Flush]]:
+def _held(record: FlushRecord, carriers: Sequence[Flush | None]) -> list[tuple[float, Flush]]:
     """How long each delta that was flushed had to wait, and for which flush."""
     return [
         (max(0.0, flush.time - arrival.time), flush)
-        for arrival, flush in zip(record.arrivals, carried_by(record), strict=True)
+        for arrival, flush in zip(record.arrivals, carriers, strict=True)
         if flush is not None
     ]
 
 
-def _left(record: FlushRecord, promise: Promise) -> _Breach | None:
+def _left(
+    record: FlushRecord, promise: Promise, carriers: Sequence[Flush | None]
+) -> _Breach | None:
     means, remedy = "the last words never leave the buffer", "flush when the stream ends"
     last = record.flushes[-1].time if record.flushes else 0.0
     if record.unflushed:
         says = f"{size(record.unflushed)} were written and never flushed"
         return _Breach(says, last, means, remedy)
-    missing = [a for a, flush in zip(record.arrivals, carried_by(record), strict=True) if not flush]
+    missing = [a for a, flush in zip(record.arrivals, carriers, strict=True) if flush is None]
     if missing and record.ended is not None:
         says = f"{len(missing):,} of {len(record.arrivals):,} deltas were never flushed"
         return _Breach(says, missing[0].time, means, remedy)
@@ -202,18 +206,8 @@ def _timeline(record: FlushRecord, when: float) -> list[str]:
     times = [arrival.time for arrival in record.arrivals[:1]]
     began = min([*times, *(flush.time for flush in record.flushes[:1]), when])
     step = max(1e-3, (when - began) / _AROUND)
-    start, end = max(began, when - 2 * step), when + step
-
-    def row(label: str, symbol: str, times: Sequence[float]) -> str:
-        drawn = ["."] * _COLUMNS
-        for each in times:
-            if start <= each <= end:
-                drawn[int((each - start) / (end - start) * (_COLUMNS - 1) + 0.5)] = symbol
-        return f"  {label:8}  {''.join(drawn)}"
-
-    at = int((when - start) / (end - start) * (_COLUMNS - 1) + 0.5)
-    return [
-        row("deltas", "|", [each.time for each in record.arrivals]),
-        row("flushes", "F", [each.time for each in record.flushes]),
-        f"  {'':8}  {f'{when - began:.3f} s ^'.rjust(at + 1)}",
+    rows = [
+        Row("deltas", [Event(arrival.time, "|") for arrival in record.arrivals]),
+        Row("flushes", [Event(flush.time, "F") for flush in record.flushes]),
     ]
+    return drawn(rows, start=max(began, when - 2 * step), end=when + step, when=when, began=began)

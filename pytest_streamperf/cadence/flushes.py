@@ -25,9 +25,10 @@ from pytest_streamperf.cadence.coalesce import (
     Promise,
     judged,
 )
-from pytest_streamperf.cadence.record import Arrival
+from pytest_streamperf.cadence.record import Arrival, read_again
 from pytest_streamperf.here import virtual_clock_here
-from pytest_streamperf.streams import TokenStream, ToolCallDelta
+from pytest_streamperf.streams import TokenStream, listen
+from pytest_streamperf.turns import text_of
 from pytest_streamperf.verdict import (
     CadenceExceeded,
     CadenceUnproven,
@@ -53,25 +54,24 @@ class FlushCounter:
     """
 
     def __init__(self, *, of: TokenStream | None = None) -> None:
-        if of is not None and not isinstance(of, TokenStream):
-            msg = f"of must be a TokenStream, which knows what it hands out, not {of!r}"
-            raise TypeError(msg)
         self._of = of
         self._order = itertools.count()
         self._arrivals: list[Arrival] = []
         self._texts: list[str] = []
         self._flushes: list[Flush] = []
         self._pending: list[bytes] = []
+        self._over = False
         self._ended: float | None = None
         self._clock: Any = None
-        if of is not None:
-            of.listeners.append(self)
+        listen(of, self)
 
     # -- what the stream says
 
     def arrived(self, delta: Any) -> None:
         """A delta is handed out."""
-        text = delta.arguments if isinstance(delta, ToolCallDelta) else str(delta)
+        if self._over:
+            raise read_again()
+        text = text_of(delta)
         if not text:
             return  # nothing carries it
         self._texts.append(text)
@@ -79,6 +79,7 @@ class FlushCounter:
 
     def ended(self) -> None:
         """The stream has no more."""
+        self._over = True
         self.end()
 
     def end(self) -> None:

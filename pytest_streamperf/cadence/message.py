@@ -1,10 +1,11 @@
 """What a throttle check says: the invariant that broke, when, on a line of time, and why."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from pytest_streamperf.cadence.invariants import INVARIANTS, Breach, Policy
-from pytest_streamperf.cadence.record import Attempt, Evidence, Mark, Record
+from pytest_streamperf.cadence.record import Evidence, Kind, Record
+from pytest_streamperf.cadence.timeline import Event, Row, drawn
 from pytest_streamperf.verdict import Outcome, duration, fit, lines_of, size
 
 # What to pass to the counter for each kind of evidence.
@@ -17,10 +18,8 @@ _PASS: Mapping[Evidence, str] = {
 }
 # These are asked for only where there is something to hold against them.
 _OPTIONAL: frozenset[Evidence] = frozenset({"parses", "stamp"})
-_COLUMNS, _MOST_ROWS, _AROUND = 56, 2, 2.5
-_SYMBOLS = {
-    "Arrival": "|",
-    "Update": "U",
+_MOST_KEYS, _AROUND = 2, 2.5
+_MARKS: Mapping[Kind, str] = {
     "end": "E",
     "source_end": "E",
     "cancel": "C",
@@ -124,7 +123,7 @@ def details(findings: Findings) -> Sequence[str]:
     others = sorted({each.number for each in findings.breaches} - {first.number})
     return (
         "",
-        *timeline(findings.record, first, findings.policy.every),
+        *_timeline(findings.record, first, findings.policy.every),
         "",
         *lines_of(
             {
@@ -139,43 +138,20 @@ def details(findings: Findings) -> Sequence[str]:
 
 
 def _left(unchecked: Mapping[int, Unchecked]) -> str:
-    numbers = [str(number) for number, each in unchecked.items() if each.says.startswith("pass")]
+    numbers = [str(number) for number, each in unchecked.items() if each.needs]
     ways = {how for each in unchecked.values() for how in each.needs}
     return f"{', '.join(numbers)} not checked: pass {', '.join(sorted(ways))}" if ways else ""
 
 
-def timeline(record: Record, breach: Breach, every: float) -> list[str]:
-    """Draw deltas above and updates below, a row for each key, around what went wrong."""
+def _timeline(record: Record, breach: Breach, every: float) -> list[str]:
+    """Deltas above and updates below, for each key, around what went wrong."""
     start = max(breach.time - 2 * _AROUND * every, record.began)
-    end = min(breach.time + _AROUND * every, record.until)
-    end = max(end, start + every)
-
-    def column(time: float) -> int | None:
-        if not start <= time <= end:
-            return None
-        return int((time - start) / (end - start) * (_COLUMNS - 1) + 0.5)
-
+    end = max(min(breach.time + _AROUND * every, record.until), start + every)
     attempts = [each for each in record.attempts() if each.arrivals or each.updates]
-    rows = sorted(attempts, key=lambda attempt: attempt.name != breach.key)[:_MOST_ROWS]
-    width = max(6, *(len(each.name[:8]) for each in rows))
-    said = f"{breach.time - record.began:.3f} s"
-    lines = []
-    for attempt in rows:
-        lines += _rows(attempt, column, width)
-    at = column(breach.time) or 0
-    pointer = f"{said} ^".rjust(at + 1) if at > len(said) else f"{'':{at}}^ {said}"
-    return [*lines, f"  {'':{width}}  {pointer}"]
-
-
-def _rows(attempt: Attempt, column: Callable[[float], int | None], width: int) -> list[str]:
-    above, below = ["."] * _COLUMNS, ["."] * _COLUMNS
-    for row, events in (
-        (above, attempt.arrivals),
-        (below, attempt.updates),
-        (above, attempt.marks),
-    ):
-        for event in events:
-            at = column(event.time)
-            if at is not None:
-                row[at] = _SYMBOLS[event.kind if isinstance(event, Mark) else type(event).__name__]
-    return [f"  {attempt.name[:8]:{width}}  {''.join(above)}", f"  {'':{width}}  {''.join(below)}"]
+    rows = []
+    for each in sorted(attempts, key=lambda attempt: attempt.name != breach.key)[:_MOST_KEYS]:
+        came = [Event(arrival.time, "|") for arrival in each.arrivals]
+        marks = [Event(mark.time, _MARKS[mark.kind]) for mark in each.marks]
+        went = [Event(update.time, "U") for update in each.updates]
+        rows += [Row(each.name, [*came, *marks]), Row("", went)]
+    return drawn(rows, start=start, end=end, when=breach.time, began=record.began)

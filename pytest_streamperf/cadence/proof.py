@@ -12,6 +12,7 @@ from pytest_streamperf.here import running_loop
 from pytest_streamperf.verdict import (
     CadenceExceeded,
     CadenceUnproven,
+    Outcome,
     Policy,
     Verdict,
     conclude,
@@ -85,7 +86,7 @@ def prove_test(
                 "UpdateCounter.assert_throttled",
             }
         )
-    outcome: Any = "unproven" if failed is not None else "exceeded" if unnoticed else "within"
+    outcome: Outcome = "unproven" if failed is not None else "exceeded" if unnoticed else "within"
     proof = Proof(
         stem="cadence",
         verdict=outcome,

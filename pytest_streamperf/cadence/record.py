@@ -45,6 +45,13 @@ class Mark(NamedTuple):
     kind: Kind
 
 
+def read_again() -> RuntimeError:
+    """Make the error for a stream that is counted, and read once more."""
+    return RuntimeError(
+        "this stream was read to its end already: one that is counted can be read once"
+    )
+
+
 class Attempt(NamedTuple):
     """One attempt at one key: its deltas, the text they make, and its updates, in order."""
 
@@ -61,6 +68,11 @@ class Attempt(NamedTuple):
         """The last delta that had arrived by then."""
         at = bisect_left(self.arrivals, order, key=lambda arrival: arrival.order)
         return self.arrivals[at - 1] if at else None
+
+    def update_before(self, order: int) -> Update | None:
+        """The last update that had begun by then."""
+        at = bisect_left(self.updates, order, key=lambda update: update.order)
+        return self.updates[at - 1] if at else None
 
     def first_mark(self, *kinds: Kind) -> Mark | None:
         """The first mark of these kinds."""
@@ -104,6 +116,7 @@ class Record:
         found = []
         for number, (start, end) in enumerate(pairwise([-1, *retries, inf])):
             arrivals = [each for each in self.arrivals if start < each.order <= end]
+            first = {each.key: each.order for each in reversed(arrivals)}
             updates = [each for each in self.updates if start < each.order <= end]
             marks = [each for each in self.marks if start < each.order <= end]
             found += [
@@ -114,11 +127,7 @@ class Record:
                     [each for each in arrivals if each.key == key],
                     [each for each in updates if alone or each.key == key],
                     marks,
-                    [
-                        next(each.order for each in arrivals if each.key == other)
-                        for other in dict.fromkeys(each.key for each in arrivals)
-                        if other != key
-                    ],
+                    [order for other, order in first.items() if other != key],
                 )
                 for key in names
             ]

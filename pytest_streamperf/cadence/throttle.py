@@ -77,7 +77,8 @@ def _pace(attempt: Attempt, record: Record, policy: Policy) -> Iterator[Breach]:
             index += 1
         last = updates[index - 1] if index else None
         sent = updates[index] if index < len(updates) else None
-        opens = max(last.time + policy.every, last.ended) if last else arrival.time
+        # From when a slow sink has taken it, where a throttle waits for that.
+        opens = last.ended + policy.every if last else arrival.time
         if policy.trailing != "timer" and opens > arrival.time + policy.tolerance:
             continue
         due = max(arrival.time, opens)
@@ -164,11 +165,11 @@ def _ending(attempt: Attempt, record: Record, policy: Policy) -> Iterator[Breach
     out = [each for each in attempt.updates if each.order > final.order]
     in_time = [each for each in out if said is None or each.order < said.order]
     if not in_time:
-        before = [each for each in attempt.updates if each.order < final.order]
-        closed = bool(before) and final.time < before[-1].time + policy.every - policy.tolerance
+        last = attempt.update_before(final.order)
+        closed = last is not None and final.time < last.time + policy.every - policy.tolerance
         if policy.trailing == "next" and closed:
             return
-        if _changes(attempt, record, final, before[-1] if before else None):
+        if _changes(attempt, record, final, last):
             late = " before the end event" if out else ""
             says = f"what came last, at {final.time - record.began:.3f} s, never went out{late}"
             yield Breach(5, attempt.name, end.time, says)
@@ -235,9 +236,8 @@ def _after(
             says = f"on {mark.kind}, what was pending was sent, not dropped"
             yield Breach(7, attempt.name, mark.time, says)
         return
-    before = [each for each in attempt.updates if each.order < final.order]
     out = any(each.order > final.order and each.time <= soon for each in attempt.updates)
-    if not out and _changes(attempt, record, final, before[-1] if before else None):
+    if not out and _changes(attempt, record, final, attempt.update_before(final.order)):
         says = f"on {mark.kind}, what was pending was dropped, not sent"
         yield Breach(7, attempt.name, mark.time, says)
 
@@ -264,10 +264,11 @@ def _kinds(record: Record, _policy: Policy) -> Iterator[Breach]:
     """Text that came before a tool call is out before the call's first update."""
     if not any(key is not None for key in record.names()):
         return
+    said = "".join(text for (key, _), text in record.texts.items() if key is None)
     text = [
         each
         for before, each in pairwise([None, *(a for a in record.arrivals if a.key is None)])
-        if each is not None and _news(record, before, each)
+        if each is not None and _news(record, said, before, each)
     ]
     for key in record.names():
         first = next((each for each in record.arrivals if each.key == key), None)
@@ -282,11 +283,10 @@ def _kinds(record: Record, _policy: Policy) -> Iterator[Breach]:
             yield Breach(10, str(key), shown.time, says)
 
 
-def _news(record: Record, before: Arrival | None, arrival: Arrival) -> bool:
+def _news(record: Record, text: str, before: Arrival | None, arrival: Arrival) -> bool:
     """Whether a delta of the text changed what is to be shown."""
     if "value" not in record.evidence:
         return arrival.length > (before.length if before else 0)
-    text = "".join(text for (key, _), text in record.texts.items() if key is None)
     shown = record.latest(text[: before.length]) if before and before.length else None
     return bool(arrival.length and record.latest(text[: arrival.length]) != shown)
 

@@ -5,33 +5,25 @@
 'within'
 """
 
-import asyncio
-import inspect
-import threading
 import warnings
-from collections import deque
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Coroutine,
-    Generator,
-    Iterator,
-    Mapping,
-    Sequence,
-)
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Unpack
 
-from pytest_streamperf import clock
 from pytest_streamperf.clock import Noise
 from pytest_streamperf.growth import fit, message
 from pytest_streamperf.growth.blame import Blame
+from pytest_streamperf.growth.drive import (
+    LOOPS,
+    Consumer,
+    call,
+    deadline,
+    driven,
+    served,
+    settle,
+)
 from pytest_streamperf.growth.plan import Evidence, Plan
-from pytest_streamperf.growth.runs import Probe
 from pytest_streamperf.growth.terms import GrowthTerms, Meter, Terms
-from pytest_streamperf.here import running_loop, running_task
 from pytest_streamperf.verdict import (
     GrowthExceeded,
     GrowthUnproven,
@@ -40,7 +32,6 @@ from pytest_streamperf.verdict import (
     conclude,
     current_policy,
     current_sink,
-    missing_extra,
 )
 
 __all__ = [
@@ -54,29 +45,18 @@ __all__ = [
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
-Consumer = Callable[[Any], Any]
-RunAsync = Callable[[Coroutine[Any, Any, None]], None]
-
-# An async consumer that waits is cancelled by its loop; one that blocks the loop is stopped this
-# many seconds later.
-_GRACE = 0.1
-# An event loop of our own is given this many seconds to end what is still on it.
-_CLOSING = 2.0
-
-# Who is checking: process-wide hooks, clocks and the collector serve one check at a time.
-_checking: list[tuple[int, object]] = []
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Growth(Verdict):
     """What `measure_growth` found.
 
     `share` is the superlinear part of all the work at the horizon, 0 to 1, in what the witness
-    counts (bytes, calls or CPU time), with an interval; work of n log n counts as linear. `half_at`
-    is the length, in deltas, at which it reaches half; `proven_to` the longest stream really run;
-    `witness` the meter that decided; `blame` the guilty lines, guiltiest first. `along` maps each
-    meter to pairs of length and cost per delta there, an octave apart; `noise` is what disturbed
-    the measurement; `warning` what `copies="warn"` accepted.
+    counts (bytes, calls or CPU time), with an interval. Work of n log n counts as linear, and so
+    does what caches cost at the end of a stream: less than twice the time per delta where it is
+    four times as long. `half_at` is the length, in deltas, at which it reaches half; `proven_to`
+    the longest stream really run; `witness` the meter that decided; `blame` the guilty lines,
+    guiltiest first. `along` maps each meter to pairs of length and cost per delta there, an octave
+    apart; `noise` is what disturbed the measurement; `warning` what `copies="warn"` accepted.
 
     >>> measure_growth(lambda stream: "".join(stream), up_to=1_000).proven_to
     1000
@@ -101,6 +81,7 @@ def measure_growth(  # noqa: PLR0913 - one argument for each thing people tune
     copies: Literal["fail", "warn"] = "fail",
     delta: Callable[[int], Any] | None = None,
     sizes: Sequence[int] | None = None,
+    serve: str | None = None,
     seconds: float = 2.0,
     timeout: float = 30.0,
     meters: Sequence[Meter] = ("copies", "time", "calls"),
@@ -115,7 +96,9 @@ def measure_growth(  # noqa: PLR0913 - one argument for each thing people tune
     `up_to` is the horizon in deltas and `limit` the superlinear share of the work there that is
     accepted; `copies="warn"` accepts code whose every delta copies those before it. `delta` makes
     the deltas, from their index, for consumers of something else than text. With `sizes`,
-    `consume(n)` is called instead, for code that takes its whole input at once. `seconds` is the
+    `consume(n)` is called instead, for code that takes its whole input at once; with `serve`, the
+    name of a dialect, `consume(url)`, for code that talks to a server: one in a process of its own
+    answers each request below this base URL with a longer stream. `seconds` is the
     CPU time to spend (three times that when it has to measure again), `timeout` the wall time.
     `meters=("copies", "calls")` is deterministic. In the main thread a consumer that does not end
     is stopped; in another one only when it asks for its next delta.
@@ -133,17 +116,22 @@ def measure_growth(  # noqa: PLR0913 - one argument for each thing people tune
         copies=copies,
         delta=delta,
         sizes=sizes,
+        serve=serve,
         seconds=seconds,
         timeout=timeout,
         meters=meters,
     )
-    if backend not in tuple(_LOOPS):
-        msg = f"backend must be one of {', '.join(map(repr, _LOOPS))}, not {backend!r}"
+    if backend not in tuple(LOOPS):
+        msg = f"backend must be one of {', '.join(map(repr, LOOPS))}, not {backend!r}"
         raise ValueError(msg)
-    with _driven(Plan(terms).evidence()) as drive, _LOOPS[backend]() as run_async:
+    with (
+        served(consume, terms) as called,
+        driven(Plan(terms).evidence()) as drive,
+        LOOPS[backend]() as run_async,
+    ):
         while drive.probe is not None:
-            with drive, _deadline(drive.probe):
-                _call(consume, drive.probe, run_async)
+            with drive, deadline(drive.probe):
+                call(called, drive.probe, run_async)
     return _growth(drive.evidence, terms)
 
 
@@ -157,10 +145,10 @@ async def measure_growth_async(consume: Consumer, **terms: Unpack[GrowthTerms]) 
     ...     assert (await measure_growth_async(consume)).verdict == "within"
     """
     checked = Terms.checked(consume, **terms)
-    with _driven(Plan(checked).evidence()) as drive:
+    with served(consume, checked) as called, driven(Plan(checked).evidence()) as drive:
         while drive.probe is not None:
-            with drive, _deadline(drive.probe):
-                await _settle(consume(drive.probe.argument), drive.probe)
+            with drive, deadline(drive.probe):
+                await settle(called(drive.probe.argument), drive.probe)
     return _growth(drive.evidence, checked)
 
 
@@ -245,148 +233,3 @@ def _growth(evidence: Evidence, terms: Terms) -> Growth:
         noise=evidence.noise,
         warning=headline if accepted else "",
     )
-
-
-class _Drive:
-    """Steps through a plan: as a context manager, it tells the plan what came of one run."""
-
-    def __init__(self, steps: Generator[Probe, None, Evidence]) -> None:
-        self._steps = steps
-        self.probe: Probe | None = None
-        self.evidence: Evidence
-
-    def advance(self, error: BaseException | None = None) -> None:
-        try:
-            self.probe = next(self._steps) if error is None else self._steps.throw(error)
-        except StopIteration as stop:
-            self.probe, self.evidence = None, stop.value
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
-        self.advance(error)
-        return True
-
-
-@contextmanager
-def _driven(steps: Generator[Probe, None, Evidence]) -> Iterator[_Drive]:
-    me = threading.get_ident(), running_task()
-    if _checking and _checking[-1] != me:
-        msg = "another growth check is running, in another task or thread: make them one by one"
-        raise RuntimeError(msg)
-    _checking.append(me)
-    drive = _Drive(steps)
-    try:
-        drive.advance()
-        yield drive
-    finally:
-        steps.close()
-        _checking.remove(me)
-
-
-def _deadline(probe: Probe) -> AbstractContextManager[None]:
-    return clock.deadline(
-        cpu_seconds=probe.cpu_seconds,
-        wall_seconds=probe.wall_seconds + _GRACE,
-        progress=probe.stream.watch,
-    )
-
-
-def _call(consume: Consumer, probe: Probe, run_async: RunAsync) -> None:
-    # The result dies with this frame: what is left when the plan looks is what the consumer kept.
-    result = consume(probe.argument)
-    if inspect.isawaitable(result) or inspect.isasyncgen(result):
-        if running_loop() is not None:
-            if inspect.iscoroutine(result):
-                result.close()
-            msg = (
-                "an event loop is running here, so an async consumer cannot be run to its end: "
-                "use await assert_linear.aio(consume) or await measure_growth_async(consume)"
-            )
-            raise TypeError(msg)
-        probe.stream.charge_loop = True
-        run_async(_settle(result, probe))
-    else:
-        _drain(result)
-        probe.returned()
-
-
-async def _settle(result: object, probe: Probe) -> None:
-    """Wait for what a consumer returned, if it has to be waited for."""
-    if inspect.isasyncgen(result):
-        result = _drain_async(result)
-    if inspect.isawaitable(result):
-        limited = _limited_trio if running_loop() == "trio" else _limited_asyncio
-        result = await limited(result, probe.wall_seconds)
-    else:
-        _drain(result)
-    probe.returned()
-
-
-def _drain(result: object) -> None:
-    if inspect.isgenerator(result):
-        deque(result, maxlen=0)
-
-
-async def _drain_async(result: AsyncIterator[object]) -> None:
-    async for _ in result:
-        pass
-
-
-async def _limited_asyncio(result: Awaitable[object], wall_seconds: float) -> object:
-    try:
-        async with asyncio.timeout(wall_seconds) as scope:
-            return await result
-    except TimeoutError:
-        if scope.expired():
-            raise clock.Overrun("wall") from None
-        raise
-
-
-async def _limited_trio(result: Awaitable[object], wall_seconds: float) -> object:
-    import trio  # noqa: PLC0415 - it is running, so it is there
-
-    with trio.move_on_after(wall_seconds):
-        return await result
-    raise clock.Overrun("wall")
-
-
-@contextmanager
-def _asyncio_loop() -> Iterator[RunAsync]:
-    runner: asyncio.Runner | None = None
-
-    def run(coroutine: Coroutine[Any, Any, None]) -> None:
-        nonlocal runner
-        runner = runner or asyncio.Runner()
-        runner.run(coroutine)
-
-    try:
-        yield run
-    finally:
-        if runner is not None:
-            # Tasks that cannot be cancelled and threads that do not end are left behind.
-            with (
-                suppress(clock.Overrun),
-                clock.deadline(cpu_seconds=_CLOSING, wall_seconds=_CLOSING),
-            ):
-                runner.close()
-
-
-@contextmanager
-def _trio_loop() -> Iterator[RunAsync]:
-    try:
-        import trio  # noqa: PLC0415 - only for this backend
-    except ModuleNotFoundError as error:
-        raise missing_extra("trio", "trio", "backend='trio'") from error
-
-    def run(coroutine: Coroutine[Any, Any, None]) -> None:
-        async def main() -> None:
-            await coroutine
-
-        trio.run(main)
-
-    yield run
-
-
-_LOOPS = {"asyncio": _asyncio_loop, "trio": _trio_loop}

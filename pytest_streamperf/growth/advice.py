@@ -5,11 +5,15 @@ from typing import NamedTuple
 
 
 class Advice(NamedTuple):
-    """What a guilty line means and what to do about it, where its source has this look."""
+    """What a guilty line means and what to do about it, where its source has this look.
+
+    `copies` says that it is of copies, which are no calls.
+    """
 
     looks_like: re.Pattern[str]
     means: str
     remedy: str
+    copies: bool = False
 
 
 _ADVICE = (
@@ -17,6 +21,7 @@ _ADVICE = (
         re.compile(r"^[\w.\[\]'\"]+ \+= [\w.\[\]'\"]+$"),
         "every delta copies all the text before it",
         "collect deltas in a list and ''.join once at the end",
+        copies=True,
     ),
     Advice(
         re.compile(r"pars|loads|json|decode", re.IGNORECASE),
@@ -45,11 +50,13 @@ _ADVICE = (
         re.compile(r"\bb['\"]|encode|bytes"),
         "every delta copies all the bytes before it",
         "extend a bytearray, or join a list of chunks once at the end",
+        copies=True,
     ),
     Advice(
         re.compile(r"\+=|\+|\bf['\"]"),
         "every delta copies all the text before it",
         "collect deltas in a list and ''.join once at the end",
+        copies=True,
     ),
 )
 _OTHERWISE = Advice(
@@ -66,11 +73,17 @@ _OF_A_CALL = Advice(
 )
 
 
-def advice_for(source: str, call: str = "") -> Advice:
+def advice_for(source: str, call: str = "", *, counted: bool = False) -> Advice:
     """What to say about a guilty line of source, and of the library call that it was in.
+
+    `counted` says that it is calls that grew.
 
     >>> advice_for("self.text += delta").remedy
     "collect deltas in a list and ''.join once at the end"
     """
-    otherwise = _OF_A_CALL if call else _OTHERWISE
-    return next((advice for advice in _ADVICE if advice.looks_like.search(source)), otherwise)
+    fits = (
+        advice
+        for advice in _ADVICE
+        if advice.looks_like.search(source) and not (counted and advice.copies)
+    )
+    return next(fits, _OF_A_CALL if call else _OTHERWISE)

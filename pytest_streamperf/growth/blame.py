@@ -9,35 +9,42 @@ to the line that called it, with the name of the call.
 import dis
 import linecache
 import sys
-import sysconfig
 import tracemalloc
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from math import inf
 from pathlib import Path
 from types import CodeType, FrameType
 
+from pytest_streamperf.here import INSTALLED, OWN, STANDARD, is_below
 from pytest_streamperf.trace import CalleeTracer, LineTracer, calls_traced, name_of
 
 # The part of all deltas that is traced early, and as much late, if there is time for so many.
 _PARTS = 16
+# In this many pieces runs are compared: what disturbs one hits another elsewhere.
+_PIECES = 16
 
-_HERE = str(Path(__file__).parents[1])
 _OWN = f"{__name__.partition('.')[0]}."
-_PATHS = sysconfig.get_paths()
-_INSTALLED = tuple({_PATHS["purelib"], _PATHS["platlib"]})
-_STANDARD = tuple({_PATHS["stdlib"], _PATHS["platstdlib"]})
 
 # CPython 3.11 extends a local string in place, unless it is traced: then `text += delta` copies. A
-# line of that kind is let off if the traced run shows more growth than there was without tracing.
+# line of that kind is let off if without it the traced run shows more nearly what there was.
 _NO_GROWTH_IN_PLACE = sys.version_info < (3, 12)
-_SURPLUS = 1.5
+
+# Where so many lines or more, each with so large a part of the cost, all cost more late than early,
+# the core was slower then: by as much as the least of them says, or half as slow again.
+_SEVERAL, _WEIGHTY, _SLOWEST = 3, 0.05, 1.5
+# The time it takes to trace a line wavers by this part of it, and nobody is blamed for that where
+# lines that grew by more come to this part of the growth there was without tracing.
+WAVERING, _MOSTLY = 0.1, 1 / 2
 
 Line = tuple[CodeType, int]
 Costs = dict[tuple[Line, str], float]
 """What lines cost, each apart for every callee it was in (\"\" for its own work)."""
+Pieces = dict[tuple[Line, str, int], float]
+"""The same for each piece of a window, by number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,22 +125,26 @@ def finish_only(length: int) -> tuple[range]:
 
 
 class Lines:
-    """A gauge that traces a run line by line in each of `windows`, and sums up in `costs`."""
+    """A gauge that traces a run line by line in each of `windows`, and sums up in `costs`.
+
+    `spend` tells what was spent since it was last asked; if it is None, calls are counted.
+    """
 
     each = True
 
-    def __init__(self, spend: Callable[[], float], windows: Sequence[range]) -> None:
-        self.costs: list[Costs] = [defaultdict(float) for _ in windows]
+    def __init__(self, spend: Callable[[], float] | None, windows: Sequence[range]) -> None:
+        self.costs: list[Pieces] = [defaultdict(float) for _ in windows]
         self._windows = windows
-        self._spend = spend
+        self._spend = spend or self._calls_made
+        self._made = 0
         self._tracer = LineTracer(self._visit, self._is_users)
         self._callees = CalleeTracer(self._visit_callee, self._is_users)
         self._files: dict[str, bool] = {}
         self._package: str | None = None
         self._line: Line | None = None
         self._callee = ""
-        self._into: Costs | None = None
-        self._index = -1
+        self._into: Pieces | None = None
+        self._index, self._piece = -1, 0
 
     @contextmanager
     def in_new_threads(self) -> Iterator[None]:
@@ -150,26 +161,32 @@ class Lines:
             if self._index in window:
                 consumer = _who_pulls()
                 self._line, self._callee = (consumer.f_code, consumer.f_lineno), ""
-                if not calls_traced():
-                    self._callees.start()
-                self._tracer.start(consumer)
                 self._into = costs
+                self._tracer.start(consumer)
+                if not calls_traced():  # last, and stopped first: it sees what starts the other
+                    self._callees.start()
+                self._piece = (self._index - window.start) * _PIECES // len(window)
                 self._spend()
 
     def read(self) -> float:
         """Stop tracing; nothing is summed up here."""
-        self._charge()
+        spent, into = self._spend(), self._into
         self.close()
+        self._charge(spent, into)
         return 0.0
 
     def close(self) -> None:
         """Put the hooks back, however far `open` came before it was interrupted."""
-        self._tracer.stop()
         self._callees.stop()
+        self._tracer.stop()
         self._into = None
 
+    def _calls_made(self) -> float:
+        made, self._made = self._callees.count - self._made, self._callees.count
+        return made
+
     def _visit(self, frame: FrameType, event: str) -> None:
-        self._charge()
+        self._charge(self._spend(), self._into)
         self._line, self._callee = (frame.f_code, frame.f_lineno), ""
         if event == "return":
             callee, caller = frame, frame.f_back
@@ -180,20 +197,18 @@ class Lines:
         self._spend()
 
     def _visit_callee(self, name: str) -> None:
-        self._charge()
+        self._charge(self._spend(), self._into)
         self._callee = name
         self._spend()
 
-    def _charge(self) -> None:
-        spent = self._spend()
-        if self._line and self._into is not None and not self._callee.startswith(_OWN):
-            self._into[self._line, self._callee] += spent
+    def _charge(self, spent: float, into: Pieces | None) -> None:
+        if self._line and into is not None and not self._callee.startswith(_OWN):
+            into[self._line, self._callee, self._piece] += spent
 
     def _is_users(self, frame: FrameType) -> bool:
         file = frame.f_code.co_filename
-        if (
-            self._index < 0
-        ):  # in a thread that was started before the stream was: whose is not known
+        # In a thread that was started before the stream was: whose it is is not known.
+        if self._index < 0:
             return _is_users_own(file, None)
         if file not in self._files:
             self._files[file] = _is_users_own(file, self._package)
@@ -203,32 +218,59 @@ class Lines:
 def _who_pulls() -> FrameType:
     """The frame that asked for a delta, which took it through frames of ours."""
     frame = sys._getframe(1)  # noqa: SLF001 - the only way to it that is cheap
-    while _is_below(frame.f_code.co_filename, _HERE) and frame.f_back:
+    while is_below(frame.f_code.co_filename, OWN) and frame.f_back:
         frame = frame.f_back
     return frame
 
 
-def least_of_each(one: Costs, other: Costs) -> Costs:
-    """What each line cost in that of two runs in which it cost less."""
+def least_of_each(one: Pieces, other: Pieces) -> Pieces:
+    """What each line cost in that of two runs in which it cost less, piece by piece."""
     return {where: min(spent, other[where]) for where, spent in one.items() if where in other}
 
 
-def blamed(early: Costs, late: Costs, expected: float) -> list[Blame]:
+def summed(pieces: Pieces) -> Costs:
+    """What each line cost in all."""
+    costs: Costs = defaultdict(float)
+    for (line, callee, _), spent in pieces.items():
+        costs[line, callee] += spent
+    return costs
+
+
+def at_one_speed(
+    early: Costs, late: Costs, *, several: float = _SEVERAL, least: float = 1.0
+) -> Costs:
+    """What lines cost late, but for what all of them cost more: so much slower was the core.
+
+    Between two runs it may have been faster, too: `least` is less than 1 there.
+    """
+    weighty = sum(early.values()) * _WEIGHTY
+    ratios = [late.get(where, 0.0) / cost for where, cost in early.items() if cost > weighty]
+    slower = min(_SLOWEST, max(least, min(ratios))) if len(ratios) >= several else 1.0
+    return {where: cost / slower for where, cost in late.items()}
+
+
+def blamed(early: Costs, late: Costs, expected: float, wavering: float = 0.0) -> list[Blame]:
     """The lines that grew, guiltiest first; lines under a hundredth of the growth left out.
 
     `expected` is what all of them really grew by, when nothing was traced: nobody is blamed where
-    less than a third of it shows: in a shorter stream it may well be less than its part.
+    less than a third of it shows: in a shorter stream it may well be less than its part. By the
+    part `wavering` of its cost, a line may be seen to grow that does not.
     """
-    growth: defaultdict[Line, dict[str, float]] = defaultdict(dict)
+    growth: dict[Line, dict[str, float]] = defaultdict(dict)
     for (line, callee), cost in late.items():
         if cost > early.get((line, callee), 0.0):
             growth[line][callee] = cost - early.get((line, callee), 0.0)
-    surplus = sum(sum(parts.values()) for parts in growth.values()) - _SURPLUS * expected
-    for line in list(growth):
+    clear = {line: parts for line, parts in growth.items() if _grew(line, parts, early) > wavering}
+    surplus = _whole(clear) - expected
+    for line, parts in list(clear.items()):
         others = len(growth) > 1  # where there is no other line, it is this one
-        if _NO_GROWTH_IN_PLACE and others and surplus > 0 and _extends_a_local(*line):
-            surplus -= sum(growth.pop(line).values())
-    whole = sum(sum(parts.values()) for parts in growth.values())
+        mostly = surplus > sum(parts.values()) / 2
+        if _NO_GROWTH_IN_PLACE and others and mostly and _extends_a_local(*line):
+            surplus -= sum(clear.pop(line).values())
+            del growth[line]
+    if _whole(clear) >= expected * _MOSTLY > 0:
+        growth = clear
+    whole = _whole(growth)
     if whole < expected / 3:
         return []
     found = [
@@ -240,6 +282,16 @@ def blamed(early: Costs, late: Costs, expected: float) -> list[Blame]:
     )
 
 
+def _whole(growth: Mapping[Line, Mapping[str, float]]) -> float:
+    return sum(sum(parts.values()) for parts in growth.values())
+
+
+def _grew(line: Line, parts: Mapping[str, float], early: Costs) -> float:
+    """By which part of what it cost early a line grew."""
+    before = sum(cost for (each, _), cost in early.items() if each == line)
+    return sum(parts.values()) / before if before else inf
+
+
 def _most(parts: Mapping[str, float]) -> str:
     """The callee that grew by more than half of what its line did; "" if none."""
     callee = max(parts, key=lambda name: parts[name])
@@ -247,21 +299,17 @@ def _most(parts: Mapping[str, float]) -> str:
 
 
 def _is_users_own(file: str, package: str | None) -> bool:
-    if file.startswith("<") or _is_below(file, _HERE):
+    if file.startswith("<") or is_below(file, OWN):
         return False
-    if any(_is_below(file, path) for path in _INSTALLED):
-        return package is not None and _is_below(file, package)
-    return not any(_is_below(file, path) for path in _STANDARD)
-
-
-def _is_below(file: str, folder: str) -> bool:
-    return file.startswith(folder) and file[len(folder) : len(folder) + 1] in {"/", "\\"}
+    if any(is_below(file, path) for path in INSTALLED):
+        return package is not None and is_below(file, package)
+    return not any(is_below(file, path) for path in STANDARD)
 
 
 def _package_of(file: str) -> str | None:
     """The installed package a file belongs to: what pulls the stream counts as the user's own."""
-    for folder in _INSTALLED:
-        if _is_below(file, folder):
+    for folder in INSTALLED:
+        if is_below(file, folder):
             return str(Path(folder, Path(file).relative_to(folder).parts[0]))
     return None
 

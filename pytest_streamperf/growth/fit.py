@@ -13,7 +13,8 @@ see costs that come rarely.
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from statistics import fmean
+from math import log
+from statistics import fmean, median, median_low
 from typing import NamedTuple
 
 from pytest_streamperf.growth.meters import BLOCKS, Run
@@ -30,19 +31,28 @@ _LEAD_TO_PASS, _RUNS_TO_PASS = 8, 2
 _LAST_LEAD_TO_PASS = 4
 _LEAD_TO_FAIL, RUNS_TO_FAIL = 16, 3
 
+# The power of the length that a finish's cost per delta grows with: 0 where that is linear, 1 where
+# it is quadratic. A logarithm, and caches that are too small, come to a third. Runs are compared
+# until what their powers lie above half-way, or below, adds up to this.
+_HALFWAY, _CLEARLY, _LATEST = 0.5, 1.0, 3
+
 # Copies that grow by less than this, in bytes per delta per delta, copy under a twentieth of the
 # deltas that came before: sizes of containers and of numbers wobble by as much.
 _COPIES_FLOOR = 0.25
 
 
 class Excess(NamedTuple):
-    """The superlinear part of a finish: what it is at least, and at most."""
+    """The superlinear part of a finish: what it is at least, at most, and what it looks like.
+
+    That is more than the most, where it looks as caches make it look.
+    """
 
     least: float
     most: float
+    seen: float
 
 
-NO_EXCESS = Excess(0.0, 0.0)
+NO_EXCESS = Excess(0.0, 0.0, 0.0)
 
 
 def carried(share: float, length: int, horizon: int) -> float:
@@ -81,10 +91,14 @@ def at_edge(costs: Sequence[float], edge: int) -> float:
     return fmean(costs[max(0, edge - 2) : edge])
 
 
-def late_growth(runs: Sequence[Run]) -> float:
-    """By how much a delta costs more at the end than at a quarter of the way."""
+def late_growth(runs: Sequence[Run], part: float = 1.0) -> float:
+    """By how much a delta costs more at the end than at a quarter of the way.
+
+    Or so it is in the first `part` of the runs, taken for themselves.
+    """
     costs = least(runs)
-    return at_edge(costs, len(costs)) - at_edge(costs, len(costs) // 4)
+    quarter, end = (max(1, round(part * edge)) for edge in (len(costs) // 4, len(costs)))
+    return at_edge(costs, end) - at_edge(costs, quarter)
 
 
 def longest(runs: Sequence[Run]) -> list[Run]:
@@ -123,25 +137,42 @@ def half_at(share: float, length: int) -> int | None:
     return round(length * (1 - share) / share) if share > 0 else None
 
 
-def finish_excess(run: Run, shorter: Run | None = None) -> Excess:
-    """The part of the finish that grows with the square of the length, given a shorter run.
+def finish_growth(run: Run, shorter: Run) -> tuple[float, float]:
+    """By which power of the length a finish's cost per delta grows, and the part that would be.
 
+    From 0 to 1, and the part of the finish that grows with the square of the length, if it does.
     Work that is put off, to a thread that lags behind, say, may come before the last delta or after
-    it: the finish has grown by no more than all the work has. And runs of different lengths are
-    compared here: growth short of a third of the quadratic's may be none, as freeing many objects
-    costs more for each when they do not fit the cache.
+    it: the finish has grown by no more than all the work has, and by as great a power.
     """
-    if shorter is None:
+    longer = run.length / shorter.length
+    finish, work = shorter.finish / shorter.length, shorter.total / shorter.length
+    more_work = run.total / run.length - work
+    growth = min(run.finish / run.length - finish, more_work)
+    if growth <= 0:
+        return 0.0, 0.0
+    power = max(_power(finish, growth, longer), _power(work, more_work, longer))
+    return power, growth * run.length / (1 - 1 / longer)
+
+
+def _power(before: float, growth: float, longer: float) -> float:
+    return min(1.0, log(1 + growth / before) / log(longer)) if before else 1.0
+
+
+def finish_excess(pairs: Sequence[tuple[Run, Run]]) -> Excess:
+    """The part of the finish that grows with the square of the length, by runs and shorter ones.
+
+    A sequential test: what each pair shows, made one right after the other, weighs as much as it
+    lies off half-way, and no more than the pairs just before it do: a core that slows down for a
+    while does so within few pairs.
+    """
+    if not pairs:
         return NO_EXCESS
-    before = shorter.finish / shorter.length
-    growth = max(0.0, min(run.finish / run.length - before, _mean(run) - _mean(shorter)))
-    most = growth * run.length / (1 - shorter.length / run.length)
-    third = before * (run.length / shorter.length - 1) / 3
-    return Excess(most if growth >= third else 0.0, most)
-
-
-def _mean(run: Run) -> float:
-    return run.total / run.length
+    powers, parts = zip(*(finish_growth(*pair) for pair in pairs), strict=True)
+    latest = [powers[max(0, end - _LATEST) : end] for end in range(1, len(powers) + 1)]
+    evidence, part = sum(median_low(each) - _HALFWAY for each in latest), median(parts)
+    return Excess(
+        part if evidence >= _CLEARLY else 0.0, 0.0 if evidence <= -_CLEARLY else part, part
+    )
 
 
 def votes(run: Run, excess: float = 0.0) -> list[float]:
@@ -190,22 +221,24 @@ def timed_verdict(
 ) -> Outcome | None:
     """Hold timed runs of one length against `limit`: "within", "exceeded" or None for not sure yet.
 
-    Below the horizon a pass must hold for the share carried to it; a fail must not need that.
+    Below the horizon a pass must hold for the share carried to it, of all that was seen of the
+    finish; a fail must not need that.
     `last` says that no second run of this length can be afforded.
     """
     length = runs[0].length
+    most = excess.most if length == horizon else excess.seen
     over = sum(1 if vote > limit else -1 for run in runs for vote in votes(run, excess.least))
     under = sum(
         1 if carried(vote, length, horizon) <= limit else -1
         for run in runs
-        for vote in votes(run, excess.most)
+        for vote in votes(run, most)
     )
     enough = over >= _LEAD_TO_FAIL and len(runs) >= RUNS_TO_FAIL
     if enough and steady_share(runs, excess.least) > limit:
         return "exceeded"
     enough = under >= _LEAD_TO_PASS and len(runs) >= _RUNS_TO_PASS
     enough = enough or (last and under >= _LAST_LEAD_TO_PASS)
-    if enough and steady_share(runs, excess.most) <= limit:
+    if enough and steady_share(runs, most) <= limit:
         return "within"
     return None
 
@@ -217,7 +250,7 @@ def suspicious(run: Run, excess: float, limit: float) -> bool:
 
 def interval(runs: Sequence[Run], excess: Excess, horizon: int) -> tuple[float, float, float]:
     """The share at the horizon: low, median and high of the votes of timed runs of one length."""
-    least, most = (
+    least, most, seen = (
         sorted(
             carried(max(0.0, min(1.0, vote)), run.length, horizon)
             for run in runs
@@ -226,7 +259,7 @@ def interval(runs: Sequence[Run], excess: Excess, horizon: int) -> tuple[float, 
         for part in excess
     )
     edge = len(most) // 10
-    return least[edge], most[len(most) // 2], most[-1 - edge]
+    return least[edge], most[len(most) // 2], seen[-1 - edge]
 
 
 def counted_shares(runs: Sequence[Run]) -> tuple[float, float]:

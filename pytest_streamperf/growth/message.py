@@ -58,7 +58,8 @@ def details(evidence: Evidence, terms: Terms) -> Sequence[str]:
         return ("", *lines_of({"why": evidence.why}))
     guilty = evidence.blame[0] if evidence.blame else None
     source = guilty.source if guilty else ""
-    advice = advice_for(source, guilty.call if guilty else "")
+    call = guilty.call if guilty else ""
+    advice = advice_for(source, call, counted=evidence.witness == "calls")
     if guilty:
         lines = where(guilty.places, source, f"({percent(guilty.share)} of growth)")
     else:

@@ -6,6 +6,7 @@ trio share every decision.
 """
 
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -16,7 +17,7 @@ from pytest_streamperf.growth.blame import Blame
 from pytest_streamperf.growth.meters import Run
 from pytest_streamperf.growth.runs import Probe, Runner, Stopped, Undecided
 from pytest_streamperf.growth.state import look_for_state
-from pytest_streamperf.growth.terms import Meter, Terms
+from pytest_streamperf.growth.terms import LEAST_SIZES, Meter, Terms
 from pytest_streamperf.verdict import GrowthUnproven, Outcome, duration, percent
 
 __tracebackhide__ = True  # pytest shows the user's own frames
@@ -36,19 +37,19 @@ _LEAST_COUNTED = 1_000
 _SHOWING_PART = 0.25
 # Timed runs that are shorter, in CPU seconds, are too short to stop at.
 _LEAST_TIMED = 0.01
-_MOST_TIMED_RUNS = 40
+_MOST_TIMED_RUNS, _MANY_RUNS = 40, 6
 # Timed runs that the figures of a message are taken from, where counts decided already.
 _SHOWN_RUNS = 3
 # A longer run is worth its cost if it is likely to get this many times as far.
 _WORTHWHILE = 1.5
-# The part of what is left that a run is planned to take.
-_SAFELY = 0.9
-# A finish that takes less than this part of a run is not looked at twice.
-_WEIGHTY = 0.1
+# The part of what is left that a run is planned to take; and that of a run below which its finish
+# is not looked at twice.
+_SAFELY, _WEIGHTY = 0.9, 0.1
 _MOST_HELD = 64 * 2**20
 # A machine is busy if a thread waits for a core for more than this part of the time.
 _BUSY = 0.2
 _UNKNOWN = Noise(None, None)
+_NO_CALLS = "a profiler is on, so calls could not be counted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,7 @@ class Plan:
         self._terms = terms
         self._counts: dict[Meter, list[Run]] = {"copies": [], "calls": []}
         self._timed: dict[int, list[Run]] = {}
+        self._pairs: dict[int, list[tuple[Run, Run]]] = {}
         self._counted_lengths = terms.lengths
         self._linear: set[Meter] = set()
         self._counted: list[Counted] = []
@@ -96,7 +98,7 @@ class Plan:
 
     def _find(self) -> Generator[Probe, None, Evidence]:
         try:
-            yield from self._runner.run("time", self._terms.lengths[0])
+            yield from self._runner.warm_up()
             if "copies" in self._terms.meters and not self._terms.sizes:
                 self._counts["copies"] += yield from look_for_state(
                     self._runner, self._terms.lengths[:3], _COUNTING_PART["copies"]
@@ -114,15 +116,16 @@ class Plan:
         return self._unproven(self._what_would_settle_it())
 
     def _attempt(self) -> Generator[Probe, None, Evidence | None]:
-        timed, horizon = "time" in self._terms.meters, self._terms.horizon
+        timed = "time" in self._terms.meters
         far = _BESIDE_TIME if timed else _TO_THE_END
         for meter in self._counted:
             if meter not in self._linear:
-                verdict = yield from self._count(meter, far, _COUNTING_PART[meter])
-                if verdict == "exceeded":
-                    self._runner.keep_for_blame()
-                    # People want to see what it comes to, and a window may be full by then.
-                    verdict = yield from self._count(meter, _TO_THE_END, _SHOWING_PART)
+                with self._runner.keeping_for_blame():
+                    part = _COUNTING_PART["copies" if self._terms.serve else meter]
+                    verdict = yield from self._count(meter, far, part)
+                    if verdict == "exceeded":
+                        # People want to see what it comes to, and a window may be full by then.
+                        verdict = yield from self._count(meter, _TO_THE_END, _SHOWING_PART)
                 if verdict == "exceeded":
                     return (yield from self._exceeded_by_count(meter))
                 if verdict == "within":
@@ -131,13 +134,16 @@ class Plan:
             return None
         found = (yield from self._time()) if timed else None
         if self._stopped and (found is None or found.verdict == "within"):
+            hasty = self._terms.sizes or self._stopped.cpu_seconds < self._terms.seconds / 4
+            if hasty and self._runner.allowed < self._terms.seconds * _AGAIN:
+                return None  # it was given little time, or pulls nothing: who knows
             raise self._stopped  # it is not known to end, so it does not pass
-        if timed:
-            return found
-        runs = self._counts["copies"] or self._counts["calls"]
+        return found if timed else self._within_by_count()
+
+    def _within_by_count(self) -> Evidence:
+        runs, horizon = self._counts["copies"] or self._counts["calls"], self._terms.horizon
         if not runs:
-            msg = "a profiler is on, so calls could not be counted"
-            raise Undecided(msg)
+            raise Undecided(_NO_CALLS)
         low, high = (
             fit.carried(share, runs[-1].length, horizon) for share in fit.counted_shares(runs)
         )
@@ -155,14 +161,20 @@ class Plan:
         self, meter: Counted, far: Mapping[Outcome, float], part: float
     ) -> Generator[Probe, None, Outcome | None]:
         """Count longer streams until the verdict is clear as far as `far`, or the part is spent."""
-        runs, limit, horizon = self._counts[meter], self._terms.limit, self._terms.horizon
+        runs, horizon = self._counts[meter], self._terms.horizon
         least = min(_LEAST_COUNTED, horizon // 4)
         for length in self._counted_lengths:
-            verdict = fit.counted_verdict(meter, runs, limit, horizon)
+            verdict = self._counted_verdict(meter)
             enough = verdict and runs[-1].length >= max(least, int(far[verdict] * horizon))
             if enough or not (yield from self._climb(meter, length, part)):
                 break
-        return fit.counted_verdict(meter, runs, limit, horizon)
+        return self._counted_verdict(meter)
+
+    def _counted_verdict(self, meter: Counted) -> Outcome | None:
+        runs = self._counts[meter]
+        verdict = fit.counted_verdict(meter, runs, self._terms.limit, self._terms.horizon)
+        few = self._terms.sizes and len(runs) < LEAST_SIZES
+        return None if few and verdict == "within" else verdict  # set-up may hide growth
 
     def _look_again(self) -> None:
         """Let counted runs be made again that were not clear, and one of half the horizon.
@@ -173,8 +185,8 @@ class Plan:
             if meter not in self._linear:
                 del self._counts[meter][-2:]
         if not self._terms.sizes:
-            *shorter, horizon = self._terms.lengths
-            self._counted_lengths = (*shorter, horizon // 2, horizon)
+            *shorter, last = self._terms.lengths
+            self._counted_lengths = (*shorter, last // 2, last)
 
     def _climb(self, meter: Counted, length: int, part: float) -> Generator[Probe, None, bool]:
         """Add a run of this length, or as far as the budget goes; whether to go on from there."""
@@ -182,10 +194,13 @@ class Plan:
         reached = runs[-1].length if runs else 0
         if reached >= length:
             return True
-        seconds = min(self._runner.cpu_left(), self._runner.allowed * part)
-        if seconds < self._runner.cost(meter, int(reached * _WORTHWHILE)):
+        seconds, afforded = min(self._runner.cpu_left(), self._runner.allowed * part), length
+        if runs and _is_weighty(runs[-1]):  # a stream can be cut, a finish cannot
+            afforded = min(length, int(_SAFELY * seconds / self._runner.cost(meter, 1)))
+        least = int(reached * _WORTHWHILE)
+        if afforded < min(length, least) or seconds < self._runner.cost(meter, least):
             return False
-        run = yield from self._run(meter, length, seconds)
+        run = yield from self._run(meter, afforded, seconds)
         if run is None:
             return False
         if run.length > reached:
@@ -197,41 +212,39 @@ class Plan:
     ) -> Generator[Probe, None, Run | None]:
         """Make a run; None if it had to be stopped, where shorter ones have not."""
         try:
-            return (yield from self._runner.run(meter, length, seconds))
+            run = yield from self._runner.run(meter, length, seconds)
         except Stopped as stopped:
             if not self._counts.get(meter, self._timed):
                 raise
             self._stopped = stopped
             return None
+        if self._stopped and run.length >= self._stopped.length:
+            self._stopped = None  # it was slow, as what is traced is, but it ends
+        return run
 
     def _exceeded_by_count(self, meter: Counted) -> Generator[Probe, None, Evidence]:
         runs = self._counts[meter]
         low, high = fit.counted_shares(runs)
         length = runs[-1].length
+        _, excess = fit.finish_growth(runs[-1], runs[-2])
         timed: list[Run] = []
         if "time" in self._terms.meters and not trace.allocations_traced():
             # What a counted run took is more than a timed one will.
-            cost, afforded = self._runner.cost(meter, length), self._runner.cpu_left() / 2
-            while len(timed) < _SHOWN_RUNS and (cost if timed else 0.0) < afforded:
-                try:
+            with self._runner.keeping_for_blame(), suppress(Stopped):  # not known to end, then
+                cost, afforded = self._runner.cost(meter, length), self._runner.cpu_left() / 2
+                while len(timed) < _SHOWN_RUNS and (cost if timed else 0.0) < afforded:
                     run = yield from self._runner.run("time", length, afforded)
-                except Stopped:  # what it comes to is not known, then
-                    break
-                if run.length < length:
-                    break
-                timed.append(run)
-                afforded = self._runner.cpu_left() / 2
+                    if run.length < length:
+                        break
+                    timed.append(run)
+                    afforded = self._runner.cpu_left() / 2
         return Evidence(
             verdict="exceeded",
             witness=meter,
             share=low,
             share_interval=(low, high),
             proven_to=length,
-            blame=(
-                yield from self._blame(
-                    meter, runs[-1:], fit.finish_excess(*reversed(runs[-2:])).least
-                )
-            ),
+            blame=(yield from self._blame(meter, runs[-1:], excess)),
             runs={meter: runs, "time": timed},
         )
 
@@ -246,14 +259,14 @@ class Plan:
         with trace.arenas_held(self._memory_to_hold()):
             length = yield from self._reach()
             verdict = (yield from self._vote(length, _MOST_TIMED_RUNS)) if length else None
-        if verdict is None:
+        on_a_bound = verdict == "within" and length < self._terms.horizon
+        if verdict is None or (on_a_bound and self._terms.sizes):  # set-up may hide growth there
             return None
-        runs = self._timed[length]
+        runs, excess, blame = self._timed[length], self._excess(length), []
         at = length if verdict == "exceeded" else self._terms.horizon
-        low, share, high = fit.interval(runs, self._excess(length), at)
-        blame: list[Blame] = []
+        low, share, high = fit.interval(runs, excess, at)
         if verdict == "exceeded":
-            blame = yield from self._blame("time", runs, self._excess(length).least)
+            blame = yield from self._blame("time", runs, excess.least)
         return Evidence(
             verdict=verdict,
             witness="time" if verdict == "exceeded" else None,
@@ -267,27 +280,29 @@ class Plan:
     def _reach(self) -> Generator[Probe, None, int]:
         """Time longer and longer streams, as far as the budget goes or until one is exceeded."""
         reached = max(self._timed, default=0)
-        for rung in self._terms.lengths:
-            if rung <= reached:
-                continue
-            length = self._one_long_run(rung) if reached else rung
+        for rung in [each for each in self._terms.lengths if each > reached]:
+            if reached and self._is_suspicious(reached):
+                # A longer run or two of quadratic work may take all there is.
+                squared = self._runner.cost("time", rung) * rung / reached
+                dear = squared * _MANY_RUNS > self._runner.cpu_left()
+                most = _MOST_TIMED_RUNS if dear else fit.RUNS_TO_FAIL
+                if (yield from self._vote(reached, most)) == "exceeded":
+                    break
             if self._runner.cpu_left() < self._runner.cost("time", int(reached * _WORTHWHILE)):
                 break
-            if reached:
-                run = self._timed[reached][0]
-                excess, limit = self._excess(reached), self._terms.limit
-                if run.total > _LEAST_TIMED and fit.suspicious(run, excess.least, limit):
-                    self._runner.keep_for_blame()
-                    if (yield from self._vote(reached, fit.RUNS_TO_FAIL)) == "exceeded":
-                        break
+            length = self._one_long_run(rung) if reached else rung
             longer = yield from self._run("time", length)
             if longer is None or longer.length <= reached:
                 break
             reached = longer.length
-            self._timed[reached] = [longer]
+            self._add(longer)
             if longer.length < length:
                 break
         return reached
+
+    def _is_suspicious(self, length: int) -> bool:
+        run, excess = self._timed[length][0], self._excess(length)
+        return run.total > _LEAST_TIMED and fit.suspicious(run, excess.most, self._terms.limit)
 
     def _one_long_run(self, rung: int) -> int:
         """Where no more than one long run can be had, the length of it; else `rung`."""
@@ -298,44 +313,40 @@ class Plan:
 
     def _vote(self, length: int, most: int) -> Generator[Probe, None, Outcome | None]:
         """Time this length again and again, until the votes are clear or `most` runs were made."""
-        runs = self._timed[length]
-        yield from self._time_shorter_finish(length)
-        while True:
-            last = (
-                self._runner.cpu_left() < self._runner.cost("time", length)
-                or self._runner.wall_left() <= 0
-            )
-            verdict = fit.timed_verdict(
-                runs, self._excess(length), self._terms.limit, self._terms.horizon, last=last
-            )
-            if verdict is not None or last or len(runs) >= most:
-                return verdict
-            run = yield from self._run("time", length)
-            if run is None or run.length < length:
-                return None
-            runs.append(run)
+        runs, shorter, runner = self._timed[length], self._shorter(length), self._runner
+        each_time = [shorter, length] if shorter and _is_weighty(runs[0]) else [length]
+        with runner.keeping_for_blame() if self._is_suspicious(length) else nullcontext():
+            while True:
+                short_of_cpu = runner.cpu_left() < runner.cost("time", sum(each_time))
+                last = short_of_cpu or runner.wall_left() <= 0
+                verdict = fit.timed_verdict(
+                    runs, self._excess(length), self._terms.limit, self._terms.horizon, last=last
+                )
+                if verdict is not None or last or len(runs) >= most:
+                    return verdict
+                for each in each_time:
+                    run = yield from self._run("time", each)
+                    if run is None or run.length < each:
+                        return None
+                    self._add(run)
+
+    def _add(self, run: Run) -> None:
+        """Keep a timed run, and the last shorter one that its finish is compared with."""
+        shorter = self._shorter(run.length)
+        self._timed.setdefault(run.length, []).append(run)
+        pairs = self._pairs.setdefault(run.length, [])
+        if shorter:
+            pairs.append((run, self._timed[shorter][-1]))
 
     def _excess(self, length: int) -> fit.Excess:
         """The superlinear part of the finish of the timed runs of this length."""
-        run, shorter = (
-            min(self._timed[each], key=lambda run: run.finish)
-            for each in (length, self._shorter(length))
-        )
-        return fit.finish_excess(run, shorter if shorter.length < length else None)
+        return fit.finish_excess(self._pairs[length])
 
-    def _shorter(self, length: int) -> int:
-        """The length whose finish is compared: a quarter, if there is one."""
-        return max((each for each in self._timed if each <= length // 4), default=min(self._timed))
-
-    def _time_shorter_finish(self, length: int) -> Generator[Probe, None, None]:
-        """Time a finish again that is compared, where that weighs anything: the least is taken."""
-        run, shorter = self._timed[length][0], self._shorter(length)
-        if shorter < length and run.finish > run.total * _WEIGHTY:
-            while len(self._timed[shorter]) < fit.RUNS_TO_FAIL:
-                again = yield from self._run("time", shorter)
-                if again is None or again.length < shorter:
-                    return
-                self._timed[shorter].append(again)
+    def _shorter(self, length: int) -> int | None:
+        """The length whose finish is compared: a quarter, or the shortest there is."""
+        quarter = [each for each in self._timed if each <= length // 4]
+        shorter = max(quarter, default=min(self._timed, default=length))
+        return shorter if shorter < length else None
 
     def _memory_to_hold(self) -> int:
         runs = self._counts["copies"]
@@ -344,7 +355,6 @@ class Plan:
         return min(_MOST_HELD, 2**20 + runs[-1].held * self._terms.horizon // runs[-1].length)
 
     # -- what else there is to know
-
     def _blame(
         self, meter: Meter, runs: Sequence[Run], excess: float
     ) -> Generator[Probe, None, list[Blame]]:
@@ -352,40 +362,27 @@ class Plan:
         length, growth = runs[0].length, fit.late_growth(runs)
         slope = excess / length**2
         in_the_finish = excess > growth * length * 2 / 3
-        if meter == "calls":  # lines are traced by time: how much of that it was is not known
-            growth = slope = 0.0
-        if in_the_finish:
-            seconds = self._runner.cost(meter, length)
-            if meter == "time":
-                seconds = min(run.finish for run in runs)
-            return (yield from self._runner.blame_finish(meter, length, slope, seconds))
-        return (yield from self._runner.blame(meter, length, growth))
+        if not in_the_finish:
+            return (yield from self._runner.blame(meter, runs))
+        return (yield from self._runner.blame_finish(meter, length, slope))
 
     def _runs(self) -> dict[Meter, Sequence[Run]]:
         return {**self._counts, "time": [run for runs in self._timed.values() for run in runs]}
 
     def _unproven(self, why: str) -> Evidence:
+        found = Evidence(verdict="unproven", why=why, runs=self._runs())
         if not self._timed:
-            return Evidence(verdict="unproven", why=why, runs=self._runs())
+            return found
         length = max(self._timed)
         low, share, high = fit.interval(
             self._timed[length], self._excess(length), self._terms.horizon
         )
-        return Evidence(
-            verdict="unproven",
-            why=why,
-            share=share,
-            share_interval=(low, high),
-            proven_to=length,
-            runs=self._runs(),
-        )
+        return replace(found, share=share, share_interval=(low, high), proven_to=length)
 
     def _what_would_settle_it(self) -> str:
         length, spent = max(self._timed, default=0), duration(self._runner.allowed)
         if self._runner.wall_left() <= 0:
-            return (
-                f"{duration(self._terms.timeout)} were not enough to tell; a longer timeout= would"
-            )
+            return f"{duration(self._terms.timeout)} were not enough; a longer timeout= would be"
         if not length:
             return "work grew in the longest stream only; a farther up_to= would settle it"
         if length < self._terms.horizon:
@@ -395,3 +392,8 @@ class Plan:
             f"{percent(low)} to {percent(high)} is too near the limit to tell in {spent} of CPU; "
             "a limit= outside of that, or more seconds=, would settle it"
         )
+
+
+def _is_weighty(run: Run) -> bool:
+    """Whether a finish is to be looked at twice."""
+    return run.finish > run.total * _WEIGHTY

@@ -1,23 +1,27 @@
 """How one run is made: what the consumer is handed, within what is left of the budget."""
 
 import tracemalloc
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from math import sqrt
 
 from pytest_streamperf import clock, trace
+from pytest_streamperf.growth import fit
 from pytest_streamperf.growth.blame import (
+    WAVERING,
     Blame,
     ClockTime,
     CopiedBytes,
     Costs,
     Lines,
+    Pieces,
+    at_one_speed,
     blamed,
     early_and_late,
     finish_only,
     least_of_each,
+    summed,
 )
 from pytest_streamperf.growth.meters import (
     BLOCKS,
@@ -41,9 +45,16 @@ _PATIENCE = 1.05
 _ASTRAY = 0.25
 # This part of the CPU seconds is kept for blame, where it seems that somebody is to blame.
 _FOR_BLAME = 0.25
-# Tracing pure Python line by line makes it slower by this factor or so, in this many runs together,
-# of which the least counts: tracing costs more than much that is traced.
-_SLOWER, _TRACED_RUNS = 60, 3
+# Tracing pure Python line by line makes it slower by this factor or so. One run shows copies and
+# calls; of several by time the least counts, as tracing costs more than much that is traced.
+_SLOWER = 60
+_TRACED_RUNS: Mapping[Meter, int] = {"copies": 1, "calls": 1, "time": 3}
+# So many times what a run costs that is not traced is planned for all of them.
+_TRACED: Mapping[Meter, float] = {"copies": 2.5, "calls": 2.5, "time": 5}
+# So many lengths are tried, each at least so many times the last if there is time for longer ones.
+_TRIES, _WORTHWHILE = 3, 1.25
+# A client is set up so many times to see what that takes at least.
+_SET_UPS = 3
 # At least so many deltas are traced, early and late.
 _WINDOW = 48
 
@@ -53,6 +64,12 @@ _GAUGES: dict[Meter, Callable[[], Gauge]] = {
     "time": lambda: Time(clock.cpu),
 }
 
+_SPENDING: dict[Meter, Callable[[], Callable[[], float] | None]] = {
+    "copies": CopiedBytes,
+    "calls": lambda: None,
+    "time": lambda: ClockTime(clock.cpu),
+}
+
 
 class Undecided(Exception):  # noqa: N818 - a conclusion, not an error
     """The check ends here without a verdict on growth; the text says why."""
@@ -60,6 +77,10 @@ class Undecided(Exception):  # noqa: N818 - a conclusion, not an error
 
 class Stopped(Undecided):
     """A run was stopped: it had spent its CPU seconds and did not ask for more deltas."""
+
+    def __init__(self, why: str, length: int, cpu_seconds: float = 0.0) -> None:
+        super().__init__(why)
+        self.length, self.cpu_seconds = length, cpu_seconds
 
 
 @dataclass(slots=True)
@@ -97,6 +118,7 @@ class Runner:
     def __init__(self, terms: Terms) -> None:
         self.allowed = terms.seconds
         self._kept = 0.0
+        self._set_up: dict[Meter, float] = {}
         self._terms = terms
         self._start = clock.cpu(), clock.wall()
         self._cost: dict[Meter, float] = {}
@@ -105,9 +127,14 @@ class Runner:
         """CPU seconds that may still be spent on measuring."""
         return self._left_for_blame() - self._kept * self.allowed
 
-    def keep_for_blame(self) -> None:
+    @contextmanager
+    def keeping_for_blame(self) -> Iterator[None]:
         """Leave some CPU seconds to find out who did it."""
         self._kept = _FOR_BLAME
+        try:
+            yield
+        finally:
+            self._kept = 0.0
 
     def wall_left(self) -> float:
         """Seconds until the timeout."""
@@ -138,53 +165,94 @@ class Runner:
                 raise _incomplete(probe)
             if isinstance(gauge, Copies):
                 run = replace(run, held=gauge.held, kept=kept)
+            if meter in self._set_up:
+                run = replace(run, finish=max(0.0, run.finish - self._set_up[meter]))
         self._cost[meter] = max(spent, 1e-7) / run.length
         return run
 
-    def blame(
-        self, witness: Meter, length: int, growth: float
-    ) -> Generator[Probe, None, list[Blame]]:
-        """Who did it, where a delta at the end costs `growth` more than one at a quarter.
+    def warm_up(self) -> Generator[Probe, None, None]:
+        """Make runs that do not count: the first is slow, as a rule.
 
-        In a shorter stream, where what is left does not do for one as long. Many deltas are traced
-        where few do not show it, as some costs come rarely; and by time, if that can be afforded:
-        clocks are noisy.
+        What is served has a client to be set up, which takes a while: what it takes with a single
+        delta is taken off all other runs.
         """
-        # Quadratic work takes a quarter of the time where the stream is half as long. There is some
-        # to spare: for work that is not, and for tracing.
-        part = min(1.0, sqrt(max(0.0, self._left_for_blame()) / 5 / self.cost(witness, length)))
-        for times in (1, 8, 64):  # where a run is cut, its late deltas are not seen
-            shorter = max(int(part * length) // times, self._terms.lengths[0])
-            many = int(self._left_for_blame() / 2 / self.cost(witness, 1) / _SLOWER)
-            enough = _WINDOW if witness == "copies" else max(_WINDOW, many)
-            for window in (enough, length):
-                windows = early_and_late(shorter, window)
-                early, late = yield from self._traced(witness, shorter, windows)
-                if not late:
+        yield from self.run("time", self._terms.lengths[0])
+        for meter in self._terms.meters if self._terms.serve else ():
+            took = []
+            for _ in range(_SET_UPS):
+                run = yield from self.run(meter, 1)
+                took.append(run.total)
+            self._set_up[meter] = min(took)
+
+    def blame(self, witness: Meter, runs: Sequence[Run]) -> Generator[Probe, None, list[Blame]]:
+        """Who did it, where a delta of these runs costs more at the end than at a quarter.
+
+        In as long a stream as there is time for; where a run is cut, its late deltas are not seen,
+        and a shorter one is traced.
+        """
+        length, least, reached = runs[0].length, self._terms.lengths[0], 0
+        guilty: list[Blame] = []
+        # Quadratic work takes a quarter of the time where the stream is half as long.
+        cost = self.cost(witness, length) * _TRACED[witness]
+        shorter = int(length * min(1.0, sqrt(max(0.0, self._left_for_blame()) / cost)))
+        for _ in range(_TRIES):
+            shorter, left = max(shorter, least), self._left_for_blame()
+            found = yield from self._blame_in(witness, runs, shorter)
+            if found is not None:
+                guilty, reached = found, shorter
+                took, left = left - self._left_for_blame(), self._left_for_blame()
+                shorter = int(min(length, shorter * sqrt(max(0.0, left) * 2 / 3 / took)))
+                if shorter < reached * _WORTHWHILE:
                     break
-                expected = growth * shorter / length * len(windows[1])
-                if guilty := blamed(early, late, expected):
-                    return guilty
+            elif reached or shorter == least:
+                break
+            else:
+                shorter //= 8
+        return guilty
+
+    def _blame_in(
+        self, witness: Meter, runs: Sequence[Run], length: int
+    ) -> Generator[Probe, None, list[Blame] | None]:
+        """Who did it in a stream of this length; None if that takes too long to see.
+
+        Many deltas are traced where few do not show it, as some costs come rarely; and by time, if
+        that can be afforded: clocks are noisy.
+        """
+        many = int(self._left_for_blame() / 2 / self.cost(witness, 1) / _SLOWER)
+        enough = max(_WINDOW, many) if witness == "time" else _WINDOW
+        growth = fit.late_growth(runs, length / runs[0].length)
+        for window in (enough, length):
+            windows = early_and_late(length, window)
+            early, late = yield from self._traced(witness, length, windows)
+            if not late:
+                return None
+            if guilty := _guilty(witness, early, late, growth * len(windows[1])):
+                return guilty
         return []
 
     def blame_finish(
-        self, witness: Meter, length: int, slope: float, seconds: float
+        self, witness: Meter, length: int, slope: float
     ) -> Generator[Probe, None, list[Blame]]:
-        """Who did it, where the finish takes `seconds` and costs `slope * length` more per delta.
+        """Who did it, where the finish costs `slope * length` more per delta.
 
-        All of it is traced, which is slow: in two shorter streams, if need be.
+        All of it is traced, which is slow: in longer and longer streams, as far as there is time,
+        and the last two are compared.
         """
-        cost, left = seconds / length**2, self._left_for_blame()
-        pairs = [pair for pair in pairwise(self._terms.lengths) if pair[1] <= length]
-        shorter, longer = next(
-            (pair for pair in reversed(pairs) if cost * pair[1] ** 2 * _SLOWER < left), pairs[0]
-        )
-        per_delta = []
-        for each in (shorter, longer):
+        traced: list[tuple[int, Costs]] = []
+        took: list[float] = []
+        for each in self._terms.lengths:
+            left = self._left_for_blame()
+            if len(traced) > 1 and (each > length or took[-1] ** 2 / took[-2] > left):
+                break
             windows = finish_only(0 if self._terms.sizes else each)
             (costs,) = yield from self._traced(witness, each, windows)
-            per_delta.append({where: spent / each for where, spent in costs.items()})
-        return blamed(per_delta[0], per_delta[1], slope * (longer - shorter))
+            if len(traced) > 1 and not costs:
+                break
+            traced.append((each, {where: spent / each for where, spent in costs.items()}))
+            took.append(left - self._left_for_blame())
+        (shorter, early), (longer, late) = traced[-2:]
+        expected = slope * (longer - shorter)
+        return _guilty(witness, early, late, expected, several=2, least=0.5)
 
     def _left_for_blame(self) -> float:
         return self._start[0] + self.allowed - clock.cpu()
@@ -193,24 +261,23 @@ class Runner:
         self, witness: Meter, length: int, windows: Sequence[range]
     ) -> Generator[Probe, None, list[Costs]]:
         """What lines cost in each window; the least of several runs, as far as there is time."""
-        found: list[Costs] = []
-        for _ in range(1 if witness == "copies" else _TRACED_RUNS):
+        found: list[Pieces] = []
+        for _ in range(_TRACED_RUNS[witness]):
             again = yield from self._traced_once(witness, length, windows)
             if again is None:
                 break
             found = list(map(least_of_each, found, again)) if found else again
-        return found or [{} for _ in windows]
+        return [*map(summed, found)] or [{} for _ in windows]
 
     def _traced_once(
         self, witness: Meter, length: int, windows: Sequence[range]
-    ) -> Generator[Probe, None, list[Costs] | None]:
+    ) -> Generator[Probe, None, list[Pieces] | None]:
         """Make one run that is traced line by line; None if it did not come to its end."""
         left = self._left_for_blame() * 3 / 4  # so that there is some for another try
         if left <= 0:
             return None
         with _steady(witness):
-            spend = CopiedBytes() if witness == "copies" else ClockTime(clock.cpu)
-            lines = Lines(spend, windows)
+            lines = Lines(_SPENDING[witness](), windows)
             probe = self._probe(length, lines, left)
             # A verdict without a guilty line is still a verdict.
             with lines.in_new_threads(), suppress(Undecided):
@@ -229,6 +296,15 @@ class Runner:
             lambda: clock.cpu() > cpu_end or clock.wall() > wall_end,
         )
         return Probe(stream, length, sized, gauge, cpu_seconds * _PATIENCE, wall_seconds)
+
+
+def _guilty(
+    witness: Meter, early: Costs, late: Costs, expected: float, **speeds: float
+) -> list[Blame]:
+    """Counts are exact, and the same at any speed; times are neither."""
+    if witness != "time":
+        return blamed(early, late, expected)
+    return blamed(early, at_one_speed(early, late, **speeds), expected, WAVERING)
 
 
 @contextmanager
@@ -284,13 +360,13 @@ def _overrun(probe: Probe, overrun: clock.Overrun) -> None:
         raise Undecided(msg) from None
     # One that was still pulling has not gone astray: the stream had no time to end.
     if overrun.stuck > _ASTRAY * probe.cpu_seconds:
-        raise Stopped(_stopped(probe)) from None
+        raise Stopped(_stopped(probe), probe.length, probe.cpu_seconds) from None
     probe.stream.cut_short()
 
 
 def _incomplete(probe: Probe) -> Exception:
     if probe.stream.cut:
-        return Stopped(_stopped(probe))
+        return Stopped(_stopped(probe), probe.length, probe.cpu_seconds)
     if not probe.stream.pulled:
         what = "consume took no delta from the stream it was handed"
         advice = "iterate over its argument: for delta in stream: ..."

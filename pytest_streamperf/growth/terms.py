@@ -6,11 +6,12 @@ from typing import Any, Literal, Self, TypedDict
 
 from pytest_streamperf.growth.meters import BLOCKS
 from pytest_streamperf.streams import count_of
+from pytest_streamperf.wire import dialect
 
 Meter = Literal["copies", "time", "calls"]
 METERS: tuple[Meter, ...] = ("copies", "time", "calls")
 
-_LEAST_SIZES = 3
+LEAST_SIZES = 3
 
 
 class GrowthTerms(TypedDict, total=False):
@@ -21,6 +22,7 @@ class GrowthTerms(TypedDict, total=False):
     copies: Literal["fail", "warn"]
     delta: Callable[[int], Any] | None
     sizes: Sequence[int] | None
+    serve: str | None
     seconds: float
     timeout: float
     meters: Sequence[Meter]
@@ -35,6 +37,7 @@ class Terms:
     copies: Literal["fail", "warn"]
     delta: Callable[[int], Any] | None
     sizes: tuple[int, ...]
+    serve: str | None
     seconds: float
     timeout: float
     meters: tuple[Meter, ...]
@@ -49,6 +52,7 @@ class Terms:
         copies: Literal["fail", "warn"] = "fail",
         delta: Callable[[int], Any] | None = None,
         sizes: Sequence[int] | None = None,
+        serve: str | None = None,
         seconds: float = 2.0,
         timeout: float = 30.0,
         meters: Sequence[Meter] = METERS,
@@ -64,12 +68,22 @@ class Terms:
         if isinstance(meters, str) or not meters or not known:
             msg = f"meters must be one or more of {METERS}, not {meters!r}"
             raise ValueError(msg)
+        count_of("up_to", up_to, least=BLOCKS)
+        if serve is not None:
+            dialect(serve)
+            if delta is not None:
+                msg = "delta= makes the deltas of a stream, and with serve= consume gets a URL"
+                raise ValueError(msg)
+            sizes = sizes or _halved(up_to)
+            # How fast chunks come, and so how many at once, makes the time of a client waver.
+            meters = ("calls",) if meters == METERS else meters
         return cls(
-            up_to=count_of("up_to", up_to, least=BLOCKS),
+            up_to=up_to,
             limit=_positive("limit", limit, most=1.0),
             copies=copies,
             delta=delta,
             sizes=_sizes(sizes),
+            serve=serve,
             seconds=_positive("seconds", seconds),
             timeout=_positive("timeout", timeout),
             meters=tuple(meters),
@@ -89,6 +103,11 @@ class Terms:
         while lengths[-1] // 4 >= BLOCKS:
             lengths.append(lengths[-1] // 4)
         return tuple(reversed(lengths))
+
+
+def _halved(length: int) -> list[int]:
+    """The length, half of it, and so on, as far as worth a run."""
+    return [length, *(_halved(length // 2) if length >= BLOCKS else ())]
 
 
 def _callable(name: str, value: object) -> None:
@@ -115,7 +134,7 @@ def _sizes(sizes: Sequence[int] | None) -> tuple[int, ...]:
         msg = f"sizes must be a sequence of lengths, not {sizes!r}"
         raise TypeError(msg)
     checked = tuple(sorted({count_of("sizes", size, least=1) for size in sizes}))
-    if len(checked) < _LEAST_SIZES:
-        msg = f"sizes must be at least {_LEAST_SIZES} different lengths, not {sizes!r}"
+    if len(checked) < LEAST_SIZES:
+        msg = f"sizes must be at least {LEAST_SIZES} different lengths, not {sizes!r}"
         raise ValueError(msg)
     return checked

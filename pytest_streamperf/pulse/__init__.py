@@ -9,7 +9,6 @@
 """
 
 import functools
-import gc
 import time
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,10 +16,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import pairwise
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from pytest_streamperf import clock, trace
 from pytest_streamperf.pulse.message import Limits, bytes_of, check, judged
+from pytest_streamperf.pulse.pauses import Collections, Pause, PauseMeter
 from pytest_streamperf.pulse.stalls import Stall, StallMeter, watching
 from pytest_streamperf.streams import TokenStream
 from pytest_streamperf.verdict import (
@@ -31,16 +31,9 @@ from pytest_streamperf.verdict import (
     nothing_measured,
 )
 
-__all__ = ["Pause", "Pulse", "Stall", "StallWatch"]
+__all__ = ["Collections", "Pause", "Pulse", "Stall", "StallWatch"]
 
 __tracebackhide__ = True  # pytest shows the user's own frames
-
-
-class Pause(NamedTuple):
-    """A run of the garbage collector, in seconds."""
-
-    generation: int
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +41,10 @@ class Pulse(Verdict):
     """What a watch saw; seconds, bytes, and shares from 0 to 1; None for what was not measured.
 
     `first` is the time to the first message, `longest_gap` that between two; `stalls` and `pauses`
-    are longest first. `peak_memory` is the most Python memory on top of what was there, `grown` the
-    growth of the process. `cpu_shares` is the part of the thread's CPU time that was spent in each
-    function that was named.
+    are longest first, a thousand at most; `collections` are all of these by generation.
+    `peak_memory` is the most Python memory on top of what was there, `grown` the growth of the
+    process. `cpu_shares` is the part of the thread's CPU time that was spent in each function that
+    was named.
     """
 
     messages: int
@@ -58,6 +52,7 @@ class Pulse(Verdict):
     longest_gap: float | None
     stalls: Sequence[Stall] | None
     pauses: Sequence[Pause]
+    collections: Mapping[int, Collections]
     peak_memory: int | None
     grown: int | None
     cpu_shares: Mapping[str, float]
@@ -95,7 +90,7 @@ class StallWatch:
         self._began = 0.0
         self._stack = ExitStack()
         self._stalls: StallMeter | None = None
-        self._pauses: list[Pause] = []
+        self._pauses = PauseMeter()
         self._peak: int | None = None
         self._grown: int | None = None
         self._cpu: dict[str, float] = dict.fromkeys(self._cpu_of, 0.0)
@@ -123,7 +118,7 @@ class StallWatch:
                 stack.callback(self._take_memory, tracemalloc.get_traced_memory()[0])
                 tracemalloc.reset_peak()
             stack.callback(self._take_growth, _resident())
-            stack.enter_context(_pauses(self._pauses))
+            stack.enter_context(self._pauses.watching())
             for name, (holder, attribute, function) in self._cpu_of.items():
                 stack.enter_context(self._timing(name, holder, attribute, function))
             meter = StallMeter()
@@ -189,7 +184,8 @@ class StallWatch:
             "first": self._times[0] - self._began if self._times else None,
             "longest_gap": max(gaps, default=None),
             "stalls": sorted(self._stalls.stalls, reverse=True) if self._stalls else None,
-            "pauses": sorted(self._pauses, key=lambda pause: -pause.seconds),
+            "pauses": sorted(self._pauses.pauses, reverse=True),
+            "collections": dict(sorted(self._pauses.generations.items())),
             "peak_memory": self._peak,
             "grown": self._grown,
             "cpu_shares": {
@@ -202,7 +198,7 @@ class StallWatch:
             "first": found["first"],
             "longest gap": found["longest_gap"],
             "longest stall": found["stalls"][0].seconds if found["stalls"] else None,
-            "gc pauses": len(self._pauses),
+            "gc pauses": sum(each.runs for each in self._pauses.generations.values()),
         }
         return Pulse(
             stem="pulse",
@@ -281,24 +277,6 @@ def _named(name: str) -> tuple[Any, str, Callable[..., Any]]:
         msg = f"cpu_of takes functions by where they are defined, and {name!r} names none"
         raise ValueError(msg)
     return holder, attribute, function
-
-
-@contextmanager
-def _pauses(found: list[Pause]) -> Iterator[None]:
-    started = 0.0
-
-    def collected(phase: str, info: Mapping[str, int]) -> None:
-        nonlocal started
-        if phase == "start":
-            started = clock.wall()
-        elif started:
-            found.append(Pause(info["generation"], clock.wall() - started))
-
-    gc.callbacks.append(collected)
-    try:
-        yield
-    finally:
-        gc.callbacks.remove(collected)
 
 
 def _resident() -> int | None:

@@ -89,37 +89,39 @@ def bytes_of(text: int | str) -> int:
 
 def judged(found: Mapping[str, Any], limits: Limits) -> tuple[Outcome, str, Sequence[str]]:
     """Hold what was found against the limits: the verdict, the headline, the details."""
-    stall = found["stalls"][0] if found["stalls"] else None
-    worst = {
-        "first": found["first"],
-        "gap": found["longest_gap"],
-        "stall": stall.seconds if stall else None,
-        "pause": found["pauses"][0].seconds if found["pauses"] else None,
-        "memory": found["peak_memory"],
-    }
-    for name, value in worst.items():
+    times = {"stall": found["stalls"] or (), "pause": found["pauses"]}
+    figures = {"first": found["first"], "gap": found["longest_gap"], "memory": found["peak_memory"]}
+    unproven = ""
+    for name, kind in _KINDS.items():
         limit = getattr(limits, name)
-        if limit is None or value is None or value <= limit:
+        if limit is None:
             continue
-        kind = _KINDS[name]
+        worst = _worst(times[name], limit) if name in times else None
+        value = worst.seconds if worst else figures.get(name)
+        if value is None or value <= limit:
+            continue
         headline = f"{kind.says.format(kind.shown(value))}, limit {kind.shown(limit)}"
-        if name == "stall" and stall and not stall.sure:
-            why = "most of that was not spent on the CPU, and how long the thread waited for a core"
-            details = lines_of({"why": f"{why} is not known here", "try": "run it on Linux"})
-            return "unproven", fit(headline), ("", *details)
-        lines = [] if name != "stall" or not stall else _where(stall.where, stall.source)
-        return "exceeded", fit(headline), ("", *lines, *_more(name, kind, found))
+        if worst and not worst.sure:
+            unproven = unproven or headline
+            continue
+        lines = _where(worst.where, worst.source) if name == "stall" and worst else []
+        entries = {"means": kind.means, "try": kind.remedy, "total": _total(name, found)}
+        return "exceeded", fit(headline), ("", *lines, *lines_of(entries))
     for name, limit in limits.shares.items():
         share = found["cpu_shares"][name]
         if share > limit:
             headline = f"{name} took {percent(share)} of the CPU time, limit {percent(limit)}"
             means, remedy = "it is done too often, or too much of it", "do it less often"
             return "exceeded", fit(headline), ("", *lines_of({"means": means, "try": remedy}))
+    if unproven:
+        why = "most of that was not spent on the CPU, and how long the thread waited for a core"
+        details = lines_of({"why": f"{why} is not known here", "try": "run it on Linux"})
+        return "unproven", fit(unproven), ("", *details)
     gap = found["longest_gap"]
     parts = [
         f"{found['messages']:,} messages" if found["messages"] else "",
         f"longest gap {duration(gap)}" if gap is not None else "",
-        f"longest stall {duration(stall.seconds)}" if stall else "",
+        f"longest stall {duration(times['stall'][0].seconds)}" if times["stall"] else "",
     ]
     return "within", ", ".join(filter(None, parts)) or "no stall", ()
 
@@ -130,10 +132,20 @@ def _where(place: str, source: str) -> list[str]:
     return [line.rstrip() for line in where([place], source, "")]
 
 
-def _more(name: str, kind: _Kind, found: Mapping[str, Any]) -> list[str]:
-    times = {"stall": found["stalls"] or (), "pause": found["pauses"]}.get(name, ())
-    entries = {"means": kind.means, "try": kind.remedy}
-    if len(times) > 1:
-        total = sum(each.seconds for each in times)
-        entries["in all"] = f"{len(times):,} times, {duration(total)} together"
-    return lines_of(entries)
+def _worst(times: Sequence[Any], limit: float) -> Any:
+    """The longest that is sure, where one is over the limit; else the longest; None where none."""
+    sure = (each for each in times if each.sure and each.seconds > limit)
+    return next(sure, times[0] if times else None)
+
+
+def _total(name: str, found: Mapping[str, Any]) -> str:
+    if name == "stall" and len(found["stalls"]) > 1:
+        total = sum(stall.seconds for stall in found["stalls"])
+        return f"{len(found['stalls']):,} times, {duration(total)}"
+    if name == "pause":
+        generations = sorted(found["collections"].items(), reverse=True)
+        return "; ".join(
+            f"generation {generation}: {runs:,} times, {duration(total)}"
+            for generation, (runs, total, _) in generations
+        )
+    return ""

@@ -9,21 +9,20 @@ calls healthy code stalled. What is measured:
 """
 
 import asyncio
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from heapq import heappush, heappushpop
 from types import FrameType
 from typing import Any, NamedTuple
 
 from pytest_streamperf import clock
-from pytest_streamperf.here import running_loop
+from pytest_streamperf.here import Line, line_of, running_loop, stack
 
 # Seconds between heartbeats, and between looks at what is running. A look wakes who sleeps, and
 # what that one then waits for a core is taken off: so they are few. Who is busy for less than the
 # least stall is not written down.
 _BEAT, _LOOK, _LEAST = 0.002, 0.03, 0.01
-_MOST_KEPT = 1_000
+_UNSEEN = Line("", "")
 
 
 class Stall(NamedTuple):
@@ -39,64 +38,44 @@ class Stall(NamedTuple):
     sure: bool
 
 
+_MOST_KEPT = 1_000
+
+
+def keep(longest: list[Any], one: Any) -> None:
+    """Put one into a heap of the thousand longest."""
+    push = heappush if len(longest) < _MOST_KEPT else heappushpop
+    push(longest, one)
+
+
 class StallMeter:
-    """Takes down how long it takes from `began` to `ended`."""
+    """Takes down how long it takes from `began` to `ended`: `stalls` is a heap of the longest."""
 
     def __init__(self) -> None:
         self.stalls: list[Stall] = []
-        self.measured = 0
-        self._queue = clock.RunQueue()
-        self._started: float | None = None
-        self._waited: float | None = None
-        self._cpu = 0.0
-        self._seen: tuple[str, str] = ("", "")
+        self._watch = clock.Stopwatch()
+        self._seen = _UNSEEN
 
     def began(self) -> None:
         """Something runs."""
-        self._waited, self._cpu = self._queue.waited(), clock.thread_cpu()
-        self._seen = ("", "")
-        self._started = clock.wall()
+        self._seen = _UNSEEN
+        self._watch.start()
 
     def ended(self, allowed: float = 0.0) -> None:
         """It is over; `allowed` seconds of that were a pause."""
-        if self._started is None:
-            return
-        self.measured += 1
-        seconds = clock.wall() - self._started - allowed
-        self._started = None
-        if seconds < _LEAST:
-            return
-        waited = self._queue.waited()
-        if waited is not None and self._waited is not None:
-            seconds -= waited - self._waited
-        sure = waited is not None or (clock.thread_cpu() - self._cpu) * 2 >= seconds
-        if seconds >= _LEAST and len(self.stalls) < _MOST_KEPT:
-            self.stalls.append(Stall(seconds, *self._seen, sure))
+        if self._watch.passed - allowed >= _LEAST:
+            seconds, sure = self._watch.held(allowed)
+            if seconds >= _LEAST:
+                keep(self.stalls, Stall(seconds, *self._seen, sure))
+        self._watch.stop()
 
     def look(self, frame: FrameType | None) -> None:
         """Note what is running, if something has been for a while."""
-        if self._started is not None and clock.wall() - self._started >= _LOOK:
-            self._seen = _line(frame)
+        if self._watch.passed >= _LOOK:
+            self._seen = line_of(stack(frame)) or _UNSEEN
 
     def close(self) -> None:
         """Give back what it holds."""
-        self._queue.close()
-
-
-def _line(frame: FrameType | None) -> tuple[str, str]:
-    """The innermost line that is not a library's, or else the innermost of all."""
-    import linecache  # noqa: PLC0415 - only where something stalls
-
-    innermost, ours = frame, str(Path(__file__).parents[1])
-    libraries = (sys.prefix, sys.base_prefix, ours)
-    while frame is not None and frame.f_code.co_filename.startswith(libraries):
-        frame = frame.f_back
-    frame = frame or innermost
-    if frame is None:
-        return "", ""
-    code = frame.f_code
-    place = f"{Path(code.co_filename).name}:{frame.f_lineno} in {code.co_qualname}"
-    return place, linecache.getline(code.co_filename, frame.f_lineno).strip()
+        self._watch.close()
 
 
 @contextmanager

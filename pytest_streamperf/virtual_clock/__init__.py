@@ -21,12 +21,7 @@ from typing import Any, Self
 
 from pytest_streamperf import clock as real
 from pytest_streamperf.virtual_clock import references
-from pytest_streamperf.virtual_clock.loops import (
-    Threads,
-    VirtualLoop,
-    VirtualTimeError,
-    to_the_next_step,
-)
+from pytest_streamperf.virtual_clock.loops import Threads, VirtualLoop, VirtualTimeError
 
 __all__ = ["VirtualClock", "VirtualLoop", "VirtualTimeError", "new_event_loop"]
 
@@ -52,8 +47,7 @@ class VirtualClock:
     entered, or by `new_event_loop`. Other threads see real time.
 
     Raises `RuntimeError` if a clock is entered already, and `VirtualTimeError` where the event loop
-    is somebody else's, where everything waits for ever, and where asyncio waits for a real
-    connection; on trio a timer that is set fires first.
+    is somebody else's, and where everything waits for ever, or for a real connection.
 
     >>> with VirtualClock() as clock:
     ...     asyncio.run(asyncio.sleep(60))
@@ -78,7 +72,11 @@ class VirtualClock:
         if seconds < 0:
             msg = f"time cannot go back: advance takes 0 seconds or more, not {seconds!r}"
             raise ValueError(msg)
-        self.monotonic += to_the_next_step(seconds)
+        self.monotonic += real.to_the_next_step(seconds)
+
+    def since_left(self) -> float:
+        """What the time is for loops that go on when it was left: on from there, in real time."""
+        return self.monotonic + (0.0 if self.left is None else real.wall() - self.left)
 
     @property
     def unreached(self) -> list[str]:
@@ -95,7 +93,7 @@ class VirtualClock:
             raise RuntimeError(msg)
         self.check_loop()
         self.monotonic, self.began, self.left = _START, int(_REAL_TIME()), None
-        seams = {real: _seam(real, virtual) for real, virtual in _VIRTUAL.items()}
+        seams = {function: _seam(function, virtual) for function, virtual in _VIRTUAL.items()}
         seams |= self._library_seams()
         _entered[threading.get_ident()] = self
         try:
@@ -123,9 +121,9 @@ class VirtualClock:
                 "pytest_streamperf.virtual_clock.new_event_loop"
             )
             raise VirtualTimeError(msg)
-        trio = sys.modules.get("trio")
-        if trio is not None and trio.lowlevel.in_trio_run():
-            clock = trio.lowlevel.current_clock()
+        trio = getattr(sys.modules.get("trio"), "lowlevel", None)  # it may be on its way in
+        if trio is not None and getattr(trio, "in_trio_run", bool)():
+            clock = trio.current_clock()
             if getattr(clock, "follows", None) is not self:
                 msg = (
                     f"this trio run goes by {clock!r}, not by the VirtualClock: import trio, then "
@@ -166,11 +164,11 @@ def new_event_loop() -> VirtualLoop:
     return VirtualLoop(entered_here)
 
 
-def _seam(real: Callable[..., Any], virtual: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(real)
+def _seam(function: Callable[..., Any], virtual: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
     def seen(*args: Any) -> Any:
         clock = entered_here()
-        return real(*args) if clock is None else virtual(clock, *args)
+        return function(*args) if clock is None else virtual(clock, *args)
 
     return seen
 

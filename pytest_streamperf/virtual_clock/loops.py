@@ -6,10 +6,9 @@ import os
 import selectors
 import socket
 import threading
-import weakref
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
-from math import ceil, inf, isfinite, nextafter
+from math import inf, nextafter
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -24,14 +23,8 @@ PATIENCE, _LAST_PATIENCE = 1.0, 30.0
 # asyncio asks for no longer waits, though its next timer be later.
 _LONGEST_WAIT = 86_400
 _MOST_SHOWN = 5
-_STEPS = 2**30
 _LOOPBACK = "127.0.0.1", "::1"
 _LIBRARIES = "asyncio", "trio", "anyio", "virtual_clock"
-
-
-def to_the_next_step(seconds: float) -> float:
-    """Round up to what a virtual clock can tell apart: who sleeps is never woken too early."""
-    return ceil(seconds * _STEPS) / _STEPS if isfinite(seconds) else seconds
 
 
 class VirtualTimeError(RuntimeError):
@@ -52,6 +45,9 @@ class Clock(Protocol):
     @property
     def left(self) -> float | None:
         """When, in real time, the clock was left: what goes on after that goes on in real time."""
+
+    def since_left(self) -> float:
+        """What the time is for whoever goes on by it."""
 
 
 class Threads:
@@ -115,9 +111,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._here = here
         self._followed: Clock | None = None
         self.meter: Meter | None = None
-        # By id: timers that are alike are equal.
-        self._timers: weakref.WeakValueDictionary[int, asyncio.TimerHandle]
-        self._timers = weakref.WeakValueDictionary()
         selector = _Selector(self, here)
         super().__init__(selector)
         selector.own = frozenset(key.fd for key in selector.get_map().values())
@@ -131,22 +124,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         followed = self._followed
         if followed is None or followed.left is None:
             return super().time()
-        return followed.monotonic + real.wall() - followed.left
+        return followed.since_left()
 
     def call_later(self, delay: float, callback: Any, *args: Any, **options: Any) -> Any:  # type: ignore[override]
         """Do as asyncio does, and never too early."""
-        return self.call_at(self.time() + to_the_next_step(delay), callback, *args, **options)
-
-    def call_at(self, when: float, callback: Any, *args: Any, **options: Any) -> Any:  # type: ignore[override]
-        """Do as asyncio does, and know the timer."""
-        timer = super().call_at(when, callback, *args, **options)
-        self._timers[id(timer)] = timer
-        return timer
+        return self.call_at(self.time() + real.to_the_next_step(delay), callback, *args, **options)
 
     def timers(self) -> list[asyncio.TimerHandle]:
         """Those that are still to come, soonest first."""
         now = self.time()
-        every = list(self._timers.values())
+        every: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined] # its own
         coming = (each for each in every if not each.cancelled() and now < each.when() < inf)
         return sorted(coming, key=lambda timer: timer.when())
 
@@ -194,9 +181,10 @@ class _Selector(selectors.DefaultSelector):
             return ready
         if timeout is not None and timeout >= _LONGEST_WAIT and not self._loop.timers():
             timeout = None  # those that there are never fire
-        outside = next(self._outside(), None) if len(self.get_map()) > len(self.own) else None
-        if outside:
-            raise _waits_for(outside)
+        if len(self.get_map()) > len(self.own):
+            outside = Connections().outside({key.fd for key in self.get_map().values()} - self.own)
+            if outside is not None:
+                raise outside
         if timeout is None:
             ready = super().select(_LAST_PATIENCE) if clock.threads.busy else []
             if not ready:
@@ -207,30 +195,41 @@ class _Selector(selectors.DefaultSelector):
             clock.monotonic = nextafter(clock.monotonic, inf)
         return []
 
-    def _outside(self) -> Iterator[str]:
-        """Connections to somebody who is not on this loop, as text."""
-        ours: set[Any] = set()
-        theirs: list[tuple[str, Any]] = []
-        for fd in {key.fd for key in self.get_map().values()} - self.own:
-            with suppress(OSError), socket.socket(fileno=os.dup(fd)) as one:
-                name = one.getsockname() or fd
-                ours.add(name)
-                if one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                    if isinstance(name, tuple):  # who connects to any address gets one of its own
-                        ours.update((host, *name[1:]) for host in _LOOPBACK)
-                    continue
-                with suppress(OSError):
-                    theirs.append((f"a connection to {one.getpeername()}", one.getpeername() or fd))
-                continue
-            theirs.append((f"file descriptor {fd}, a pipe or a subprocess", None))
-        yield from (name for name, peer in theirs if peer not in ours)
 
+class Connections:
+    """Tells connections within an event loop from those to somebody elsewhere."""
 
-def _waits_for(what: str) -> VirtualTimeError:
-    return VirtualTimeError(
-        f"everything waits for {what}, which takes real time: in virtual time that is never. Use a "
-        "transport in memory, or leave out the virtual clock"
-    )
+    def __init__(self) -> None:
+        self._ours: set[Any] = set()
+
+    def note(self, fd: int) -> tuple[str, Any] | None:
+        """Know a descriptor of this loop; return what it is and whom it waits for, if for any."""
+        with suppress(OSError), socket.socket(fileno=os.dup(fd)) as one:
+            name = one.getsockname() or fd
+            self._ours.add(name)
+            if one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                if isinstance(name, tuple):  # who connects to any address gets one of its own
+                    self._ours.update((host, *name[1:]) for host in _LOOPBACK)
+                return None
+            with suppress(OSError):
+                return f"a connection to {one.getpeername()}", one.getpeername() or fd
+            return None
+        return f"file descriptor {fd}, a pipe or a subprocess", None
+
+    def outside(
+        self, fds: Iterable[int], others: Callable[[], Iterable[int]] = tuple
+    ) -> VirtualTimeError | None:
+        """Return the error for one that leads elsewhere; `others` are descriptors of this loop."""
+        for what, peer in [*filter(None, map(self.note, fds))]:
+            if peer not in self._ours:
+                for fd in others():
+                    self.note(fd)
+            if peer not in self._ours:
+                return VirtualTimeError(
+                    f"everything waits for {what}, which takes real time: in virtual time that is "
+                    "never. Use a transport in memory, or leave out the virtual clock"
+                )
+        return None
 
 
 def for_ever(waiting: Iterable[tuple[str, str]]) -> VirtualTimeError:

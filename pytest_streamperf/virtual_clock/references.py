@@ -7,6 +7,8 @@ from contextlib import suppress
 from types import FunctionType, ModuleType
 from typing import Any
 
+from pytest_streamperf.here import is_installed
+
 # These keep real time: they measure, or wait for what is real.
 _LEFT_ALONE = {
     *("pytest", "_pytest", "pluggy", "pytest_streamperf", "hypothesis", "xdist", "execnet"),
@@ -24,14 +26,21 @@ class Replaced:
     def put_in(self, others: Mapping[Any, Any]) -> None:
         """Replace each key by its value, wherever a module has a name for it."""
         by_id = {id(real): other for real, other in others.items()}
-        for name, module in list(sys.modules.items()):
+        without = _without.setdefault(frozenset(by_id), set())
+        for name in sys.modules.keys() - without:
+            module = sys.modules.get(name)
             if not isinstance(module, ModuleType) or name.partition(".")[0] in _LEFT_ALONE:
                 continue
-            for attribute, value in list(vars(module).items()):
-                if id(value) in by_id:
-                    self._before.append((module, attribute, value))
-                    with suppress(AttributeError, TypeError):  # a module that may not be changed
-                        setattr(module, attribute, by_id[id(value)])
+            held = [
+                (name, value) for name, value in list(vars(module).items()) if id(value) in by_id
+            ]
+            for attribute, value in held:
+                self._before.append((module, attribute, value))
+                with suppress(AttributeError, TypeError):  # a module that may not be changed
+                    setattr(module, attribute, by_id[id(value)])
+            file = vars(module).get("__file__")
+            if not held and isinstance(file, str) and is_installed(file):
+                without.add(name)
 
     def take_out(self) -> None:
         """Put all of it back."""
@@ -42,6 +51,11 @@ class Replaced:
             self._before.pop()
 
 
+# By the objects that are looked for: installed modules without a name for any of them, not to be
+# looked at again. An agent's SDKs have thousands, and each test in virtual time would do that.
+_without: dict[frozenset[int], set[str]] = {}
+
+
 def held_elsewhere(objects: Sequence[Callable[..., Any]]) -> list[str]:
     """Who has a reference other than by a module's name: "agent.Throttle.__init__(clock=)".
 
@@ -50,14 +64,23 @@ def held_elsewhere(objects: Sequence[Callable[..., Any]]) -> list[str]:
     by_id = {id(each): each for each in objects}
     found: set[str] = set()
     for holder in gc.get_objects():
-        kind = type(holder)  # as `isinstance` would ask proxies, which may refuse
-        if kind is FunctionType:
-            found.update(_in_function(holder, by_id))
-        elif issubclass(kind, type):
-            found.update(_in_attributes(holder, _name(holder), by_id))
-        elif kind not in {ModuleType, dict, list, tuple}:
-            found.update(_in_attributes(holder, f"a {_name(kind)}", by_id))
+        # Objects may do anything when they are looked at, and raise anything.
+        with suppress(Exception):
+            found.update(_in(holder, by_id))
     return sorted(found)
+
+
+def _in(holder: Any, by_id: Mapping[int, Any]) -> Iterator[str]:
+    kind = type(holder)  # as `isinstance` would ask proxies
+    if kind is FunctionType:
+        return _in_function(holder, by_id)
+    if issubclass(kind, type):
+        return _in_attributes(holder, _name(holder), by_id)
+    if kind is ModuleType:  # one that has given a name to it since
+        return _in_module(holder, by_id)
+    if kind not in {dict, list, tuple}:
+        return _in_attributes(holder, f"a {_name(kind)}", by_id)
+    return iter(())
 
 
 def _in_function(function: FunctionType, by_id: Mapping[int, Any]) -> Iterator[str]:
@@ -79,6 +102,13 @@ def _in_function(function: FunctionType, by_id: Mapping[int, Any]) -> Iterator[s
             continue
         if id(value) in by_id:
             yield f"{name!r} in {_name(function)}"
+
+
+def _in_module(module: ModuleType, by_id: Mapping[int, Any]) -> Iterator[str]:
+    if _is_reached(module.__name__) and sys.modules.get(module.__name__) is module:
+        for attribute, value in list(vars(module).items()):
+            if id(value) in by_id:
+                yield f"{module.__name__}.{attribute}"
 
 
 def _in_attributes(holder: Any, name: str, by_id: Mapping[int, Any]) -> Iterator[str]:

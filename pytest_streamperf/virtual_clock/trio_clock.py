@@ -1,7 +1,8 @@
 """Trio's run loop in virtual time, moved on when everything waits."""
 
 import functools
-from collections.abc import Awaitable, Callable, Iterator
+import gc
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
@@ -9,12 +10,19 @@ from typing import Any
 
 import trio
 
-from pytest_streamperf import clock as real
-from pytest_streamperf.virtual_clock.loops import PATIENCE, Clock, VirtualTimeError, for_ever, place
+from pytest_streamperf.virtual_clock.loops import (
+    PATIENCE,
+    Clock,
+    Connections,
+    VirtualTimeError,
+    for_ever,
+    place,
+)
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
 STARTERS: tuple[Callable[..., Any], ...] = (trio.run, trio.lowlevel.start_guest_run)
+_WAITERS = "wait_readable", "wait_writable"
 
 
 def starter(start: Callable[..., Any], here: Callable[[], Clock | None]) -> Callable[..., Any]:
@@ -46,6 +54,7 @@ class TrioClock(trio.abc.Clock):
         self.instrument = _Steps(self)
         self.polled = False
         self.waiting_for_idle = 0
+        self._connections = Connections()
         self._scope = trio.CancelScope()
         self._stuck: VirtualTimeError | None = None
         self._waking: list[tuple[float, int, trio.lowlevel.Task]] = []
@@ -56,8 +65,7 @@ class TrioClock(trio.abc.Clock):
 
     def current_time(self) -> float:
         """What `time.monotonic` says."""
-        left = self.follows.left
-        return self.follows.monotonic + (0.0 if left is None else real.wall() - left)
+        return self.follows.since_left()
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
         """Jump, if nothing came over sockets since the last task did something."""
@@ -73,16 +81,30 @@ class TrioClock(trio.abc.Clock):
             due = min(deadline, self._waking[0][0]) if self._waking else deadline
             if due == inf and self.follows.threads.busy:
                 return inf
-            self._jump(due)
+            outside = self._outside() if due == deadline else None
+            if outside is not None:
+                self._end(outside)
+            elif due == inf:
+                self._end(for_ever(map(_where, _tasks(_nurseries()))))
+            else:
+                self._jump(due)
         return 0.0
 
+    def _end(self, why: VirtualTimeError) -> None:
+        if self._stuck is not None:  # it was cancelled, and waits for ever all the same
+            raise self._stuck
+        self._stuck = why
+        self._scope.cancel()
+
+    def _outside(self) -> VirtualTimeError | None:
+        """The error for a connection to somebody elsewhere, who has no time to answer."""
+        counts = trio.lowlevel.current_statistics().io_statistics
+        waiting = sum(getattr(counts, each) for each in dir(counts) if each.startswith("tasks_"))
+        if waiting <= 1 or self._stuck is not None:  # one is trio's own
+            return None
+        return self._connections.outside(_waited_for(), _sockets)
+
     def _jump(self, due: float) -> None:
-        if due == inf:
-            if self._stuck is not None:  # it was cancelled, and waits for ever all the same
-                raise self._stuck
-            self._stuck = for_ever(map(_where, _tasks(trio.lowlevel.current_root_task())))
-            self._scope.cancel()
-            return
         self.follows.advance(max(0.0, due - self.current_time()))
         while self._waking and self._waking[0][0] <= self.current_time():
             trio.lowlevel.reschedule(heappop(self._waking)[2])
@@ -139,11 +161,34 @@ class _Steps(trio.abc.Instrument):
         self._clock.polled = False
 
 
-def _tasks(root: trio.lowlevel.Task | None) -> Iterator[trio.lowlevel.Task]:
-    for nursery in root.child_nurseries if root is not None else ():
+def _nurseries() -> list[trio.Nursery]:
+    """Those of the root task: for what wakes trio, for what else is trio's own, for the rest."""
+    root: Any = trio.lowlevel.current_root_task()
+    return list(root.child_nurseries)
+
+
+def _tasks(nurseries: Iterable[trio.Nursery]) -> Iterator[trio.lowlevel.Task]:
+    for nursery in nurseries:
         for task in nursery.child_tasks:
             yield task
-            yield from _tasks(task)
+            yield from _tasks(task.child_nurseries)
+
+
+def _waited_for() -> Iterator[int]:
+    """The descriptors that tasks wait for, but for the one that wakes trio."""
+    for task in _tasks(_nurseries()[1:]):
+        for frame, _ in task.iter_await_frames():
+            if frame.f_code.co_name in _WAITERS:
+                file: Any = frame.f_locals.get("fd", frame.f_locals.get("sock"))  # on Windows
+                yield file if isinstance(file, int) else file.fileno()
+                break
+
+
+def _sockets() -> Iterator[int]:
+    """The descriptors of all of trio's sockets: who is at the other end may not wait now."""
+    for each in gc.get_objects():
+        if issubclass(type(each), trio.socket.SocketType):
+            yield each.fileno()
 
 
 def _where(task: trio.lowlevel.Task) -> tuple[str, str]:

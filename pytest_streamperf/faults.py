@@ -1,0 +1,228 @@
+r"""What goes wrong on the way, each as a value that is added to a stream.
+
+    TokenStream(500).with_fault(Disconnect(after=120))
+
+A fault is a function from what is sent to what arrives. Items are counted from 0: the deltas of a
+`TokenStream`, the events of a `WireStream`. One that would never happen, since the stream is
+shorter, raises `ValueError` where it is added.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pytest_streamperf.turns import Failure, ToolCallDelta
+
+# A line that does not end comes in pieces of so many bytes, which are all the same object.
+_PIECE = 64 * 2**10
+
+
+class RateLimited(ConnectionRefusedError):  # noqa: N818 - like its base
+    """The server takes no more for `retry_after` seconds: HTTP 429, before anything was sent."""
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__(f"rate limited: HTTP 429, Retry-After: {retry_after:g}")
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect:
+    """The connection is reset when `after` items have come.
+
+    >>> from pytest_streamperf import TokenStream
+    >>> TokenStream(5).with_fault(Disconnect(after=2)).error
+    ConnectionResetError('the connection was reset after 2 items')
+    """
+
+    after: int
+
+    def __call__(self, items: Iterable[Any]) -> Iterator[Any]:
+        yield from _first(self, self.after, iter(items))
+        msg = f"the connection was reset after {self.after:,} items"
+        raise ConnectionResetError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class Truncate:
+    """No more comes when `after` items have, and the connection is closed as if that were all."""
+
+    after: int
+
+    def __call__(self, items: Iterable[Any]) -> Iterator[Any]:
+        return _first(self, self.after, iter(items))
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """Nothing comes, as the server asks for `retry_after` seconds of patience."""
+
+    retry_after: float = 1.0
+
+    def __call__(self, _items: Iterable[Any]) -> Iterator[Any]:
+        raise RateLimited(self.retry_after)
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """Item `at` comes twice.
+
+    >>> list(Duplicate(1)("ab"))
+    ['a', 'b', 'b']
+    """
+
+    at: int
+
+    def __call__(self, items: Iterable[Any]) -> Iterator[Any]:
+        rest = iter(items)
+        for item in _first(self, self.at + 1, rest):
+            yield item
+        yield item
+        yield from rest
+
+
+@dataclass(frozen=True, slots=True)
+class Reorder:
+    """Item `at` comes after the next.
+
+    >>> list(Reorder(1)("abc"))
+    ['a', 'c', 'b']
+    """
+
+    at: int
+
+    def __call__(self, items: Iterable[Any]) -> Iterator[Any]:
+        rest = iter(items)
+        *before, one, other = _first(self, self.at + 2, rest)
+        yield from (*before, other, one)
+        yield from rest
+
+
+@dataclass(frozen=True, slots=True)
+class Corrupt:
+    r"""The byte in the middle of item `at` is NUL, as where a page was lost; JSON has none.
+
+    >>> list(Corrupt(0)([b"data: 1\n\n"]))
+    [b'data\x00 1\n\n']
+    """
+
+    at: int
+
+    def __call__(self, items: Iterable[bytes]) -> Iterator[bytes]:
+        return _in_the_middle(self, self.at, iter(items), b"\0", instead=True)
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidUtf8:
+    r"""In the middle of item `at` is one more byte, which UTF-8 never has.
+
+    >>> list(InvalidUtf8(0)([b"data: 1\n\n"]))
+    [b'data\xff: 1\n\n']
+    """
+
+    at: int
+
+    def __call__(self, items: Iterable[bytes]) -> Iterator[bytes]:
+        return _in_the_middle(self, self.at, iter(items), b"\xff", instead=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CommentFlood:
+    """After `after` events come so many comments, as a server sends to keep a connection alive."""
+
+    after: int
+    comments: int = 100_000
+
+    def __call__(self, items: Iterable[bytes]) -> Iterator[bytes]:
+        rest = iter(items)
+        yield from _first(self, self.after, rest)
+        for _ in range(self.comments):
+            yield b": ping\n\n"
+        yield from rest
+
+
+@dataclass(frozen=True, slots=True)
+class EndlessLine:
+    """After `after` events comes a line that does not end, and nothing else, of `size` bytes."""
+
+    after: int
+    size: int = 32 * 2**20
+
+    def __call__(self, items: Iterable[bytes]) -> Iterator[bytes]:
+        yield from _first(self, self.after, iter(items))
+        yield b"data: "
+        piece = b"x" * min(_PIECE, self.size)
+        for _ in range(self.size // len(piece) if piece else 0):
+            yield piece
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorEvent:
+    """After `after` deltas the server says that it failed, and no more comes.
+
+    >>> list(ErrorEvent(1)(["a", "b"]))
+    ['a', Failure(message='Overloaded', type='overloaded_error')]
+    """
+
+    after: int
+    message: str = "Overloaded"
+    type: str = "overloaded_error"
+
+    of_deltas = True
+
+    def __call__(self, items: Iterable[Any]) -> Iterator[Any]:
+        yield from _first(self, self.after, iter(items))
+        yield Failure(self.message, self.type)
+
+
+@dataclass(frozen=True, slots=True)
+class Unclosed:
+    """The arguments of the last tool call lack their last character; all else is as it was.
+
+    Where deltas are `str`, the last of them does.
+
+    >>> list(Unclosed()(['{"path": ', '"a"}']))
+    ['{"path": ', '"a"']
+    """
+
+    of_deltas = True
+
+    def __call__(self, items: Iterable[Any]) -> Iterator[Any]:
+        deltas = list(items)
+        called = [at for at, delta in enumerate(deltas) if isinstance(delta, ToolCallDelta)]
+        if not called and not all(isinstance(delta, str) for delta in deltas[-1:]):
+            msg = f"{self!r} needs a tool call, which is not there"
+            raise ValueError(msg)
+        for at, delta in enumerate(deltas):
+            if at != (called or [len(deltas) - 1])[-1]:
+                yield delta
+            elif isinstance(delta, ToolCallDelta):
+                yield replace(delta, arguments=delta.arguments[:-1])
+            else:
+                yield delta[:-1]
+
+
+def _first(fault: object, wanted: int, items: Iterator[Any]) -> Iterator[Any]:
+    """Give the first items, of which there must be so many."""
+    if wanted < 0:
+        msg = f"{fault!r} counts items from 0"
+        raise ValueError(msg)
+    for had in range(wanted):
+        try:
+            yield next(items)
+        except StopIteration:
+            msg = f"{fault!r} would never happen: there are {had:,} items"
+            raise ValueError(msg) from None
+
+
+def _in_the_middle(
+    fault: object, at: int, items: Iterator[bytes], byte: bytes, *, instead: bool
+) -> Iterator[bytes]:
+    """Give the items, with this byte in the middle of one."""
+    *before, item = _first(fault, at + 1, items)
+    if not isinstance(item, bytes):
+        msg = f"{fault!r} is for the bytes of a WireStream, not for {item!r}"
+        raise TypeError(msg)
+    middle = len(item) // 2
+    yield from before
+    yield item[:middle] + byte + item[middle + instead :]
+    yield from items

@@ -1,0 +1,197 @@
+"""How consumers are called: at once, in an event loop of their own, or awaited where they are."""
+
+import asyncio
+import inspect
+import threading
+from collections import deque
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterator,
+)
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Any
+
+from pytest_streamperf import clock
+from pytest_streamperf.growth.plan import Evidence
+from pytest_streamperf.growth.runs import Probe
+from pytest_streamperf.growth.terms import Terms
+from pytest_streamperf.here import running_loop, running_task
+from pytest_streamperf.verdict import missing_extra
+
+__tracebackhide__ = True  # pytest shows the user's own frames
+
+Consumer = Callable[[Any], Any]
+RunAsync = Callable[[Coroutine[Any, Any, None]], None]
+
+# An async consumer that waits is cancelled by its loop; one that blocks the loop is stopped this
+# many seconds later.
+_GRACE = 0.1
+# An event loop of our own is given this many seconds to end what is still on it.
+_CLOSING = 2.0
+
+# Who is checking: process-wide hooks, clocks and the collector serve one check at a time.
+_checking: list[tuple[int, object]] = []
+
+
+@contextmanager
+def served(consume: Consumer, terms: Terms) -> Iterator[Consumer]:
+    """What is to be called with a probe's argument: where a server is needed, while it runs."""
+    if terms.serve is None:
+        yield consume
+        return
+    from pytest_streamperf.wire.child import served_elsewhere  # noqa: PLC0415 - it is not cheap
+
+    with served_elsewhere(terms.serve) as url_for:
+        yield lambda deltas: consume(url_for(deltas))
+
+
+class Drive:
+    """Steps through a plan: as a context manager, it tells the plan what came of one run."""
+
+    def __init__(self, steps: Generator[Probe, None, Evidence]) -> None:
+        self._steps = steps
+        self.probe: Probe | None = None
+        self.evidence: Evidence
+
+    def advance(self, error: BaseException | None = None) -> None:
+        try:
+            self.probe = next(self._steps) if error is None else self._steps.throw(error)
+        except StopIteration as stop:
+            self.probe, self.evidence = None, stop.value
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
+        self.advance(error)
+        return True
+
+
+@contextmanager
+def driven(steps: Generator[Probe, None, Evidence]) -> Iterator[Drive]:
+    """Begin to step through a plan; nobody else may at the same time."""
+    me = threading.get_ident(), running_task()
+    if _checking and _checking[-1] != me:
+        msg = "another growth check is running, in another task or thread: make them one by one"
+        raise RuntimeError(msg)
+    _checking.append(me)
+    drive = Drive(steps)
+    try:
+        drive.advance()
+        yield drive
+    finally:
+        steps.close()
+        _checking.remove(me)
+
+
+def deadline(probe: Probe) -> AbstractContextManager[None]:
+    """Stop the consumer where it takes longer than its run may."""
+    return clock.deadline(
+        cpu_seconds=probe.cpu_seconds,
+        wall_seconds=probe.wall_seconds + _GRACE,
+        progress=probe.stream.watch,
+    )
+
+
+def call(consume: Consumer, probe: Probe, run_async: RunAsync) -> None:
+    """Make one run of a consumer, sync or async."""
+    # The result dies with this frame: what is left when the plan looks is what the consumer kept.
+    result = consume(probe.argument)
+    if inspect.isawaitable(result) or inspect.isasyncgen(result):
+        if running_loop() is not None:
+            if inspect.iscoroutine(result):
+                result.close()
+            msg = (
+                "an event loop is running here, so an async consumer cannot be run to its end: "
+                "use await assert_linear.aio(consume) or await measure_growth_async(consume)"
+            )
+            raise TypeError(msg)
+        probe.stream.charge_loop = True
+        run_async(settle(result, probe))
+    else:
+        _drain(result)
+        probe.returned()
+
+
+async def settle(result: object, probe: Probe) -> None:
+    """Wait for what a consumer returned, if it has to be waited for."""
+    if inspect.isasyncgen(result):
+        result = _drain_async(result)
+    if inspect.isawaitable(result):
+        limited = _limited_trio if running_loop() == "trio" else _limited_asyncio
+        result = await limited(result, probe.wall_seconds)
+    else:
+        _drain(result)
+    probe.returned()
+
+
+def _drain(result: object) -> None:
+    if inspect.isgenerator(result):
+        deque(result, maxlen=0)
+
+
+async def _drain_async(result: AsyncIterator[object]) -> None:
+    async for _ in result:
+        pass
+
+
+async def _limited_asyncio(result: Awaitable[object], wall_seconds: float) -> object:
+    try:
+        async with asyncio.timeout(wall_seconds) as scope:
+            return await result
+    except TimeoutError:
+        if scope.expired():
+            raise clock.Overrun("wall") from None
+        raise
+
+
+async def _limited_trio(result: Awaitable[object], wall_seconds: float) -> object:
+    import trio  # noqa: PLC0415 - it is running, so it is there
+
+    with trio.move_on_after(wall_seconds):
+        return await result
+    raise clock.Overrun("wall")
+
+
+@contextmanager
+def _asyncio_loop() -> Iterator[RunAsync]:
+    runner: asyncio.Runner | None = None
+
+    def run(coroutine: Coroutine[Any, Any, None]) -> None:
+        nonlocal runner
+        runner = runner or asyncio.Runner()
+        runner.run(coroutine)
+
+    try:
+        yield run
+    finally:
+        if runner is not None:
+            # Tasks that cannot be cancelled and threads that do not end are left behind.
+            with (
+                suppress(clock.Overrun),
+                clock.deadline(cpu_seconds=_CLOSING, wall_seconds=_CLOSING),
+            ):
+                runner.close()
+
+
+@contextmanager
+def _trio_loop() -> Iterator[RunAsync]:
+    try:
+        import trio  # noqa: PLC0415 - only for this backend
+    except ModuleNotFoundError as error:
+        raise missing_extra("trio", "trio", "backend='trio'") from error
+
+    def run(coroutine: Coroutine[Any, Any, None]) -> None:
+        async def main() -> None:
+            await coroutine
+
+        trio.run(main)
+
+    yield run
+
+
+LOOPS = {"asyncio": _asyncio_loop, "trio": _trio_loop}

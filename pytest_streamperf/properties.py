@@ -1,0 +1,107 @@
+"""Properties of the code under test, ready to use.
+
+Imported by name only, as Hypothesis is an extra.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import accumulate, pairwise
+from typing import Any
+
+from hypothesis import Phase, given, settings
+
+from pytest_streamperf.cutting import per_byte
+from pytest_streamperf.growth import assert_linear
+from pytest_streamperf.growth.meters import BLOCKS
+from pytest_streamperf.strategies import chunkings
+
+# The same cuts each time. Not to explain: that takes long, and is said better here.
+_SETTINGS = settings(
+    deadline=None, database=None, derandomize=True, phases=(Phase.generate, Phase.shrink)
+)
+
+__tracebackhide__ = True  # pytest shows the user's own frames
+
+
+def assert_same_however_cut(
+    consume: Callable[[Iterator[bytes]], Any],
+    data: bytes,
+    *,
+    examples: int = 100,
+    limit: float = 0.25,
+) -> None:
+    r"""Assert that chunks may end anywhere: `consume(chunks)` gives the same, for no more work.
+
+    That it gives the same is tried with so many `examples`, and one that fails is shrunk. Its work
+    is counted, in bytes copied and calls made, where each byte is a chunk; `limit` is the part of
+    it that may be superlinear. For that it is called with the beginning of `data` as well. A few
+    KiB of it will do: of less, a copy costs no more than anything else.
+
+    Raises `AssertionError` with the chunks that made a difference, `GrowthExceeded`, and what
+    `consume` raises, with a note of where chunks ended.
+
+    >>> assert_same_however_cut(lambda chunks: b"".join(chunks), b"data: 1\n\n" * 100)
+    """
+    whole = consume(iter([data]))
+    noted: list[str] = []
+
+    @settings(_SETTINGS, max_examples=examples)
+    @given(chunks=chunkings(data))
+    def gives_the_same(chunks: list[bytes]) -> None:
+        noted.clear()
+        try:
+            found = consume(iter(chunks))
+        except Exception as error:
+            noted[:] = [
+                *getattr(error, "__notes__", ()),
+                "\n".join(["consume raised this for chunks that end here:", *_cuts(chunks)]),
+            ]
+            raise
+        if found != whole:
+            raise AssertionError(_difference(chunks, found, whole))
+
+    try:
+        gives_the_same()
+    except Exception as error:
+        error.__notes__ = noted  # and not Hypothesis's, which shows all the bytes
+        raise
+    if len(data) < BLOCKS:
+        msg = f"data must be {BLOCKS} bytes or more, to see how work grows, not {len(data)}"
+        raise ValueError(msg)
+    assert_linear(
+        consume,
+        delta=list(per_byte([data])).__getitem__,
+        up_to=len(data),
+        limit=limit,
+        meters=("copies", "calls"),
+    )
+
+
+# Bytes and characters that are shown on each side of what matters, and cuts that are shown.
+_AROUND, _FEW = 24, 4
+
+
+def _difference(chunks: list[bytes], found: object, whole: object) -> str:
+    cut, uncut = repr(found), repr(whole)
+    at = next((i for i, (a, b) in enumerate(zip(cut, uncut, strict=False)) if a != b), 0)
+    start = max(0, at - _AROUND)
+    lines = [
+        "the result depends on where chunks end",
+        "",
+        *_cuts(chunks),
+        "",
+        f"  gave     {cut[start : at + 2 * _AROUND]}",
+        f"  not      {uncut[start : at + 2 * _AROUND]}",
+        "  try      keep what is incomplete until the next chunk: an incremental decoder",
+    ]
+    return "\n".join(lines)
+
+
+def _cuts(chunks: list[bytes]) -> list[str]:
+    """Where they end, and what is there."""
+    ends = list(accumulate(map(len, chunks)))[:-1]
+    shown = [
+        f"{end:>9,}  {before[-_AROUND:]!r} | {after[:_AROUND]!r}"
+        for end, (before, after) in zip(ends[:_FEW], pairwise(chunks), strict=False)
+    ]
+    more = [f"           and in {len(ends) - _FEW:,} more places"] if len(ends) > _FEW else []
+    return ["  at byte  cut", *shown, *more]

@@ -1,0 +1,52 @@
+"""What a run says of its checks, on the terminal."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from pytest_streamperf import verdict
+
+_MARKS = {"within": "\N{CHECK MARK}", "exceeded": "\N{BALLOT X}", "unproven": "?"}
+_COLORS = {"within": "green", "exceeded": "red", "unproven": "red"}
+_ASCII_MARKS = {"within": "+", "exceeded": "x", "unproven": "?"}
+_BARS = "".join(map(chr, range(0x2581, 0x2589)))
+_ASCII_BARS = ".:-=+*%#"
+
+
+def summary(reports: Iterable[Any], verbosity: int) -> Iterator[tuple[str, dict[str, bool]]]:
+    """One line per check, and how it is marked up.
+
+    With a `verbosity` below 0 only for those that were not within, above 0 a picture of each, too.
+    """
+    as_is = _can_show("".join(_MARKS.values()) + _BARS)
+    marks = _MARKS if as_is else _ASCII_MARKS
+    bars = str.maketrans(_BARS, _BARS if as_is else _ASCII_BARS)
+    for report in sorted(reports, key=lambda report: report.start):
+        for each in report.streamperf:
+            if each["verdict"] == "within" and verbosity < 0:
+                continue
+            warned = each["accepted"] and each["verdict"] != "within"
+            color = "yellow" if warned else _COLORS[each["verdict"]]
+            line = f"{marks[each['verdict']]} {each['stem']}  {report.nodeid}: {each['headline']}"
+            yield f"{line}{' (a warning)' if warned else ''}", {color: True}
+            if verbosity > 0:
+                yield from ((row.translate(bars), {}) for row in each["picture"])
+
+
+def _can_show(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def plain(found: verdict.Verdict, policy: verdict.Policy) -> dict[str, Any]:
+    """As values that travel from one process to another."""
+    return {
+        "stem": found.stem,
+        "verdict": found.verdict,
+        "accepted": policy.accepts(found.verdict),
+        "headline": found.headline,
+        "picture": list(found.picture),
+    }

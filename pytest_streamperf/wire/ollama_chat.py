@@ -1,0 +1,113 @@
+"""Ollama's chat, as it is streamed: a line of JSON for each piece.
+
+https://docs.ollama.com/api/streaming
+
+    text           message.content
+    reasoning      message.thinking
+    a tool call    message.tool_calls[0].function, with all its arguments at once, as an object
+    the last line  done, why, and the counters
+    an error       {"error": "..."} in a line's place
+"""
+
+import json
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+from pytest_streamperf.turns import (
+    Delta,
+    Failure,
+    ReasoningDelta,
+    ToolCallDelta,
+    Turn,
+    Usage,
+    text_of,
+    whole_of,
+)
+from pytest_streamperf.wire import ndjson
+from pytest_streamperf.wire.reader import Reader, member, members, object_in, usage_in
+
+NAME, PATH, MEDIA_TYPE = "ollama-chat", "/api/chat", "application/x-ndjson"
+
+
+def encode(turn: Turn, *, model: str = "scripted") -> Iterator[bytes]:
+    r"""Give the lines of a turn: one for each delta, one for each tool call, and the last.
+
+    A turn that says no usage has none of either: the format has to say one.
+
+    >>> from pytest_streamperf.turns import Text
+    >>> len([*encode(Turn(Text("Hi")))])
+    2
+    """
+
+    def line(message: dict[str, Any], **more: Any) -> bytes:
+        head = {"model": model, "created_at": "1970-01-01T00:00:00Z"}
+        message = {"role": "assistant", "content": "", **message}
+        return ndjson.encode({**head, "message": message, "done": False, **more})
+
+    for _, group in groupby(turn, whole_of):
+        deltas = list(group)
+        match deltas[0]:
+            case str():
+                yield from (line({"content": text_of(delta)}) for delta in deltas)
+            case ReasoningDelta():
+                yield from (line({"thinking": text_of(delta)}) for delta in deltas)
+            case ToolCallDelta(name=name):
+                function = {"name": name, "arguments": _whole("".join(map(text_of, deltas)))}
+                yield line({"tool_calls": [{"function": function}]})
+            case Failure(message=message):
+                yield ndjson.encode({"error": message})
+                return
+    usage = turn.usage or Usage(0, 0)
+    counters = {
+        "total_duration": 0,
+        "load_duration": 0,
+        "prompt_eval_count": usage.input_tokens,
+        "prompt_eval_duration": 0,
+        "eval_count": usage.output_tokens,
+        "eval_duration": 0,
+    }
+    yield line({}, done=True, done_reason="stop", **counters)
+
+
+def _whole(arguments: str) -> object:
+    try:
+        return json.loads(arguments)
+    except ValueError as error:
+        msg = f"{NAME} sends arguments whole, so these cannot be sent: {error}"
+        raise ValueError(msg) from None
+
+
+class Decoder(Reader[str]):
+    r"""Reads lines back to deltas. A tool call is one delta; its id is made up, as there is none.
+
+    >>> Decoder().feed(b'{"message": {"content": "Hi"}, "done": false}\n')
+    ['Hi']
+    """
+
+    _end = '"done": true'
+
+    def __init__(self) -> None:
+        super().__init__(ndjson.Decoder())
+        self._calls = 0
+
+    def _read(self, event: str) -> Iterator[Delta]:
+        value = object_in(event)
+        if "error" in value:
+            self.ended = True
+            yield Failure(member(value, "error", str))
+            return
+        message = member(value, "message", dict)
+        if message.get("thinking"):
+            yield ReasoningDelta(member(message, "thinking", str))
+        if message.get("content"):
+            yield member(message, "content", str)
+        for call in members(message, "tool_calls"):
+            function = member(call, "function", dict)
+            arguments = json.dumps(member(function, "arguments", dict), ensure_ascii=False)
+            name = member(function, "name", str)
+            yield ToolCallDelta(self._calls, f"call_{self._calls}", name, arguments)
+            self._calls += 1
+        if value.get("done"):
+            self.ended = True
+            self.usage = usage_in(value, "prompt_eval_count", "eval_count")

@@ -1,0 +1,124 @@
+"""OpenAI's chat completions, as they are streamed.
+
+https://platform.openai.com/docs/api-reference/chat-streaming
+
+    a chunk that names the role
+    text          choices[0].delta.content
+    reasoning     choices[0].delta.reasoning_content, as DeepSeek and vLLM have it; OpenAI has none
+    a tool call   choices[0].delta.tool_calls[0]: index, id, type, name; then index and arguments
+    a chunk with finish_reason, and one with the usage and no choices, if that was asked for
+    an error      {"error": {...}} in a chunk's place
+    [DONE]
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pytest_streamperf.turns import Delta, Failure, ReasoningDelta, ToolCallDelta, Turn
+from pytest_streamperf.wire import sse
+from pytest_streamperf.wire.reader import (
+    Reader,
+    UnexpectedError,
+    member,
+    members,
+    object_in,
+    usage_in,
+)
+
+NAME, PATH, MEDIA_TYPE = "openai-chat", "/v1/chat/completions", "text/event-stream"
+
+_DONE = "[DONE]"
+
+
+def encode(turn: Turn, *, model: str = "scripted") -> Iterator[bytes]:
+    r"""Give the chunks of a turn, one for each delta and those around them.
+
+    >>> from pytest_streamperf.turns import Text
+    >>> b"".join(encode(Turn(Text("Hi")))).endswith(b"data: [DONE]\n\n")
+    True
+    """
+
+    def chunk(**more: Any) -> bytes:
+        head = {"id": "chatcmpl-0", "object": "chat.completion.chunk", "created": 0, "model": model}
+        return sse.encode_json({**head, **more})
+
+    def choice(delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
+        return chunk(choices=[{"index": 0, "delta": delta, "finish_reason": finish_reason}])
+
+    yield choice({"role": "assistant", "content": ""})
+    calls = 0
+    for delta in turn:
+        if isinstance(delta, Failure):
+            yield sse.encode_json({"error": {"message": delta.message, "type": delta.type}})
+            return
+        if isinstance(delta, ToolCallDelta) and delta.index == calls:
+            function = {"name": delta.name, "arguments": ""}
+            yield choice(_call(delta.index, id=delta.id, type="function", function=function))
+            calls += 1
+        yield choice(_choice(delta))
+    yield choice({}, "tool_calls" if calls else "stop")
+    if turn.usage is not None:
+        read, written = turn.usage.input_tokens, turn.usage.output_tokens
+        usage = {"prompt_tokens": read, "completion_tokens": written}
+        yield chunk(choices=[], usage={**usage, "total_tokens": read + written})
+    yield sse.encode(sse.Event(_DONE))
+
+
+def _choice(delta: str | ReasoningDelta | ToolCallDelta) -> dict[str, Any]:
+    match delta:
+        case str():
+            return {"content": delta}
+        case ReasoningDelta():
+            return {"reasoning_content": delta.text}
+        case ToolCallDelta():
+            return _call(delta.index, function={"arguments": delta.arguments})
+
+
+def _call(index: int, **more: Any) -> dict[str, Any]:
+    return {"tool_calls": [{"index": index, **more}]}
+
+
+class Decoder(Reader[sse.Event]):
+    r"""Reads chunks back to deltas.
+
+    >>> Decoder().feed(b'data: {"choices": [{"delta": {"content": "Hi"}}]}\n\n')
+    ['Hi']
+    """
+
+    _end = f"data: {_DONE}"
+
+    def __init__(self) -> None:
+        super().__init__(sse.Decoder(mode="sdk"))
+        self._calls: dict[int, tuple[str, str]] = {}
+
+    def _read(self, event: sse.Event) -> Iterator[Delta]:
+        if event.data == _DONE:
+            self.ended = True
+            return
+        chunk = object_in(event.data)
+        if "error" in chunk:
+            error = member(chunk, "error", dict)
+            self.ended = True
+            yield Failure(member(error, "message", str), member(error, "type", str))
+            return
+        if chunk.get("usage") is not None:
+            usage = member(chunk, "usage", dict)
+            self.usage = usage_in(usage, "prompt_tokens", "completion_tokens")
+        for choice in member(chunk, "choices", list):
+            delta = member(choice, "delta", dict)
+            if delta.get("reasoning_content"):
+                yield ReasoningDelta(member(delta, "reasoning_content", str))
+            if delta.get("content"):
+                yield member(delta, "content", str)
+            for call in members(delta, "tool_calls"):
+                yield from self._called(call)
+
+    def _called(self, call: dict[str, Any]) -> Iterator[Delta]:
+        index, function = member(call, "index", int), member(call, "function", dict)
+        if "id" in call:
+            self._calls[index] = member(call, "id", str), member(function, "name", str)
+        if index not in self._calls:
+            msg = f"a tool call begins with its id and name, which index {index} has not had"
+            raise UnexpectedError(msg)
+        if arguments := member(function, "arguments", str):
+            yield ToolCallDelta(index, *self._calls[index], arguments)

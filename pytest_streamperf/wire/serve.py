@@ -1,0 +1,263 @@
+"""Scripted streams over real sockets, and as answers to mocked requests.
+
+    with serve(WireStream(turn, "openai-chat")) as server:
+        client = OpenAI(base_url=f"{server.url}/v1", api_key="none")
+
+Each request is answered with the next stream, and those after the last with the last. Chunks end
+where the stream has them end, and come at its pace: each is a chunk of an HTTP/1.1 body, or a
+message of a WebSocket.
+"""
+
+import asyncio
+import json
+import logging
+import sys
+from collections import deque
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterator,
+    Mapping,
+    MutableMapping,
+)
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_streamperf.faults import RateLimited
+from pytest_streamperf.streams import Stream
+from pytest_streamperf.verdict import missing_extra
+from pytest_streamperf.wire.stream import WireStream
+
+_Message = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[_Message]]
+_Send = Callable[[_Message], Awaitable[None]]
+
+# So many requests are kept, the last ones.
+_KEPT = 1_000
+# https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1
+_NORMAL, _INTERNAL_ERROR = 1000, 1011
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a client asked for; the names of `headers` are in lower case.
+
+    >>> Request("/v1/chat/completions", {}, b'{"stream": true}').json["stream"]
+    True
+    """
+
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body, read as JSON."""
+        return json.loads(self.body)
+
+
+Answer = Stream | Callable[[Request], Stream]
+"""What is answered: a stream of bytes, or what makes one of a request."""
+
+
+class Script:
+    """What is answered to one request after the other, as an ASGI app and for respx.
+
+    `requests` are those that came, the last 1,000; `url` is where a server listens.
+    """
+
+    def __init__(self, *answers: Answer) -> None:
+        if not answers:
+            msg = "a script needs at least one stream to answer with"
+            raise TypeError(msg)
+        for answer in answers:
+            if not isinstance(answer, Stream) and not callable(answer):
+                msg = f"a script takes streams, and functions from a Request to one, not {answer!r}"
+                raise TypeError(msg)
+        self.url = ""
+        self.requests: deque[Request] = deque(maxlen=_KEPT)
+        self._answers = deque(answers)
+
+    def _answer(self, request: Request) -> Stream:
+        self.requests.append(request)
+        answer = self._answers.popleft() if len(self._answers) > 1 else self._answers[0]
+        return answer if isinstance(answer, Stream) else answer(request)
+
+    async def __call__(self, scope: Mapping[str, Any], receive: _Receive, send: _Send) -> None:
+        """Answer as an ASGI app does."""
+        over = {"http": _over_http, "websocket": _over_websocket}[scope["type"]]
+        headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
+
+        def answer(body: bytes) -> Stream:
+            return self._answer(Request(scope["path"], headers, body))
+
+        with suppress(ConnectionError):  # that is how a stream breaks off: it is hung up on
+            await over(scope["path"], answer, receive, send)
+
+    def respond(self, request: Any) -> Any:
+        """Answer a request that respx mocks: `respx.post(...).mock(side_effect=script.respond)`.
+
+        The clients of httpx and, with pytest-httpx2, of httpx2 get the same.
+        """
+        import httpx  # noqa: PLC0415 - respx is there, so it is, too
+
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        stream = self._answer(Request(request.url.path, headers, request.read()))
+        status, told, body = _opening(stream, request.url.path)
+        content = _mocked_body(stream) if body is None else httpx.ByteStream(body)
+        return httpx.Response(status, headers=told, stream=content)
+
+
+@contextmanager
+def serve(*answers: Answer) -> Iterator[Script]:
+    """Serve streams on loopback, from a thread of this process, and yield the script.
+
+    Raises `ModuleNotFoundError` where uvicorn or websockets is missing.
+
+    >>> from pytest_streamperf import Text, Turn
+    >>> with serve(WireStream(Turn(Text("Hi")))) as server:
+    ...     server.url.startswith("http://127.0.0.1:")
+    True
+    """
+    script = Script(*answers)
+    try:
+        import uvicorn  # noqa: F401, PLC0415
+        import websockets  # noqa: F401, PLC0415
+    except ModuleNotFoundError as error:
+        raise missing_extra(str(error.name), "serve", "serve()") from error
+    from reference_impl import running  # noqa: PLC0415
+
+    # What breaks off on purpose is no error of the server's.
+    def on_purpose(record: logging.LogRecord) -> bool:
+        return "without completing response" not in record.getMessage()
+
+    logger = logging.getLogger("uvicorn.error")
+    logger.addFilter(on_purpose)
+    try:
+        with running(script, ws="websockets-sansio") as script.url:
+            yield script
+    finally:
+        logger.removeFilter(on_purpose)
+
+
+def _opening(stream: Stream, path: str) -> tuple[int, dict[str, str], bytes | None]:
+    """Status, headers, and the body where it is not the stream."""
+    if isinstance(stream.error, RateLimited):
+        told = {"retry-after": f"{stream.error.retry_after:g}"}
+        return _refused(429, "rate_limit_error", str(stream.error), told)
+    if not isinstance(stream, WireStream):
+        return 200, {"content-type": "text/event-stream"}, None
+    dialect = stream.dialect
+    if not path.endswith(dialect.PATH):
+        what = f"{path} was asked for, and the script has {dialect.NAME}, at {dialect.PATH}"
+        return _refused(404, "not_found_error", what, {})
+    return 200, {"content-type": dialect.MEDIA_TYPE, "cache-control": "no-cache"}, None
+
+
+def _refused(
+    status: int, kind: str, what: str, told: dict[str, str]
+) -> tuple[int, dict[str, str], bytes]:
+    # As OpenAI and Anthropic have it; others show the text.
+    error = {"type": "error", "error": {"type": kind, "message": what}}
+    return status, {"content-type": "application/json", **told}, json.dumps(error).encode()
+
+
+_Over = Callable[[str, Callable[[bytes], Stream], _Receive, _Send], Awaitable[None]]
+
+
+async def _over_http(
+    path: str, answer: Callable[[bytes], Stream], receive: _Receive, send: _Send
+) -> None:
+    pieces, more = [], True
+    while more:
+        message = await receive()
+        pieces.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    stream = answer(b"".join(pieces))
+    status, told, body = _opening(stream, path)
+    headers = [(name.encode(), value.encode()) for name, value in told.items()]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def streamed() -> None:
+        async for chunk in stream if body is None else _once(body):
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body"})
+
+    await _unless_gone(streamed(), receive)
+
+
+async def _over_websocket(
+    _path: str, answer: Callable[[bytes], Stream], receive: _Receive, send: _Send
+) -> None:
+    """The first message is what is asked for."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    asked = await receive()
+    if asked["type"] == "websocket.disconnect":
+        return
+    stream = answer(asked.get("bytes") or (asked.get("text") or "").encode())
+
+    async def streamed() -> None:
+        code = _NORMAL
+        try:
+            async for chunk in stream:
+                await send({"type": "websocket.send", "bytes": chunk})
+        except ConnectionError:
+            code = _INTERNAL_ERROR
+        await send({"type": "websocket.close", "code": code})
+
+    await _unless_gone(streamed(), receive)
+
+
+async def _once(body: bytes) -> AsyncIterator[bytes]:
+    yield body
+
+
+async def _unless_gone(streamed: Coroutine[Any, Any, None], receive: _Receive) -> None:
+    """Stream, and stop where the client leaves: nobody would hear the rest."""
+
+    async def left() -> None:
+        while not (await receive())["type"].endswith(".disconnect"):
+            pass
+
+    streaming, leaving = asyncio.ensure_future(streamed), asyncio.ensure_future(left())
+    try:
+        await asyncio.wait({streaming, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if streaming.done():
+            streaming.result()
+    finally:
+        for task in (streaming, leaving):
+            task.cancel()
+        await asyncio.gather(streaming, leaving, return_exceptions=True)
+
+
+def _mocked_body(stream: Stream) -> Any:
+    """The stream as httpx has a response's body, for sync clients and for async ones."""
+    import httpx  # noqa: PLC0415
+
+    class Body(httpx.SyncByteStream, httpx.AsyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            try:
+                yield from stream
+            except ConnectionError as error:
+                raise _read_error(error) from error
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            try:
+                async for chunk in stream:
+                    yield chunk
+            except ConnectionError as error:
+                raise _read_error(error) from error
+
+    return Body()
+
+
+def _read_error(error: ConnectionError) -> Exception:
+    """What a transport raises where a connection breaks: which of the two is not known here."""
+    loaded = [sys.modules[name] for name in ("httpcore", "httpcore2") if name in sys.modules]
+    both = tuple(module.RemoteProtocolError for module in loaded)
+    broken: type[Exception] = type("RemoteProtocolError", both, {})
+    return broken(str(error))

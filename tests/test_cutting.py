@@ -1,0 +1,120 @@
+"""Where bytes are cut: always the same bytes, and where it hurts most."""
+
+import doctest
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_streamperf import cutting
+from pytest_streamperf.cutting import at, at_random, fixed, per_byte, per_event, worst_case
+
+PIECES = st.lists(
+    st.binary(max_size=40)
+    | st.text(alphabet="a:é\u200d👩\r\n\\", max_size=12).map(str.encode)
+    | st.text(max_size=8).map(json.dumps).map(str.encode)
+)
+CUTS = st.one_of(
+    st.sampled_from([per_event, per_byte, worst_case]),
+    st.builds(fixed, st.integers(1, 50)),
+    st.builds(at_random, st.integers(0, 2**32), most=st.integers(1, 50)),
+    st.sets(st.integers(1, 100)).map(lambda offsets: at(*sorted(offsets))),
+)
+
+
+@given(pieces=PIECES, cut=CUTS)
+def test_every_cut_gives_the_same_bytes(pieces, cut):
+    """In chunks that are not empty, the same ones each time."""
+    chunks = list(cut(pieces))
+    assert b"".join(chunks) == b"".join(pieces)
+    assert all(chunks)
+    assert list(cut(iter(pieces))) == chunks
+
+
+@given(pieces=PIECES, size=st.integers(1, 50))
+def test_fixed_chunks_are_of_one_size(pieces, size):
+    """But for the last."""
+    chunks = list(fixed(size)(pieces))
+    assert {len(chunk) for chunk in chunks[:-1]} <= {size}
+    assert all(len(chunk) <= size for chunk in chunks)
+
+
+@given(pieces=PIECES, offsets=st.sets(st.integers(1, 200)))
+def test_chunks_end_at_the_offsets(pieces, offsets):
+    """At all of them that the stream gets to."""
+    length = sum(map(len, pieces))
+    ends, end = set(), 0
+    for chunk in at(*sorted(offsets))(pieces):
+        end += len(chunk)
+        ends.add(end)
+    assert ends == {offset for offset in offsets if offset < length} | ({length} - {0})
+
+
+@given(pieces=PIECES, seed=st.integers(0, 2**32))
+def test_random_chunks_depend_on_their_seed_alone(pieces, seed):
+    """Not on the pieces that the bytes were made in."""
+    assert list(at_random(seed)(pieces)) == list(at_random(seed)([b"".join(pieces)]))
+
+
+@pytest.mark.parametrize(
+    ("text", "chunks"),
+    [
+        ("aéb", [b"a\xc3", b"\xa9b"]),
+        ("👩\u200d👧", "f09f91a9 e2808d f09f91a7"),
+        ("a\r\nb", [b"a\r", b"\nb"]),
+        ("a\n\nb", [b"a\n", b"\nb"]),
+        ("a\r\r", [b"a\r", b"\r"]),
+        (r"a\nb", [b"a\\", b"nb"]),
+        (r"\ud83d\ude00", [b"\\", b"ud8", b"3d", b"\\", b"ude", b"00"]),
+        ("data: 1", [b"data", b": 1"]),
+    ],
+)
+def test_the_worst_case(text, chunks):
+    """Within a character, and what is joined to one; within CR LF, an empty line, an escape."""
+    if isinstance(chunks, str):  # every byte by itself
+        chunks = [bytes([byte]) for byte in bytes.fromhex(chunks)]
+    assert list(worst_case([text.encode()])) == chunks
+
+
+def test_the_worst_case_joins_events():
+    """A chunk holds the end of one event and the beginning of the next."""
+    chunks = list(worst_case([b"data: 1\n\n", b"data: 2\n\n"]))
+    assert b"\ndata" in chunks
+
+
+def test_pieces_are_taken_one_by_one():
+    """A cut gives what it can before it asks for more, so that no stream is held back."""
+    taken = []
+
+    def pieces():
+        for number in range(3):
+            taken.append(number)
+            yield b"data: %d\n\n" % number
+
+    for cut in (per_event, per_byte, fixed(3), at_random(1, most=5), at(2), worst_case):
+        taken.clear()
+        next(cut(pieces()))
+        assert taken == [0]
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: fixed(0), "size must be at least 1 byte, not 0"),
+        (lambda: at_random(most=0), "most must be at least 1 byte, not 0"),
+        (lambda: at(0, 3), r"offsets must rise, from 1 on, which \(0, 3\) do not"),
+        (lambda: at(3, 3), "offsets must rise"),
+    ],
+)
+def test_bad_argument_is_named(make, says):
+    """What is wrong, and what is allowed."""
+    with pytest.raises(ValueError, match=says):
+        make()
+
+
+def test_examples_in_docstrings():
+    """The module's doctests hold."""
+    failed, attempted = doctest.testmod(cutting)
+    assert attempted
+    assert not failed

@@ -1,0 +1,121 @@
+"""OpenAI's responses: turns as they are sent, and what is wrong is told."""
+
+import doctest
+import json
+
+import pytest
+
+from pytest_streamperf import Failure, Reasoning, Text, ToolCall, Turn, Usage
+from pytest_streamperf.wire import WireError, openai_responses, sse
+from pytest_streamperf.wire.openai_responses import Decoder, encode
+
+TURN = Turn(
+    *(Reasoning("Hm"), Text("Hi"), ToolCall("search", {}), ToolCall("read", {})),
+    usage=Usage(3, 4),
+)
+
+
+def told_of(turn):
+    """The data of each event."""
+    return [json.loads(event.data) for event in sse.decode(b"".join(encode(turn)))]
+
+
+def test_a_turn_as_the_service_sends_it():
+    """Named and numbered events: items, their parts, their pieces, and all of it at the end."""
+    events = sse.decode(b"".join(encode(TURN)))
+    told = [json.loads(event.data) for event in events]
+    assert [event.type for event in events] == [each["type"] for each in told]
+    assert [each["sequence_number"] for each in told] == list(range(len(told)))
+    types = [each["type"].removeprefix("response.") for each in told]
+    call = ["output_item.added", "function_call_arguments.delta", "function_call_arguments.done"]
+    assert types == [
+        *("created", "in_progress"),
+        *("output_item.added", "reasoning_summary_part.added", "reasoning_summary_text.delta"),
+        *("reasoning_summary_text.done", "reasoning_summary_part.done", "output_item.done"),
+        *("output_item.added", "content_part.added", "output_text.delta"),
+        *("output_text.done", "content_part.done", "output_item.done"),
+        *[*call, "output_item.done"] * 2,
+        "completed",
+    ]
+    whole = told[-1]["response"]
+    assert whole["output"] == [each["item"] for each in told if each["type"].endswith("item.done")]
+    assert [item["type"] for item in whole["output"]] == [
+        *("reasoning", "message", "function_call", "function_call")
+    ]
+    assert whole["output"][1]["content"] == [
+        {"type": "output_text", "annotations": [], "text": "Hi"}
+    ]
+    assert whole["output"][2]["arguments"] == "{}"
+    assert whole["usage"]["total_tokens"] == 7
+
+
+def test_lengths_of_deltas_are_hidden():
+    """By a string of random length, the same in each run."""
+    told = told_of(Turn(Text("Hi there, you. " * 9)))
+    hidden = [each["obfuscation"] for each in told if "obfuscation" in each]
+    assert len(set(map(len, hidden))) > 5
+    assert told == told_of(Turn(Text("Hi there, you. " * 9)))
+
+
+def test_a_failure_is_the_last_word():
+    """An error instead of the end."""
+    last = told_of(Turn(Text("Hi"), Failure("Wait", type="busy")))[-1]
+    assert (last["type"], last["message"], last["code"]) == ("error", "Wait", "busy")
+
+
+def told(kind, **more):
+    return sse.encode_json({"type": kind, **more}, type=kind)
+
+
+def begun(index, **item):
+    return told("response.output_item.added", output_index=index, item=item)
+
+
+HI = begun(0, type="message") + told("response.output_text.delta", output_index=0, delta="Hi")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (b"data: [\n\n", "data must be JSON, not '['"),
+        (b"data: {}\n\n", "type must be a string, not None"),
+        (
+            told("response.output_text.delta", output_index=1, delta="x"),
+            "response.output_text.delta is of a message, and that has not begun: output_index 1",
+        ),
+        (
+            told("response.function_call_arguments.delta", output_index=0, delta="x"),
+            "response.function_call_arguments.delta is of a function_call, not of a message",
+        ),
+        (begun(1, type="function_call"), "call_id must be a string, not None"),
+        (
+            told("response.output_text.delta", output_index=0),
+            "delta must be a string, not None",
+        ),
+        (
+            told("response.completed", response={"usage": {}}),
+            "input_tokens must be a whole number, not None",
+        ),
+    ],
+)
+def test_what_is_wrong_is_told(wrong, said):
+    """With where it is; what was decoded before it is not lost."""
+    decoder = Decoder()
+    with pytest.raises(WireError) as raised:
+        decoder.feed(HI + wrong + HI)
+    assert str(raised.value).startswith(said)
+    assert raised.value.decoded == ["Hi"]
+    assert (raised.value.offset, raised.value.number) == (len(HI + wrong), 3)
+
+
+def test_a_stream_that_ends_too_soon():
+    """It is told from one that is whole."""
+    decoder = Decoder()
+    decoder.feed(HI)
+    with pytest.raises(WireError, match=r"too soon: response\.completed was expected"):
+        decoder.close()
+
+
+def test_docstring_examples():
+    """What the documentation shows is what happens."""
+    assert doctest.testmod(openai_responses).failed == 0

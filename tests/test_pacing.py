@@ -1,0 +1,94 @@
+"""When deltas come: jitter, bursts, stalls, on virtual clocks and real ones."""
+
+import doctest
+import time
+from itertools import islice
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_streamperf import TokenStream, VirtualClock, pacing
+from pytest_streamperf.pacing import Bursts, Jittered, Stalled, slow_first
+
+SECONDS = st.floats(0, 10)
+
+
+def gaps(pace, count=6):
+    """The seconds before the first deltas."""
+    return list(islice(pace, count))
+
+
+@given(every=SECONDS, part=st.floats(0, 1), seed=st.integers(0, 2**32))
+def test_jitter_stays_within_its_part(every, part, seed):
+    """Each gap is within its part of `every`, and every iteration has the same ones."""
+    first, *others = gaps(Jittered(every, part, seed))
+    assert first == 0.0
+    assert all(every * (1 - part) <= gap <= every * (1 + part) + 1e-9 for gap in others)
+    assert gaps(Jittered(every, part, seed)) == [first, *others]
+
+
+def test_jitter_differs_by_its_seed():
+    """And from one gap to the next."""
+    assert gaps(Jittered(1.0, seed=1)) != gaps(Jittered(1.0, seed=2))
+    assert len(set(gaps(Jittered(1.0)))) == 6
+
+
+@pytest.mark.parametrize(
+    ("pace", "expected"),
+    [
+        (Bursts(1, 0.5), [0.0, 0.5, 0.5, 0.5, 0.5, 0.5]),
+        (Bursts(3, 0.5), [0.0, 0.0, 0.0, 0.5, 0.0, 0.0]),
+        (Bursts(9, 0.5), [0.0] * 6),
+        (Stalled(2, 3.0), [0.0, 0.0, 3.0, 0.0, 0.0, 0.0]),
+        (Stalled(2, 3.0, every=0.5), [0.0, 0.5, 3.5, 0.5, 0.5, 0.5]),
+        (Stalled(0, 3.0, every=0.5), [3.0, 0.5, 0.5, 0.5, 0.5, 0.5]),
+        (slow_first(3.0, 0.5), [3.0, 0.5, 0.5, 0.5, 0.5, 0.5]),
+    ],
+)
+def test_gaps(pace, expected):
+    """What each pace comes to, every time it is asked."""
+    assert gaps(pace) == gaps(pace) == expected
+
+
+@pytest.mark.parametrize(
+    ("pace", "times"),
+    [
+        (Bursts(2, 0.5), [0.0, 0.0, 0.5, 0.5, 1.0]),
+        (Stalled(2, 3.0, every=0.5), [0.0, 0.5, 4.0, 4.5, 5.0]),
+        (slow_first(2.0), [2.0, 2.0, 2.0, 2.0, 2.0]),
+        ([0.25, 0.5, 0.25, 0.0, 1.0], [0.25, 0.75, 1.0, 1.0, 2.0]),
+    ],
+)
+def test_streams_keep_a_pace_in_virtual_time(pace, times):
+    """A stream hands its deltas out at these times from when it was first asked."""
+    with VirtualClock():
+        start = time.monotonic()
+        assert [time.monotonic() - start for _ in TokenStream(5, every=pace)] == times
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: Jittered(-1.0), "every must be 0 seconds or more, and finite, not -1.0"),
+        (lambda: Jittered(1.0, part=1.5), "part must be from 0 to 1, not 1.5"),
+        (lambda: Bursts(0, 1.0), "size must be at least 1, not 0"),
+        (lambda: Bursts(1, float("inf")), "every must be 0 seconds or more, and finite, not inf"),
+        (lambda: Stalled(-1, 1.0), "at must be the index of a delta, from 0 on, not -1"),
+        (lambda: Stalled(1, float("nan")), "seconds must be 0 seconds or more"),
+        (lambda: TokenStream(3, every=[0.1, -0.1, 0.1]), "every must be 0 seconds or more"),
+        (lambda: TokenStream(3, every=[0.1]), "before 1 deltas, and there are 3"),
+        (lambda: TokenStream(3, every=(gap for gap in gaps(Bursts(1, 1.0)))), "an iterable"),
+    ],
+)
+def test_bad_argument_is_named(make, says):
+    """What is wrong, and what is allowed."""
+    with pytest.raises((ValueError, TypeError), match=says):
+        make()
+
+
+def test_examples_in_docstrings():
+    """The module's doctests hold."""
+    failed, attempted = doctest.testmod(pacing)
+    assert attempted
+    assert not failed
