@@ -243,6 +243,22 @@ def test_what_it_costs_to_set_up_hides_no_growth():
     assert measure_growth(sets_up, sizes=sizes, seconds=0.1).verdict == "unproven"
 
 
+def test_a_finish_is_not_leapt_at():
+    """A short run that seems dear, as what is set up is, says nothing of how long a finish takes.
+
+    A stream can be cut where the budget ends; a finish that takes all of it shows nothing.
+    """
+
+    def consume(stream):
+        text, found = "", sum(range(400_000))
+        for delta in list(stream):
+            text += delta * 10
+            found += text.count("zz")
+        return found
+
+    assert measure_growth(consume).verdict == "exceeded"
+
+
 def test_reading_all_first_and_working_at_the_end_is_seen():
     """Work after the last delta is compared from length to length."""
 

@@ -38,7 +38,9 @@ _NO_GROWTH_IN_PLACE = sys.version_info < (3, 12)
 _SEVERAL, _WEIGHTY, _SLOWEST = 3, 0.05, 1.5
 # The time it takes to trace a line wavers by this part of it, and nobody is blamed for that where
 # lines that grew by more come to this part of the growth there was without tracing.
-WAVERING, _MOSTLY = 0.1, 1 / 2
+_WAVERING, _MOSTLY = 0.1, 1 / 2
+# Growth that is less than this part of what all traced lines cost cannot be told by time.
+_LOST = 1 / 200
 
 Line = tuple[CodeType, int]
 Costs = dict[tuple[Line, str], float]
@@ -237,7 +239,7 @@ def summed(pieces: Pieces) -> Costs:
 
 
 def at_one_speed(
-    early: Costs, late: Costs, *, several: float = _SEVERAL, least: float = 1.0
+    early: Costs, late: Costs, *, several: int = _SEVERAL, least: float = 1.0
 ) -> Costs:
     """What lines cost late, but for what all of them cost more: so much slower was the core.
 
@@ -280,6 +282,16 @@ def blamed(early: Costs, late: Costs, expected: float, wavering: float = 0.0) ->
     return sorted(
         (guilty for guilty in found if guilty.share > 1 / 100), key=lambda guilty: -guilty.share
     )
+
+
+def blamed_for_time(
+    early: Costs, late: Costs, expected: float, *, several: int = _SEVERAL, least: float = 1.0
+) -> list[Blame]:
+    """The same for time, which wavers where counts are exact."""
+    if expected < _LOST * sum(late.values()):
+        return []
+    late = at_one_speed(early, late, several=several, least=least)
+    return blamed(early, late, expected, _WAVERING)
 
 
 def _whole(growth: Mapping[Line, Mapping[str, float]]) -> float:

@@ -28,8 +28,8 @@ Counted = Literal["copies", "calls"]
 _AGAIN = 3
 # The part of the CPU seconds that a counted run may take. Tracing allocations slows code down most.
 _COUNTING_PART = {"copies": 0.35, "calls": 0.1}
-# The part of the horizon to which counts must show that they are linear, or are not; that is short
-# where time is measured all the way. It is a quarter, or so many deltas if that is less, at least.
+# The part of the horizon to which counts must show that they are linear, or are not; at least a
+# quarter, or so many deltas if that is less. Time is measured all the way, counts beside it not.
 _TO_THE_END: Mapping[Outcome, float] = {"within": 1, "exceeded": 1}
 _BESIDE_TIME: Mapping[Outcome, float] = {"within": 1 / 16, "exceeded": 1 / 4}
 _LEAST_COUNTED = 1_000
@@ -290,7 +290,7 @@ class Plan:
                     break
             if self._runner.cpu_left() < self._runner.cost("time", int(reached * _WORTHWHILE)):
                 break
-            length = self._one_long_run(rung) if reached else rung
+            length = self._next(reached, rung) if reached else rung
             longer = yield from self._run("time", length)
             if longer is None or longer.length <= reached:
                 break
@@ -304,12 +304,13 @@ class Plan:
         run, excess = self._timed[length][0], self._excess(length)
         return run.total > _LEAST_TIMED and fit.suspicious(run, excess.most, self._terms.limit)
 
-    def _one_long_run(self, rung: int) -> int:
-        """Where no more than one long run can be had, the length of it; else `rung`."""
+    def _next(self, reached: int, rung: int) -> int:
+        """The length to time next: `rung`, or that of the only long run that can be had."""
         horizon, left = self._terms.horizon, self._runner.cpu_left()
         if self._terms.sizes or left > 2 * self._runner.cost("time", horizon):
             return rung
-        return min(horizon, int(_SAFELY * left / self._runner.cost("time", 1)))
+        farthest = rung if _is_weighty(self._timed[reached][0]) else horizon  # it cannot be cut
+        return min(farthest, int(_SAFELY * left / self._runner.cost("time", 1)))
 
     def _vote(self, length: int, most: int) -> Generator[Probe, None, Outcome | None]:
         """Time this length again and again, until the votes are clear or `most` runs were made."""

@@ -9,15 +9,14 @@ from math import sqrt
 from pytest_streamperf import clock, trace
 from pytest_streamperf.growth import fit
 from pytest_streamperf.growth.blame import (
-    WAVERING,
     Blame,
     ClockTime,
     CopiedBytes,
     Costs,
     Lines,
     Pieces,
-    at_one_speed,
     blamed,
+    blamed_for_time,
     early_and_late,
     finish_only,
     least_of_each,
@@ -226,7 +225,8 @@ class Runner:
             early, late = yield from self._traced(witness, length, windows)
             if not late:
                 return None
-            if guilty := _guilty(witness, early, late, growth * len(windows[1])):
+            judge = blamed_for_time if witness == "time" else blamed
+            if guilty := judge(early, late, growth * len(windows[1])):
                 return guilty
         return []
 
@@ -235,24 +235,40 @@ class Runner:
     ) -> Generator[Probe, None, list[Blame]]:
         """Who did it, where the finish costs `slope * length` more per delta.
 
-        All of it is traced, which is slow: in longer and longer streams, as far as there is time,
-        and the last two are compared.
+        All of it is traced, which is slow: in longer and longer streams, as far as there is time;
+        the last two are compared, and traced in turns, as a core is faster now and slower then.
         """
-        traced: list[tuple[int, Costs]] = []
+        traced: list[tuple[int, Pieces]] = []
         took: list[float] = []
         for each in self._terms.lengths:
             left = self._left_for_blame()
-            if len(traced) > 1 and (each > length or took[-1] ** 2 / took[-2] > left):
+            enough = took[-1] ** 2 / took[-2] * _TRACED_RUNS[witness] if len(traced) > 1 else 0.0
+            if len(traced) > 1 and (each > length or enough > left):
                 break
-            windows = finish_only(0 if self._terms.sizes else each)
-            (costs,) = yield from self._traced(witness, each, windows)
-            if len(traced) > 1 and not costs:
+            pieces = yield from self._finish_traced(witness, each)
+            if len(traced) > 1 and not pieces:
                 break
-            traced.append((each, {where: spent / each for where, spent in costs.items()}))
+            traced.append((each, pieces))
             took.append(left - self._left_for_blame())
-        (shorter, early), (longer, late) = traced[-2:]
-        expected = slope * (longer - shorter)
-        return _guilty(witness, early, late, expected, several=2, least=0.5)
+        for _ in range(_TRACED_RUNS[witness] - 1):
+            for which in (-2, -1):
+                each, pieces = traced[which]
+                again = yield from self._finish_traced(witness, each)
+                traced[which] = each, least_of_each(pieces, again) if again else pieces
+        early, late = (
+            {where: spent / each for where, spent in summed(pieces).items()}
+            for each, pieces in traced[-2:]
+        )
+        expected = slope * (traced[-1][0] - traced[-2][0])
+        if witness != "time":
+            return blamed(early, late, expected)
+        return blamed_for_time(early, late, expected, several=2, least=0.5)
+
+    def _finish_traced(self, witness: Meter, length: int) -> Generator[Probe, None, Pieces]:
+        """What lines cost in the finish; nothing if there was no time to see its end."""
+        windows = finish_only(0 if self._terms.sizes else length)
+        (pieces,) = (yield from self._traced_once(witness, length, windows)) or [{}]
+        return pieces
 
     def _left_for_blame(self) -> float:
         return self._start[0] + self.allowed - clock.cpu()
@@ -296,15 +312,6 @@ class Runner:
             lambda: clock.cpu() > cpu_end or clock.wall() > wall_end,
         )
         return Probe(stream, length, sized, gauge, cpu_seconds * _PATIENCE, wall_seconds)
-
-
-def _guilty(
-    witness: Meter, early: Costs, late: Costs, expected: float, **speeds: float
-) -> list[Blame]:
-    """Counts are exact, and the same at any speed; times are neither."""
-    if witness != "time":
-        return blamed(early, late, expected)
-    return blamed(early, at_one_speed(early, late, **speeds), expected, WAVERING)
 
 
 @contextmanager
