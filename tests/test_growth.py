@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import itertools
 import signal
 import threading
 import time
@@ -447,6 +448,19 @@ def test_what_is_kept_once_is_not_state():
         return "".join([cache.setdefault(delta, delta * 20) for delta in stream])
 
     assert measure_growth(consume).verdict == "within"
+
+
+def test_what_is_kept_for_a_while_is_not_state():
+    """A server that is starved of a core lets go of a turn late: one run without is enough."""
+    runs, kept = itertools.count(), []
+
+    def consume(stream):
+        deltas = [delta * 20 for delta in stream]
+        if next(runs) < 5:
+            kept.append(deltas)
+
+    assert measure_growth(consume).verdict == "within"
+    assert len(kept) == 5
 
 
 def test_a_consumer_that_waits_for_ever():

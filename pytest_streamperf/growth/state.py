@@ -6,6 +6,9 @@ from dataclasses import replace
 from pytest_streamperf.growth.meters import Run
 from pytest_streamperf.growth.runs import Probe, Runner, Undecided
 
+# The longest stream is run so many times more before what it leaves behind is called state.
+_AGAIN = 3
+
 
 def look_for_state(
     runner: Runner, lengths: Sequence[int], part: float
@@ -16,11 +19,11 @@ def look_for_state(
 
     What is kept of every run, and the more the longer it was, is state: then `Undecided` is raised.
     Not what is kept once (a cache), nor the same of each run, nor a small part of what a run holds:
-    interpreters and libraries keep a little too.
+    interpreters and libraries keep a little too, and a server lets go when it has time for it.
     """
     runs: list[Run] = []
     least = None
-    for length in (*lengths, lengths[-1]):
+    for length in (*lengths, *lengths[-1:] * _AGAIN):
         run = yield from runner.run("copies", length, runner.cpu_left() * part)
         if not runs or run.length > runs[-1].length:
             runs.append(run)
