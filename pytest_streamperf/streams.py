@@ -14,7 +14,7 @@ from collections.abc import (
     Sequence,
 )
 from copy import copy
-from itertools import accumulate, count
+from itertools import accumulate, chain, count, islice
 from random import Random
 from typing import Any, Literal, Protocol, Self
 
@@ -31,6 +31,11 @@ _WORDS = (
     *("tool ", "calls", ".\n", "What ", "is ", "done ", "for ", "every", " one ", "must "),
     *("not ", "grow ", "with ", "the ", "num", "ber ", "of ", "those ", "befo", "re it. "),
 )
+
+
+# A word for each byte, and so many bytes are drawn at once.
+_OF_A_BYTE = tuple(_WORDS[byte % len(_WORDS)] for byte in range(256))
+_BLOCK = 4_096
 
 
 def string_arguments(index: int) -> str:
@@ -201,10 +206,10 @@ class _AsyncDeltas:
     # Not an async generator: those need closing, and warn under trio when a consumer stops early.
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._deltas = stream.deltas
+        self._deltas = iter(stream.deltas)
+        self._left = len(stream)
         self._due = _due(stream.every)
         self._start = self._next = 0.0
-        self._index = 0
         self._ended = False
         self._loop: Loop | None = None
 
@@ -216,18 +221,18 @@ class _AsyncDeltas:
             self._loop = loop_running_here()
             self._start = self._loop.time()
             self._next = self._start + next(self._due)
-        if self._next > self._loop.time() and self._index < len(self._deltas):
+        if self._next > self._loop.time() and self._left:
             await self._loop.sleep_until(self._next)
         else:
             await self._loop.checkpoint()
-        if self._index == len(self._deltas):  # only now: another task may have taken it
+        if not self._left:  # only now: another task may have taken it
             if not self._ended:
                 self._ended = True
                 self._stream.end()
             raise StopAsyncIteration
         # Only now: a wait that is cancelled loses no delta.
-        delta = self._deltas[self._index]
-        self._index += 1
+        delta = next(self._deltas)
+        self._left -= 1
         self._next = self._start + next(self._due, 0.0)
         for listener in self._stream.listeners:
             listener.arrived(delta)
@@ -312,8 +317,43 @@ def _deltas(
         return tuple(tokens)
     count = count_of("tokens", tokens, least=0)
     if delta is None:
-        return Random(seed).choices(_WORDS, k=count)  # noqa: S311 - no secret
+        return _Drawn(seed, count)
     if not callable(delta):
         msg = f"delta must be a callable from index to delta, not {delta!r}"
         raise TypeError(msg)
-    return [delta(index) for index in range(count)]
+    return _Made(delta, count)
+
+
+class _Made(Sequence[Any]):
+    """Deltas that are made as they are asked for: however many there are, none is held."""
+
+    def __init__(self, delta: Callable[[int], Any], count: int) -> None:
+        self._delta, self._count = delta, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self._delta, range(self._count))
+
+    def __getitem__(self, index: int | slice) -> Any:
+        where = range(self._count)[index]
+        return self._delta(where) if isinstance(where, int) else [*map(self._delta, where)]
+
+
+class _Drawn(_Made):
+    """Words drawn by a seed, many at once: to draw one takes longer than to hand it out."""
+
+    def __init__(self, seed: int, count: int) -> None:
+        super().__init__(self._word, count)
+        self._seed = seed
+
+    def __iter__(self) -> Iterator[str]:
+        return islice(chain.from_iterable(map(self._words, count())), len(self))
+
+    def _word(self, index: int) -> str:
+        return self._words(index // _BLOCK)[index % _BLOCK]
+
+    def _words(self, block: int) -> Sequence[str]:
+        drawn = Random(f"{self._seed} {block}").randbytes(_BLOCK)  # noqa: S311 - no secret
+        return [_OF_A_BYTE[byte] for byte in drawn]

@@ -6,6 +6,7 @@ import gc
 import json
 import math
 import time
+import tracemalloc
 from functools import partial
 
 import partial_json_parser
@@ -25,6 +26,7 @@ from pytest_streamperf import (
     object_arguments,
     streams,
     string_arguments,
+    trace,
 )
 
 LENGTHS = st.integers(0, 300)
@@ -32,6 +34,7 @@ SEEDS = st.integers(0, 2**32)
 SHAPES = pytest.mark.parametrize(
     ("shape", "delta"), [("string", string_arguments), ("objects", object_arguments)]
 )
+ONE_SCRIPT = TokenStream(map(str, range(100_000)))
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 
@@ -150,6 +153,44 @@ def test_each_iteration_gets_everything():
     """Two loops over one stream do not share its deltas, not even at the same time."""
     stream = TokenStream(list("abc"))
     assert list(zip(stream, stream, strict=True)) == [("a", "a"), ("b", "b"), ("c", "c")]
+
+
+@given(st.integers(0, 9_999), st.integers(0, 20))
+def test_deltas_can_be_asked_for_by_index(start, length):
+    """One of them, or a slice; they are the same as in order."""
+    whole = TokenStream(10_000)
+    assert whole.deltas[start : start + length] == list(whole)[start : start + length]
+    assert whole.deltas[start] == list(whole)[start]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [TokenStream, partial(TokenStream, delta="n{}".format), lambda _: ONE_SCRIPT],
+    ids=["drawn", "made", "scripted"],
+)
+def test_what_is_handed_out_is_not_held(make):
+    """A generated stream needs the same memory however long it is; a script is held once."""
+    with trace.allocations():
+        before = tracemalloc.get_traced_memory()[0]
+        stream = make(100_000)
+        for _ in zip(stream, stream, strict=True):
+            pass
+        peak = tracemalloc.get_traced_memory()[1] - before
+    assert peak < 200_000  # a block of them each; references to all would be 800,000
+
+
+@BACKENDS
+def test_what_is_awaited_is_not_held(backend):
+    """Nor where it is awaited."""
+
+    async def peak_of(tokens):
+        with trace.allocations():
+            before = tracemalloc.get_traced_memory()[0]
+            async for _ in TokenStream(tokens):
+                pass
+            return tracemalloc.get_traced_memory()[1] - before
+
+    assert run(backend, peak_of, 20_000) < 80_000
 
 
 def test_delta_makes_the_deltas():
@@ -536,7 +577,7 @@ def test_a_broken_stream_ends_with_its_error():
         assert told.deltas == whole.deltas[:3]
         told.deltas.clear()
     assert not told.over
-    assert list(whole) == whole.deltas
+    assert list(whole) == list(whole.deltas)
 
 
 @BACKENDS

@@ -23,7 +23,7 @@ def look_for_state(
     """
     runs: list[Run] = []
     least = None
-    for length in (*lengths, *lengths[-1:] * _AGAIN):
+    for length in (*lengths, *[lengths[-1]] * _AGAIN):
         run = yield from runner.run("copies", length, runner.cpu_left() * part)
         if not runs or run.length > runs[-1].length:
             runs.append(run)
