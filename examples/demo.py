@@ -31,14 +31,19 @@ def main() -> int:
     lessons = sorted(HERE.glob("[0-9][0-9]_*"))
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "outcomes.xml")
-        command = [sys.executable, "-m", "pytest", "-p", "streamperf", "-rN", f"--junitxml={log}"]
-        subprocess.run([*command, *map(str, lessons)], cwd=HERE.parent, check=False)
+        subprocess.run(command(log, lessons), cwd=HERE.parent, check=False)
         found = list(surprises(log, lessons))
     for surprise in found:
         print(f"surprise: {surprise}")
     if not found:
         print("As expected: every good lesson passed, and every bad one failed with its message.")
     return 1 if found else 0
+
+
+def command(log: Path, lessons: Iterable[Path]) -> list[str]:
+    """How to run lessons, with pytest's JUnit log of it."""
+    run = [sys.executable, "-m", "pytest", "-p", "streamperf", "-rN", f"--junitxml={log}"]
+    return [*run, *map(str, lessons)]
 
 
 def _show_a_turn(question: str) -> None:

@@ -1,6 +1,8 @@
 """The lessons: the good ones pass, the bad ones fail with the message that is committed."""
 
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,16 +12,24 @@ from examples import demo
 LESSONS = sorted(demo.HERE.glob("[0-9][0-9]_*"))
 
 
-@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.name)
-def test_a_lesson_goes_as_it_says(lesson, request, pytester):
-    """As `make demo` runs it, in a pytest of its own."""
-    pytester._monkeypatch.chdir(request.config.rootpath)
-    pytester._monkeypatch.setenv("COLUMNS", "200")
-    log = pytester.path / "outcomes.xml"
-    pytester.runpytest_subprocess(
-        "-p", "streamperf", f"--rootdir={request.config.rootpath}", f"--junitxml={log}", str(lesson)
+@pytest.fixture(scope="module")
+def outcomes(request, tmp_path_factory):
+    """The log of all lessons, as `make demo` runs them."""
+    log = tmp_path_factory.mktemp("lessons") / "outcomes.xml"
+    subprocess.run(
+        demo.command(log, LESSONS),
+        cwd=request.config.rootpath,
+        env={**os.environ, "COLUMNS": "200"},
+        check=False,
+        capture_output=True,
     )
-    assert list(demo.surprises(log, [lesson])) == []
+    return log
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.name)
+def test_a_lesson_goes_as_it_says(lesson, outcomes):
+    """Good tests pass, and bad ones fail with their messages."""
+    assert list(demo.surprises(outcomes, [lesson])) == []
 
 
 def test_every_lesson_is_complete():
@@ -62,8 +72,6 @@ def test_anything_else_is_a_difference(printed):
     assert list(demo.differences(EXPECTED, printed))
 
 
-# pytest-asyncio does not start without a setting of its own where warnings are errors.
-ALONE = ["-p", "no:asyncio", "-p", "no:cacheprovider"]
 README = Path(demo.HERE.parent, "README.md").read_text(encoding="utf-8")
 
 
@@ -71,13 +79,13 @@ def _blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
 
 
-def test_the_readme_opens_with_what_really_happens(pytester):
+def test_the_readme_opens_with_what_really_happens(pytester, run_alone):
     """Its first test, on a quadratic Reply, fails with the message it shows; figures float."""
     code, shown = _blocks("python")[0], _blocks("text")[0]
     reply = "class Reply:\n    def __init__(self):\n        self.text = ''\n\n"
     reply += "    def feed(self, delta):\n        self.text += delta\n"
     pytester.makepyfile(test_reply=code, agent=reply)
-    printed = pytester.runpytest_subprocess("-p", "streamperf", *ALONE).stdout.str()
+    printed = run_alone().stdout.str()
     expected = [
         re.sub(
             r"[\d.]+ kB",
@@ -91,11 +99,11 @@ def test_the_readme_opens_with_what_really_happens(pytester):
 
 
 @pytest.mark.parametrize("code", _blocks("python")[1:])
-def test_every_other_test_in_the_readme_passes(code, pytester):
+def test_every_other_test_in_the_readme_passes(code, pytester, run_alone):
     """Nothing is shown that is not run; the `Reply` it asks for is the lesson's."""
     lesson = Path(demo.HERE, "02_cadence", "test_cadence_good.py").read_text(encoding="utf-8")
     pytester.makepyfile(code, agent=lesson)
-    run = pytester.runpytest_subprocess("-p", "streamperf", "-W", "error", *ALONE)
+    run = run_alone("-W", "error")
     run.assert_outcomes(passed=1)
 
 

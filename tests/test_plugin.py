@@ -50,8 +50,8 @@ def _autoloaded(pytester, *options, **environment):
     """With all the plugins that are installed."""
     for name, value in environment.items():
         pytester._monkeypatch.setenv(name, value)
-    quiet = ["-p", "no:asyncio", "-p", "no:cacheprovider"]
-    return pytester.runpytest_subprocess(*quiet, *options)
+    quiet = [] if "pytest_asyncio.plugin" in options else ["-p", "no:asyncio"]
+    return pytester.runpytest_subprocess(*quiet, "-p", "no:cacheprovider", *options)
 
 
 def _run(pytester, *options, **environment):
@@ -273,8 +273,7 @@ def test_under_pytest_asyncio(pytester, mode):
     pytester.makeini(
         f"[pytest]\nasyncio_mode = {mode}\nasyncio_default_fixture_loop_scope = function\n"
     )
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error")
-    result.assert_outcomes(passed=1)
+    _run(pytester, "-p", "pytest_asyncio.plugin", "-W", "error").assert_outcomes(passed=1)
 
 
 def test_under_anyios_plugin(pytester):
@@ -686,8 +685,8 @@ IN_VIRTUAL_TIME = """
 @pytest.mark.parametrize(
     ("mark", "options", "passed"),
     [
-        ("@pytest.mark.asyncio", ["-p", "pytest_asyncio"], 4),
-        ("", ["-p", "pytest_asyncio", "--asyncio-mode=auto"], 4),
+        ("@pytest.mark.asyncio", ["-p", "pytest_asyncio.plugin"], 4),
+        ("", ["-p", "pytest_asyncio.plugin", "--asyncio-mode=auto"], 4),
         ("@pytest.mark.anyio", ["-p", "anyio"], 6),
     ],
     ids=["pytest-asyncio, strict", "pytest-asyncio, auto", "anyio's, asyncio and trio"],
@@ -696,8 +695,7 @@ def test_virtual_time_with_async_plugins(mark, options, passed, pytester):
     """An hour passes in a moment, whichever plugin runs the test; other tests see real time."""
     pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
     pytester.makepyfile(textwrap.dedent(IN_VIRTUAL_TIME).format(mark=mark))
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", *options)
-    result.assert_outcomes(passed=passed)
+    _run(pytester, *options).assert_outcomes(passed=passed)
 
 
 def test_virtual_time_with_no_async_plugin(pytester):
@@ -737,7 +735,7 @@ def test_a_loop_factory_of_the_projects_wins(pytester):
             assert type(asyncio.get_running_loop()).__name__ == "Loop"
         """
     )
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "pytest_asyncio")
+    result = _run(pytester, "-p", "pytest_asyncio.plugin")
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["*VirtualTimeError: virtual time cannot move a conftest.Loop*"])
 

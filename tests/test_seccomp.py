@@ -325,7 +325,7 @@ def test_a_childs_origin():
 
 
 @EXACT
-def test_a_run_with_the_exact_layer(pytester):
+def test_a_run_with_the_exact_layer(pytester, run_alone):
     """By a line of settings: native code and children fail the right tests, under xdist, too."""
     pytester.makefile(
         ".toml",
@@ -361,10 +361,8 @@ def test_a_run_with_the_exact_layer(pytester):
                 socket.create_connection(server.getsockname()).close()
         """
     )
-    for workers in ((), ("-n", "2")):
-        result = pytester.runpytest_subprocess(
-            "-p", "no:asyncio", "-p", "no:cacheprovider", *workers
-        )
+    for workers in ((), ("-p", "xdist", "-n", "2")):
+        result = run_alone(*workers)
         result.assert_outcomes(failed=3, passed=1)
         printed = result.stdout.str()
         for name, target in (("native", ":1,"), ("thread", ":2,"), ("child", ":80,")):
@@ -372,7 +370,7 @@ def test_a_run_with_the_exact_layer(pytester):
 
 
 @EXACT
-def test_a_run_that_loses_its_helper(pytester):
+def test_a_run_that_loses_its_helper(pytester, run_alone):
     """Is not taken for one in which nobody tried."""
     pytester.makefile(
         ".toml", pyproject="[tool.streamperf]\nbackground_fetch = false\nexact_network = true\n"
@@ -392,7 +390,7 @@ def test_a_run_that_loses_its_helper(pytester):
                 socket.create_connection(("127.0.0.1", 9), 1)
         """
     )
-    result = pytester.runpytest_subprocess("-p", "no:asyncio", "-p", "no:cacheprovider")
+    result = run_alone()
     result.assert_outcomes(passed=2, errors=1)
     result.stdout.fnmatch_lines(
         ["NetworkUnproven: the exact layer is gone, and with it who tried what"]
@@ -450,7 +448,7 @@ _HARD_TIMES = """
 
 
 @EXACT
-def test_a_run_in_hard_times(pytester):
+def test_a_run_in_hard_times(pytester, run_alone):
     """Each attempt is its own test's; a test's own failure wins; nobody hangs."""
     pytester.makefile(
         ".toml",
@@ -458,9 +456,7 @@ def test_a_run_in_hard_times(pytester):
         "exact_network = true\n",
     )
     pytester.makepyfile(_HARD_TIMES)
-    result = pytester.runpytest_subprocess(
-        "-p", "no:asyncio", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=20"
-    )
+    result = run_alone("-o", "faulthandler_timeout=20")
     result.assert_outcomes(failed=3, errors=1, skipped=1, xfailed=1, passed=1)
     result.stdout.fnmatch_lines_random(
         [
@@ -473,7 +469,7 @@ def test_a_run_in_hard_times(pytester):
 
 
 @EXACT
-def test_a_run_in_which_a_test_hangs(pytester):
+def test_a_run_in_which_a_test_hangs(pytester, run_alone):
     """pytest-timeout ends it, and `--maxfail` the run; the helper ends with that."""
     pytester.makefile(
         ".toml",
@@ -494,9 +490,7 @@ def test_a_run_in_which_a_test_hangs(pytester):
             pass
         """
     )
-    result = pytester.runpytest_subprocess(
-        "-p", "no:asyncio", "-p", "no:cacheprovider", "--timeout=0.5", "--maxfail=1"
-    )
+    result = run_alone("-p", "pytest_timeout", "--timeout=0.5", "--maxfail=1")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines_random(
         ["? network *::test_hangs: 1 attempt to connect to *", "FAILED *::test_hangs - *Timeout*"]
