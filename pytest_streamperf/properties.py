@@ -9,15 +9,19 @@ from typing import Any
 
 from hypothesis import Phase, given, settings
 
-from pytest_streamperf.cutting import per_byte
-from pytest_streamperf.growth import assert_linear
+from pytest_streamperf.cutting import at_random, fixed, per_byte, worst_case
+from pytest_streamperf.growth import measure_growth
 from pytest_streamperf.growth.meters import BLOCKS
 from pytest_streamperf.strategies import chunkings
+from pytest_streamperf.verdict import GrowthExceeded, GrowthUnproven, conclude
 
 # The same cuts each time. Not to explain: that takes long, and is said better here.
 _SETTINGS = settings(
     deadline=None, database=None, derandomize=True, phases=(Phase.generate, Phase.shrink)
 )
+
+# How work is counted: with the least that a chunk can be, and with those that have more than that.
+_CUTS = per_byte, fixed(2), fixed(7), at_random(most=16), worst_case
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
@@ -32,9 +36,10 @@ def assert_same_however_cut(
     r"""Assert that chunks may end anywhere: `consume(chunks)` gives the same, for no more work.
 
     That it gives the same is tried with so many `examples`, and one that fails is shrunk. Its work
-    is counted, in bytes copied and calls made, where each byte is a chunk; `limit` is the part of
-    it that may be superlinear. For that it is called with the beginning of `data` as well. A few
-    KiB of it will do: of less, a copy costs no more than anything else.
+    is counted, in bytes copied and calls made, where each byte is a chunk, each two, each seven,
+    where their sizes are drawn by lot, and where a decoder may trip; `limit` is the part of it that
+    may be superlinear. For that it is called with the beginning of `data` as well. A few KiB of it
+    will do: of less, a copy costs no more than anything else.
 
     Raises `AssertionError` with the chunks that made a difference, `GrowthExceeded`, and what
     `consume` raises, with a note of where chunks ended.
@@ -67,13 +72,19 @@ def assert_same_however_cut(
     if len(data) < BLOCKS:
         msg = f"data must be {BLOCKS} bytes or more, to see how work grows, not {len(data)}"
         raise ValueError(msg)
-    assert_linear(
-        consume,
-        delta=list(per_byte([data])).__getitem__,
-        up_to=len(data),
-        limit=limit,
-        meters=("copies", "calls"),
-    )
+    found = [
+        measure_growth(
+            consume,
+            delta=chunks.__getitem__,
+            up_to=len(chunks),
+            limit=limit,
+            meters=("copies", "calls"),
+        )
+        for chunks in (list(cut([data])) for cut in _CUTS)
+        if len(chunks) >= BLOCKS
+    ]
+    worst = next((each for each in found if each.verdict != "within"), found[0])
+    conclude(worst, GrowthExceeded, GrowthUnproven, stacklevel=2)
 
 
 # Bytes and characters that are shown on each side of what matters, and cuts that are shown.

@@ -77,6 +77,23 @@ def test_a_decoder_that_copies_what_it_has():
         assert_same_however_cut(consume, b"data: 1\n\n" * 400, examples=10)
 
 
+def test_a_decoder_that_copies_only_where_chunks_are_longer():
+    """Work is counted for other cuts than the smallest, and the line is named."""
+
+    def consume(chunks):
+        buffer, bytes_alone = b"", []
+        for chunk in chunks:
+            bytes_alone.append(chunk)
+            if len(chunk) > 1:
+                buffer = b"".join([buffer, *bytes_alone])
+                bytes_alone.clear()
+        return b"".join([buffer, *bytes_alone]).count(b"\n\n")
+
+    with pytest.raises(GrowthExceeded) as exceeded:
+        assert_same_however_cut(consume, b"data: 1\n\n" * 600, examples=10)
+    assert exceeded.value.verdict.blame[0].source.startswith("buffer = ")
+
+
 def test_too_little_to_see_growth():
     """What is that short passes nothing."""
     with pytest.raises(ValueError, match=r"data must be 64 bytes or more, .*, not 8"):

@@ -5,11 +5,12 @@ import socket
 import sys
 
 import anthropic
+import httpx
 import ollama
 import openai
 import pytest
 
-from pytest_streamperf import GrowthExceeded, assert_linear, measure_growth
+from pytest_streamperf import GrowthExceeded, NothingMeasured, assert_linear, measure_growth
 from pytest_streamperf.wire import child
 from pytest_streamperf.wire.child import served_elsewhere
 
@@ -96,12 +97,27 @@ def test_an_async_application():
     [
         ({"serve": "openai"}, "no dialect is named 'openai': there are 'ag-ui', "),
         ({"serve": "openai-chat", "delta": str}, "with serve= consume gets a URL"),
+        ({"serve": "openai-chat", "up_to": 127}, "up_to must be at least 128, not 127"),
     ],
 )
 def test_what_cannot_be_served(terms, says):
     """It is said what can."""
     with pytest.raises(ValueError, match=says):
         measure_growth(by_openai, **terms)
+
+
+@pytest.mark.parametrize(
+    ("consume", "says"),
+    [
+        (lambda _url: None, "it asked the server for nothing"),
+        (lambda url: httpx.post(f"{url}/v1/messages"), "it asked for /[0-9]+/v1/messages"),
+    ],
+    ids=["nothing", "another path"],
+)
+def test_an_application_that_takes_nothing(consume, says):
+    """A check that measured nothing is an error."""
+    with pytest.raises(NothingMeasured, match=says):
+        measure_growth(consume, serve="openai-chat", up_to=200)
 
 
 def refuses(url):
@@ -116,7 +132,7 @@ def test_the_server_ends_with_its_check(error):
     """However that ends."""
     try:
         with served_elsewhere("openai-chat") as url_for:
-            assert not refuses(url_for(1))
+            assert by_openai(url_for(1))
             if error:
                 raise error
     except (ZeroDivisionError, KeyboardInterrupt):

@@ -68,7 +68,7 @@ class Terms:
         if isinstance(meters, str) or not meters or not known:
             msg = f"meters must be one or more of {METERS}, not {meters!r}"
             raise ValueError(msg)
-        count_of("up_to", up_to, least=BLOCKS)
+        count_of("up_to", up_to, least=BLOCKS if serve is None else 2 * BLOCKS)
         if serve is not None:
             dialect(serve)
             if delta is not None:
