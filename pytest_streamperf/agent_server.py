@@ -1,14 +1,22 @@
 """The reference agent server as a test sees it: in this process, or in one of its own."""
 
+import json
 import sys
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Callable, Iterator
 from contextlib import ExitStack
-from typing import Any
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 from pytest_streamperf import verdict
 
+if TYPE_CHECKING:
+    from pytest_streamperf.streams import TokenStream
+    from pytest_streamperf.turns import Turn
+
 Engine = Callable[[Any], AsyncIterable[str]]
 
+# A control delta that says nothing.
+_HIDDEN = "\ufffe"
 # A process that serves is given this many seconds to stop when it is asked to.
 _PATIENCE = 10
 
@@ -25,6 +33,17 @@ class AgentServer:
         self.engine = engine
         self._regressions = ExitStack()
 
+    def say(self, turn: "Turn", *, every: float = 0.0) -> None:
+        """Have the agent say a scripted turn from now on, at this pace of its deltas.
+
+        Its tool calls are made one after the other, as this agent does, with tools that the server
+        has; where it has none of that name, the model is told so, and says what comes next.
+        """
+        replies = list(_replies(turn, every))
+        self.engine = lambda messages: replies[
+            sum(message["role"] == "tool" for message in messages)
+        ]
+
     def regress(self, name: str) -> None:
         """Put a seeded regression in place, until the end of the test."""
         from reference_impl import regressed  # noqa: PLC0415
@@ -34,6 +53,36 @@ class AgentServer:
     def close(self) -> None:
         """Take out the regressions."""
         self._regressions.close()
+
+
+def _replies(turn: "Turn", every: float) -> "Iterator[TokenStream]":
+    """What the model says up to each tool call, and after the last.
+
+    What is not shown is a control delta, so that all keep their time.
+    """
+    from pytest_streamperf.streams import TokenStream  # noqa: PLC0415
+    from pytest_streamperf.turns import Failure, ToolCallDelta, text_of, whole_of  # noqa: PLC0415
+    from reference_impl import Invocation  # noqa: PLC0415
+
+    said: list[str] = []
+    for _, group in groupby(turn, whole_of):
+        deltas = list(group)
+        match deltas[0]:
+            case str():
+                said += map(text_of, deltas)
+            case ToolCallDelta(name=name):
+                arguments = json.loads("".join(map(text_of, deltas)))
+                said += [_HIDDEN] * (len(deltas) - 1)
+                yield TokenStream([*said, Invocation(name, arguments).to_delta()], every=every)
+                said = []
+            case Failure(message=message):
+                broken = TokenStream(said, every=every)
+                broken.error = ConnectionError(message)
+                yield broken
+                return
+            case _:
+                said += [_HIDDEN] * len(deltas)
+    yield TokenStream(said, every=every)
 
 
 class AgentServerProcess:
@@ -77,6 +126,10 @@ class AgentServerProcess:
 
     @engine.setter
     def engine(self, _engine: Engine) -> None:
+        self.engine  # noqa: B018 - raises
+
+    def say(self, _turn: "Turn", *, every: float = 0.0) -> None:  # noqa: ARG002
+        """Cannot be reached from here, either: raises what `engine` does."""
         self.engine  # noqa: B018 - raises
 
     def regress(self, name: str) -> None:

@@ -1,0 +1,47 @@
+"""The reference server as a fixture: what it is scripted to say is what its clients get."""
+
+import json
+
+import httpx
+import pytest
+
+from pytest_streamperf import Failure, Reasoning, Text, ToolCall, Turn
+from pytest_streamperf.wire import sse
+
+BODY = {"messages": [{"role": "user", "content": "count"}]}
+
+
+def events_of(agent_server):
+    """Type and data of each event of a turn."""
+    response = httpx.post(f"{agent_server.url}/agents/demo/run", json=BODY)
+    return [(event.type, event.data) for event in sse.decode(response.content)]
+
+
+def test_a_turn_with_tool_calls(agent_server):
+    """A call ends a reply, and what the model says next comes after its result."""
+    before, after = Text("Let me count. "), Text("It has three words.")
+    call = ToolCall("word_count", {"text": "one two three"})
+    agent_server.say(Turn(Reasoning("Words?"), before, call, after, ToolCall("none", {})))
+    for _ in range(2):  # the next client gets all of it, too
+        events = events_of(agent_server)
+        assert [kind for kind, _ in events if kind != "delta"] == [
+            *("tool_call", "tool_result"),
+            *("tool_call", "tool_result"),
+            "done",
+        ]
+        told = [json.loads(data) for _, data in events]
+        assert told[3] == {"name": "word_count", "arguments": dict(call.arguments)}
+        assert "".join(each.get("text", "") for each in told) == before.text + after.text
+
+
+def test_a_turn_that_fails(agent_server):
+    """What came before the failure is shown, and then the error."""
+    agent_server.say(Turn(Text("Hi"), Failure("Overloaded")))
+    assert events_of(agent_server)[-1][0] == "error"
+
+
+@pytest.mark.parametrize("agent_server", ["subprocess"], indirect=True)
+def test_a_process_of_its_own_is_out_of_reach(agent_server):
+    """As its engine is."""
+    with pytest.raises(AssertionError, match="runs in another process"):
+        agent_server.say(Turn())
