@@ -3,30 +3,47 @@ r"""What goes wrong on the way, each as a value that is added to a stream.
     TokenStream(500).with_fault(Disconnect(after=120))
 
 A fault is a function from what is sent to what arrives. Items are counted from 0: the deltas of a
-`TokenStream`, the events of a `WireStream`. One that would never happen, since the stream is
-shorter, raises `ValueError` where it is added.
+`TokenStream`, the events of a `WireStream`, the chunks of a recording as it is cut. One that would
+never happen, since the stream is shorter, raises `ValueError` where it is added, and a number below
+0 where it is made.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from itertools import repeat
+from typing import Any, Self
 
+from pytest_streamperf.pacing import finite_seconds
 from pytest_streamperf.turns import Failure, ToolCallDelta
 
-# A line that does not end comes in pieces of so many bytes, which are all the same object.
+# A line that does not end comes in pieces of so many bytes; all but the last are one object.
 _PIECE = 64 * 2**10
 
 
 class RateLimited(ConnectionRefusedError):  # noqa: N818 - like its base
-    """The server takes no more for `retry_after` seconds: HTTP 429, before anything was sent."""
+    """The server takes no more for `retry_after` seconds: HTTP 429, before anything was sent.
+
+    `header` says so: a decimal number of seconds, to the microsecond.
+    """
 
     def __init__(self, retry_after: float) -> None:
-        super().__init__(f"rate limited: HTTP 429, Retry-After: {retry_after:g}")
         self.retry_after = retry_after
+        self.header = f"{retry_after:.6f}".rstrip("0").rstrip(".")
+        super().__init__(f"rate limited: HTTP 429, Retry-After: {self.header}")
 
 
 @dataclass(frozen=True, slots=True)
-class Disconnect:
+class _Counting:
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, int) and value < 0:
+                msg = f"{self!r}: {field.name} must be at least 0, and items are counted from 0"
+                raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect(_Counting):
     """The connection is reset when `after` items have come.
 
     >>> from pytest_streamperf import TokenStream
@@ -43,7 +60,7 @@ class Disconnect:
 
 
 @dataclass(frozen=True, slots=True)
-class Truncate:
+class Truncate(_Counting):
     """No more comes when `after` items have, and the connection is closed as if that were all."""
 
     after: int
@@ -58,12 +75,15 @@ class RateLimit:
 
     retry_after: float = 1.0
 
+    def __post_init__(self) -> None:
+        finite_seconds("retry_after", self.retry_after)
+
     def __call__(self, _items: Iterable[Any]) -> Iterator[Any]:
         raise RateLimited(self.retry_after)
 
 
 @dataclass(frozen=True, slots=True)
-class Duplicate:
+class Duplicate(_Counting):
     """Item `at` comes twice.
 
     >>> list(Duplicate(1)("ab"))
@@ -81,7 +101,7 @@ class Duplicate:
 
 
 @dataclass(frozen=True, slots=True)
-class Reorder:
+class Reorder(_Counting):
     """Item `at` comes after the next.
 
     >>> list(Reorder(1)("abc"))
@@ -98,7 +118,7 @@ class Reorder:
 
 
 @dataclass(frozen=True, slots=True)
-class Corrupt:
+class Corrupt(_Counting):
     r"""The byte in the middle of item `at` is NUL, as where a page was lost; JSON has none.
 
     >>> list(Corrupt(0)([b"data: 1\n\n"]))
@@ -108,11 +128,11 @@ class Corrupt:
     at: int
 
     def __call__(self, items: Iterable[bytes]) -> Iterator[bytes]:
-        return _in_the_middle(self, self.at, iter(items), b"\0", instead=True)
+        return _in_the_middle(self, self.at, items, b"\0", instead=True)
 
 
 @dataclass(frozen=True, slots=True)
-class InvalidUtf8:
+class InvalidUtf8(_Counting):
     r"""In the middle of item `at` is one more byte, which UTF-8 never has.
 
     >>> list(InvalidUtf8(0)([b"data: 1\n\n"]))
@@ -122,41 +142,51 @@ class InvalidUtf8:
     at: int
 
     def __call__(self, items: Iterable[bytes]) -> Iterator[bytes]:
-        return _in_the_middle(self, self.at, iter(items), b"\xff", instead=False)
+        return _in_the_middle(self, self.at, items, b"\xff", instead=False)
 
 
 @dataclass(frozen=True, slots=True)
-class CommentFlood:
-    """After `after` events come so many comments, as a server sends to keep a connection alive."""
+class CommentFlood(_Counting):
+    """After `after` events come so many comments, as a server sends to keep a connection alive.
+
+    Where JSON is streamed, which has none, each is an empty line.
+    """
 
     after: int
     comments: int = 100_000
+    comment: bytes = b": ping\n\n"
+
+    def within(self, media_type: str) -> Self:
+        """Give the fault for streams of this media type."""
+        return replace(self, comment=b"\n") if "json" in media_type else self
 
     def __call__(self, items: Iterable[bytes]) -> Iterator[bytes]:
-        rest = iter(items)
+        rest = _bytes(self, items)
         yield from _first(self, self.after, rest)
-        for _ in range(self.comments):
-            yield b": ping\n\n"
+        yield from repeat(self.comment, self.comments)
         yield from rest
 
 
 @dataclass(frozen=True, slots=True)
-class EndlessLine:
-    """After `after` events comes a line that does not end, and nothing else, of `size` bytes."""
+class EndlessLine(_Counting):
+    """After `after` events comes a line that does not end, and nothing else.
+
+    It is of `size` bytes, the `data: ` that it starts with among them.
+    """
 
     after: int
     size: int = 32 * 2**20
 
     def __call__(self, items: Iterable[bytes]) -> Iterator[bytes]:
-        yield from _first(self, self.after, iter(items))
-        yield b"data: "
-        piece = b"x" * min(_PIECE, self.size)
-        for _ in range(self.size // len(piece) if piece else 0):
-            yield piece
+        yield from _first(self, self.after, _bytes(self, items))
+        start, piece = b"data: "[: self.size], b"x" * _PIECE
+        yield start
+        for left in range(self.size - len(start), 0, -_PIECE):
+            yield piece[:left]
 
 
 @dataclass(frozen=True, slots=True)
-class ErrorEvent:
+class ErrorEvent(_Counting):
     """After `after` deltas the server says that it failed, and no more comes.
 
     >>> list(ErrorEvent(1)(["a", "b"]))
@@ -203,9 +233,6 @@ class Unclosed:
 
 def _first(fault: object, wanted: int, items: Iterator[Any]) -> Iterator[Any]:
     """Give the first items, of which there must be so many."""
-    if wanted < 0:
-        msg = f"{fault!r} counts items from 0"
-        raise ValueError(msg)
     for had in range(wanted):
         try:
             yield next(items)
@@ -214,15 +241,23 @@ def _first(fault: object, wanted: int, items: Iterator[Any]) -> Iterator[Any]:
             raise ValueError(msg) from None
 
 
+def _bytes(fault: object, items: Iterable[Any]) -> Iterator[bytes]:
+    """Give the items, all of which must be bytes."""
+    items = list(items)
+    for item in items:
+        if not isinstance(item, bytes):
+            msg = f"{fault!r} is for the bytes of a WireStream, not for {item!r}"
+            raise TypeError(msg)
+    return iter(items)
+
+
 def _in_the_middle(
-    fault: object, at: int, items: Iterator[bytes], byte: bytes, *, instead: bool
+    fault: object, at: int, items: Iterable[bytes], byte: bytes, *, instead: bool
 ) -> Iterator[bytes]:
     """Give the items, with this byte in the middle of one."""
-    *before, item = _first(fault, at + 1, items)
-    if not isinstance(item, bytes):
-        msg = f"{fault!r} is for the bytes of a WireStream, not for {item!r}"
-        raise TypeError(msg)
+    rest = _bytes(fault, items)
+    *before, item = _first(fault, at + 1, rest)
     middle = len(item) // 2
     yield from before
     yield item[:middle] + byte + item[middle + instead :]
-    yield from items
+    yield from rest

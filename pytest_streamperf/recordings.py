@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from pytest_streamperf.cutting import Cut, per_event
+from pytest_streamperf.pacing import finite_seconds
 from pytest_streamperf.streams import Stream
 
 _VERSION = 1
@@ -65,10 +66,11 @@ class Recording:
     ) -> Stream:
         """Make a stream of it, at its own pace unless `every` is another.
 
-        Where it is cut anew, a chunk comes when the last of its bytes did.
+        Where it is cut anew, a chunk comes when the last of its bytes did. Faults count chunks.
         """
         chunks = tuple(cut(self.chunks))
         stream = Stream(chunks, self._pace(chunks) if every is None else every)
+        stream.media_type = self.media_type
         stream.error = ConnectionError(self.error) if self.error else None
         return stream
 
@@ -166,15 +168,16 @@ def _written(chunk: bytes) -> dict[str, str]:
 def _read(path: str | Path) -> list[Any]:
     """The media type, chunks with the seconds before them, and the error, if there was one."""
     found: list[Any] = []
-    with Path(path).open(encoding="utf-8", newline="\n") as file:
-        for number, text in enumerate(file, 1):
+    with Path(path).open("rb") as file:
+        for number, line in enumerate(file, 1):
             read, expected = _CAME if found else _HEAD
             try:
                 if found[1:] and isinstance(found[-1], str):
-                    raise ValueError(text)  # noqa: TRY301 - nothing comes after an error
-                found.append(read(json.loads(text)))
-            except (AttributeError, KeyError, TypeError, ValueError) as wrong:
-                msg = f"{path}:{number}: {expected} was expected, not {text.strip()[:60]!r}"
+                    raise ValueError(line)  # nothing comes after an error
+                found.append(read(json.loads(line.decode())))
+            except _WRONG as wrong:
+                shown = line.decode(errors="replace").strip()[:60]
+                msg = f"{path}:{number}: {expected} was expected, not {shown!r}"
                 raise RecordingError(msg) from wrong
     return found
 
@@ -190,11 +193,12 @@ def _came(line: Any) -> tuple[float, bytes] | str:
         return str(line["error"])
     text = line.get("text")
     chunk = b64decode(line["base64"], validate=True) if text is None else text.encode()
-    return float(line["after"]), chunk
+    return finite_seconds("after", float(line["after"])), chunk
 
 
+_WRONG = AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError
 _HEAD = _head, f'{{"recording": {_VERSION}, "media_type": "..."}}'
 _CAME: tuple[Callable[[Any], Any], str] = (
     _came,
-    '{"after": seconds, "text": "..."}, or "base64", or {"error": "..."} at the end',
+    '{"after": seconds from 0 on, "text": "..."}, or "base64", or {"error": "..."} at the end',
 )

@@ -14,7 +14,7 @@ from collections.abc import (
     Sequence,
 )
 from copy import copy
-from itertools import accumulate, chain, count, islice
+from itertools import accumulate, chain, count, islice, repeat
 from random import Random
 from typing import Any, Literal, Protocol, Self
 
@@ -81,14 +81,19 @@ class Listener(Protocol):
 
 
 Fault = Callable[[Iterable[Any]], Iterator[Any]]
-"""From what is sent to what arrives: it may end with a `ConnectionError`, as a network does."""
+"""From what is sent to what arrives: it may end with a `ConnectionError`, as a network does.
+
+One that differs by what the bytes are has a method `within`, from their media type to the fault.
+"""
 
 
 class Stream:
     """What is sent, at a pace: sync and async iterable, any number of times.
 
-    Where it is broken, it ends with `error`.
+    Where it is broken, it ends with `error`. Bytes are served as `media_type`.
     """
+
+    media_type = "text/event-stream"
 
     def __init__(self, items: Sequence[Any], every: float | Iterable[float] = 0.0) -> None:
         self.deltas = items
@@ -120,6 +125,40 @@ class Stream:
             raise self.error.with_traceback(None)
         for listener in self.listeners:
             listener.ended()
+
+    def with_fault(self, *faults: Fault) -> Self:
+        """Make a stream to which these happen, one after the other: see `pytest_streamperf.faults`.
+
+        The pace is for what arrives in order: what comes after its last gap comes at once.
+
+        >>> from pytest_streamperf.faults import Truncate
+        >>> len(TokenStream(5).with_fault(Truncate(after=3)))
+        3
+        """
+        broken = copy(self)
+        broken.listeners = []
+        broken._break(faults)  # noqa: SLF001 - it is one of these
+        return broken
+
+    def _break(self, faults: Iterable[Fault]) -> None:
+        self.deltas, error = self._arriving(self.deltas, faults)
+        self.error = error or self.error
+
+    def _arriving(
+        self, items: Sequence[Any], faults: Iterable[Fault]
+    ) -> tuple[Sequence[Any], ConnectionError | None]:
+        """What arrives of `items` through these faults, one after the other, and how it ends."""
+        error = None
+        for fault in faults:
+            happens = fault.within(self.media_type) if hasattr(fault, "within") else fault
+            arrived: list[Any] = []
+            try:
+                for item in happens(items):
+                    arrived.append(item)  # noqa: PERF402 - those before an error arrive
+            except ConnectionError as broken:
+                error = broken
+            items = arrived
+        return items, error
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return _AsyncDeltas(self)
@@ -179,22 +218,11 @@ class TokenStream(Stream):
         if shape not in _ARGUMENTS:
             msg = f"shape must be one of {', '.join(map(repr, _ARGUMENTS))}, not {shape!r}"
             raise ValueError(msg)
-        count = count_of("tokens", tokens, least=2)
+        last = count_of("tokens", tokens, least=2) - 1
         opening, closing = _ARGUMENTS[shape]
-        return cls([*map(opening, range(count - 1)), closing], every=every)
-
-    def with_fault(self, *faults: Fault) -> Self:
-        """Make a stream to which these happen, one after the other: see `pytest_streamperf.faults`.
-
-        >>> from pytest_streamperf.faults import Truncate
-        >>> len(TokenStream(5).with_fault(Truncate(after=3)))
-        3
-        """
-        broken = copy(self)
-        broken.listeners = []
-        broken.deltas, error = arriving(self.deltas, faults)
-        broken.error = error or self.error
-        return broken
+        return cls(
+            tokens, every=every, delta=lambda index: opening(index) if index < last else closing
+        )
 
     @property
     def text(self) -> str:
@@ -233,7 +261,7 @@ class _AsyncDeltas:
         # Only now: a wait that is cancelled loses no delta.
         delta = next(self._deltas)
         self._left -= 1
-        self._next = self._start + next(self._due, 0.0)
+        self._next = self._start + next(self._due)
         for listener in self._stream.listeners:
             listener.arrived(delta)
         return delta
@@ -242,28 +270,13 @@ class _AsyncDeltas:
 def _due(every: float | Iterable[float]) -> Iterator[float]:
     """When each delta is due, in seconds from the first call for one.
 
-    Rounded up: then so many steps of a virtual clock are never short of so many.
+    Rounded up: then so many steps of a virtual clock are never short of so many. After the last of
+    the gaps all is due at once.
     """
     if isinstance(every, int | float):
         step = to_the_next_step(every)
         return (index * step for index in count())
-    return accumulate(map(to_the_next_step, every))
-
-
-def arriving(
-    items: Sequence[Any], faults: Iterable[Fault]
-) -> tuple[Sequence[Any], ConnectionError | None]:
-    """What arrives of `items` through these faults, one after the other, and how it ends."""
-    error = None
-    for fault in faults:
-        arrived: list[Any] = []
-        try:
-            for item in fault(items):
-                arrived.append(item)  # noqa: PERF402 - those before an error arrive
-        except ConnectionError as broken:
-            error = broken
-        items = arrived
-    return items, error
+    return chain(accumulate(map(to_the_next_step, every)), repeat(0.0))
 
 
 def listen(of: object, listener: Listener) -> None:
@@ -289,9 +302,9 @@ def count_of(name: str, value: object, *, least: int) -> int:
 
 def _pace(every: object, deltas: int) -> float | Iterable[float]:
     if isinstance(every, Iterable) and not isinstance(every, str | Iterator):
-        gaps = [_seconds(gap) for gap, _ in zip(every, range(deltas), strict=False)]
-        if len(gaps) < deltas:
-            msg = f"every has the seconds before {len(gaps):,} deltas, and there are {deltas:,}"
+        gaps = sum(_seconds(gap) >= 0 for gap in islice(every, deltas))
+        if gaps < deltas:
+            msg = f"every has the seconds before {gaps:,} deltas, and there are {deltas:,}"
             raise ValueError(msg)
         return every
     return _seconds(every)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pytest_streamperf import Text, Turn, VirtualClock, WireStream, recordings
 from pytest_streamperf.cutting import at, fixed, per_byte
+from pytest_streamperf.faults import CommentFlood, Duplicate
 from pytest_streamperf.pacing import Stalled
 from pytest_streamperf.recordings import Recorder, Recording, RecordingError
 from pytest_streamperf.strategies import arrivals
@@ -107,6 +108,24 @@ def test_what_broke_off_breaks_off_again():
     assert not recorder.recording.error
 
 
+def test_faults_of_a_recording():
+    """They count its chunks, as it is cut; the pace stays, and so does how it ended."""
+    recording = Recording((b"abc", b"de"), (1.0, 0.5), error="gone")
+    stream = recording.stream(cut=at(2, 4)).with_fault(Duplicate(1))
+    assert stream.deltas == [b"ab", b"cd", b"cd", b"e"]
+    assert str(stream.error) == "gone"
+    with VirtualClock():
+        whole = replace(recording, error="").stream().with_fault(Duplicate(1))
+        assert taken(whole) == [(1.0, b"abc"), (1.5, b"de"), (1.5, b"de")]
+
+
+def test_faults_of_a_recording_know_what_it_is():
+    """A comment is an empty line where lines are JSON."""
+    recording = Recording((b"{}\n",), (0.0,), "application/x-ndjson; charset=utf-8")
+    stream = recording.stream().with_fault(CommentFlood(after=1, comments=2))
+    assert stream.deltas == [b"{}\n", b"\n", b"\n"]
+
+
 def test_the_file_can_be_read(tmp_path):
     """A line for each chunk, in text where that is possible."""
     path = tmp_path / "reply.jsonl"
@@ -133,6 +152,11 @@ def test_a_recorder_is_bounded():
         (HEAD + '{"after": 1, "base64": "!"}\n', ":2: "),
         (HEAD + '{"error": ""}\n{"after": 1, "text": "a"}\n', ":3: "),
         (HEAD + '{"after": 1, "text": "a"}\n{"after": "soon", "text": "a"}\n', ":3: "),
+        (HEAD + '{"after": -1, "text": "a"}\n', ":2: .*seconds from 0 on.* was expected"),
+        (HEAD + '{"after": NaN, "text": "a"}\n', ":2: "),
+        (HEAD + '{"after": Infinity, "text": "a"}\n', ":2: "),
+        (HEAD + f'{{"after": 1{"0" * 400}, "text": "a"}}\n', ":2: "),
+        (HEAD + "[" * 100_000 + "\n", r":2: .* was expected, not '\[{60}'$"),
     ],
 )
 def test_what_is_no_recording(tmp_path, text, says):
@@ -140,6 +164,14 @@ def test_what_is_no_recording(tmp_path, text, says):
     path = tmp_path / "reply.jsonl"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(RecordingError, match=says):
+        Recording.load(path)
+
+
+def test_a_file_that_is_no_text(tmp_path):
+    """The line that is not UTF-8 is named."""
+    path = tmp_path / "reply.jsonl"
+    path.write_bytes(HEAD.encode() + b'{"after": 1, "text": "\xff"}\n')
+    with pytest.raises(RecordingError, match=r":2: .* was expected, not .*\ufffd"):
         Recording.load(path)
 
 

@@ -18,7 +18,7 @@ from websockets.sync.client import connect
 from pytest_streamperf import Text, TokenStream, ToolCall, Turn, VirtualClock, WireStream
 from pytest_streamperf.cutting import fixed, per_byte, worst_case
 from pytest_streamperf.faults import Corrupt, Disconnect, RateLimit, Truncate
-from pytest_streamperf.recordings import Recorder
+from pytest_streamperf.recordings import Recorder, Recording
 from pytest_streamperf.streams import Stream
 from pytest_streamperf.wire import BUILT_IN, dialect, sse
 from pytest_streamperf.wire import serve as serving
@@ -131,6 +131,14 @@ def test_every_dialect_is_served(name):
     assert response.content == b"".join(dialect(name).encode(TURN))
 
 
+def test_a_recording_is_served_as_what_it_is():
+    """Under the media type that it was recorded with, at any path."""
+    recording = Recording((b"{}\n",), (0.0,), "application/x-ndjson")
+    with serve(recording.stream()) as script:
+        response = httpx.get(script.url)
+    assert (response.headers["content-type"], response.content) == ("application/x-ndjson", b"{}\n")
+
+
 def test_requests_are_kept():
     """What clients asked for can be looked at."""
     with serve(WireStream(TURN)) as script:
@@ -187,13 +195,28 @@ def test_a_disconnect_over_http(caplog):
     assert not caplog.records
 
 
-def test_a_disconnect_over_websocket():
-    """The socket is closed with an internal error."""
+def test_a_disconnect_over_websocket(caplog):
+    """The socket is hung up on: no close frame comes, and that is no error of the server's."""
+    chunks = []
     with (
         serve(WireStream(TURN).with_fault(Disconnect(after=3))) as script,
-        pytest.raises(ConnectionClosedError, match="1011"),
+        pytest.raises(ConnectionClosedError, match="no close frame received") as closed,
+    ):
+        chunks.extend(chunk for chunk in by_websocket(script))
+    assert closed.value.rcvd is None
+    assert chunks == list(WireStream(TURN).deltas)[:3]
+    assert not caplog.records
+
+
+def test_a_rate_limit_over_websocket():
+    """It is open when it says what it asks for: it is closed, and told how long to wait."""
+    with (
+        serve(WireStream(TURN).with_fault(RateLimit(retry_after=1e6))) as script,
+        pytest.raises(ConnectionClosedError) as closed,
     ):
         list(by_websocket(script))
+    assert closed.value.rcvd.code == 1013
+    assert closed.value.rcvd.reason == "rate limited: HTTP 429, Retry-After: 1000000"
 
 
 @OVER_SOCKETS
@@ -351,6 +374,27 @@ def test_the_reference_server_does_not_hold_back():
             if told[-1:] and told[-1] in stream.deltas:
                 stream.got.release()
     assert [text for text in told if text in stream.deltas] == stream.deltas
+
+
+def test_the_reference_server_keeps_the_pace():
+    """Each delta is written when it comes, in virtual time, and not later with the next one."""
+    stream = TokenStream(["one ", "two ", "three "], every=0.25)
+    body = json.dumps({"messages": [{"role": "user", "content": "count"}]}).encode()
+    scope = {"type": "http", "method": "POST", "path": "/agents/demo/run", "headers": []}
+    asked = [{"type": "http.request", "body": body}]
+    told = []
+
+    async def receive():
+        return asked.pop() if asked else await asyncio.Event().wait()
+
+    async def send(message):
+        for event in sse.decode(message.get("body", b"")):
+            told.append((time.monotonic() - start, json.loads(event.data)["text"]))
+
+    with VirtualClock():
+        start = time.monotonic()
+        asyncio.run(create_app(lambda _messages: stream)(scope, receive, send))
+    assert told[:-1] == [(0.0, "one "), (0.25, "two "), (0.5, "three ")]
 
 
 # -- what is refused

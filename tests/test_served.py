@@ -92,6 +92,12 @@ def test_an_async_application():
     assert asyncio.run(main()).verdict == "within"
 
 
+def test_a_dialect_at_the_base_url():
+    """AG-UI has no path of its own: what an agent's URL is called is up to its users."""
+    growth = measure_growth(httpx.post, serve="ag-ui", up_to=200)
+    assert growth.verdict == "within"
+
+
 @pytest.mark.parametrize(
     ("terms", "says"),
     [

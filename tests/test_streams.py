@@ -24,6 +24,7 @@ from pytest_streamperf import (
     Turn,
     here,
     object_arguments,
+    pacing,
     streams,
     string_arguments,
     trace,
@@ -165,8 +166,13 @@ def test_deltas_can_be_asked_for_by_index(start, length):
 
 @pytest.mark.parametrize(
     "make",
-    [TokenStream, partial(TokenStream, delta="n{}".format), lambda _: ONE_SCRIPT],
-    ids=["drawn", "made", "scripted"],
+    [
+        TokenStream,
+        partial(TokenStream, delta="n{}".format),
+        TokenStream.tool_call,
+        lambda _: ONE_SCRIPT,
+    ],
+    ids=["drawn", "made", "called", "scripted"],
 )
 def test_what_is_handed_out_is_not_held(make):
     """A generated stream needs the same memory however long it is; a script is held once."""
@@ -177,6 +183,14 @@ def test_what_is_handed_out_is_not_held(make):
             pass
         peak = tracemalloc.get_traced_memory()[1] - before
     assert peak < 200_000  # a block of them each; references to all would be 800,000
+
+
+def test_a_pace_is_not_held():
+    """It is looked through once, to see that it is long enough."""
+    with trace.allocations():
+        before = tracemalloc.get_traced_memory()[0]
+        TokenStream(50_000, every=pacing.Jittered(0.02))
+        assert tracemalloc.get_traced_memory()[1] - before < 50_000
 
 
 @BACKENDS
@@ -558,6 +572,31 @@ def test_docstring_examples():
 # -- faults
 
 
+LONGER = TokenStream(list("abc"), every=[0.5, 0.0, 2.0]).with_fault(
+    lambda items: iter([*items, *"de"])
+)
+AT = [0.5, 0.5, 2.5, 2.5, 2.5]
+
+
+def test_what_comes_after_the_last_gap_comes_at_once(fake_time):
+    """Gaps are for what arrives in order, and no delta is lost where there are more."""
+    assert [(fake_time.now - 1_000.0, delta) for delta in LONGER] == list(
+        zip(AT, "abcde", strict=True)
+    )
+
+
+def test_what_comes_after_the_last_gap_is_not_waited_for(fake_time):
+    """Nor in the async form, which hands out as many."""
+    times = fake_time.run(arrivals, LONGER, fake_time.monotonic)
+    assert times == pytest.approx([at - AT[0] for at in AT])
+
+
+@BACKENDS
+def test_an_empty_stream_without_a_gap(backend):
+    """It ends in both forms."""
+    assert run(backend, collect, TokenStream([], every=[])) == list(TokenStream([], every=[])) == []
+
+
 def broken(items):
     """Break off after three."""
     yield from items[:3]
@@ -577,6 +616,7 @@ def test_a_broken_stream_ends_with_its_error():
         assert told.deltas == whole.deltas[:3]
         told.deltas.clear()
     assert not told.over
+    assert not whole.listeners
     assert list(whole) == list(whole.deltas)
 
 

@@ -6,6 +6,10 @@
 Each request is answered with the next stream, and those after the last with the last. Chunks end
 where the stream has them end, and come at its pace: each is a chunk of an HTTP/1.1 body, or a
 message of a WebSocket.
+
+What a WebSocket asks for is its first message: by then it is open, and HTTP 429 can no longer be
+sent. A `RateLimit` closes it with 1013, "try again later", and the reason says how long. A stream
+that breaks off is hung up on, over either: no last chunk comes, no close frame.
 """
 
 import asyncio
@@ -22,7 +26,7 @@ from collections.abc import (
     Mapping,
     MutableMapping,
 )
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,8 +41,9 @@ _Send = Callable[[_Message], Awaitable[None]]
 
 # So many requests are kept, the last ones.
 _KEPT = 1_000
-# https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1
-_NORMAL, _INTERNAL_ERROR = 1000, 1011
+# https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1, and
+# https://www.iana.org/assignments/websocket/websocket.xhtml#close-code-number
+_NORMAL, _TRY_AGAIN_LATER = 1000, 1013
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +92,14 @@ class Script:
         return answer if isinstance(answer, Stream) else answer(request)
 
     async def __call__(self, scope: Mapping[str, Any], receive: _Receive, send: _Send) -> None:
-        """Answer as an ASGI app does."""
+        """Answer as an ASGI app does, and raise the error of a stream that breaks off."""
         over = {"http": _over_http, "websocket": _over_websocket}[scope["type"]]
         headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
 
         def answer(body: bytes) -> Stream:
             return self._answer(Request(scope["path"], headers, body))
 
-        with suppress(ConnectionError):  # that is how a stream breaks off: it is hung up on
-            await over(scope["path"], answer, receive, send)
+        await over(scope["path"], answer, receive, send)
 
     def respond(self, request: Any) -> Any:
         """Answer a request that respx mocks: `respx.post(...).mock(side_effect=script.respond)`.
@@ -132,7 +136,7 @@ def serve(*answers: Answer) -> Iterator[Script]:
 
     # What breaks off on purpose is no error of the server's.
     def on_purpose(record: logging.LogRecord) -> bool:
-        return "without completing response" not in record.getMessage()
+        return not (record.exc_info and isinstance(record.exc_info[1], ConnectionError))
 
     logger = logging.getLogger("uvicorn.error")
     logger.addFilter(on_purpose)
@@ -146,15 +150,13 @@ def serve(*answers: Answer) -> Iterator[Script]:
 def _opening(stream: Stream, path: str) -> tuple[int, dict[str, str], bytes | None]:
     """Status, headers, and the body where it is not the stream."""
     if isinstance(stream.error, RateLimited):
-        told = {"retry-after": f"{stream.error.retry_after:g}"}
+        told = {"retry-after": stream.error.header}
         return _refused(429, "rate_limit_error", str(stream.error), told)
-    if not isinstance(stream, WireStream):
-        return 200, {"content-type": "text/event-stream"}, None
-    dialect = stream.dialect
-    if not path.endswith(dialect.PATH):
+    dialect = stream.dialect if isinstance(stream, WireStream) else None
+    if dialect and not path.endswith(dialect.PATH.rstrip("/")):  # "/" is any
         what = f"{path} was asked for, and the script has {dialect.NAME}, at {dialect.PATH}"
         return _refused(404, "not_found_error", what, {})
-    return 200, {"content-type": dialect.MEDIA_TYPE, "cache-control": "no-cache"}, None
+    return 200, {"content-type": stream.media_type, "cache-control": "no-cache"}, None
 
 
 def _refused(
@@ -201,13 +203,13 @@ async def _over_websocket(
     stream = answer(asked.get("bytes") or (asked.get("text") or "").encode())
 
     async def streamed() -> None:
-        code = _NORMAL
+        code, reason = _NORMAL, ""
         try:
             async for chunk in stream:
                 await send({"type": "websocket.send", "bytes": chunk})
-        except ConnectionError:
-            code = _INTERNAL_ERROR
-        await send({"type": "websocket.close", "code": code})
+        except RateLimited as limited:
+            code, reason = _TRY_AGAIN_LATER, str(limited)
+        await send({"type": "websocket.close", "code": code, "reason": reason})
 
     await _unless_gone(streamed(), receive)
 

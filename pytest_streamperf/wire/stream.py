@@ -1,11 +1,10 @@
 """A turn as its bytes arrive: in a dialect, cut into chunks, at a pace, with what goes wrong."""
 
-from collections.abc import Iterable
-from typing import Self
+from collections.abc import Iterable, Sequence
 
 from pytest_streamperf.cutting import Cut, per_event
-from pytest_streamperf.streams import Fault, Stream, arriving
-from pytest_streamperf.turns import Turn
+from pytest_streamperf.streams import Fault, Stream
+from pytest_streamperf.turns import Failure, ToolCallDelta, Turn
 from pytest_streamperf.wire import Dialect, named
 
 
@@ -13,8 +12,10 @@ class WireStream(Stream):
     r"""The chunks that a client of this turn would get.
 
     `dialect` is the name of one or the dialect itself, `cut` where the bytes are cut, one of
-    `pytest_streamperf.cutting`, and `every` the pace of the chunks. Faults count events, whatever
-    the cut; those of deltas, which an error event is, count the deltas of the turn.
+    `pytest_streamperf.cutting`, and `every` the pace of the chunks, as many as there are where
+    nothing goes wrong. Faults count events, whatever the cut; those of deltas, which an error event
+    is, count the deltas of the turn. A tool call that an error cuts off is left out where the
+    dialect sends calls whole.
 
     >>> from pytest_streamperf import Text
     >>> from pytest_streamperf.cutting import fixed
@@ -32,21 +33,28 @@ class WireStream(Stream):
         faults: Iterable[Fault] = (),
     ) -> None:
         self.turn, self.dialect, self.cut = turn, named(dialect), cut
-        self.faults = tuple(faults)
-        of_deltas = [fault for fault in self.faults if hasattr(fault, "of_deltas")]
-        if of_deltas:
-            turn = Turn.of(arriving(turn, of_deltas)[0], usage=turn.usage)
-        of_events = [fault for fault in self.faults if fault not in of_deltas]
-        events, error = arriving(list(self.dialect.encode(turn)), of_events)
-        super().__init__(tuple(cut(events)), every)
-        self.error = error
+        self.media_type = self.dialect.MEDIA_TYPE
+        self.faults: tuple[Fault, ...] = ()
+        super().__init__(tuple(cut(self._encoded(turn))), every)
+        if faults:
+            self._break(faults)
 
-    def with_fault(self, *faults: Fault) -> Self:
-        """Make a stream to which these happen, too."""
-        return type(self)(
-            self.turn,
-            self.dialect,
-            cut=self.cut,
-            every=self.every,
-            faults=(*self.faults, *faults),
-        )
+    def _break(self, faults: Iterable[Fault]) -> None:
+        self.faults = (*self.faults, *faults)
+        of_deltas = [fault for fault in self.faults if hasattr(fault, "of_deltas")]
+        of_events = [fault for fault in self.faults if fault not in of_deltas]
+        turn = self.turn
+        if of_deltas:
+            turn = Turn.of(self._arriving(turn, of_deltas)[0], usage=turn.usage)
+        events, self.error = self._arriving(self._encoded(turn), of_events)
+        self.deltas = tuple(self.cut(events))
+
+    def _encoded(self, turn: Turn) -> Sequence[bytes]:
+        try:
+            return list(self.dialect.encode(turn))
+        except ValueError:
+            match turn:
+                case [*_, ToolCallDelta(id=cut_off), Failure()]:
+                    sent = [delta for delta in turn if getattr(delta, "id", None) != cut_off]
+                    return list(self.dialect.encode(Turn.of(sent, usage=turn.usage)))
+            raise
