@@ -26,9 +26,18 @@ _JSON: st.SearchStrategy[Any] = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=6,
 )
+
+
+def _as_sent(text: str) -> str:
+    """The same with its surrogate pairs joined, as they are on any wire; halves stay."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+
+
+_HALVES = st.characters(categories=["Cs"])
+_TEXT = st.text() | st.lists(st.characters() | _HALVES).map("".join).map(_as_sent)
 _PARTS = st.lists(
-    st.builds(Text, st.text())
-    | st.builds(Reasoning, st.text())
+    st.builds(Text, _TEXT)
+    | st.builds(Reasoning, _TEXT)
     | st.builds(
         ToolCall,
         st.text(min_size=1, max_size=_MOST_CALLED),
@@ -42,12 +51,13 @@ _PARTS = st.lists(
 def turns(draw: st.DrawFn) -> Turn:
     """Turns of text, reasoning and tool calls, some of which end in a failure or say their usage.
 
-    They shrink to `Turn()`.
+    What is said may have any character, and halves of surrogate pairs. They shrink to `Turn()`.
 
     >>> isinstance(turns().example(), Turn)  # doctest: +SKIP
     True
     """
-    failures = draw(st.lists(st.builds(Failure, st.text()), max_size=1))
+    types = st.just(Failure("").type) | _TEXT
+    failures = draw(st.lists(st.builds(Failure, _TEXT, types), max_size=1))
     usage = draw(st.none() | st.builds(Usage, st.integers(0), st.integers(0)))
     return Turn(*draw(_PARTS), *failures, usage=usage, seed=draw(st.integers(0, 2**32)))
 

@@ -5,6 +5,8 @@ from functools import partial
 import pytest
 from hypothesis import settings
 
+from pytest_streamperf.wire import WireError
+
 pytest_plugins = ["pytester"]
 
 # The same examples in every run, and no limit of time on them: a suite that is red is red for all.
@@ -20,3 +22,20 @@ def run_alone(pytester, monkeypatch):
     """
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     return partial(pytester.runpytest_subprocess, "-p", "no:cacheprovider", "-p", "streamperf")
+
+
+@pytest.fixture
+def assert_refused():
+    """Says that a dialect's decoder refuses an event, and where, and keeps the Hi before it.
+
+    `number` is how many events say Hi.
+    """
+
+    def check(decoder, hi, wrong, said, *, number):
+        with pytest.raises(WireError) as raised:
+            decoder.feed(hi + wrong + hi)
+        assert str(raised.value).startswith(said)
+        assert raised.value.decoded == ["Hi"]
+        assert (raised.value.offset, raised.value.number) == (len(hi), number)
+
+    return check

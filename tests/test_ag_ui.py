@@ -5,7 +5,16 @@ import json
 
 import pytest
 
-from pytest_streamperf import Failure, Reasoning, Text, ToolCall, Turn, Usage
+from pytest_streamperf import (
+    Failure,
+    Reasoning,
+    ReasoningDelta,
+    Text,
+    ToolCall,
+    ToolCallDelta,
+    Turn,
+    Usage,
+)
 from pytest_streamperf.wire import WireError, ag_ui, sse
 from pytest_streamperf.wire.ag_ui import Decoder, encode
 
@@ -71,27 +80,32 @@ HI = told("TEXT_MESSAGE_START", messageId="a") + told(
             "REASONING_MESSAGE_CONTENT needs a REASONING_MESSAGE_START before it",
         ),
         (
-            told("TEXT_MESSAGE_END", messageId="a")
-            + told("TEXT_MESSAGE_CONTENT", messageId="a", delta="x"),
-            "TEXT_MESSAGE_CONTENT needs a TEXT_MESSAGE_START before it",
-        ),
-        (
             told("TOOL_CALL_ARGS", toolCallId="c", delta="x"),
             "TOOL_CALL_ARGS needs a TOOL_CALL_START before it",
         ),
         (told("TOOL_CALL_START", toolCallId="c"), "toolCallName must be a string, not None"),
         (told("TEXT_MESSAGE_CONTENT", messageId="a", delta=7), "delta must be a string, not 7"),
         (told("RUN_FINISHED", usage=[{}]), "inputTokens must be a whole number, not None"),
+        (told("RUN_ERROR", message="no", code=500), "code must be a string, not 500"),
+        (told("TEXT_MESSAGE_CHUNK", delta="x"), "messageId must be a string, not None"),
+        (told("REASONING_MESSAGE_CHUNK", messageId=7), "messageId must be a string, not 7"),
+        (told("TOOL_CALL_CHUNK", toolCallId="c"), "toolCallName must be a string, not None"),
     ],
 )
-def test_what_is_wrong_is_told(wrong, said):
+def test_what_is_wrong_is_told(wrong, said, assert_refused):
     """With where it is; what was decoded before it is not lost."""
-    decoder = Decoder()
-    with pytest.raises(WireError) as raised:
-        decoder.feed(HI + wrong + HI)
-    assert str(raised.value).startswith(said)
-    assert raised.value.decoded == ["Hi"]
-    assert raised.value.offset == len(HI + wrong)
+    assert_refused(Decoder(), HI, wrong, said, number=2)
+
+
+def test_a_message_that_has_ended_is_not_open(assert_refused):
+    """It has to be started again."""
+    assert_refused(
+        Decoder(),
+        HI + told("TEXT_MESSAGE_END", messageId="a"),
+        told("TEXT_MESSAGE_CONTENT", messageId="a", delta="x"),
+        "TEXT_MESSAGE_CONTENT needs a TEXT_MESSAGE_START before it, which 'a' has not had",
+        number=3,
+    )
 
 
 def test_a_stream_that_ends_too_soon():
@@ -100,6 +114,41 @@ def test_a_stream_that_ends_too_soon():
     decoder.feed(HI)
     with pytest.raises(WireError, match="too soon: RUN_FINISHED was expected"):
         decoder.close()
+
+
+def test_chunks():
+    """They open what is new, and go on with what is open; without an id, with the last."""
+    stream = (
+        told("REASONING_MESSAGE_CHUNK", messageId="a", delta="Hm")
+        + told("REASONING_MESSAGE_CHUNK", delta="!")
+        + told("TEXT_MESSAGE_CHUNK", messageId="b", role="assistant")
+        + told("TEXT_MESSAGE_CHUNK", delta="Hi")
+        + told("TOOL_CALL_CHUNK", toolCallId="c", toolCallName="read", delta="{")
+        + told("TOOL_CALL_CHUNK", toolCallId="d", toolCallName="stop")
+        + told("TOOL_CALL_CHUNK", toolCallId="c", delta="}")
+        + told("TEXT_MESSAGE_CHUNK", messageId="e", delta="there")
+        + told("RUN_FINISHED")
+    )
+    assert Decoder().feed(stream) == [
+        *(ReasoningDelta("Hm"), ReasoningDelta("!"), "Hi"),
+        *(ToolCallDelta(0, "c", "read", "{"), ToolCallDelta(0, "c", "read", "}"), "there"),
+        ToolCallDelta(1, "d", "stop", ""),
+    ]
+
+
+def test_a_call_that_never_has_arguments():
+    """It is given when it ends; a message that has the id of the call is another thing."""
+    decoder = Decoder()
+    told_call = told("TOOL_CALL_START", toolCallId="a", toolCallName="stop")
+    assert decoder.feed(told_call + HI + told("TEXT_MESSAGE_END", messageId="a")) == ["Hi"]
+    end = told("TOOL_CALL_END", toolCallId="a")
+    assert decoder.feed(end) == [ToolCallDelta(0, "a", "stop", "")]
+
+
+def test_an_error_without_a_code():
+    """It has the type that failures have."""
+    for code in ({}, {"code": None}):
+        assert Decoder().feed(told("RUN_ERROR", message="no", **code)) == [Failure("no")]
 
 
 def test_docstring_examples():

@@ -5,7 +5,16 @@ import json
 
 import pytest
 
-from pytest_streamperf import Failure, Reasoning, ReasoningDelta, Text, ToolCall, Turn, Usage
+from pytest_streamperf import (
+    Failure,
+    Reasoning,
+    ReasoningDelta,
+    Text,
+    ToolCall,
+    ToolCallDelta,
+    Turn,
+    Usage,
+)
 from pytest_streamperf.wire import WireError, anthropic_messages, sse
 from pytest_streamperf.wire.anthropic_messages import Decoder, encode
 
@@ -99,14 +108,9 @@ HI = begun(type="text", text="") + piece(type="text_delta", text="Hi")
         (told("error", error={"type": "a"}), "message must be a string, not None"),
     ],
 )
-def test_what_is_wrong_is_told(wrong, said):
+def test_what_is_wrong_is_told(wrong, said, assert_refused):
     """With where it is; what was decoded before it is not lost."""
-    decoder = Decoder()
-    with pytest.raises(WireError) as raised:
-        decoder.feed(HI + wrong + HI)
-    assert str(raised.value).startswith(said)
-    assert raised.value.decoded == ["Hi"]
-    assert (raised.value.offset, raised.value.number) == (len(HI + wrong), 3)
+    assert_refused(Decoder(), HI, wrong, said, number=2)
 
 
 def test_a_stream_that_ends_too_soon():
@@ -124,11 +128,34 @@ def test_what_is_not_known_is_passed_over():
         told("news", of="tomorrow")
         + begun(type="news")
         + piece(type="news_delta")
+        + piece(type="text_delta", text="It rains.")
         + begun(type="thinking", thinking="")
         + piece(type="thinking_delta", thinking="Hm")
         + piece(type="signature_delta", signature="c2ln")
     )
     assert decoder.feed(unknown) == [ReasoningDelta("Hm")]
+
+
+@pytest.mark.parametrize("kind", ["tool_use", "server_tool_use", "mcp_tool_use"])
+def test_calls_of_all_kinds(kind):
+    """Whoever calls the tool: the SDK puts their arguments together in the same way."""
+    call = begun(type=kind, id="a", name="search", input={})
+    pieces = [piece(type="input_json_delta", partial_json=text) for text in ("", "{", "}")]
+    assert Decoder().feed(call + b"".join(pieces)) == [
+        ToolCallDelta(0, "a", "search", text) for text in ("", "{", "}")
+    ]
+
+
+def test_a_call_that_never_has_arguments():
+    """It is given when its block ends."""
+    decoder = Decoder()
+    assert decoder.feed(begun(type="tool_use", id="a", name="stop", input={})) == []
+    assert decoder.feed(told("content_block_stop", index=0)) == [ToolCallDelta(0, "a", "stop", "")]
+
+
+def test_an_event_whose_data_is_empty():
+    """It is passed over, as the SDK does."""
+    assert Decoder().feed(b"event: message_stop\ndata:\n\n" + HI) == ["Hi"]
 
 
 def test_docstring_examples():

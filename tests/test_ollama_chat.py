@@ -4,8 +4,11 @@ import doctest
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pytest_streamperf import Failure, Reasoning, Text, ToolCall, Turn, Usage
+from pytest_streamperf.cutting import at
 from pytest_streamperf.wire import WireError, ndjson, ollama_chat
 from pytest_streamperf.wire.ollama_chat import Decoder, encode
 
@@ -42,29 +45,50 @@ HI = ndjson.encode({"message": {"content": "Hi"}, "done": False})
             ndjson.encode({"message": {"tool_calls": [{"function": {"name": "a"}}]}}),
             "arguments must be an object, not None",
         ),
+        (ndjson.encode({"message": {"content": 0}}), "content must be a string, not 0"),
+        (ndjson.encode({"message": {"thinking": []}}), "thinking must be a string, not []"),
         (
-            ndjson.encode({"message": {}, "done": True}),
-            "prompt_eval_count must be a whole number, not None",
+            ndjson.encode({"message": {}, "done": True, "prompt_eval_count": "3"}),
+            "prompt_eval_count must be a whole number, not '3'",
         ),
         (b'{"\xff": 1}\n', "a line must be UTF-8, which it is not from its byte 2 on"),
     ],
 )
-def test_what_is_wrong_is_told(wrong, said):
+def test_what_is_wrong_is_told(wrong, said, assert_refused):
     """With where it is; what was decoded before it is not lost."""
-    decoder = Decoder()
-    with pytest.raises(WireError) as raised:
-        decoder.feed(HI + wrong + HI)
-    assert str(raised.value).startswith(said)
-    assert raised.value.decoded == ["Hi"]
-    assert (raised.value.offset, raised.value.number) == (len(HI + wrong), 2)
+    assert_refused(Decoder(), HI, wrong, said, number=1)
 
 
-def test_an_endless_line():
-    """It ends the stream."""
-    decoder = ndjson.Decoder(longest=8)
-    assert list(decoder.each(b"\r\n1\n")) == ["1"]
+@given(places=st.lists(st.integers(1, 12)))
+def test_an_endless_line(places):
+    """It ends the stream, and is where it begins, however that is cut."""
+    decoder, lines = ndjson.Decoder(longest=8), []
+
+    def read():
+        for piece in at(*sorted({*places}))([b"\r\n1\n123456789\n"]):
+            for line in decoder.each(piece):
+                lines.append(line)
+
     with pytest.raises(WireError, match="more than 8 bytes, at byte 4, after 1 event"):
-        list(decoder.each(b"123456789"))
+        read()
+    assert lines == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("counters", "usage"),
+    [
+        ({}, None),
+        ({"prompt_eval_count": None, "eval_count": None}, None),
+        ({"eval_count": 4}, Usage(0, 4)),
+        ({"prompt_eval_count": 3, "eval_count": 4}, Usage(3, 4)),
+    ],
+)
+def test_counters_may_be_left_out(counters, usage):
+    """All of them, or the one that is 0, as where the prompt was cached."""
+    decoder = Decoder()
+    assert decoder.feed(ndjson.encode({"message": {}, "done": True, **counters})) == []
+    decoder.close()
+    assert decoder.usage == usage
 
 
 def test_a_stream_that_ends_too_soon():

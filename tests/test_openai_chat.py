@@ -81,28 +81,34 @@ def chosen(delta):
         (told({"choices": 7}), "choices must be an array, not 7"),
         (told({"choices": [7]}), "delta must be an object, not None"),
         (chosen({"content": 7}), "content must be a string, not 7"),
+        (chosen({"content": 0}), "content must be a string, not 0"),
+        (chosen({"reasoning_content": []}), "reasoning_content must be a string, not []"),
         (chosen({"tool_calls": {}}), "tool_calls must be an array, not {}"),
         (chosen({"tool_calls": [{"index": True}]}), "index must be a whole number, not True"),
         (
             chosen({"tool_calls": [{"index": 1, "function": {"arguments": "{}"}}]}),
             "a tool call begins with its id and name, which index 1 has not had",
         ),
+        (
+            chosen({"tool_calls": [{"index": 0, "id": "a", "function": None}]}),
+            "name must be a string, not None",
+        ),
+        (
+            chosen({"tool_calls": [{"index": 0, "id": "a", "function": {"name": 7}}]}),
+            "name must be a string, not 7",
+        ),
         (told({"error": "no"}), "error must be an object, not 'no'"),
+        (told({"error": {}}), "message must be a string, not None"),
+        (told({"error": {"message": "no", "type": 500}}), "type must be a string, not 500"),
         (
             told({"choices": [], "usage": {"prompt_tokens": "3"}}),
             "prompt_tokens must be a whole number, not '3'",
         ),
     ],
 )
-def test_what_is_wrong_is_told(wrong, said):
+def test_what_is_wrong_is_told(wrong, said, assert_refused):
     """With where it is; what was decoded before it is not lost."""
-    decoder = Decoder()
-    before = chosen({"content": "Hi"})
-    with pytest.raises(WireError) as raised:
-        decoder.feed(before + wrong + chosen({"content": "there"}))
-    assert str(raised.value).startswith(said)
-    assert raised.value.decoded == ["Hi"]
-    assert (raised.value.offset, raised.value.number) == (len(before + wrong), 2)
+    assert_refused(Decoder(), chosen({"content": "Hi"}), wrong, said, number=1)
 
 
 def test_a_line_that_is_too_long_keeps_what_came_before():
@@ -128,6 +134,65 @@ def test_nothing_comes_after_the_end():
     decoder = Decoder()
     with pytest.raises(WireError, match="nothing may come after the end"):
         decoder.feed(b"data: [DONE]\n\n" + chosen({"content": "Hi"}))
+
+
+def called(**call):
+    return chosen({"tool_calls": [{"index": 0, **call}]})
+
+
+def test_what_servers_leave_out_or_say_again():
+    """Null is as good as nothing; an id that is said again, or empty, begins no other call."""
+    stream = (
+        called(id="a", type="function", function={"name": "search", "arguments": None})
+        + chosen({"content": None, "reasoning_content": None, "tool_calls": None})
+        + called(id=None, function={"arguments": "{"})
+        + called(id="a", function={"name": None, "arguments": None})
+        + called(id="", function={"name": "", "arguments": "}"})
+        + called(function=None)
+        + told({"choices": [], "usage": None, "error": None})
+    )
+    assert Decoder().feed(stream) == [
+        ToolCallDelta(0, "a", "search", "{"),
+        ToolCallDelta(0, "a", "search", "}"),
+    ]
+
+
+def test_another_id_is_another_call():
+    """Also where the server counts all of them as the first."""
+    stream = b"".join(called(id=id_, function={"name": "read", "arguments": "{}"}) for id_ in "ab")
+    assert Decoder().feed(stream) == [
+        ToolCallDelta(0, "a", "read", "{}"),
+        ToolCallDelta(1, "b", "read", "{}"),
+    ]
+
+
+@pytest.mark.parametrize("function", [{"name": "stop"}, {"name": "stop", "arguments": ""}])
+def test_a_call_that_never_has_arguments(function):
+    """It is given when no more can come."""
+    decoder = Decoder()
+    assert decoder.feed(called(id="a", function=function)) == []
+    assert decoder.feed(b"data: [DONE]\n\n") == [ToolCallDelta(0, "a", "stop", "")]
+
+
+@pytest.mark.parametrize("error", [{"message": "no"}, {"message": "no", "type": None}])
+def test_an_error_without_a_type(error):
+    """It has the type that failures have."""
+    assert Decoder().feed(told({"error": error})) == [Failure("no")]
+
+
+def test_the_end_after_an_error():
+    """Some servers say it all the same, once."""
+    decoder = Decoder()
+    done = b"data: [DONE]\n\n"
+    assert decoder.feed(told({"error": {"message": "no"}}) + done) == [Failure("no")]
+    decoder.close()
+    with pytest.raises(WireError, match="nothing may come after the end"):
+        decoder.feed(done)
+
+
+def test_a_refusal_is_text():
+    """The model says it."""
+    assert Decoder().feed(chosen({"content": None, "refusal": "No."})) == ["No."]
 
 
 def test_a_call_in_one_chunk():

@@ -5,7 +5,16 @@ import json
 
 import pytest
 
-from pytest_streamperf import Failure, Reasoning, Text, ToolCall, Turn, Usage
+from pytest_streamperf import (
+    Failure,
+    Reasoning,
+    ReasoningDelta,
+    Text,
+    ToolCall,
+    ToolCallDelta,
+    Turn,
+    Usage,
+)
 from pytest_streamperf.wire import WireError, openai_responses, sse
 from pytest_streamperf.wire.openai_responses import Decoder, encode
 
@@ -96,16 +105,13 @@ HI = begun(0, type="message") + told("response.output_text.delta", output_index=
             told("response.completed", response={"usage": {}}),
             "input_tokens must be a whole number, not None",
         ),
+        (told("error", message="no", code=500), "code must be a string, not 500"),
+        (told("response.failed", response={"error": None}), "error must be an object, not None"),
     ],
 )
-def test_what_is_wrong_is_told(wrong, said):
+def test_what_is_wrong_is_told(wrong, said, assert_refused):
     """With where it is; what was decoded before it is not lost."""
-    decoder = Decoder()
-    with pytest.raises(WireError) as raised:
-        decoder.feed(HI + wrong + HI)
-    assert str(raised.value).startswith(said)
-    assert raised.value.decoded == ["Hi"]
-    assert (raised.value.offset, raised.value.number) == (len(HI + wrong), 3)
+    assert_refused(Decoder(), HI, wrong, said, number=2)
 
 
 def test_a_stream_that_ends_too_soon():
@@ -114,6 +120,51 @@ def test_a_stream_that_ends_too_soon():
     decoder.feed(HI)
     with pytest.raises(WireError, match=r"too soon: response\.completed was expected"):
         decoder.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "expected"),
+    [
+        ("completed", None, []),
+        ("incomplete", None, []),
+        ("failed", {"code": "invalid_prompt", "message": "no"}, [Failure("no", "invalid_prompt")]),
+        ("failed", {"code": None, "message": "no"}, [Failure("no")]),
+    ],
+)
+def test_the_ends_that_a_response_may_have(kind, error, expected):
+    """Each may say the usage."""
+    decoder = Decoder()
+    response = {"error": error, "usage": {"input_tokens": 3, "output_tokens": 4}}
+    assert decoder.feed(HI + told(f"response.{kind}", response=response)) == ["Hi", *expected]
+    decoder.close()
+    assert decoder.usage == Usage(3, 4)
+
+
+def test_other_pieces_of_what_is_said_and_thought():
+    """A refusal is text, and reasoning comes whole where it is open."""
+    stream = begun(0, type="reasoning") + begun(1, type="message")
+    for at, kind in enumerate(("reasoning_text", "refusal")):
+        stream += told(f"response.{kind}.delta", output_index=at, content_index=0, delta="No")
+    assert Decoder().feed(stream) == [ReasoningDelta("No"), "No"]
+
+
+def test_a_call_that_never_has_arguments():
+    """It is given when its item is done."""
+    decoder = Decoder()
+    assert decoder.feed(begun(0, type="function_call", call_id="a", name="stop")) == []
+    done = told("response.output_item.done", output_index=0, item={})
+    assert decoder.feed(done) == [ToolCallDelta(0, "a", "stop", "")]
+
+
+def test_items_side_by_side_are_whole_in_the_end():
+    """In the order they began in."""
+    pieces = [(0, "{"), (1, "{"), (1, "}"), (0, "}")]
+    turn = Turn.of([ToolCallDelta(at, f"call_{at}", "stop", piece) for at, piece in pieces])
+    *_, last = told_of(turn)
+    assert [(item["call_id"], item["arguments"]) for item in last["response"]["output"]] == [
+        ("call_0", "{}"),
+        ("call_1", "{}"),
+    ]
 
 
 def test_docstring_examples():

@@ -38,6 +38,8 @@ STANDARD = {
     "one leading space": ("data:\ttest\rdata: \ndata:test\n\n", ["\ttest\n\ntest"]),
     "all ends of lines": ("data:test\r\ndata\ndata:test\r\n\r\n", ["test\n\ntest"]),
     "CR alone": ("data:1\r\rdata:2\r\r", ["1", "2"]),
+    "CR after CR LF": ("data:1\r\n\rdata:2\r\n\r\r\ndata:3\n\r", ["1", "2", "3"]),
+    "a byte order mark in the data": ("data:\ufeff1\n\ndata\ufeff:2\ndata:3\n\n", ["\ufeff1", "3"]),
     "NUL": ("data:\0\n\n\n\n", ["\0"]),
     "beyond ASCII": ("data:ok…\n\n", ["ok…"]),
     "two events, two empty ones": ("data\n\ndata\ndata\n\ndata:", ["", "\n"]),
@@ -67,6 +69,8 @@ def test_the_standard(text, expected):
         ("event: \ndata:x\n\n", ["message"]),
         ("event:one\nevent:two\ndata:x\n\n", ["two"]),
         ("event:lost\n\ndata:x\n\n", ["message"]),
+        ("event:  x\ndata:x\n\n", [" x"]),
+        ("data:x\nid:1\nevent:last\n\n", ["last"]),
     ],
 )
 def test_types(text, types):
@@ -81,6 +85,12 @@ def test_types(text, types):
         ("id:1\ndata:x\n\nid\ndata:y\n\n", ["1", ""]),
         ("id:1\ndata:x\n\nid:a\0b\ndata:y\n\n", ["1", "1"]),
         ("id:…\n\ndata:x\n\n", ["…"]),
+        ("data:x\nid:1\n\ndata:y\n\ndata:z\n\n", ["1", "1", "1"]),
+        ("id:1\ndata:x\n\ndata:y\nid:\n\ndata:z\n\n", ["1", "", ""]),
+        *(
+            (f"id:1\ndata:x\n\nid:{null}\ndata:y\n\n", ["1", "1"])
+            for null in ("\0", "\0\0", "x\0", "\0x", "x\0x", " \0")
+        ),
     ],
 )
 def test_ids(text, ids):
@@ -105,12 +115,25 @@ def test_the_last_id_is_that_of_a_whole_event():
         ("retry:-1\n", None),
         ("retry:²\n", None),
         ("retry:٣\n", None),
+        (f"retry:{'0' * 5_000}7\n", 7),
+        (f"retry:{'9' * 5_000}\n", 2**53),
     ],
 )
 def test_retry(text, retry):
-    """Digits of ASCII, or nothing."""
+    """Digits of ASCII, as many as there are, or nothing; nobody waits longer than 2**53 ms."""
     decoder = Decoder()
     decoder.feed(text.encode())
+    assert decoder.retry == retry
+
+
+@pytest.mark.parametrize(
+    ("value", "retry"),
+    [("-1", -1), ("٣", 3), (" 7 ", 7), ("7x", None), ("9" * 5_000, None)],
+)
+def test_retry_as_the_sdks_have_it(value, retry):
+    """Whatever `int` takes; it gives an event, and what `int` does not take gives none."""
+    decoder = Decoder(mode="sdk")
+    assert decoder.feed(f"retry:{value}\n\n".encode()) == [Event("")] * (retry is not None)
     assert decoder.retry == retry
 
 
@@ -133,7 +156,10 @@ def test_what_is_not_utf_8(bad):
 
 def test_the_sdks_deviation():
     """They give an event without data, where the standard gives none."""
-    data = b"event: ping\n\n\nretry: 5\n\nevent:\n\n: comment\n\nid: 7\n\n\ndata: x\n\n"
+    data = (
+        b"event: ping\n\n\nretry: 5\n\nevent:\n\nevent: no\nevent:\n\n: comment\n\nid: 7\n\n\n"
+        b"data: x\n\n"
+    )
     assert decode(data) == [Event("x", id="7")]
     assert decode(data, mode="sdk") == [
         Event("", "ping"),
@@ -159,6 +185,43 @@ def test_an_endless_line():
     assert (raised.value.offset, raised.value.number) == (18, 2)
     with pytest.raises(WireError):
         decoder.feed(b"more")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+@given(places=st.lists(st.integers(0, 60)))
+def test_an_endless_line_begins_where_it_does(end, places):
+    """However the stream is cut, and whatever of the event came before it."""
+    before = f"data: 1{end}{end}: ping{end}{end}data: 2{end}".encode()
+    decoder, events = Decoder(longest=8), []
+
+    def read():
+        for piece in cut(before + b"data: 345 and more" + end.encode() * 2, places):
+            events.extend(decoder.feed(piece))
+
+    with pytest.raises(WireError) as raised:
+        read()
+    assert (raised.value.offset, raised.value.number) == (len(before), 1)
+    assert texts([*events, *raised.value.decoded]) == ["1"]
+
+
+@given(events=st.lists(st.sampled_from([b"data:1", b":\r\n\r\nid", b"\rdata:3"])), data=st.data())
+def test_events_begin_where_they_do(events, data):
+    """Each with the first line after an empty one, and one by one, however the stream is cut."""
+    ends = [data.draw(st.sampled_from([b"\n\n", b"\r\r", b"\r\n\r\n"])) for _ in events]
+    stream = b"".join(event + end for event, end in zip(events, ends, strict=True))
+
+    def found(pieces):
+        decoder = Decoder()
+        return [
+            (event.data, decoder.offset, decoder.number)
+            for piece in pieces
+            for event in decoder.each(piece)
+        ]
+
+    expected = found([stream])
+    assert [number for _, _, number in expected] == list(range(len(expected)))
+    assert all(stream[offset:].lstrip(b"\r").startswith(b"data:") for _, offset, _ in expected)
+    assert found(cut(stream, data.draw(st.lists(st.integers(0, 100))))) == expected
 
 
 @pytest.mark.parametrize(

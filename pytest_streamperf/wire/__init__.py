@@ -1,5 +1,6 @@
 """How a turn looks on the wire: events and dialects, encoded and decoded by pure functions."""
 
+import json
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import Any, Protocol, cast
@@ -18,8 +19,10 @@ _registered: dict[str, "Dialect"] = {}
 class WireError(ValueError):
     """What cannot be decoded: where it is, and what was expected there.
 
-    `offset` counts bytes from the start of the stream, `number` the events before it; `decoded` is
-    what the same piece held before it, so that nothing is lost.
+    `offset` is where what is wrong begins, an event or a line, in bytes from the start of the
+    stream, and `number` how many events came before it: the same, however the stream was cut.
+    Where more should have come, they are all the bytes and events there were. `decoded` is what the
+    same piece held before, so that nothing is lost.
 
     >>> WireError("a line of more than 8 bytes", offset=20, number=3).offset
     20
@@ -31,6 +34,18 @@ class WireError(ValueError):
         self.offset = offset
         self.number = number
         self.decoded = decoded
+
+
+def to_json(value: object) -> str:
+    r"""Give a JSON document as it is sent: with an escape only for what UTF-8 has no bytes for.
+
+    That is half a surrogate pair. Two halves come back as the character that they make.
+
+    >>> print(to_json({"text": "\N{SNOWMAN} \ud800"}))
+    {"text":"☃ \ud800"}
+    """
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text.encode(errors="backslashreplace").decode()
 
 
 class DeltaDecoder(Protocol):

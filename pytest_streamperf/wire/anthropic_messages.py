@@ -12,11 +12,12 @@ Each event is named as the `type` in its data.
     message_delta          why it stopped, and what was written
     message_stop
     error                  in place of all that would have come
+
+Tools that the service itself calls, server_tool_use and mcp_tool_use, are read as others are.
 """
 
 from collections.abc import Iterator
-from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
 from pytest_streamperf.turns import (
     Delta,
@@ -26,10 +27,16 @@ from pytest_streamperf.turns import (
     Turn,
     Usage,
     text_of,
-    whole_of,
 )
 from pytest_streamperf.wire import sse
-from pytest_streamperf.wire.reader import Reader, UnexpectedError, member, object_in
+from pytest_streamperf.wire.reader import (
+    Calls,
+    Reader,
+    UnexpectedError,
+    member,
+    object_in,
+    pieces_of,
+)
 
 NAME, PATH, MEDIA_TYPE = "anthropic-messages", "/v1/messages", "text/event-stream"
 
@@ -57,20 +64,20 @@ def encode(turn: Turn, *, model: str = "scripted") -> Iterator[bytes]:
     yield _event("message_start", message=message)
     yield _event("ping")
     reason = "end_turn"
-    for index, (_, deltas) in enumerate(groupby(turn, whole_of)):
-        first = next(deltas)
-        if isinstance(first, Failure):
-            yield _event("error", error={"type": first.type, "message": first.message})
+    for piece in pieces_of(turn):
+        delta, index = piece.delta, piece.number
+        if isinstance(delta, Failure):
+            yield _event("error", error={"type": delta.type, "message": delta.message})
             return
-        start, kind, name = _START[type(first)]
-        block = start
-        if isinstance(first, ToolCallDelta):
-            block, reason = {**start, "id": first.id, "name": first.name}, "tool_use"
-        yield _event("content_block_start", index=index, content_block=block)
-        for delta in (first, *deltas):
-            piece = {"type": kind, name: text_of(delta)}
-            yield _event("content_block_delta", index=index, delta=piece)
-        yield _event("content_block_stop", index=index)
+        block, kind, name = _START[type(delta)]
+        if isinstance(delta, ToolCallDelta):
+            block, reason = {**block, "id": delta.id, "name": delta.name}, "tool_use"
+        if piece.first:
+            yield _event("content_block_start", index=index, content_block=block)
+        told = {"type": kind, name: text_of(delta)}
+        yield _event("content_block_delta", index=index, delta=told)
+        if piece.last:
+            yield _event("content_block_stop", index=index)
     stop = {"stop_reason": reason, "stop_sequence": None}
     yield _event("message_delta", delta=stop, usage={"output_tokens": usage.output_tokens})
     yield _event("message_stop")
@@ -87,20 +94,12 @@ _START: dict[type, tuple[dict[str, Any], str, str]] = {
     ToolCallDelta: ({"type": "tool_use", "input": {}}, "input_json_delta", "partial_json"),
 }
 _PIECES = {kind: (start["type"], name) for start, kind, name in _START.values()}
+_CALLS = dict.fromkeys(("tool_use", "server_tool_use", "mcp_tool_use"), "tool_use")
+_KINDS = {"text": "text", "thinking": "thinking", **_CALLS}
 
 
 def _event(kind: str, **more: Any) -> bytes:
     return sse.encode_json({"type": kind, **more}, type=kind)
-
-
-class _Block(NamedTuple):
-    """A block that has begun: of which kind, and of a call its number, id and name."""
-
-    kind: str
-    call: tuple[int, str, str]
-
-
-_NO_CALL = 0, "", ""
 
 
 class Decoder(Reader[sse.Event]):
@@ -113,12 +112,14 @@ class Decoder(Reader[sse.Event]):
     _end = "event: message_stop"
 
     def __init__(self) -> None:
-        super().__init__(sse.Decoder(mode="sdk"))
+        super().__init__(sse.Decoder())
         self._tokens_read = 0
-        self._blocks: dict[int, _Block] = {}
-        self._calls = 0
+        self._blocks: dict[int, str] = {}
+        self._calls = Calls()
 
     def _read(self, event: sse.Event) -> Iterator[Delta]:
+        if not event.data:
+            return  # as the SDK does
         value = object_in(event.data)
         kind = member(value, "type", str)
         if event.type != kind:
@@ -133,8 +134,9 @@ class Decoder(Reader[sse.Event]):
             case "content_block_delta":
                 yield from self._piece(self._open(value), member(value, "delta", dict))
             case "content_block_stop":
-                self._open(value)
-                del self._blocks[value["index"]]
+                index = self._open(value)
+                del self._blocks[index]
+                yield from self._calls.without_pieces(index)
             case "message_delta":
                 written = member(member(value, "usage", dict), "output_tokens", int)
                 self.usage = Usage(self._tokens_read, written)
@@ -146,32 +148,30 @@ class Decoder(Reader[sse.Event]):
                 yield Failure(member(error, "message", str), member(error, "type", str))
 
     def _begin(self, index: int, block: dict[str, Any]) -> None:
-        kind, call = member(block, "type", str), _NO_CALL
-        if kind == "tool_use":
-            call = self._calls, member(block, "id", str), member(block, "name", str)
-            self._calls += 1
-        self._blocks[index] = _Block(kind, call)
+        self._blocks[index] = _KINDS.get(member(block, "type", str), "")
+        if self._blocks[index] == "tool_use":
+            self._calls.begin(index, member(block, "id", str), member(block, "name", str))
 
-    def _open(self, value: dict[str, Any]) -> _Block:
+    def _open(self, value: dict[str, Any]) -> int:
         index = member(value, "index", int)
         if index not in self._blocks:
             msg = f"a block begins with content_block_start, and block {index} is not open"
             raise UnexpectedError(msg)
-        return self._blocks[index]
+        return index
 
-    def _piece(self, block: _Block, piece: dict[str, Any]) -> Iterator[Delta]:
-        kind = member(piece, "type", str)
-        if kind not in _PIECES:
+    def _piece(self, index: int, piece: dict[str, Any]) -> Iterator[Delta]:
+        kind, block = member(piece, "type", str), self._blocks[index]
+        if kind not in _PIECES or not block:
             return
         belongs, name = _PIECES[kind]
-        if belongs != block.kind:
-            msg = f"{kind} is a piece of a {belongs} block, not of a {block.kind} block"
+        if belongs != block:
+            msg = f"{kind} is a piece of a {belongs} block, not of a {block} block"
             raise UnexpectedError(msg)
-        if text := member(piece, name, str):
-            match belongs:
-                case "tool_use":
-                    yield ToolCallDelta(*block.call, text)
-                case "thinking":
-                    yield ReasoningDelta(text)
-                case _:
-                    yield text
+        text = member(piece, name, str)
+        match belongs:
+            case "tool_use":
+                yield self._calls.piece(index, text)
+            case "thinking":
+                yield ReasoningDelta(text)
+            case _:
+                yield text

@@ -6,10 +6,9 @@ A line ends with LF, with or without a CR before it; one that is empty is passed
 UTF-8.
 """
 
-import json
 from collections.abc import Iterator
 
-from pytest_streamperf.wire import LONGEST_LINE, WireError
+from pytest_streamperf.wire import LONGEST_LINE, WireError, to_json
 
 
 def encode(value: object) -> bytes:
@@ -18,13 +17,14 @@ def encode(value: object) -> bytes:
     >>> encode({"done": True})
     b'{"done":true}\n'
     """
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    return to_json(value).encode() + b"\n"
 
 
 class Decoder:
-    r"""Gives the lines of a stream, piece by piece, as text: `offset` tells where each one ends.
+    r"""Gives the lines of a stream, piece by piece, as text.
 
-    Raises `WireError` for a line of more than `longest` bytes, and for bytes that are not UTF-8.
+    `offset` is where the line begins that is being read, `number` how many were read before. Raises
+    `WireError` for a line of more than `longest` bytes, and for bytes that are not UTF-8.
 
     >>> list(Decoder().each(b'{"done"')), list(Decoder().each(b"7\n8\n9"))
     ([], ['7', '8'])
@@ -43,20 +43,22 @@ class Decoder:
             self._length += len(part)
             if self._length > self._longest:
                 self._line.clear()
-                what = f"a line of more than {self._longest:,} bytes"
-                raise WireError(what, offset=self.offset, number=self.number)
-            self.offset += len(part)
+                raise self._error(f"a line of more than {self._longest:,} bytes")
             if part.endswith(b"\n"):
                 line = b"".join(self._line).strip(b"\r\n")
-                self._line.clear()
-                self._length = 0
                 if line:
-                    self.number += 1
                     yield self._text(line)
+                    self.number += 1
+                self._line.clear()
+                self.offset += self._length
+                self._length = 0
 
     def _text(self, line: bytes) -> str:
         try:
             return line.decode()
         except UnicodeDecodeError as error:
             what = f"a line must be UTF-8, which it is not from its byte {error.start} on"
-            raise WireError(what, offset=self.offset, number=self.number) from None
+            raise self._error(what) from None
+
+    def _error(self, what: str) -> WireError:
+        return WireError(what, offset=self.offset, number=self.number)

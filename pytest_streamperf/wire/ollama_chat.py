@@ -7,11 +7,12 @@ https://docs.ollama.com/api/streaming
     a tool call    message.tool_calls[0].function, with all its arguments at once, as an object
     the last line  done, why, and the counters
     an error       {"error": "..."} in a line's place
+
+An error has no type, and comes back as a "server_error".
 """
 
 import json
 from collections.abc import Iterator
-from itertools import groupby
 from typing import Any
 
 from pytest_streamperf.turns import (
@@ -22,10 +23,9 @@ from pytest_streamperf.turns import (
     Turn,
     Usage,
     text_of,
-    whole_of,
 )
 from pytest_streamperf.wire import ndjson
-from pytest_streamperf.wire.reader import Reader, member, members, object_in, usage_in
+from pytest_streamperf.wire.reader import Reader, maybe, member, members, object_in, pieces_of
 
 NAME, PATH, MEDIA_TYPE = "ollama-chat", "/api/chat", "application/x-ndjson"
 
@@ -33,7 +33,8 @@ NAME, PATH, MEDIA_TYPE = "ollama-chat", "/api/chat", "application/x-ndjson"
 def encode(turn: Turn, *, model: str = "scripted") -> Iterator[bytes]:
     r"""Give the lines of a turn: one for each delta, one for each tool call, and the last.
 
-    A turn that says no usage has none of either: the format has to say one.
+    A turn that says no usage has none of either: the format has to say one. A call is sent where it
+    begins, also if others come between its pieces.
 
     >>> from pytest_streamperf.turns import Text
     >>> len([*encode(Turn(Text("Hi")))])
@@ -45,15 +46,14 @@ def encode(turn: Turn, *, model: str = "scripted") -> Iterator[bytes]:
         message = {"role": "assistant", "content": "", **message}
         return ndjson.encode({**head, "message": message, "done": False, **more})
 
-    for _, group in groupby(turn, whole_of):
-        deltas = list(group)
-        match deltas[0]:
-            case str():
-                yield from (line({"content": text_of(delta)}) for delta in deltas)
-            case ReasoningDelta():
-                yield from (line({"thinking": text_of(delta)}) for delta in deltas)
-            case ToolCallDelta(name=name):
-                function = {"name": name, "arguments": _whole("".join(map(text_of, deltas)))}
+    for piece in pieces_of(turn):
+        match piece.delta:
+            case str(text):
+                yield line({"content": text})
+            case ReasoningDelta(text=text):
+                yield line({"thinking": text})
+            case ToolCallDelta(name=name) if piece.first:
+                function = {"name": name, "arguments": _whole("".join(map(text_of, piece.block)))}
                 yield line({"tool_calls": [{"function": function}]})
             case Failure(message=message):
                 yield ndjson.encode({"error": message})
@@ -93,15 +93,15 @@ class Decoder(Reader[str]):
 
     def _read(self, event: str) -> Iterator[Delta]:
         value = object_in(event)
-        if "error" in value:
+        if (error := maybe(value, "error", str)) is not None:
             self.ended = True
-            yield Failure(member(value, "error", str))
+            yield Failure(error)
             return
         message = member(value, "message", dict)
-        if message.get("thinking"):
-            yield ReasoningDelta(member(message, "thinking", str))
-        if message.get("content"):
-            yield member(message, "content", str)
+        if thought := maybe(message, "thinking", str):
+            yield ReasoningDelta(thought)
+        if text := maybe(message, "content", str):
+            yield text
         for call in members(message, "tool_calls"):
             function = member(call, "function", dict)
             arguments = json.dumps(member(function, "arguments", dict), ensure_ascii=False)
@@ -110,4 +110,6 @@ class Decoder(Reader[str]):
             self._calls += 1
         if value.get("done"):
             self.ended = True
-            self.usage = usage_in(value, "prompt_eval_count", "eval_count")
+            counts = [maybe(value, name, int) for name in ("prompt_eval_count", "eval_count")]
+            if counts != [None, None]:
+                self.usage = Usage(*(count or 0 for count in counts))

@@ -8,20 +8,24 @@ https://platform.openai.com/docs/api-reference/chat-streaming
     a tool call   choices[0].delta.tool_calls[0]: index, id, type, name; then index and arguments
     a chunk with finish_reason, and one with the usage and no choices, if that was asked for
     an error      {"error": {...}} in a chunk's place
-    [DONE]
+    [DONE]        which some servers say after an error, too
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pytest_streamperf.turns import Delta, Failure, ReasoningDelta, ToolCallDelta, Turn
 from pytest_streamperf.wire import sse
 from pytest_streamperf.wire.reader import (
+    Calls,
     Reader,
     UnexpectedError,
+    failure_in,
+    maybe,
     member,
     members,
     object_in,
+    pieces_of,
     usage_in,
 )
 
@@ -46,17 +50,19 @@ def encode(turn: Turn, *, model: str = "scripted") -> Iterator[bytes]:
         return chunk(choices=[{"index": 0, "delta": delta, "finish_reason": finish_reason}])
 
     yield choice({"role": "assistant", "content": ""})
-    calls = 0
-    for delta in turn:
+    reason = "stop"
+    for piece in pieces_of(turn):
+        delta = piece.delta
         if isinstance(delta, Failure):
             yield sse.encode_json({"error": {"message": delta.message, "type": delta.type}})
             return
-        if isinstance(delta, ToolCallDelta) and delta.index == calls:
-            function = {"name": delta.name, "arguments": ""}
-            yield choice(_call(delta.index, id=delta.id, type="function", function=function))
-            calls += 1
+        if isinstance(delta, ToolCallDelta):
+            reason = "tool_calls"
+            if piece.first:
+                function = {"name": delta.name, "arguments": ""}
+                yield choice(_call(delta.index, id=delta.id, type="function", function=function))
         yield choice(_choice(delta))
-    yield choice({}, "tool_calls" if calls else "stop")
+    yield choice({}, reason)
     if turn.usage is not None:
         read, written = turn.usage.input_tokens, turn.usage.output_tokens
         usage = {"prompt_tokens": read, "completion_tokens": written}
@@ -78,6 +84,14 @@ def _call(index: int, **more: Any) -> dict[str, Any]:
     return {"tool_calls": [{"index": index, **more}]}
 
 
+# The members of a chunk's delta that are text.
+_TEXTS: dict[str, Callable[[str], Delta]] = {
+    "reasoning_content": ReasoningDelta,
+    "content": str,
+    "refusal": str,
+}
+
+
 class Decoder(Reader[sse.Event]):
     r"""Reads chunks back to deltas.
 
@@ -88,37 +102,45 @@ class Decoder(Reader[sse.Event]):
     _end = f"data: {_DONE}"
 
     def __init__(self) -> None:
-        super().__init__(sse.Decoder(mode="sdk"))
-        self._calls: dict[int, tuple[str, str]] = {}
+        super().__init__(sse.Decoder())
+        self._calls = Calls()
+        self._failed = False
 
     def _read(self, event: sse.Event) -> Iterator[Delta]:
         if event.data == _DONE:
             self.ended = True
+            yield from self._calls.without_pieces()
             return
         chunk = object_in(event.data)
-        if "error" in chunk:
-            error = member(chunk, "error", dict)
-            self.ended = True
-            yield Failure(member(error, "message", str), member(error, "type", str))
+        if (error := maybe(chunk, "error", dict)) is not None:
+            self.ended = self._failed = True
+            yield failure_in(error, "type")
             return
-        if chunk.get("usage") is not None:
-            usage = member(chunk, "usage", dict)
+        if (usage := maybe(chunk, "usage", dict)) is not None:
             self.usage = usage_in(usage, "prompt_tokens", "completion_tokens")
         for choice in member(chunk, "choices", list):
             delta = member(choice, "delta", dict)
-            if delta.get("reasoning_content"):
-                yield ReasoningDelta(member(delta, "reasoning_content", str))
-            if delta.get("content"):
-                yield member(delta, "content", str)
+            for name, kind in _TEXTS.items():
+                if text := maybe(delta, name, str):
+                    yield kind(text)
             for call in members(delta, "tool_calls"):
                 yield from self._called(call)
 
+    def _read_late(self, event: sse.Event) -> Iterator[Delta]:
+        if not self._failed or event.data != _DONE:
+            return super()._read_late(event)
+        self._failed = False
+        return iter(())
+
     def _called(self, call: dict[str, Any]) -> Iterator[Delta]:
-        index, function = member(call, "index", int), member(call, "function", dict)
-        if "id" in call:
-            self._calls[index] = member(call, "id", str), member(function, "name", str)
-        if index not in self._calls:
+        index, function = member(call, "index", int), maybe(call, "function", dict) or {}
+        known, named = self._calls.begun.get(index), maybe(call, "id", str)
+        arguments = maybe(function, "arguments", str)
+        if named is not None and (known is None or named not in {"", known.id}):
+            self._calls.begin(index, named, member(function, "name", str))
+            arguments = arguments or None  # what comes first is empty as a rule, and no piece
+        elif known is None:
             msg = f"a tool call begins with its id and name, which index {index} has not had"
             raise UnexpectedError(msg)
-        if arguments := member(function, "arguments", str):
-            yield ToolCallDelta(index, *self._calls[index], arguments)
+        if arguments is not None:
+            yield self._calls.piece(index, arguments)

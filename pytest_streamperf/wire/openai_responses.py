@@ -14,10 +14,11 @@ length, which hides how long they are.
     response.content_part.done, response.output_item.done
     response.completed                             the response, whole, with its usage
     error                                          in place of all that would have come
+
+A response that ends as response.incomplete, or as response.failed with its error, is read, too.
 """
 
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Iterator
 from random import Random
 from typing import Any, NamedTuple
 
@@ -29,10 +30,20 @@ from pytest_streamperf.turns import (
     Turn,
     Usage,
     text_of,
-    whole_of,
 )
 from pytest_streamperf.wire import sse
-from pytest_streamperf.wire.reader import Reader, UnexpectedError, member, object_in, usage_in
+from pytest_streamperf.wire.reader import (
+    Calls,
+    Piece,
+    Reader,
+    UnexpectedError,
+    failure_in,
+    maybe,
+    member,
+    object_in,
+    pieces_of,
+    usage_in,
+)
 
 NAME, PATH, MEDIA_TYPE = "openai-responses", "/v1/responses", "text/event-stream"
 
@@ -61,7 +72,11 @@ _KINDS: dict[type, _Kind] = {
     ),
     ToolCallDelta: _Kind("function_call", "function_call_arguments"),
 }
-_PIECES = {f"response.{kind.piece}.delta": kind.item for kind in _KINDS.values()}
+_PIECES = {f"response.{kind.piece}.delta": kind.item for kind in _KINDS.values()} | {
+    "response.refusal.delta": "message",
+    "response.reasoning_text.delta": "reasoning",
+}
+_ENDS = {f"response.{end}" for end in ("completed", "incomplete", "failed")}
 
 
 def encode(turn: Turn, *, model: str = "scripted") -> Iterator[bytes]:
@@ -92,48 +107,63 @@ def _events(turn: Turn, model: str) -> Iterator[dict[str, Any]]:
     }
     yield {"type": "response.created", "response": response}
     yield {"type": "response.in_progress", "response": response}
-    output = []
-    for index, (_, group) in enumerate(groupby(turn, whole_of)):
-        deltas = list(group)
-        if isinstance(deltas[0], Failure):
-            failure = {"code": deltas[0].type, "message": deltas[0].message, "param": None}
+    items: dict[int, dict[str, Any]] = {}
+    random = Random(0)  # noqa: S311 - it hides nothing here
+    for piece in pieces_of(turn):
+        delta = piece.delta
+        if isinstance(delta, Failure):
+            failure = {"code": delta.type, "message": delta.message, "param": None}
             yield {"type": "error", **failure}
             return
-        *events, last = _item(index, deltas)
-        output.append(last["item"])
-        yield from (*events, last)
+        if piece.first:
+            yield from _begin(piece)
+        hidden = "x" * random.randint(1, _LONGEST_OBFUSCATION)
+        kind, text = _KINDS[type(delta)].piece, text_of(delta)
+        told = {"delta": text, "obfuscation": hidden}
+        yield {"type": f"response.{kind}.delta", **_at(piece), **told}
+        if piece.last:
+            *events, done = _end(piece)
+            items[piece.number] = done["item"]
+            yield from (*events, done)
+    output = [items[index] for index in sorted(items)]
     whole = {**response, "status": "completed", "output": output, "usage": _usage(turn.usage)}
     yield {"type": "response.completed", "response": whole}
 
 
-def _item(index: int, deltas: Sequence[Delta]) -> Iterator[dict[str, Any]]:
-    first, text, kind = deltas[0], "".join(map(text_of, deltas)), _KINDS[type(deltas[0])]
-    item: dict[str, Any] = {"id": f"{kind.item}_{index}", "type": kind.item}
-    if isinstance(first, ToolCallDelta):
-        item |= {"call_id": first.id, "name": first.name}
-        empty: dict[str, Any] = {"arguments": ""}
-        full: dict[str, Any] = {"arguments": text}
-    else:
-        item |= {"role": "assistant"} if kind.item == "message" else {}
-        empty, full = {kind.held_as: []}, {kind.held_as: [{**kind.part, "text": text}]}
-    begun = {**item, **empty, "status": "in_progress"}
-    yield {"type": "response.output_item.added", "output_index": index, "item": begun}
-    at = {"item_id": item["id"], "output_index": index, **kind.at}
+def _begin(piece: Piece) -> Iterator[dict[str, Any]]:
+    kind, item = _KINDS[type(piece.delta)], {**_item(piece, ""), "status": "in_progress"}
+    if kind.parts:
+        item[kind.held_as] = []
+    yield {"type": "response.output_item.added", "output_index": piece.number, "item": item}
     if kind.parts:
         part = {**kind.part, "text": ""}
-        yield {"type": f"response.{kind.parts}.added", **at, "part": part}
-    random = Random(index)  # noqa: S311 - it hides nothing here
-    for delta in deltas:
-        hidden = "x" * random.randint(1, _LONGEST_OBFUSCATION)
-        piece = {"delta": text_of(delta), "obfuscation": hidden}
-        yield {"type": f"response.{kind.piece}.delta", **at, **piece}
-    done = {"text": text} if kind.parts else full
-    yield {"type": f"response.{kind.piece}.done", **at, **done}
+        yield {"type": f"response.{kind.parts}.added", **_at(piece), "part": part}
+
+
+def _end(piece: Piece) -> Iterator[dict[str, Any]]:
+    kind, text = _KINDS[type(piece.delta)], "".join(map(text_of, piece.block))
+    done = {"text": text} if kind.parts else {"arguments": text}
+    yield {"type": f"response.{kind.piece}.done", **_at(piece), **done}
     if kind.parts:
         part = {**kind.part, "text": text}
-        yield {"type": f"response.{kind.parts}.done", **at, "part": part}
-    whole = {**item, **full, "status": "completed"}
-    yield {"type": "response.output_item.done", "output_index": index, "item": whole}
+        yield {"type": f"response.{kind.parts}.done", **_at(piece), "part": part}
+    item = {**_item(piece, text), "status": "completed"}
+    yield {"type": "response.output_item.done", "output_index": piece.number, "item": item}
+
+
+def _at(piece: Piece) -> dict[str, Any]:
+    kind = _KINDS[type(piece.delta)]
+    return {"item_id": f"{kind.item}_{piece.number}", "output_index": piece.number, **kind.at}
+
+
+def _item(piece: Piece, text: str) -> dict[str, Any]:
+    """The item that a delta is a piece of, with this text."""
+    kind, delta = _KINDS[type(piece.delta)], piece.delta
+    item: dict[str, Any] = {"id": f"{kind.item}_{piece.number}", "type": kind.item}
+    if isinstance(delta, ToolCallDelta):
+        return {**item, "call_id": delta.id, "name": delta.name, "arguments": text}
+    role = {"role": "assistant"} if kind.item == "message" else {}
+    return {**item, **role, kind.held_as: [{**kind.part, "text": text}]}
 
 
 def _usage(usage: Usage | None) -> dict[str, Any] | None:
@@ -158,45 +188,45 @@ class Decoder(Reader[sse.Event]):
     _end = "response.completed"
 
     def __init__(self) -> None:
-        super().__init__(sse.Decoder(mode="sdk"))
-        self._items: dict[int, tuple[str, tuple[int, str, str]]] = {}
-        self._calls = 0
+        super().__init__(sse.Decoder())
+        self._items: dict[int, str] = {}
+        self._calls = Calls()
 
     def _read(self, event: sse.Event) -> Iterator[Delta]:
         value = object_in(event.data)
         match member(value, "type", str):
             case "response.output_item.added":
                 self._begin(member(value, "output_index", int), member(value, "item", dict))
+            case "response.output_item.done":
+                yield from self._calls.without_pieces(member(value, "output_index", int))
             case kind if kind in _PIECES:
-                yield from self._piece(value, kind)
-            case "response.completed":
+                yield self._piece(value, kind)
+            case kind if kind in _ENDS:
                 self.ended = True
                 response = member(value, "response", dict)
-                if response.get("usage") is not None:
-                    usage = member(response, "usage", dict)
+                if (usage := maybe(response, "usage", dict)) is not None:
                     self.usage = usage_in(usage, "input_tokens", "output_tokens")
+                if kind == "response.failed":
+                    yield failure_in(member(response, "error", dict), "code")
             case "error":
                 self.ended = True
-                yield Failure(member(value, "message", str), value.get("code") or "server_error")
+                yield failure_in(value, "code")
 
     def _begin(self, index: int, item: dict[str, Any]) -> None:
-        kind, call = member(item, "type", str), (0, "", "")
-        if kind == "function_call":
-            call = self._calls, member(item, "call_id", str), member(item, "name", str)
-            self._calls += 1
-        self._items[index] = kind, call
+        self._items[index] = member(item, "type", str)
+        if self._items[index] == "function_call":
+            self._calls.begin(index, member(item, "call_id", str), member(item, "name", str))
 
-    def _piece(self, value: dict[str, Any], kind: str) -> Iterator[Delta]:
+    def _piece(self, value: dict[str, Any], kind: str) -> Delta:
         index, text = member(value, "output_index", int), member(value, "delta", str)
-        begun, call = self._items.get(index, ("", (0, "", "")))
+        begun = self._items.get(index)
         if begun != _PIECES[kind]:
             what = f"not of a {begun}" if begun else "and that has not begun"
             msg = f"{kind} is of a {_PIECES[kind]}, {what}: output_index {index}"
             raise UnexpectedError(msg)
         match begun:
             case "function_call":
-                yield ToolCallDelta(*call, text)
+                return self._calls.piece(index, text)
             case "reasoning":
-                yield ReasoningDelta(text)
-            case _:
-                yield text
+                return ReasoningDelta(text)
+        return text

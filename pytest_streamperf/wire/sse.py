@@ -12,18 +12,20 @@ A decoder takes pieces that end anywhere, and does the same work for them howeve
 byte is looked at once where it arrives, and once where its line is complete.
 """
 
-import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from pytest_streamperf.wire import LONGEST_LINE, WireError
+from pytest_streamperf.wire import LONGEST_LINE, WireError, to_json
 
 Mode = Literal["standard", "sdk"]
 
 _BOM = b"\xef\xbb\xbf"
 _END_OF_LINE = re.compile("\r\n|\n|\r")
+# In milliseconds: nobody waits longer, and a float has every whole number up to here.
+_LONGEST_RETRY = 2.0**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +53,15 @@ class Event:
 def encode(event: Event) -> bytes:
     r"""Give the bytes of an event, each line of its data in a field of its own.
 
-    CR and CR LF in the data come back as LF: that is all that the format can carry.
+    CR and CR LF in the data come back as LF: that is all that the format can carry. An event that
+    has no id comes back with the last one before it, unless the bytes `id` and two ends of lines,
+    which are no event, come between.
 
     >>> encode(Event("one\ntwo", type="note"))
     b'event: note\ndata: one\ndata: two\n\n'
+    >>> one, other = encode(Event("1", id="7")), encode(Event("2"))
+    >>> decode(one + other)[1].id, decode(one + b"id\n\n" + other)[1].id
+    ('7', '')
     """
     fields = [
         *([f"event: {event.type}"] if event.type != "message" else []),
@@ -70,8 +77,7 @@ def encode_json(value: object, *, type: str = "message") -> bytes:  # noqa: A002
     >>> encode_json({"done": True})
     b'data: {"done":true}\n\n'
     """
-    data = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return encode(Event(data, type))
+    return encode(Event(to_json(value), type))
 
 
 def comment(text: str = "") -> bytes:
@@ -98,11 +104,12 @@ class Decoder:
     An event is given as soon as its empty line has begun; one that never gets there is dropped, as
     the standard says. Bytes that are not UTF-8 become U+FFFD. `retry` is the reconnection time in
     milliseconds that the stream asked for last, None if it has not; `last_id` what a client sends
-    as `Last-Event-ID` when it connects again. `offset` counts the bytes that were looked at,
-    `number` the events that were given.
+    as `Last-Event-ID` when it connects again. While events are taken from `each`, `offset` is where
+    the last one begins, `number` how many came before it.
 
     `mode="sdk"` does as the clients of OpenAI and Anthropic do: an empty line gives an event also
-    where there was no data, if there was any other field, or an id at any time before.
+    where there was no data, if there was a type, a retry, or an id at any time before. A retry is
+    whatever `int` takes.
 
     Raises `WireError` for a line of more than `longest` bytes, with the events before it.
 
@@ -119,13 +126,14 @@ class Decoder:
         self.retry: int | None = None
         self._longest = longest
         self._gives_empty = mode == "sdk"
+        self._retry_in = int if mode == "sdk" else _milliseconds
         self._line: list[bytes] = []  # the pieces of a line that is not complete
-        self._length = 0
-        self._after_cr = self._begun = False
+        self._length = self._seen = 0
+        self._after_cr, self._between = False, True  # of a line end, and of two events
         self.offset = self.number = 0
         self._id, self._type = "", ""
         self._data: list[str] = []
-        self._any_field = False
+        self._retried = False
 
     def feed(self, piece: bytes) -> list[Event]:
         """Give the events that this piece completes."""
@@ -139,40 +147,37 @@ class Decoder:
         return events
 
     def each(self, piece: bytes) -> Iterator[Event]:
-        """Give the same one by one, to be taken to the end: `offset` tells where each one ends."""
-        for line in self._lines(piece):
-            if line is None:
-                what = f"a line of more than {self._longest:,} bytes"
-                raise WireError(what, offset=self.offset, number=self.number)
+        """Give the same one by one, to be taken to the end."""
+        for begin, line in self._lines(piece):
+            if self._between:
+                self.offset = begin
+            self._between = not line
             if line:
                 self._field(line)
-            else:
-                yield from self._dispatched()
+            elif event := self._dispatched():
+                yield event
+                self.number += 1
 
-    def _lines(self, piece: bytes) -> Iterator[bytes | None]:
-        """The lines that are complete now, without their ends; None for one that is too long."""
+    def _lines(self, piece: bytes) -> Iterator[tuple[int, bytes]]:
+        """The lines that are complete now, without their ends, and where each of them begins."""
         for part in piece.splitlines(keepends=True):
-            ended = part[-1:] in b"\r\n"
-            if part == b"\n" and self._after_cr:  # the rest of a CR LF
-                self._after_cr = False
-                self.offset += 1
+            begin = self._seen - self._length
+            self._seen += len(part)
+            rest_of_crlf = self._after_cr and part == b"\n"
+            self._after_cr = part.endswith(b"\r")
+            if rest_of_crlf:
                 continue
-            self._after_cr = part[-1:] == b"\r"
             self._line.append(part.rstrip(b"\r\n"))
             self._length += len(self._line[-1])
             if self._length > self._longest:
                 self._line.clear()
-                yield None
-            self.offset += len(part)
-            if not ended:
-                continue
-            line = b"".join(self._line)
-            self._line.clear()
-            self._length = 0
-            if not self._begun:
-                self._begun = True
-                line = line.removeprefix(_BOM)
-            yield line
+                what = f"a line of more than {self._longest:,} bytes"
+                raise WireError(what, offset=begin, number=self.number)
+            if part.endswith((b"\r", b"\n")):
+                line = b"".join(self._line)
+                self._line.clear()
+                self._length = 0
+                yield begin, line if begin else line.removeprefix(_BOM)
 
     def _field(self, line: bytes) -> None:
         name, _, value = line.decode(errors="replace").partition(":")
@@ -182,21 +187,25 @@ class Decoder:
                 self._data.append(value)
             case "event":
                 self._type = value
-                self._any_field = self._any_field or bool(value)
             case "id" if "\0" not in value:
                 self._id = value
-            case "retry" if value.isascii() and value.isdigit():
-                self.retry = int(value)
-                self._any_field = True
+            case "retry":
+                with suppress(ValueError):
+                    self.retry = self._retry_in(value)
+                    self._retried = True
             case _:
                 pass  # as the standard says
 
-    def _dispatched(self) -> list[Event]:
+    def _dispatched(self) -> Event | None:
         self.last_id = self._id
         type_, data = self._type, self._data
-        empty = not data and not (self._gives_empty and (self._any_field or self._id))
-        self._type, self._data, self._any_field = "", [], False
-        if empty:
-            return []
-        self.number += 1
-        return [Event("\n".join(data), type_ or "message", self.last_id)]
+        empty = not data and not (self._gives_empty and (type_ or self._retried or self._id))
+        self._type, self._data, self._retried = "", [], False
+        return None if empty else Event("\n".join(data), type_ or "message", self.last_id)
+
+
+def _milliseconds(value: str) -> int:
+    """The time that ASCII digits say, however many there are."""
+    if not (value.isascii() and value.isdigit()):
+        raise ValueError(value)
+    return int(min(float(value), _LONGEST_RETRY))
