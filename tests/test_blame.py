@@ -442,15 +442,16 @@ def test_the_least_of_two_runs():
 @pytest.mark.parametrize(
     ("seconds", "lengths"),
     [
-        (20.0, [447]),
-        (8.0, [447, 836]),  # less than planned, so there is time for more
-        (2.0, [447, 1_000]),
-        (400.0, [447, 78]),  # cut
-        (4_000.0, [447, 78]),  # and cut again, where streams are no shorter
+        (60.0, [353]),
+        (20.0, [353, 500]),  # less than planned, so there is time for more
+        (8.0, [353, 866]),
+        (2.0, [353, 1_000]),
+        (400.0, [353, 44]),  # cut
+        (4_000.0, [353, 44, 16]),  # and cut again; streams are no shorter than that
     ],
 )
 def test_as_long_a_stream_is_traced_as_there_is_time_for(monkeypatch, seconds, lengths):
-    """So much as all deltas would take to trace, where 20 s were planned and 10 s are left."""
+    """All deltas would take `seconds` to trace, where 80 s are planned and 10 s are left."""
     terms, now, traced = Terms.checked(attribute, seconds=10.0), [0.0], []
 
     def trace(_runner, _witness, length, _windows):

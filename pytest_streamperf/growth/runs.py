@@ -49,7 +49,7 @@ _FOR_BLAME = 0.25
 _SLOWER = 60
 _TRACED_RUNS: Mapping[Meter, int] = {"copies": 1, "calls": 1, "time": 3}
 # So many times what a run costs that is not traced is planned for all of them.
-_TRACED: Mapping[Meter, float] = {"copies": 2.5, "calls": 2.5, "time": 5}
+_TRACED: Mapping[Meter, float] = {"copies": 4, "calls": 4, "time": 5}
 # So many lengths are tried, each at least so many times the last if there is time for longer ones.
 _TRIES, _WORTHWHILE = 3, 1.25
 # A client is set up so many times to see what that takes at least.
