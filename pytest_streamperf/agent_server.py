@@ -4,7 +4,6 @@ import json
 import sys
 from collections.abc import AsyncIterable, Callable, Iterator
 from contextlib import ExitStack
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from pytest_streamperf import verdict
@@ -37,7 +36,10 @@ class AgentServer:
         """Have the agent say a scripted turn from now on, at this pace of its deltas.
 
         Its tool calls are made one after the other, as this agent does, with tools that the server
-        has; where it has none of that name, the model is told so, and says what comes next.
+        has; where it has none of that name, the model is told so, and says what comes next. After
+        eight replies the agent gives up, so there may be seven calls.
+
+        Raises `ValueError` where arguments are no JSON object.
         """
         replies = list(_replies(turn, every))
         self.engine = lambda messages: replies[
@@ -61,28 +63,46 @@ def _replies(turn: "Turn", every: float) -> "Iterator[TokenStream]":
     What is not shown is a control delta, so that all keep their time.
     """
     from pytest_streamperf.streams import TokenStream  # noqa: PLC0415
-    from pytest_streamperf.turns import Failure, ToolCallDelta, text_of, whole_of  # noqa: PLC0415
+    from pytest_streamperf.turns import Failure, ToolCallDelta, text_of  # noqa: PLC0415
+    from pytest_streamperf.wire.reader import pieces_of  # noqa: PLC0415
     from reference_impl import Invocation  # noqa: PLC0415
 
     said: list[str] = []
-    for _, group in groupby(turn, whole_of):
-        deltas = list(group)
-        match deltas[0]:
-            case str():
-                said += map(text_of, deltas)
-            case ToolCallDelta(name=name):
-                arguments = json.loads("".join(map(text_of, deltas)))
-                said += [_HIDDEN] * (len(deltas) - 1)
-                yield TokenStream([*said, Invocation(name, arguments).to_delta()], every=every)
-                said = []
+    fails = any(isinstance(delta, Failure) for delta in turn)
+    for piece in pieces_of(turn):
+        match piece.delta:
+            case str(text):
+                said.append(text)
+            case ToolCallDelta(name=name) if piece.last:
+                written = "".join(map(text_of, piece.block))
+                arguments = _arguments(name, written, cut_off=fails)
+                if arguments is not None:
+                    said.append(Invocation(name, arguments).to_delta())
+                    yield TokenStream(said, every=every)
+                    said = []
             case Failure(message=message):
                 broken = TokenStream(said, every=every)
                 broken.error = ConnectionError(message)
                 yield broken
                 return
             case _:
-                said += [_HIDDEN] * len(deltas)
+                said.append(_HIDDEN)
     yield TokenStream(said, every=every)
+
+
+def _arguments(name: str, written: str, *, cut_off: bool) -> dict[str, Any] | None:
+    """The arguments of a call; none where a failure may have cut it off."""
+    try:
+        arguments = json.loads(written)
+        if isinstance(arguments, dict):
+            return arguments
+    except ValueError:
+        if cut_off:
+            return None
+    msg = (
+        f"the arguments of {name} must be a JSON object, for the agent to call it, not {written!r}"
+    )
+    raise ValueError(msg)
 
 
 class AgentServerProcess:
@@ -128,7 +148,7 @@ class AgentServerProcess:
     def engine(self, _engine: Engine) -> None:
         self.engine  # noqa: B018 - raises
 
-    def say(self, _turn: "Turn", *, every: float = 0.0) -> None:  # noqa: ARG002
+    def say(self, turn: "Turn", *, every: float = 0.0) -> None:  # noqa: ARG002
         """Cannot be reached from here, either: raises what `engine` does."""
         self.engine  # noqa: B018 - raises
 

@@ -65,6 +65,8 @@ class Truncate(_Counting):
 
     after: int
 
+    ends_well = True
+
     def __call__(self, items: Iterable[Any]) -> Iterator[Any]:
         return _first(self, self.after, iter(items))
 
@@ -197,7 +199,7 @@ class ErrorEvent(_Counting):
     message: str = "Overloaded"
     type: str = "overloaded_error"
 
-    of_deltas = True
+    of_deltas = ends_well = True
 
     def __call__(self, items: Iterable[Any]) -> Iterator[Any]:
         yield from _first(self, self.after, iter(items))

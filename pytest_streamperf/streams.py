@@ -14,7 +14,9 @@ from collections.abc import (
     Sequence,
 )
 from copy import copy
+from functools import partial
 from itertools import accumulate, chain, count, islice, repeat
+from operator import eq
 from random import Random
 from typing import Any, Literal, Protocol, Self
 
@@ -83,7 +85,8 @@ class Listener(Protocol):
 Fault = Callable[[Iterable[Any]], Iterator[Any]]
 """From what is sent to what arrives: it may end with a `ConnectionError`, as a network does.
 
-One that differs by what the bytes are has a method `within`, from their media type to the fault.
+One that differs by what the bytes are has a method `within`, from their media type to the fault;
+one after which a stream that broke before does so no more has an attribute `ends_well`.
 """
 
 
@@ -141,17 +144,17 @@ class Stream:
         return broken
 
     def _break(self, faults: Iterable[Fault]) -> None:
-        self.deltas, error = self._arriving(self.deltas, faults)
-        self.error = error or self.error
+        self.deltas, self.error = self._arriving(self.deltas, faults, self.error)
 
     def _arriving(
-        self, items: Sequence[Any], faults: Iterable[Fault]
+        self, items: Sequence[Any], faults: Iterable[Fault], error: ConnectionError | None = None
     ) -> tuple[Sequence[Any], ConnectionError | None]:
         """What arrives of `items` through these faults, one after the other, and how it ends."""
-        error = None
         for fault in faults:
             happens = fault.within(self.media_type) if hasattr(fault, "within") else fault
             arrived: list[Any] = []
+            if hasattr(fault, "ends_well"):
+                error = None
             try:
                 for item in happens(items):
                     arrived.append(item)  # noqa: PERF402 - those before an error arrive
@@ -220,14 +223,16 @@ class TokenStream(Stream):
             raise ValueError(msg)
         last = count_of("tokens", tokens, least=2) - 1
         opening, closing = _ARGUMENTS[shape]
-        return cls(
-            tokens, every=every, delta=lambda index: opening(index) if index < last else closing
-        )
+        return cls(tokens, every=every, delta=partial(_argument, opening, closing, last))
 
     @property
     def text(self) -> str:
         """All the text of the stream; deltas that are not `str` have none."""
         return "".join(delta for delta in self.deltas if isinstance(delta, str))
+
+
+def _argument(opening: Callable[[int], str], closing: str, last: int, index: int) -> str:
+    return opening(index) if index < last else closing
 
 
 class _AsyncDeltas:
@@ -347,11 +352,22 @@ class _Made(Sequence[Any]):
         return self._count
 
     def __iter__(self) -> Iterator[Any]:
-        return map(self._delta, range(self._count))
+        return (self._delta(index) for index in range(self._count))
 
     def __getitem__(self, index: int | slice) -> Any:
         where = range(self._count)[index]
-        return self._delta(where) if isinstance(where, int) else [*map(self._delta, where)]
+        if isinstance(where, int):
+            return self._delta(where)
+        if where.step > 0:
+            return [*islice(iter(self), where.start, where.stop, where.step)]
+        return [*map(self._delta, where)]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or len(self) != len(other):
+            return NotImplemented
+        return all(map(eq, self, other))
+
+    __hash__ = None  # type: ignore[assignment] # like a list's
 
 
 class _Drawn(_Made):

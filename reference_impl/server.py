@@ -1,10 +1,11 @@
 """The server under uvicorn, in a thread of this process."""
 
+import asyncio
 import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Literal
 
 import uvicorn
@@ -36,6 +37,8 @@ class _Server(uvicorn.Server):
             )
         )
         self.ready: Future[None] = Future()
+        self._stopping = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def serve_in_thread(self, listener: socket.socket) -> None:
         try:
@@ -48,7 +51,20 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self._loop = asyncio.get_running_loop()
         self.ready.set_result(None)
+
+    async def main_loop(self) -> None:
+        # uvicorn looks ten times a second whether to exit. A test that moves the process's clock
+        # and puts it back would have that wait for days.
+        await self._stopping.wait()
+
+    def stop(self) -> None:
+        """Have it exit; from another thread."""
+        self.should_exit = True
+        if self._loop is not None:
+            with suppress(RuntimeError):  # it is closed
+                self._loop.call_soon_threadsafe(self._stopping.set)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # A stream need not end by itself. Hung up on, it ends as it does when its client leaves;
@@ -91,7 +107,7 @@ def running(
             raise RuntimeError(f"the server at {url} did not start") from error
         yield url
     finally:
-        server.should_exit = True
+        server.stop()
         thread.join(_PATIENCE)
     if thread.is_alive():
         raise RuntimeError(

@@ -5,7 +5,7 @@ import json
 import httpx
 import pytest
 
-from pytest_streamperf import Failure, Reasoning, Text, ToolCall, Turn
+from pytest_streamperf import Failure, Reasoning, Text, ToolCall, ToolCallDelta, Turn
 from pytest_streamperf.wire import sse
 
 BODY = {"messages": [{"role": "user", "content": "count"}]}
@@ -38,6 +38,21 @@ def test_a_turn_that_fails(agent_server):
     """What came before the failure is shown, and then the error."""
     agent_server.say(Turn(Text("Hi"), Failure("Overloaded")))
     assert events_of(agent_server)[-1][0] == "error"
+
+
+def test_a_call_that_a_failure_cuts_off(agent_server):
+    """It is not made."""
+    cut_off = ToolCallDelta(0, "call_0", "word_count", '{"text": "o')
+    agent_server.say(Turn.of(["Hi", cut_off, Failure("Overloaded")]))
+    assert [kind for kind, _ in events_of(agent_server)] == ["delta", "error"]
+
+
+@pytest.mark.parametrize("arguments", ['{"text": "o', "[]"])
+def test_a_call_that_cannot_be_made(agent_server, arguments):
+    """It says which, and why."""
+    call = ToolCallDelta(0, "call_0", "word_count", arguments)
+    with pytest.raises(ValueError, match="arguments of word_count must be a JSON object"):
+        agent_server.say(Turn.of([call]))
 
 
 @pytest.mark.parametrize("agent_server", ["subprocess"], indirect=True)

@@ -364,3 +364,11 @@ def test_examples_in_docstrings():
     failed, attempted = doctest.testmod(faults)
     assert attempted
     assert not failed
+
+
+@pytest.mark.parametrize("after", [3, 5])
+def test_a_good_end_before_a_bad_one(after):
+    """Who hangs up first does not see the connection break."""
+    broken = TokenStream(10).with_fault(Disconnect(5)).with_fault(Truncate(after))
+    assert (len(broken), broken.error) == (after, None)
+    assert TokenStream(10).with_fault(Disconnect(5), Duplicate(1)).error

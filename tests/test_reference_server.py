@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -89,6 +90,15 @@ def test_a_server_that_does_not_stop(monkeypatch: pytest.MonkeyPatch) -> None:
         stack.close()
     release.set()
     next(thread for thread in serving() if url in thread.name).join()
+
+
+def test_a_clock_that_is_moved_and_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that freezes the process's time, say, leaves a server that stops at once."""
+    real = time.monotonic
+    with running(create_app()) as url:
+        monkeypatch.setattr(time, "monotonic", lambda: real() + 1e6)
+        httpx.post(url + RUN, json=BODY)
+        monkeypatch.undo()
 
 
 def test_a_taken_port_is_refused() -> None:

@@ -164,6 +164,22 @@ def test_deltas_can_be_asked_for_by_index(start, length):
     assert whole.deltas[start] == list(whole)[start]
 
 
+def test_generated_deltas_are_equal_as_lists_are():
+    """Whatever sequence they are held against."""
+    deltas = TokenStream(5_000).deltas
+    assert deltas == TokenStream(5_000).deltas == list(deltas)
+    assert deltas[::-1] == list(deltas)[::-1]
+    assert deltas != TokenStream(4_999).deltas
+    assert deltas != 7
+
+
+def test_a_delta_that_runs_out():
+    """An iterator is no callable from index to delta, and is not taken for one that ends."""
+    source = iter("ab")
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        list(TokenStream(3, delta=lambda _: next(source)))
+
+
 @pytest.mark.parametrize(
     "make",
     [

@@ -43,6 +43,9 @@ def served_elsewhere(name: str) -> Iterator[Callable[[int], str]]:
             told, _ = process.communicate(timeout=_PATIENCE)  # its input ends
         finally:
             process.kill()
+    if not told:
+        msg = f"{' '.join(command)} ended before its check did"
+        raise RuntimeError(msg)
     if not json.loads(told)["whole"]:
         raise _nothing_taken(name, asked_at, json.loads(told)["asked"])
 
