@@ -34,7 +34,7 @@ def encode(turn: Turn, *, model: str = "scripted") -> Iterator[bytes]:
     r"""Give the lines of a turn: one for each delta, one for each tool call, and the last.
 
     A turn that says no usage has none of either: the format has to say one. A call is sent where it
-    begins, also if others come between its pieces.
+    begins, also if others come between its pieces; one that a failure cuts off has not been sent.
 
     >>> from pytest_streamperf.turns import Text
     >>> len([*encode(Turn(Text("Hi")))])
@@ -46,6 +46,7 @@ def encode(turn: Turn, *, model: str = "scripted") -> Iterator[bytes]:
         message = {"role": "assistant", "content": "", **message}
         return ndjson.encode({**head, "message": message, "done": False, **more})
 
+    cut_off = turn[-2] if len(turn) > 1 and isinstance(turn[-1], Failure) else None
     for piece in pieces_of(turn):
         match piece.delta:
             case str(text):
@@ -53,7 +54,13 @@ def encode(turn: Turn, *, model: str = "scripted") -> Iterator[bytes]:
             case ReasoningDelta(text=text):
                 yield line({"thinking": text})
             case ToolCallDelta(name=name) if piece.first:
-                function = {"name": name, "arguments": _whole("".join(map(text_of, piece.block)))}
+                try:
+                    arguments = _whole("".join(map(text_of, piece.block)))
+                except ValueError:
+                    if piece.block[-1] is cut_off:
+                        continue
+                    raise
+                function = {"name": name, "arguments": arguments}
                 yield line({"tool_calls": [{"function": function}]})
             case Failure(message=message):
                 yield ndjson.encode({"error": message})

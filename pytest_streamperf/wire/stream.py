@@ -1,10 +1,10 @@
 """A turn as its bytes arrive: in a dialect, cut into chunks, at a pace, with what goes wrong."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from pytest_streamperf.cutting import Cut, per_event
 from pytest_streamperf.streams import Fault, Stream
-from pytest_streamperf.turns import Failure, ToolCallDelta, Turn
+from pytest_streamperf.turns import Turn
 from pytest_streamperf.wire import Dialect, named
 
 
@@ -14,8 +14,7 @@ class WireStream(Stream):
     `dialect` is the name of one or the dialect itself, `cut` where the bytes are cut, one of
     `pytest_streamperf.cutting`, and `every` the pace of the chunks, as many as there are where
     nothing goes wrong. Faults count events, whatever the cut; those of deltas, which an error event
-    is, count the deltas of the turn. A tool call that an error cuts off is left out where the
-    dialect sends calls whole.
+    is, count the deltas of the turn.
 
     >>> from pytest_streamperf import Text
     >>> from pytest_streamperf.cutting import fixed
@@ -35,7 +34,7 @@ class WireStream(Stream):
         self.turn, self.dialect, self.cut = turn, named(dialect), cut
         self.media_type = self.dialect.MEDIA_TYPE
         self.faults: tuple[Fault, ...] = ()
-        super().__init__(tuple(cut(self._encoded(turn))), every)
+        super().__init__(tuple(cut(self.dialect.encode(turn))), every)
         if faults:
             self._break(faults)
 
@@ -46,15 +45,5 @@ class WireStream(Stream):
         turn = self.turn
         if of_deltas:
             turn = Turn.of(self._arriving(turn, of_deltas)[0], usage=turn.usage)
-        events, self.error = self._arriving(self._encoded(turn), of_events)
+        events, self.error = self._arriving(list(self.dialect.encode(turn)), of_events)
         self.deltas = tuple(self.cut(events))
-
-    def _encoded(self, turn: Turn) -> Sequence[bytes]:
-        try:
-            return list(self.dialect.encode(turn))
-        except ValueError:
-            match turn:
-                case [*_, ToolCallDelta(id=cut_off), Failure()]:
-                    sent = [delta for delta in turn if getattr(delta, "id", None) != cut_off]
-                    return list(self.dialect.encode(Turn.of(sent, usage=turn.usage)))
-            raise
