@@ -36,18 +36,11 @@ def linear(stream):
     return "".join(list(stream))
 
 
-# Where others have the caches, too, this looks quadratic in 5 of 262 checks: docs/benchmarks.md.
-OUTGROWS_THE_CACHES = {"drawn_by_lot"}
-
-
 @pytest.mark.parametrize("name", LINEAR)
 def test_linear_code_is_within(name):
     """What CPython does in linear time passes."""
     consume, terms = LINEAR[name]
-    for _ in range(3 if name in OUTGROWS_THE_CACHES else 1):
-        growth = measure_growth(consume, **terms)
-        if growth.verdict == "within":
-            break
+    growth = measure_growth(consume, **terms)
     assert growth.verdict == "within", growth.message
     assert growth.witness is None
     assert growth.share <= growth.share_interval[1]

@@ -37,7 +37,7 @@ _LEAST_COUNTED = 1_000
 _SHOWING_PART = 0.25
 # Timed runs that are shorter, in CPU seconds, are too short to stop at.
 _LEAST_TIMED = 0.01
-_MOST_TIMED_RUNS, _MANY_RUNS = 40, 6
+_MOST_TIMED_RUNS, _MANY_RUNS = 160, 40
 # Timed runs that the figures of a message are taken from, where counts decided already.
 _SHOWN_RUNS = 3
 # A longer run is worth its cost if it is likely to get this many times as far.
@@ -134,7 +134,7 @@ class Plan:
             return None
         found = (yield from self._time()) if timed else None
         if self._stopped and (found is None or found.verdict == "within"):
-            hasty = self._terms.sizes or self._stopped.cpu_seconds < self._terms.seconds / 4
+            hasty = self._terms.sizes or self._stopped.cpu_seconds < self._terms.seconds / 2
             if hasty and self._runner.allowed < self._terms.seconds * _AGAIN:
                 return None  # it was given little time, or pulls nothing: who knows
             raise self._stopped  # it is not known to end, so it does not pass
@@ -282,10 +282,10 @@ class Plan:
         reached = max(self._timed, default=0)
         for rung in [each for each in self._terms.lengths if each > reached]:
             if reached and self._is_suspicious(reached):
-                # A longer run or two of quadratic work may take all there is.
+                # A longer run or two of quadratic work may take all there is: look here, then.
                 squared = self._runner.cost("time", rung) * rung / reached
-                dear = squared * _MANY_RUNS > self._runner.cpu_left()
-                most = _MOST_TIMED_RUNS if dear else fit.RUNS_TO_FAIL
+                longer_runs = max(1.0, self._runner.cpu_left() / squared)
+                most = max(fit.RUNS_TO_FAIL, int(_MANY_RUNS / longer_runs**2))
                 if (yield from self._vote(reached, most)) == "exceeded":
                     break
             if self._runner.cpu_left() < self._runner.cost("time", int(reached * _WORTHWHILE)):
@@ -344,9 +344,9 @@ class Plan:
         return fit.finish_excess(self._pairs[length])
 
     def _shorter(self, length: int) -> int | None:
-        """The length whose finish is compared: a quarter, or the shortest there is."""
-        quarter = [each for each in self._timed if each <= length // 4]
-        shorter = max(quarter, default=min(self._timed, default=length))
+        """The length whose finish is compared: a sixteenth, or the shortest there is."""
+        sixteenth = [each for each in self._timed if each <= length // 16]
+        shorter = max(sixteenth, default=min(self._timed, default=length))
         return shorter if shorter < length else None
 
     def _memory_to_hold(self) -> int:
