@@ -4,339 +4,288 @@ If `pytest_streamperf/growth/fit.py` changes after they ran, these are used up: 
 """
 
 import asyncio
-import csv
-import io
-import json
-import os
-import sched
+import pickle
+import re
 import sqlite3
-import sys
-import tempfile
-import zipfile
+import textwrap
+import zlib
 from collections import Counter, deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from difflib import get_close_matches
-from functools import partial
-from html.parser import HTMLParser
-from queue import SimpleQueue
-from statistics import quantiles, stdev
-from threading import Thread
-from weakref import WeakValueDictionary
+from contextvars import ContextVar, copy_context
+from graphlib import TopologicalSorter
+from hashlib import sha256
+from heapq import heapify, heappush, heappushpop
+from itertools import islice
+from xml.etree.ElementTree import Element, SubElement
 
 from benchmarks.accumulators import by_name
 
-_TOOLS = """
-agg ask awk cat chop cmp cp curl cut date diff dig du echo exit find fmt fold git grep head jq
-join kill less ln look ls make man mv nl od ping ps pwd rm sed seq sort split stat tail tar tee
-test top tr tree type uniq vim wait wc wget when who xxd yes zip
-"""
+_TURN = ContextVar("turn", default=0)
+_TRAIL = ContextVar("trail", default=())
 
 # -- linear
 
 
-def even_lines(stream):
-    """Breaks lines when it has all words, as TeX does: so that no line is much too short."""
-    words = [delta.strip() for delta in stream]
-    costs, starts = [0], [0]
-    for end in range(1, len(words) + 1):
-        width, best = -1, None
-        for start in range(end - 1, -1, -1):
-            width += len(words[start]) + 1
-            if width > 60 and best is not None:  # noqa: PLR2004 - as people write it
-                break
-            cost = costs[start] + (60 - width) ** 2
-            if best is None or cost < best[0]:
-                best = cost, start
-        costs.append(best[0])
-        starts.append(best[1])
-    lines, end = [], len(words)
-    while end:
-        lines.append(" ".join(words[starts[end] : end]))
-        end = starts[end]
-    lines.reverse()
-    return lines
-
-
-def shown_when_due(stream):
-    """A time for each delta to be shown at, in no order: all wait until the reply is over."""
-    now, shown = 0, []
-
-    def wait(duration):
-        nonlocal now
-        now += duration
-
-    planner = sched.scheduler(lambda: now, wait)
-    for index, delta in enumerate(stream):
-        planner.enterabs(index * 7919 % 100003, 1, shown.append, (delta,))
-    planner.run()
-    return now, shown
-
-
-def read_back(stream):
-    """Writes the rows of a table as they come, and reads them all when there are no more."""
-    table = io.StringIO(newline="")
-    rows = csv.writer(table)
-    for index, delta in enumerate(stream):
-        rows.writerow((index, delta, len(delta)))
-    table.seek(0)
-    return [text for _, text, _ in csv.reader(table)]
-
-
-async def with_deadlines(stream):
-    """A minute's time for each delta, and a word with the event loop after every 64."""
-    deltas, texts = aiter(stream), []
-    while True:
-        async with asyncio.timeout(60):
-            delta = await anext(deltas, None)
-        if delta is None:
-            return texts
-        texts.append(delta)
-        if len(texts) % 64 == 0:
-            await asyncio.sleep(0)
-
-
-def through_a_pipe(stream):
-    """Writes lines of JSON to a pipe, from which a thread reads them."""
-    outlet, inlet = os.pipe()
-    texts = []
-
-    def read():
-        with os.fdopen(outlet, encoding="utf-8") as lines:
-            texts.extend(json.loads(line)["text"] for line in lines)
-
-    reader = Thread(target=read)
-    reader.start()
-    try:
-        with os.fdopen(inlet, "w", encoding="utf-8") as pipe:
-            for delta in stream:
-                print(json.dumps({"text": delta}), file=pipe)
-    finally:
-        reader.join()
-    return texts
-
-
-def percentiles(stream):
-    """Hands out how delays were spread among the last 500 deltas, and forgets these."""
-    delays = []
-    for index, delta in enumerate(stream):
-        delays.append(index * 7919 % 1009 + len(delta))
-        if len(delays) == 500:  # noqa: PLR2004 - as people write it
-            cuts = quantiles(delays, n=100)
-            yield cuts[49], cuts[94], stdev(delays)
-            delays.clear()
-
-
-def zipped(stream):
-    """An archive with a member for each delta, and the directory of them at the end."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for index, delta in enumerate(stream):
-            archive.writestr(zipfile.ZipInfo(f"deltas/{index:06}.txt"), delta)
-    return len(buffer.getvalue())
-
-
-def tools_guessed(stream):
-    """Which tool may be meant: compares the first letters with the names of those there are."""
-    tools, meant = _TOOLS.split(), Counter()
+def redacted(stream):
+    """Blots keys out, and holds the last 40 characters back: they may be the start of a key."""
+    key, held = re.compile(r"\b(?:sk|ghp)[-_]\w{8,30}"), ""
     for delta in stream:
-        meant.update(get_close_matches(delta.strip()[:3], tools, cutoff=0.5))
-    return meant
+        held = key.sub("[key]", held + delta)
+        if len(held) > 40:  # noqa: PLR2004 - as people write it
+            yield held[:-40]
+            held = held[-40:]
+    yield held
 
 
-def spooled(stream):
-    """Writes to memory first, and to a temporary file from 64 KB on; reads it at the end."""
-    with tempfile.SpooledTemporaryFile(max_size=1 << 16) as spool:
+def running_median(stream):
+    """The median of all delays so far, at any time: a heap of the low, and one of the high."""
+    low, high, medians = [], [], []
+    for index, delta in enumerate(stream):
+        delay = index * 7919 % 1009 + len(delta)
+        if len(low) == len(high):
+            heappush(low, -heappushpop(high, delay))
+        else:
+            heappush(high, -heappushpop(low, -delay))
+        medians.append(-low[0])
+    return medians
+
+
+def compressed(stream):
+    """Sends what compresses well in blocks, as a server does, and unpacks each as a browser."""
+    packer, unpacker = zlib.compressobj(), zlib.decompressobj()
+    sent, received = 0, 0
+    for delta in stream:
+        if block := packer.compress(delta.encode()):
+            sent += len(block)
+            received += len(unpacker.decompress(block))
+    block = packer.flush()
+    return sent + len(block), received + len(unpacker.decompress(block))
+
+
+def laid_out(stream):
+    """Fills a paragraph when all its words are there."""
+    return textwrap.fill("".join(stream), width=72, subsequent_indent="  ")
+
+
+def steps_in_order(stream):
+    """A plan whose steps each wait for two earlier ones: put in order when it is complete."""
+    plan, texts = TopologicalSorter(), []
+    for index, delta in enumerate(stream):
+        plan.add(index, *{index // 2, index // 3} - {index})
+        texts.append(delta)
+    return [texts[step] for step in plan.static_order()]
+
+
+def hash_tree(stream):
+    """A transcript's proof: hashes deltas, then pairs of hashes, until one is left."""
+    level = [delta.encode() for delta in stream]
+    while len(level) > 1:
+        pairs = zip(level[::2], [*level[1::2], b""], strict=False)
+        level = [sha256(left + right).digest() for left, right in pairs]
+    return level
+
+
+def turns_in_context(stream):
+    """A context for each delta, which is a copy of the one before, with one variable set."""
+
+    def take(delta):
+        _TURN.set(_TURN.get() + 1)
+        return len(delta)
+
+    context, lengths = copy_context(), []
+    for delta in stream:
+        context = context.copy()
+        lengths.append(context.run(take, delta))
+    return context[_TURN] if lengths else 0, lengths
+
+
+async def checked_in_batches(stream):
+    """Asks a guard about 32 deltas at once, no more than 8 of them at a time."""
+    slots, batch, allowed = asyncio.Semaphore(8), [], []
+
+    async def check(delta):
+        async with slots:
+            await asyncio.sleep(0)
+            return delta.isascii()
+
+    async for delta in stream:
+        batch.append(delta)
+        if len(batch) == 32:  # noqa: PLR2004 - as people write it
+            allowed.extend(await asyncio.gather(*map(check, batch)))
+            batch.clear()
+    allowed.extend(await asyncio.gather(*map(check, batch)))
+    return allowed
+
+
+def stuck_in_a_loop(stream):
+    """Looks for a model that says the same three words again and again, in its last 200."""
+    last, recent, seen, warnings = deque(maxlen=3), deque(), Counter(), 0
+    for delta in stream:
+        last.append(delta.strip())
+        triple = " ".join(last)
+        recent.append(triple)
+        seen[triple] += 1
+        if len(recent) > 200:  # noqa: PLR2004 - as people write it
+            oldest = recent.popleft()
+            seen[oldest] -= 1
+            if not seen[oldest]:
+                del seen[oldest]
+        warnings += seen[triple] > 8  # noqa: PLR2004 - as people write it
+    return warnings
+
+
+def guarded_by_a_pool(stream):
+    """Has threads look through 64 deltas each, and collects what they found at the end."""
+    rude, batch, found = re.compile(r"\b(?:damn|darn|heck)\b"), [], []
+    with ThreadPoolExecutor(max_workers=2) as pool:
         for delta in stream:
-            spool.write(delta.encode())
-        spool.seek(0)
-        return sum(block.count(b" ") for block in iter(partial(spool.read, 4096), b""))
-
-
-class _Handle:
-    """What somebody may hold of a delta."""
-
-    def __init__(self, number, delta):
-        self.number = number
-        self.delta = delta
-
-
-def handles(stream):
-    """A registry that keeps nothing alive: everything leaves it when the reply is let go."""
-    registry, held = WeakValueDictionary(), []
-    for number, delta in enumerate(stream):
-        handle = registry[f"delta-{number}"] = _Handle(number, delta)
-        held.append(handle)
-    handle, registered = None, len(registry)
-    held.clear()
-    return registered, len(registry)
+            batch.append(delta)
+            if len(batch) == 64:  # noqa: PLR2004 - as people write it
+                found.append(pool.submit(rude.findall, "".join(batch)))
+                batch.clear()
+        found.append(pool.submit(rude.findall, "".join(batch)))
+    return [word for future in found for word in future.result()]
 
 
 # -- superlinear
 
 
-def all_answered(stream):
-    """A call, and its answer, every other delta: asks whether all calls have an answer."""
-    called, answered, complete = set(), set(), 0
-    for index, _ in enumerate(stream):
-        call = f"call-{index // 2}"
-        if index % 2:
-            answered.add(call)
-            complete += called <= answered
-        else:
-            called.add(call)
-    return complete
+def trail_in_context(stream):
+    """A context variable holds all steps so far, in a tuple, as nobody else may change it."""
 
-
-def decoded_early(stream):
-    """Tries to decode each event, of 2 deltas, before its last byte is there, and after it."""
-    decoder, pending = json.JSONDecoder(), []
-    body, position, events = "", 0, []
-    for delta in stream:
-        pending.append(delta)
-        if len(pending) < 2:  # noqa: PLR2004 - as people write it
-            continue
-        event = json.dumps({"text": "".join(pending)})
-        pending.clear()
-        for piece in (event[:-1], event[-1:]):
-            body += piece
-            try:
-                decoded, position = decoder.raw_decode(body, position)
-            except json.JSONDecodeError:
-                continue
-            events.append(decoded["text"])
-    return events, pending
-
-
-def oldest_first(stream):
-    """Takes what waits in a dict out of it at the end, the oldest first."""
-    waiting = {f"delta-{index}": delta for index, delta in enumerate(stream)}
-    sent = []
-    while waiting:
-        oldest = next(iter(waiting))
-        sent.append(waiting.pop(oldest))
-    return sent
-
-
-def paged_by_offset(stream):
-    """Stores all deltas, then reads pages of 5 of them by how many come before the page."""
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as database:
-        database.execute("CREATE TABLE deltas (number INTEGER PRIMARY KEY, content TEXT)")
+    def follow():
         for delta in stream:
-            database.execute("INSERT INTO deltas (content) VALUES (?)", (delta,))
-        query, pages = "SELECT content FROM deltas ORDER BY number LIMIT 5 OFFSET ?", []
-        while page := database.execute(query, (5 * len(pages),)).fetchall():
-            pages.append(page)
-    return pages
+            _TRAIL.set((*_TRAIL.get(), delta))
+        return _TRAIL.get()
+
+    return copy_context().run(follow)
 
 
-async def stopped_listening(stream):
-    """Every 4 deltas one more who wants to know of an abort, until all no longer do."""
-    aborted, listeners, number = asyncio.get_running_loop().create_future(), [], 0
+def packed_number(stream):
+    """Keeps 64 bits for each delta, in one large number."""
+    packed = 1
+    for delta in stream:
+        packed = packed << 64 | zlib.crc32(delta.encode())
+    return packed.bit_length()
 
-    def abort(_text, _future):
-        raise AssertionError
 
-    async for delta in stream:
-        if number % 4 == 0:
-            listener = partial(abort, delta)
-            aborted.add_done_callback(listener)
-            listeners.append(listener)
+async def polled_tasks(stream):
+    """Starts a task every 10 deltas, and asks which of all tasks are done: none is, as yet."""
+    over, tasks, number, early = asyncio.Event(), [], 0, 0
+    async for _ in stream:
+        if number % 10 == 0:
+            tasks.append(asyncio.create_task(over.wait()))
+            done, _ = await asyncio.wait(tasks, timeout=0)
+            early += len(done)
         number += 1
-    return sum(aborted.remove_done_callback(listener) for listener in listeners)
+    over.set()
+    return early, sum(await asyncio.gather(*tasks))
 
 
-def weighed(stream):
-    """A thread keeps the history, and works out how much memory that takes, every 20 deltas."""
-    waiting, history, weights = SimpleQueue(), [], []
-
-    def keep():
-        while (delta := waiting.get()) is not None:
-            history.append(delta)
-            if len(history) % 20 == 0:
-                weights.append(sum(map(sys.getsizeof, history)))
-
-    keeper = Thread(target=keep)
-    keeper.start()
-    try:
+def row_appended_to(stream):
+    """A message is a row of a table: 4 deltas are appended to it, and it says how long it is."""
+    append = "UPDATE messages SET content = content || ? WHERE number = 1 RETURNING length(content)"
+    pending, lengths = [], []
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as database:
+        database.execute("CREATE TABLE messages (number INTEGER PRIMARY KEY, content TEXT)")
+        database.execute("INSERT INTO messages VALUES (1, '')")
         for delta in stream:
-            waiting.put(delta)
-    finally:
-        waiting.put(None)
-        keeper.join()
-    return weights
+            pending.append(delta)
+            if len(pending) == 4:  # noqa: PLR2004 - as people write it
+                lengths.extend(database.execute(append, ("".join(pending),)).fetchall())
+                pending.clear()
+    return lengths, pending
 
 
-def favourite_words(stream):
-    """Hands out the three words that were there most often, every 50 deltas."""
-    words = []
-    for delta in stream:
-        words.append(delta.strip())
-        if len(words) % 50 == 0:
-            yield Counter(words).most_common(3)
+def cancelled_timers(stream):
+    """A timer for each delta; every 20th is cancelled, and the others made a heap again."""
+    timers = []
+    for index, delta in enumerate(stream):
+        timer = (index * 7919 % 100003, index, delta)
+        heappush(timers, timer)
+        if index % 20 == 0:
+            timers.remove(timer)
+            heapify(timers)
+    return timers
 
 
-def thoughts_in_a_comment(stream):
-    """Feeds a parser of HTML, 4 deltas at a time, what is all in one comment."""
-    parser, pending, thoughts = HTMLParser(), [], []
-    parser.handle_comment = thoughts.append
-    parser.feed("<p><!-- ")
+async def resumed_after(stream):
+    """Every other delta a reader comes back, who is sent all that comes after what was read."""
+    log, read = [], 0
+    async for delta in stream:
+        log.append(delta)
+        if len(log) % 2 == 0:
+            missed = list(islice(log, read, None))
+            read += len(missed)
+            yield "".join(missed)
+    yield "".join(islice(log, read, None))
+
+
+def unclosed_tags(stream):
+    """Looks for citations when the reply is over: each of those there are was never closed."""
+    pieces = [f"[[{delta}" if not index % 20 else delta for index, delta in enumerate(stream)]
+    return re.findall(r"\[\[(.*?)\]\]", "".join(pieces), re.DOTALL)
+
+
+def lines_cut_off(stream):
+    """Writes a log, and at the end cuts one line after another off its start."""
+    log = "".join(f"12:00:00.000 INFO agent.stream.delta text={delta!r}\n" for delta in stream)
+    lengths = []
+    while log:
+        line, _, log = log.partition("\n")
+        lengths.append(len(line))
+    return lengths
+
+
+def found_by_path(stream):
+    """A document gets a part every 6 deltas: looks for the only one that is still open."""
+    document = Element("reply")
+    SubElement(document, "part", state="open").text = ""
+    pending = []
     for delta in stream:
         pending.append(delta)
-        if len(pending) == 4:  # noqa: PLR2004 - as people write it
-            parser.feed("".join(pending))
+        if len(pending) == 6:  # noqa: PLR2004 - as people write it
+            part = document.find("./part[@state='open']")
+            part.text = "".join(pending)
+            part.set("state", "done")
+            SubElement(document, "part", state="open").text = ""
             pending.clear()
-    parser.feed(f"{''.join(pending)} --></p>")
-    parser.close()
-    return thoughts
+    return len(document), pending
 
 
-def one_after_another(stream):
-    """Each error is raised while the one before is handled, so that the last leads to all."""
-    failure = ValueError("the reply was cut off")
-    for index, delta in enumerate(stream):
-        if index % 2:
-            continue
-        try:
-            try:
-                raise failure
-            except ValueError:
-                raise ValueError(delta)  # noqa: B904 - as people write it
-        except ValueError as error:
-            failure.__traceback__ = None
-            failure = error
-    failure.__traceback__ = None
-    return failure
-
-
-def into_the_middle(stream):
-    """Puts each delta halfway into what still waits to be said."""
-    waiting = deque()
-    for delta in stream:
-        waiting.insert(len(waiting) // 2, delta)
-    return waiting
+def checkpointed(stream):
+    """Every 50 deltas a thread pickles all that there is, so that a run can be taken up again."""
+    history, size = [], 0
+    with ThreadPoolExecutor(max_workers=1) as saver:
+        for index, delta in enumerate(stream, 1):
+            history.append({"step": index, "text": delta})
+            if index % 50 == 0:
+                size = len(saver.submit(pickle.dumps, history).result())
+    return size
 
 
 LINEAR = by_name(
-    even_lines,
-    shown_when_due,
-    read_back,
-    with_deadlines,
-    through_a_pipe,
-    percentiles,
-    zipped,
-    tools_guessed,
-    spooled,
-    handles,
+    redacted,
+    running_median,
+    compressed,
+    laid_out,
+    steps_in_order,
+    hash_tree,
+    turns_in_context,
+    checked_in_batches,
+    stuck_in_a_loop,
+    guarded_by_a_pool,
 )
 SUPERLINEAR = by_name(
-    all_answered,
-    decoded_early,
-    oldest_first,
-    paged_by_offset,
-    stopped_listening,
-    weighed,
-    favourite_words,
-    thoughts_in_a_comment,
-    one_after_another,
-    into_the_middle,
+    trail_in_context,
+    packed_number,
+    polled_tasks,
+    row_appended_to,
+    cancelled_timers,
+    resumed_after,
+    unclosed_tags,
+    lines_cut_off,
+    found_by_path,
+    checkpointed,
 )

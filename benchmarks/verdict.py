@@ -1,6 +1,6 @@
 """How often is a verdict wrong? This project beside its peers, on code whose growth is known.
 
-    python -m benchmarks.verdict                        # everything: about an hour
+    python -m benchmarks.verdict                        # everything: over two hours
     python -m benchmarks.verdict --linear 500 --superlinear 100 --peers 1
 
 Every judge is asked about the accumulators that the project was made with and about twenty that it
@@ -37,12 +37,14 @@ COSTLY = {
     "reparsed_objects",
     "removed_by_value",
     "generated_code",
-    "tools_guessed",
-    "all_answered",
-    "decoded_early",
-    "paged_by_offset",
-    "weighed",
-    "favourite_words",
+    "polled_tasks",
+    "cancelled_timers",
+    "row_appended_to",
+    "resumed_after",
+    "unclosed_tags",
+    "lines_cut_off",
+    "found_by_path",
+    "checkpointed",
 }
 COSTLY_PART = 20
 # A peer is given so many seconds for one accumulator, and asked no more after a quarter of them.
