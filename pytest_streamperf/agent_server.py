@@ -115,7 +115,7 @@ class AgentServerProcess:
     def _start(self) -> None:
         from subprocess import PIPE, Popen  # noqa: PLC0415
 
-        command = [sys.executable, "-m", "reference_impl"]
+        command = [sys.executable, "-m", "reference_impl", "--debug"]
         if self._names:
             command += ["--regress", *self._names]
         self._process = Popen(command, stdout=PIPE, text=True)  # noqa: S603 - our own module

@@ -124,7 +124,7 @@ def _agent_server_in_process() -> Iterator[tuple[str, list[AgentServer]]]:
     def engine(messages: Any) -> AsyncIterable[str]:
         return (current[-1].engine if current else demo_engine)(messages)
 
-    with running(create_app(engine)) as url:
+    with running(create_app(engine, debug=True)) as url:
         yield url, current
 
 

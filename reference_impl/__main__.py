@@ -19,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m reference_impl", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="name or IPv4 address to bind")
     parser.add_argument("--port", type=int, default=0, help="0, the default, picks a free port")
+    parser.add_argument("--debug", action="store_true", help="open what is under /api/dev")
     parser.add_argument(
         "--regress",
         nargs="+",
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         with (
             regressed(*options.regress),
-            running(create_app(), host=options.host, port=options.port) as url,
+            running(create_app(debug=options.debug), host=options.host, port=options.port) as url,
         ):
             for signum in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(signum, lambda *_: stop.set())

@@ -7,7 +7,14 @@ control delta and never shown: `Invocation.to_delta` makes the one that invokes 
 
 import inspect
 import json
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -120,6 +127,23 @@ class Reply:
         return "".join(self._deltas)
 
 
+async def said(deltas: AsyncIterable[str]) -> AsyncGenerator[str, None]:
+    """What a model says, delta by delta, and nothing of the tools that it would like to use.
+
+    The engine's stream is closed on every path; whoever leaves early closes this one.
+
+        async for text in said(engine([{"role": "user", "content": "hi"}])):
+            print(text)
+    """
+    stream = aiter(deltas)
+    try:
+        async for delta in stream:
+            if not is_sentinel(delta):
+                yield delta
+    finally:
+        await _close(stream)
+
+
 async def run_turn(
     engine: Engine,
     messages: Sequence[Message],
@@ -155,8 +179,7 @@ async def run_turn(
                     invocation = Invocation.from_delta(delta)
                     break
         finally:
-            if hasattr(stream, "aclose"):
-                await stream.aclose()
+            await _close(stream)
         text = reply.text()
         if invocation is None:
             history.append({"role": "assistant", "content": text})
@@ -172,6 +195,11 @@ async def run_turn(
     raise AgentError(
         f"the model still invokes tools after {max_iterations} iterations, the most allowed"
     )
+
+
+async def _close(stream: AsyncIterator[str]) -> None:
+    if hasattr(stream, "aclose"):
+        await stream.aclose()
 
 
 async def _run_tool(tools: Mapping[str, Tool], invocation: Invocation) -> ToolResult:

@@ -1,24 +1,45 @@
-"""The agent server: `POST /agents/{id}/run` streams one turn as server-sent events.
+"""The agent server, as an ASGI app.
 
-The body is `{"messages": [{"role": "user" or "assistant", "content": string}, ...]}`; the server
-keeps no conversation, so clients send all of it. `writers` tells what comes back. A request that is
-refused gets `{"error": {"type": ..., "message": ...}}`, and what would have been allowed.
+    POST /agents/{id}/run        one turn of an agent, as server-sent events: see `writers`
+    POST /v1/chat/completions    what the model says, as OpenAI's chat completions stream it
+    POST /messages               the same as Anthropic's messages; /v1/messages too
+    GET  /v1/models              the models that may be asked for
+    GET  /api/dev/metrics        what is going on: see `metrics`; only with `debug`
+
+The body of a run is `{"messages": [{"role": "user" or "assistant", "content": string}, ...]}`; the
+server keeps no conversation, so clients send all of it. A request that is refused gets
+`{"error": {"type": ..., "message": ...}}`, and what would have been allowed.
 """
 
 import json
 from collections.abc import Mapping
+from hashlib import sha256
 from reprlib import repr as short
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
-from reference_impl.agent import Engine, Message, Tool, run_turn
+from reference_impl import cors, metrics
+from reference_impl.agent import Engine, Tool, run_turn, said
+from reference_impl.bodies import RequestError, messages_of, read_json, refuse
 from reference_impl.demo import AGENTS, TOOLS, demo_engine
-from reference_impl.writers import EventStream, error_body
+from reference_impl.responses import DIALECTS
+from reference_impl.writers import EventStream, ReplyStream, error_body
 
-_BODY = '{"messages": [{"role": "user" or "assistant", "content": string}, ...]}'
+_RUN = '{"messages": [{"role": "user" or "assistant", "content": string}, ...]}'
+_REPLY = '{"stream": true, "messages": [{"role": string, "content": string}, ...]}'
+# Where the model is asked by itself: its dialect, and whose messages that takes.
+_REPLIES = {
+    "/v1/chat/completions": ("openai", {"system", "developer", "user", "assistant", "tool"}),
+    "/messages": ("anthropic", {"user", "assistant"}),
+    "/v1/messages": ("anthropic", {"user", "assistant"}),
+}
+_MODELS = {"object": "list", "data": [{"id": "reference", "object": "model", "created": 0}]}
+_ETAG = sha256(json.dumps(_MODELS).encode()).hexdigest()[:16]
 
 
 def create_app(
@@ -27,12 +48,14 @@ def create_app(
     tools: Mapping[str, Tool] = TOOLS,
     heartbeat: float = 15.0,
     max_body: int = 1_000_000,
+    debug: bool = False,
 ) -> Starlette:
     """Make the server for an engine and its tools; without any, for the scripted demo.
 
     `heartbeat` is the silence in seconds after which a ping is sent, `max_body` the largest
-    request body in bytes. A value that is not positive is a `ValueError`, an engine that cannot
-    be called a `TypeError`.
+    request body in bytes; `debug` opens what is under `/api/dev`, which tells of the server's
+    inside. A value that is not positive is a `ValueError`, an engine that cannot be called a
+    `TypeError`.
 
         with running(create_app(engine, heartbeat=1.0)) as url:
             ...
@@ -47,19 +70,40 @@ def create_app(
         agent = request.path_params["id"]
         if agent not in AGENTS:
             allowed = ", ".join(sorted(AGENTS))
-            raise _RequestError(
-                404, "unknown_agent", f"no agent {short(agent)}, allowed: {allowed}"
-            )
-        messages = _parse(await _read(request, max_body))
+            raise RequestError(404, "unknown_agent", f"no agent {short(agent)}, allowed: {allowed}")
+        data = await read_json(request, max_body, _RUN)
+        messages = messages_of(data, {"user", "assistant"}, _RUN)
         system = {"role": "system", "content": AGENTS[agent]}
         return EventStream(run_turn(engine, [system, *messages], tools=tools), heartbeat)
 
-    app = Starlette(
-        routes=[Route("/agents/{id}/run", run, methods=["POST"])],
+    async def reply(request: Request) -> ReplyStream:
+        dialect, roles = _REPLIES[request.url.path]
+        data = await read_json(request, max_body, _REPLY)
+        messages = messages_of(data, roles, _REPLY)
+        if data.get("stream") is not True:
+            raise RequestError(
+                422, "wrong_shape", f"stream is {short(data.get('stream'))}, allowed: {_REPLY}"
+            )
+        return ReplyStream(said(engine(messages)), DIALECTS[dialect])
+
+    counted = metrics.Metrics()
+
+    async def measured(_request: Request) -> Response:
+        return JSONResponse(counted.snapshot(), headers={"Cache-Control": "no-store"})
+
+    app = _App(
+        counted,
+        routes=[
+            Route("/agents/{id}/run", run, methods=["POST"]),
+            *(Route(path, reply, methods=["POST"]) for path in _REPLIES),
+            Route("/v1/models", _models, methods=["GET"]),
+            *([Route(metrics.PATH, measured, methods=["GET"])] if debug else []),
+        ],
         exception_handlers={
-            _RequestError: _refuse,
+            RequestError: refuse,
             404: _unknown_path,
             405: _wrong_method,
+            500: _failed,
             ClientDisconnect: _client_left,
         },
     )
@@ -67,62 +111,41 @@ def create_app(
     return app
 
 
-class _RequestError(Exception):
-    def __init__(self, status: int, kind: str, message: str) -> None:
-        super().__init__(status, kind, message)
+class _App(Starlette):
+    def __init__(self, counted: metrics.Metrics, **options: object) -> None:
+        super().__init__(**options)  # type: ignore[arg-type]
+        self._counted = counted
+
+    def build_middleware_stack(self) -> ASGIApp:
+        # Around all that Starlette answers, its 500 too: that is beyond any middleware of its own.
+        return metrics.Counted(cors.CrossOrigin(super().build_middleware_stack()), self._counted)
 
 
-async def _read(request: Request, limit: int) -> bytes:
-    too_large = _RequestError(
-        413, "body_too_large", f"the body is too large, allowed: {limit} bytes"
-    )
-    if int(request.headers.get("content-length", "0")) > limit:
-        raise too_large
-    body = bytearray()
-    async for chunk in request.stream():
-        if len(body) + len(chunk) > limit:
-            raise too_large
-        body += chunk
-    return bytes(body)
-
-
-def _parse(body: bytes) -> list[Message]:
-    try:
-        data = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise _RequestError(
-            400, "malformed_json", f"the body is not JSON ({error}), allowed: {_BODY}"
-        ) from None
-    messages = data.get("messages") if isinstance(data, dict) else None
-    if not isinstance(messages, list) or not messages:
-        raise _RequestError(
-            422, "wrong_shape", f"the body has no messages: {short(data)}, allowed: {_BODY}"
-        )
-    checked: list[Message] = []
-    for index, message in enumerate(messages):
-        match message:
-            case {"role": "user" | "assistant" as role, "content": str(content)}:
-                checked.append({"role": role, "content": content})
-            case _:
-                raise _RequestError(
-                    422, "wrong_shape", f"messages[{index}] is {short(message)}, allowed: {_BODY}"
-                )
-    return checked
-
-
-async def _refuse(_request: Request, refusal: Exception) -> Response:
-    status, kind, message = refusal.args
-    return JSONResponse(error_body(kind, message), status)
+async def _models(request: Request) -> Response:
+    models = JSONResponse(_MODELS, headers={"ETag": f'"{_ETAG}"'})
+    known = request.headers.get("if-none-match", "")
+    if known == "*" or f'"{_ETAG}"' in known:
+        return Response(status_code=304, headers={"ETag": f'"{_ETAG}"'})
+    return models
 
 
 async def _unknown_path(request: Request, _error: Exception) -> Response:
-    message = f"no path {short(request.url.path)}, allowed: /agents/{{id}}/run"
+    allowed = ", ".join(route.path for route in request.app.routes)
+    message = f"no path {short(request.url.path)}, allowed: {allowed}"
     return JSONResponse(error_body("unknown_path", message), 404)
 
 
-async def _wrong_method(request: Request, _error: Exception) -> Response:
-    message = f"method {short(request.method)} on {short(request.url.path)}, allowed: POST"
-    return JSONResponse(error_body("wrong_method", message), 405, headers={"Allow": "POST"})
+async def _wrong_method(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - by its status
+    methods = (error.headers or {})["Allow"].split(", ")
+    allowed = ", ".join(sorted(methods))
+    message = f"method {short(request.method)} on {short(request.url.path)}, allowed: {allowed}"
+    return JSONResponse(error_body("wrong_method", message), 405, headers={"Allow": allowed})
+
+
+async def _failed(_request: Request, _error: Exception) -> Response:
+    # What went wrong is in the log; it is nobody else's business.
+    return JSONResponse(error_body("internal_error", "the server failed"), 500)
 
 
 async def _client_left(_request: Request, _error: Exception) -> Response:

@@ -2,13 +2,18 @@
 
 The first delta goes out at once, so that people see that something comes; after it, what comes
 within a few milliseconds goes out together. What is pending goes out at the end, before an error
-too. Nothing is gathered up: each delta is written and forgotten.
+too. Nothing is gathered up: each delta is written and forgotten, and where a client is slow, the
+model is waited with.
 """
 
 import asyncio
 import json
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from typing import Any, Final, NamedTuple
+
+# A reply rests when so much is pending, in bytes, and after so many deltas: a model that never
+# suspends would have everybody else wait.
+_MOST_PENDING, _DELTAS_BEFORE_REST = 2**16, 64
 
 Push = Callable[[bytes], Awaitable[None]]
 """Where the bytes go; a flush each time."""
@@ -121,10 +126,19 @@ class ResponseWriter:
         """Write all of a reply; one that fails ends with an error, and raises."""
         self._pending.append(self._dialect.start())
         self._flushing = flushing = asyncio.create_task(self._flush_now_and_then())
+        written = pending = 0
         try:
             async for text in deltas:
-                self._pending.append(self._dialect.delta(text))
+                if not self._pending:
+                    pending = 0
+                piece = self._dialect.delta(text)
+                self._pending.append(piece)
+                written, pending = written + 1, pending + len(piece)
                 await self._written()
+                if pending > _MOST_PENDING:
+                    await self._flush()
+                elif written % _DELTAS_BEFORE_REST == 0:
+                    await asyncio.sleep(0)
         except Exception as error:
             await self._failed(error)
             raise

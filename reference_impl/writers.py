@@ -16,9 +16,11 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
+from reference_impl import responses
 from reference_impl.agent import Done, Event, Invocation, TextDelta, ToolResult
+from reference_impl.responses import Dialect
 
 _PING = b": ping\n\n"
 # An engine that never suspends would hold the loop: other turns would wait, and nobody would notice
@@ -41,17 +43,7 @@ class EventStream:
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Write the response; return when it is complete, or nobody is there to read it."""
-        await send(
-            {
-                "type": "http.response.start",
-                "status": 200,
-                "headers": [
-                    (b"content-type", b"text/event-stream"),
-                    (b"cache-control", b"no-cache"),
-                    (b"x-accel-buffering", b"no"),
-                ],
-            }
-        )
+        await send(_start("text/event-stream"))
         body = _Body(send)
         try:
             async with asyncio.TaskGroup() as group:
@@ -70,6 +62,51 @@ class EventStream:
         # Servers of ASGI 2.4 and later raise OSError from `send` when the client has left.
         except* (ClientDisconnect, OSError):
             pass
+
+
+class ReplyStream:
+    """An ASGI response that writes one reply in a dialect, flush by flush.
+
+    One that fails is logged, and ends in the dialect's error. When the client leaves, the reply is
+    cancelled where it waits, and closed.
+    """
+
+    def __init__(self, deltas: AsyncGenerator[str, None], dialect: Dialect) -> None:
+        self._deltas = deltas
+        self._dialect = dialect
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        """Write the response; return when it is complete, or nobody is there to read it."""
+
+        async def push(data: bytes) -> None:
+            try:
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+            except OSError as error:
+                raise ClientDisconnect from error
+
+        await send(_start(self._dialect.media_type))
+        try:
+            async with asyncio.TaskGroup() as group, aclosing(self._deltas) as deltas:
+                watch = group.create_task(_raise_on_disconnect(receive))
+                try:
+                    await responses.ResponseWriter(push, self._dialect).write(deltas)
+                except ClientDisconnect:
+                    raise
+                except Exception:  # noqa: BLE001 - the client has been told
+                    _log.exception("a reply failed")
+                watch.cancel()
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except* (ClientDisconnect, OSError):
+            pass
+
+
+def _start(media_type: str) -> Message:
+    headers = [
+        (b"content-type", media_type.encode()),
+        (b"cache-control", b"no-cache"),
+        (b"x-accel-buffering", b"no"),
+    ]
+    return {"type": "http.response.start", "status": 200, "headers": headers}
 
 
 async def _raise_on_disconnect(receive: Receive) -> None:

@@ -86,6 +86,9 @@ def test_the_headers_keep_proxies_from_holding_the_stream(demo: str) -> None:
         "content-type": "text/event-stream",
         "cache-control": "no-cache",
         "x-accel-buffering": "no",
+        "access-control-allow-origin": "*",
+        "access-control-allow-methods": "GET, POST, OPTIONS",
+        "access-control-allow-headers": "Content-Type, Authorization",
         "transfer-encoding": "chunked",
     }
 

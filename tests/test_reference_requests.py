@@ -12,6 +12,7 @@ from reference_impl import create_app, running
 
 BODY = {"messages": [{"role": "user", "content": "one two three"}]}
 RUN = "/agents/demo/run"
+PATHS = "/agents/{id}/run, /v1/chat/completions, /messages, /v1/messages, /v1/models"
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +80,14 @@ def test_a_bad_body_is_refused(demo: str, body: bytes, status: int, kind: str, s
         (
             "POST /agents/demo/run/",
             404,
-            ("unknown_path", "no path '/agents/demo/run/', allowed: /agents/{id}/run"),
+            ("unknown_path", f"no path '/agents/demo/run/', allowed: {PATHS}"),
         ),
-        ("POST /nope", 404, ("unknown_path", "no path '/nope', allowed: /agents/{id}/run")),
+        ("POST /nope", 404, ("unknown_path", f"no path '/nope', allowed: {PATHS}")),
+        (
+            "GET /api/dev/metrics",
+            404,
+            ("unknown_path", f"no path '/api/dev/metrics', allowed: {PATHS}"),
+        ),
         ("GET " + RUN, 405, ("wrong_method", f"method 'GET' on '{RUN}', allowed: POST")),
     ],
 )

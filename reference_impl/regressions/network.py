@@ -1,0 +1,53 @@
+"""Mistakes in the model manager's background fetch, and in what becomes of it."""
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from reference_impl import models
+from reference_impl.regressions.registry import Regression
+
+
+def no_gate() -> bool:
+    """Fetches wherever it is made, so in tests, too."""
+    return False
+
+
+def gate_on_the_test_alone() -> bool:
+    """Asks for the running test, of which there is none while tests are collected."""
+    return "PYTEST_CURRENT_TEST" in os.environ
+
+
+def always_gated() -> bool:
+    """Takes production for a test, so nobody ever gets the listing."""
+    return True
+
+
+class MergesAsItComes(models.Catalogue):
+    """Puts whatever comes at the end of one list, so that the order of a fetch shows."""
+
+    def apply(self, ids: Iterable[str]) -> None:
+        """Take a listing."""
+        self.added += [each for each in ids if each not in self.added]
+
+
+class KeepsStaleEntries(models.Catalogue):
+    """Adds a listing to the one before it, so that what was withdrawn stays."""
+
+    def apply(self, ids: Iterable[str]) -> None:
+        """Take a listing."""
+        self.fetched = tuple(dict.fromkeys((*self.fetched, *ids)))
+
+
+def _models(name: str, attribute: str, replacement: Any) -> Regression:
+    target = f"reference_impl.models:{attribute}"
+    return Regression(name, target, replacement, "network", str(replacement.__doc__))
+
+
+REGRESSIONS = (
+    _models("no-gate", "under_test", no_gate),
+    _models("gate-on-test-alone", "under_test", gate_on_the_test_alone),
+    _models("always-gated", "under_test", always_gated),
+    _models("merge-depends-on-order", "Catalogue", MergesAsItComes),
+    _models("stale-entries-kept", "Catalogue", KeepsStaleEntries),
+)

@@ -1,0 +1,18 @@
+"""What a seeded regression is."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Regression:
+    """One mistake: what it replaces (`module:name`), and the stem of the check that catches it.
+
+    `breaks` are the numbers of the invariants of a throttle that name it.
+    """
+
+    name: str
+    target: str
+    replacement: object
+    check: str
+    story: str
+    breaks: tuple[int, ...] = ()
