@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from pytest_streamperf.verdict import NothingMeasured as NothingMeasured
     from pytest_streamperf.verdict import PulseExceeded as PulseExceeded
     from pytest_streamperf.verdict import PulseUnproven as PulseUnproven
+    from pytest_streamperf.verdict import ServiceExceeded as ServiceExceeded
     from pytest_streamperf.verdict import StreamperfWarning as StreamperfWarning
     from pytest_streamperf.verdict import Unproven as Unproven
     from pytest_streamperf.verdict import Verdict as Verdict
@@ -100,6 +101,7 @@ _HOME_OF = {
     "NothingMeasured": "verdict",
     "PulseExceeded": "verdict",
     "PulseUnproven": "verdict",
+    "ServiceExceeded": "verdict",
     "StreamperfWarning": "verdict",
     "Unproven": "verdict",
     "Verdict": "verdict",

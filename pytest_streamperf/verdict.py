@@ -96,6 +96,10 @@ class NetworkExceeded(BudgetExceeded):
     """Something reached for the network, and was not allowed to."""
 
 
+class ServiceExceeded(BudgetExceeded):
+    """A server does not do what is expected of one."""
+
+
 class NetworkUnproven(Unproven):
     """Whether anything reached for the network could not be told."""
 
@@ -117,6 +121,7 @@ _CLASSES = {
     kind.__name__: kind
     for kind in (
         *(BudgetExceeded, GrowthExceeded, CadenceExceeded, PulseExceeded, NetworkExceeded),
+        ServiceExceeded,
         *(Unproven, GrowthUnproven, CadenceUnproven, PulseUnproven, NetworkUnproven),
         NothingMeasured,
     )

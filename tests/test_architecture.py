@@ -20,7 +20,7 @@ RANKS = (
     ("streams",),
     ("faults", "recordings"),
     ("wire", "strategies"),
-    ("growth", "cadence", "pulse", "network"),
+    ("growth", "cadence", "pulse", "network", "service"),
     ("budgets", "agent_server", "report", "properties"),
     ("plugin",),
 )

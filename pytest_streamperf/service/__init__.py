@@ -1,0 +1,16 @@
+"""Does a server behave? Real clients over real sockets, and what it counts and says to them.
+
+Each check takes an ASGI app, which it serves on loopback from a thread of this process, or the URL
+of a server that runs.
+
+    >>> from pytest_streamperf.service import Request, assert_cors, assert_gauges_settle
+    >>> from reference_impl import create_app
+    >>> chat = Request("POST", "/v1/chat/completions", {"stream": True, "messages": [...]})
+    >>> assert_gauges_settle(create_app(debug=True), requests=[chat])    # doctest: +SKIP
+    >>> assert_cors(create_app()).verdict
+    'within'
+"""
+
+from pytest_streamperf.service.clients import Request as Request
+from pytest_streamperf.service.cors import assert_cors as assert_cors
+from pytest_streamperf.service.gauges import assert_gauges_settle as assert_gauges_settle

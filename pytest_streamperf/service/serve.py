@@ -1,0 +1,53 @@
+"""Where a check's clients go: to an app that is served for them, or to a server that runs."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from pytest_streamperf.here import running_loop
+from pytest_streamperf.verdict import missing_extra
+
+App = Callable[[Any, Any, Any], Awaitable[None]]
+"""An ASGI app."""
+
+_T = TypeVar("_T")
+
+
+@contextmanager
+def served(server: App | str) -> Iterator[str]:
+    """Yield the base URL of a server, or of an app that is served while this is open.
+
+    Raises `TypeError` for what is neither, and `ValueError` for a URL of another scheme.
+    """
+    if isinstance(server, str):
+        if urlsplit(server).scheme not in {"http", "https"}:
+            msg = f"a server's URL must begin with http:// or https://, not {server!r}"
+            raise ValueError(msg)
+        yield server.rstrip("/")
+        return
+    if not callable(server):
+        msg = f"a check takes an ASGI app or a URL, not {server!r}"
+        raise TypeError(msg)
+    try:
+        import h11  # noqa: F401, PLC0415
+        import uvicorn  # noqa: F401, PLC0415
+        import websockets  # noqa: F401, PLC0415
+    except ModuleNotFoundError as error:
+        raise missing_extra(str(error.name), "serve", "a check of a server") from error
+    from reference_impl import running  # noqa: PLC0415
+
+    with running(server, ws="websockets-sansio", lifespan="auto") as url:
+        yield url
+
+
+def run(name: str, main: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+    """Run a check's clients on an event loop of their own; `name` is the check's."""
+    if running_loop():
+        msg = (
+            f"{name} runs clients on an event loop of its own, and one is running here: "
+            f"await asyncio.to_thread({name}, ...)"
+        )
+        raise TypeError(msg)
+    return asyncio.run(main())

@@ -1,0 +1,327 @@
+"""Checks of servers: on the reference server, healthy and with each mistake, and on small apps."""
+
+import asyncio
+import json
+import logging
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from starlette.routing import Route
+
+from pytest_streamperf import NothingMeasured, ServiceExceeded, TokenStream
+from pytest_streamperf.service import Request, assert_cors, assert_gauges_settle
+from pytest_streamperf.service.clients import Answer, ask
+from pytest_streamperf.service.cors import Seen, _seen
+from pytest_streamperf.service.cors import judged as read_by_pages
+from pytest_streamperf.service.gauges import GAUGES, TOTALS, Phase, judged, named
+from reference_impl import create_app, regressed, running
+
+STATUSES = (200, 204, 304, 400, 404, 405, 413, 422, 500)
+
+
+def engine(messages):
+    """A model that takes a second, and one that is out of order."""
+    if messages[-1]["content"] == "fail":
+        raise RuntimeError("the model is out of order")
+    return TokenStream(tokens=100, every=0.01)
+
+
+def chat(text):
+    """Ask the model."""
+    body = {"stream": True, "messages": [{"role": "user", "content": text}]}
+    return Request("POST", "/v1/chat/completions", body)
+
+
+CHATS = [chat("hello"), chat("fail")]
+
+
+def settle(app, **terms):
+    """Hold the gauges of the reference server to account."""
+    return assert_gauges_settle(app, requests=CHATS, **{"clients": 3, "within": 0.5} | terms)
+
+
+@pytest.fixture
+def app(caplog):
+    """The reference server, with a model that fails now and then, which is logged."""
+    caplog.set_level(logging.CRITICAL)
+    return create_app(engine, debug=True)
+
+
+# -- gauges
+
+
+def test_gauges_settle(app):
+    """Whatever clients do: read to the end, leave midway or at once, and where the model fails."""
+    assert settle(app).headline == "3 gauges back where they were after 18 clients"
+
+
+@pytest.mark.parametrize(
+    ("regression", "says"),
+    [
+        (
+            "gauge-leaks-on-disconnect",
+            "pendingRequests was 0, and is 3 since 3 clients left midway (200)",
+        ),
+        ("gauge-goes-negative", "pendingRequests fell to -3 as 3 clients read to the end (500)"),
+        ("totals-miss-failures", "responses grew by 0, requests by 3"),
+    ],
+)
+def test_a_gauge_that_does_not(app, regression, says):
+    """Is named, with what clients did, and how many."""
+    with regressed(regression), pytest.raises(ServiceExceeded) as caught:
+        settle(app)
+    assert caught.value.verdict.headline == says
+    lines = str(caught.value).splitlines()
+    assert len(lines) <= 13
+    assert max(map(len, lines)) <= 72
+    assert "where  POST /v1/chat/completions" in str(caught.value)
+
+
+def test_gauges_of_a_server_that_runs(app):
+    """By its URL."""
+    with running(app) as url:
+        assert settle(f"{url}/").verdict == "within"
+
+
+def test_gauges_that_are_read_by_a_function():
+    """Under any name, and in an app that is not ours."""
+    state = {"in_flight": 0}
+
+    async def stream(_request):
+        state["in_flight"] += 1
+
+        async def body():
+            try:
+                async for delta in TokenStream(tokens=100, every=0.01):
+                    yield delta
+            finally:
+                state["in_flight"] -= 1
+
+        return StreamingResponse(body())
+
+    app = Starlette(routes=[Route("/", stream)])
+    found = assert_gauges_settle(
+        app, requests=[Request("GET", "/")], read=lambda: state, gauges=["in_flight"], totals=[]
+    )
+    assert found.figures == {"clients": 30, "gauges": 1}
+
+
+def test_nobody_could_leave():
+    """Where every answer is complete with its first piece, nothing was measured."""
+    app = Starlette(routes=[Route("/", lambda _: PlainTextResponse("ok"))])
+    with pytest.raises(NothingMeasured, match="no client could leave midway"):
+        assert_gauges_settle(
+            app, requests=[Request("GET", "/")], read=lambda: {"x": 0}, gauges=["x"], totals=[]
+        )
+
+
+@pytest.mark.parametrize(
+    ("terms", "error", "says"),
+    [
+        ({"requests": []}, NothingMeasured, "no request to send"),
+        ({"read": "/nowhere"}, NothingMeasured, "GET /nowhere answers 404"),
+        ({"gauges": ["pending"]}, ValueError, "'pending' is none of timestampNs, metrics.pendingR"),
+        ({"gauges": ["requests"], "read": dict}, ValueError, "'requests' is none of $"),
+    ],
+)
+def test_a_bad_argument_of_gauges(app, terms, error, says):
+    """Is refused by name."""
+    with pytest.raises(error, match=says):
+        assert_gauges_settle(app, **{"requests": CHATS} | terms)
+
+
+@pytest.mark.parametrize(
+    ("server", "error", "says"),
+    [
+        (None, TypeError, "an ASGI app or a URL, not None"),
+        ("localhost:8000", ValueError, "must begin with http:// or https://"),
+    ],
+)
+def test_a_bad_server(server, error, says):
+    """Is refused."""
+    with pytest.raises(error, match=says):
+        assert_gauges_settle(server, requests=CHATS)
+
+
+def test_inside_a_running_loop(app):
+    """The error says how to call it from there."""
+
+    async def main():
+        assert_cors(app)
+
+    with pytest.raises(TypeError, match=r"await asyncio\.to_thread\(assert_cors, \.\.\.\)"):
+        asyncio.run(main())
+
+
+def test_names_that_are_given_twice():
+    """Have to be told apart."""
+    data = {"http": {"pending": 1}, "ws": {"pending": 2}, "at": "noon"}
+    assert named(data, ["ws.pending"]) == {"ws.pending": 2}
+    with pytest.raises(ValueError, match=r"is both http\.pending and ws\.pending"):
+        named(data, ["pending"])
+
+
+READINGS = st.fixed_dictionaries(
+    dict.fromkeys([*GAUGES, *(name for pair in TOTALS for name in pair)], st.integers(-2, 2))
+)
+
+
+@given(READINGS, READINGS, READINGS)
+def test_what_is_within(before, lowest, after):
+    """Gauges that are what they were, and never below zero; ends that are as many as beginnings."""
+    phase = Phase("GET /", 3, "read to the end", before, lowest, after)
+    within = (
+        min(lowest[name] for name in GAUGES) >= 0
+        and all(before[name] == after[name] for name in GAUGES)
+        and all(phase.grew(begun) == phase.grew(ended) for begun, ended in TOTALS)
+    )
+    assert (judged([phase], GAUGES, TOTALS).verdict == "within") is within
+
+
+def test_beginnings_that_are_missed():
+    """A total that does not see some requests at all."""
+    zero = dict.fromkeys([*GAUGES, "begun", "ended"], 0)
+    phases = [
+        Phase("GET /", 3, "read to the end (200)", zero, zero, {**zero, "begun": 3, "ended": 3}),
+        Phase("GET /x", 3, "read to the end (500)", zero, zero, {**zero, "begun": 1, "ended": 1}),
+    ]
+    found = judged(phases, GAUGES, [("begun", "ended")])
+    assert found.headline == "begun grew by 1 when 3 clients read to the end (500)"
+
+
+# -- cross-origin
+
+
+def test_every_answer_may_be_read(app, caplog):
+    """Of every route, by every status; and what was raised for it is in no log."""
+    caplog.set_level(logging.INFO)
+    found = assert_cors(app, statuses=STATUSES)
+    assert found.headline.endswith("can be read from anywhere: " + ", ".join(map(str, STATUSES)))
+    assert not caplog.records
+    assert "/streamperf-raises" not in {route.path for route in app.routes}
+
+
+@pytest.mark.parametrize(
+    ("regression", "says"),
+    [
+        ("cors-missing-on-errors", "answers keep other origins out: 400, 404, 405, 413, 422, 500"),
+        ("cors-missing-on-304", "1 of 29 answers keep other origins out: 304"),
+    ],
+)
+def test_an_answer_that_may_not(app, regression, says):
+    """Its status is in the first line."""
+    with regressed(regression), pytest.raises(ServiceExceeded) as caught:
+        assert_cors(app)
+    assert caught.value.verdict.headline.endswith(says)
+    lines = str(caught.value).splitlines()
+    assert len(lines) <= 13
+    assert max(map(len, lines)) <= 72
+
+
+def test_a_status_that_was_not_seen(app):
+    """Is not green."""
+    with pytest.raises(NothingMeasured, match="no answer had status 418"):
+        assert_cors(app, statuses=(200, 418))
+
+
+def test_cors_by_url_and_by_request(app):
+    """Of a server that runs, what is asked for is asked."""
+    with running(app) as url:
+        found = assert_cors(url, requests=[Request("GET", "/v1/models")], statuses=(200, 304, 404))
+    assert found.figures["answers"] == 3
+
+
+def test_starlettes_own_middleware_misses_what_failed():
+    """So it is no false alarm that the check would raise."""
+    from starlette.middleware import Middleware  # noqa: PLC0415
+    from starlette.middleware.cors import CORSMiddleware  # noqa: PLC0415
+
+    app = Starlette(
+        routes=[Route("/", lambda _: JSONResponse({}))],
+        middleware=[Middleware(CORSMiddleware, allow_origins=["*"])],
+    )
+    with pytest.raises(ServiceExceeded, match="1 of 5 answers keep other origins out: 500"):
+        assert_cors(app)
+
+
+@pytest.mark.parametrize(
+    ("headers", "lacks"),
+    [
+        ({}, "access-control-allow-origin"),
+        ({"access-control-allow-origin": "https://other.example"}, "allows https://other.example"),
+        ({"access-control-allow-origin": "https://page.example"}, ""),
+        ({"access-control-allow-origin": "*"}, ""),
+    ],
+)
+def test_what_a_browser_goes_by(headers, lacks):
+    """One's own origin, or any."""
+    answer = Answer(200, headers, b"", complete=True)
+    assert _seen(Request("GET", "/"), answer, "https://page.example").lacks == lacks
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "methods", "lacks"),
+    [
+        ("DELETE", 204, "GET, POST", "access-control-allow-methods: DELETE"),
+        ("DELETE", 204, "*", ""),
+        ("POST", 204, "", ""),
+        ("POST", 405, "", "a status of 2xx"),
+    ],
+)
+def test_what_a_browser_goes_by_beforehand(method, status, methods, lacks):
+    """GET and POST need not be allowed by name, and a refusal is one whatever its headers say."""
+    request = Request("OPTIONS", "/", headers={"access-control-request-method": method})
+    headers = {"access-control-allow-origin": "*", "access-control-allow-methods": methods}
+    assert _seen(request, Answer(status, headers, b"", complete=True), "x").lacks == lacks
+
+
+def test_the_table_of_answers_is_short():
+    """Four rows, whatever there is to say."""
+    seen = [Seen(f"GET /{status}", status, "access-control-allow-origin") for status in STATUSES]
+    assert len(read_by_pages(seen, "https://page.example").message.splitlines()) <= 13
+
+
+# -- clients
+
+
+@pytest.mark.parametrize("says", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nx"])
+def test_a_server_that_hangs_up(says):
+    """Before it has said anything, or midway: the error names the request."""
+
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(says)
+        writer.close()
+
+    async def main():
+        async with await asyncio.start_server(answer, "127.0.0.1") as server:
+            host, port = server.sockets[0].getsockname()
+            await ask(f"http://{host}:{port}", Request("GET", "/x"))
+
+    with pytest.raises(ConnectionError, match="hung up on GET /x"):
+        asyncio.run(main())
+
+
+def test_a_server_that_waits_for_the_body():
+    """And does not say that it does: it comes after a second."""
+
+    async def app(_scope, receive, send):
+        message = await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": message["body"]})
+
+    async def main(url):
+        return await ask(url, Request("POST", "/", b"x", {"expect": "100-continue"}))
+
+    with running(app) as url:
+        assert asyncio.run(main(url)).body == b"x"
+
+
+def test_a_body_is_json_unless_it_is_bytes():
+    """And nothing where there is none."""
+    assert Request("POST", "/", {"a": 1}).content == json.dumps({"a": 1}).encode()
+    assert Request("POST", "/", b"{").content == b"{"
+    assert Request("GET", "/").content == b""
