@@ -4,7 +4,12 @@
     POST /v1/chat/completions    what the model says, as OpenAI's chat completions stream it
     POST /messages               the same as Anthropic's messages; /v1/messages too
     GET  /v1/models              the models that may be asked for
-    GET  /api/dev/metrics        what is going on: see `metrics`; only with `debug`
+    WS   /ws/telemetry           what is going on, every second; see `telemetry`
+
+And only with `debug`:
+
+    GET  /api/dev/metrics        what is going on; see `metrics`
+    POST /api/dev/telemetry      tells everyone at /ws/telemetry what the body is
 
 The body of a run is `{"messages": [{"role": "user" or "assistant", "content": string}, ...]}`; the
 server keeps no conversation, so clients send all of it. A request that is refused gets
@@ -20,10 +25,11 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
+from starlette.websockets import WebSocket
 
-from reference_impl import cors, metrics
+from reference_impl import cors, debugging, metrics, telemetry
 from reference_impl.agent import Engine, Tool, run_turn, said
 from reference_impl.bodies import RequestError, messages_of, read_json, refuse
 from reference_impl.demo import AGENTS, TOOLS, demo_engine
@@ -42,20 +48,21 @@ _MODELS = {"object": "list", "data": [{"id": "reference", "object": "model", "cr
 _ETAG = sha256(json.dumps(_MODELS).encode()).hexdigest()[:16]
 
 
-def create_app(
+def create_app(  # noqa: PLR0913 - the terms of all its parts
     engine: Engine = demo_engine,
     *,
     tools: Mapping[str, Tool] = TOOLS,
     heartbeat: float = 15.0,
     max_body: int = 1_000_000,
+    hub: telemetry.Hub | None = None,
     debug: bool = False,
 ) -> Starlette:
     """Make the server for an engine and its tools; without any, for the scripted demo.
 
     `heartbeat` is the silence in seconds after which a ping is sent, `max_body` the largest
-    request body in bytes; `debug` opens what is under `/api/dev`, which tells of the server's
-    inside. A value that is not positive is a `ValueError`, an engine that cannot be called a
-    `TypeError`.
+    request body in bytes, `hub` the terms on which telemetry is served; `debug` opens what is under
+    `/api/dev`, which tells of the server's inside. A value that is not positive is a `ValueError`,
+    an engine that cannot be called a `TypeError`.
 
         with running(create_app(engine, heartbeat=1.0)) as url:
             ...
@@ -86,10 +93,11 @@ def create_app(
             )
         return ReplyStream(said(engine(messages)), DIALECTS[dialect])
 
-    counted = metrics.Metrics()
+    counted, hub = metrics.Metrics(), hub or telemetry.Hub()
+    hub.told = counted.snapshot
 
-    async def measured(_request: Request) -> Response:
-        return JSONResponse(counted.snapshot(), headers={"Cache-Control": "no-store"})
+    async def watch(socket: WebSocket) -> None:
+        await telemetry.Session(hub, socket).serve()
 
     app = _App(
         counted,
@@ -97,7 +105,8 @@ def create_app(
             Route("/agents/{id}/run", run, methods=["POST"]),
             *(Route(path, reply, methods=["POST"]) for path in _REPLIES),
             Route("/v1/models", _models, methods=["GET"]),
-            *([Route(metrics.PATH, measured, methods=["GET"])] if debug else []),
+            WebSocketRoute("/ws/telemetry", watch),
+            *(debugging.routes(counted, hub, max_body) if debug else []),
         ],
         exception_handlers={
             RequestError: refuse,

@@ -27,7 +27,7 @@ async def refuse(_request: Request, refusal: Exception) -> Response:
 
 async def read_json(request: Request, limit: int, allowed: str) -> Any:
     """Read the body, of `limit` bytes at most, as JSON; `allowed` is what it should look like."""
-    body = await _read(request, limit)
+    body = await read(request, limit)
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -36,7 +36,8 @@ async def read_json(request: Request, limit: int, allowed: str) -> Any:
         ) from None
 
 
-async def _read(request: Request, limit: int) -> bytes:
+async def read(request: Request, limit: int) -> bytes:
+    """Read the body, of `limit` bytes at most."""
     too_large = RequestError(
         413, "body_too_large", f"the body is too large, allowed: {limit} bytes"
     )

@@ -99,7 +99,7 @@ class Counted:
         if scope["type"] not in self._metrics.pending or scope["path"] == PATH:
             await self._app(scope, receive, send)
             return
-        tracked = Tracked(self._metrics, scope["type"], tuple(scope["client"] or ()))
+        tracked = Tracked(self._metrics, scope["type"], tuple(scope.get("client") or ()))
         failed = left = complete = False
 
         async def hear() -> "Message":

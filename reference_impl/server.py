@@ -11,7 +11,6 @@ from typing import Literal
 import uvicorn
 from starlette.types import ASGIApp
 
-WebSockets = Literal["none", "websockets-sansio"]
 Lifespan = Literal["off", "auto"]
 
 _PATIENCE = 10.0
@@ -19,7 +18,7 @@ _LAST_PORT = 65535
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, app: ASGIApp, ws: WebSockets, lifespan: Lifespan) -> None:
+    def __init__(self, app: ASGIApp, lifespan: Lifespan) -> None:
         # One protocol and one loop whatever else is installed, and no header that tells the time:
         # the bytes of a turn, and what it costs, are the same everywhere.
         super().__init__(
@@ -27,7 +26,7 @@ class _Server(uvicorn.Server):
                 app,
                 loop="asyncio",
                 http="h11",
-                ws=ws,
+                ws="websockets-sansio",
                 lifespan=lifespan,
                 log_config=None,
                 log_level="warning",
@@ -81,15 +80,13 @@ def running(
     *,
     host: str = "127.0.0.1",
     port: int = 0,
-    ws: WebSockets = "none",
     lifespan: Lifespan = "off",
 ) -> Iterator[str]:
     """Serve an ASGI app from a thread of its own, and yield its base URL.
 
-    `host` is a name or an IPv4 address; port 0 lets the system pick one; `ws` is the protocol that
-    uvicorn speaks WebSocket with; `lifespan="auto"` tells an app that wants to know when the server
-    starts and stops. The server always stops at the end of the block: streams in flight are cut
-    off, as if their clients had left.
+    `host` is a name or an IPv4 address; port 0 lets the system pick one; `lifespan="auto"` tells an
+    app that wants to know when the server starts and stops. The server always stops at the end of
+    the block: streams in flight are cut off, as if their clients had left.
 
     A port out of range is a `ValueError`, an address that cannot be bound an `OSError`. A server
     that does not start within 10 seconds, or does not stop within 10 because an engine or a tool
@@ -101,7 +98,7 @@ def running(
     if not 0 <= port <= _LAST_PORT:
         raise ValueError(f"port={port!r}: must be 0 to {_LAST_PORT}")
     listener = socket.create_server((host, port))
-    server = _Server(app, ws, lifespan)
+    server = _Server(app, lifespan)
     url = "http://{}:{}".format(*listener.getsockname())
     thread = threading.Thread(
         target=server.serve_in_thread, args=(listener,), name=f"serving {url}", daemon=True

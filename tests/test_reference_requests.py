@@ -12,7 +12,7 @@ from reference_impl import create_app, running
 
 BODY = {"messages": [{"role": "user", "content": "one two three"}]}
 RUN = "/agents/demo/run"
-PATHS = "/agents/{id}/run, /v1/chat/completions, /messages, /v1/messages, /v1/models"
+PATHS = "/agents/{id}/run, /v1/chat/completions, /messages, /v1/messages, /v1/models, /ws/telemetry"
 
 
 @pytest.fixture(scope="module")

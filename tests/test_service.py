@@ -199,7 +199,7 @@ def test_every_answer_may_be_read(app, caplog):
     """Of every route, by every status; and what was raised for it is in no log."""
     caplog.set_level(logging.INFO)
     found = assert_cors(app, statuses=STATUSES)
-    assert found.headline.endswith("can be read from anywhere: " + ", ".join(map(str, STATUSES)))
+    assert " answers can be read from anywhere: 200, 202, 204, 304, 400, " in found.headline
     assert not caplog.records
     assert "/streamperf-raises" not in {route.path for route in app.routes}
 
@@ -208,7 +208,7 @@ def test_every_answer_may_be_read(app, caplog):
     ("regression", "says"),
     [
         ("cors-missing-on-errors", "answers keep other origins out: 400, 404, 405, 413, 422, 500"),
-        ("cors-missing-on-304", "1 of 29 answers keep other origins out: 304"),
+        ("cors-missing-on-304", "1 of 34 answers keep other origins out: 304"),
     ],
 )
 def test_an_answer_that_may_not(app, regression, says):

@@ -87,7 +87,7 @@ def assert_gauges_settle(  # noqa: PLR0913 - what is sent, what is read, and how
     with served(server) as url:
 
         async def reading() -> Reading:
-            data = read() if callable(read) else await _metrics(url, read)
+            data = read() if callable(read) else await metrics_of(url, read)
             return named(data, [*gauges, *(name for pair in totals for name in pair)])
 
         def settled(before: Reading, after: Reading) -> bool:
@@ -119,7 +119,8 @@ def assert_gauges_settle(  # noqa: PLR0913 - what is sent, what is read, and how
     return found
 
 
-async def _metrics(url: str, path: str) -> Mapping[str, Any]:
+async def metrics_of(url: str, path: str) -> Mapping[str, Any]:
+    """Ask a server for its metrics."""
     import json  # noqa: PLC0415
 
     answer = await ask(url, Request("GET", path))

@@ -38,7 +38,7 @@ def served(server: App | str) -> Iterator[str]:
         raise missing_extra(str(error.name), "serve", "a check of a server") from error
     from reference_impl import running  # noqa: PLC0415
 
-    with running(server, ws="websockets-sansio", lifespan="auto") as url:
+    with running(server, lifespan="auto") as url:
         yield url
 
 

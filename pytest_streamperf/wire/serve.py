@@ -141,7 +141,7 @@ def serve(*answers: Answer) -> Iterator[Script]:
     logger = logging.getLogger("uvicorn.error")
     logger.addFilter(on_purpose)
     try:
-        with running(script, ws="websockets-sansio") as script.url:
+        with running(script) as script.url:
             yield script
     finally:
         logger.removeFilter(on_purpose)

@@ -1,8 +1,9 @@
 """Mistakes in how the server behaves: what it counts, sends, keeps and says to whom."""
 
+import asyncio
 from typing import Any
 
-from reference_impl import metrics
+from reference_impl import metrics, telemetry
 from reference_impl.regressions.registry import Regression
 
 
@@ -36,6 +37,49 @@ class MissesFailures(metrics.Tracked):
             super().over(failed=failed, left=left)
 
 
+class BuffersWithoutEnd(telemetry.Session):
+    """Keeps whatever a slow client has not taken."""
+
+    def offer(self, text: str, size: int) -> None:
+        """Take a message."""
+        self._keep(text, size)
+
+
+class NeverResumes(telemetry.Session):
+    """Takes a client that fell behind once for one that is behind."""
+
+    behind = False
+
+    def offer(self, text: str, size: int) -> None:
+        """Take a message, from those that never fell behind."""
+        self.behind = self.behind or self.buffered + size > self._hub.limit
+        if not self.behind:
+            super().offer(text, size)
+
+
+class HeardBySending(telemetry.Session):
+    """Starts the idle clock again whenever something passes, its own messages too."""
+
+    async def _send(self, text: str) -> None:
+        await super()._send(text)
+        self._heard()
+
+
+class KeepsTheDead(telemetry.Session):
+    """Finds out that clients are gone when it is told so, and nobody tells."""
+
+    def _leave(self) -> None:
+        pass
+
+
+async def broadcast_and_wait(hub: telemetry.Hub, text: str) -> None:
+    """Goes on to the next client when this one has taken all there was."""
+    for session in tuple(hub.sessions):
+        session.offer(text, len(text.encode()))
+        while session.buffered and session in hub.sessions:  # noqa: ASYNC110 - as people write it
+            await asyncio.sleep(0.001)
+
+
 def allowed_unless_an_error(status: int) -> bool:
     """Adds the headers where an answer is made, and errors are made elsewhere."""
     return status < 400  # noqa: PLR2004 - where errors begin
@@ -56,6 +100,11 @@ REGRESSIONS = (
     _service("gauge-leaks-on-disconnect", "metrics:Tracked", LeaksOnDisconnect),
     _service("gauge-goes-negative", "metrics:Tracked", EndsTwiceOnError),
     _service("totals-miss-failures", "metrics:Tracked", MissesFailures),
+    _service("buffer-without-end", "telemetry:Session", BuffersWithoutEnd),
+    _service("broadcast-waits", "telemetry:broadcast", broadcast_and_wait),
+    _service("never-resumes", "telemetry:Session", NeverResumes),
+    _service("idle-reset-by-sends", "telemetry:Session", HeardBySending),
+    _service("dead-clients-kept", "telemetry:Session", KeepsTheDead),
     _service("cors-missing-on-errors", "cors:allowed", allowed_unless_an_error),
     _service("cors-missing-on-304", "cors:allowed", allowed_unless_not_modified),
 )

@@ -1,0 +1,203 @@
+"""Broadcasting to clients of which some are slow: nobody waits for them, and little is kept."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple
+
+from pytest_streamperf import verdict
+from pytest_streamperf.service.clients import Request, ask
+from pytest_streamperf.service.crowd import (
+    FAST,
+    IN_SOCKETS,
+    MESSAGE,
+    VANISHED,
+    Drive,
+    Evidence,
+    driven,
+)
+from pytest_streamperf.service.gauges import metrics_of, named
+from pytest_streamperf.service.serve import App, run, served
+from pytest_streamperf.verdict import ServiceExceeded, Verdict, duration, size
+
+__tracebackhide__ = True  # pytest shows the user's own frames
+
+Policy = Literal["skip", "close"]
+
+
+def assert_backpressure(  # noqa: PLR0913 - how it is reached, and what it promises
+    server: App | str,
+    path: str = "/ws/telemetry",
+    *,
+    publish: str | Callable[[str], object] = "/api/dev/telemetry",
+    policy: Policy = "skip",
+    limit: int = 2**20,
+    idle: float | None = None,
+    say: str = "ping",
+    read: str | Callable[[], Mapping[str, Any]] | None = "/api/dev/metrics",
+    gauge: str = "clients",
+    within: float = 5.0,
+) -> Verdict:
+    """Broadcast to fast, slow, stalled, recovering and vanished clients of a WebSocket at `path`.
+
+    `publish` is the path to which a text is sent for everyone, or what is called with it, from a
+    thread. Each message is of 64 KiB and must reach every client that reads, in order and within
+    `within` seconds, whatever others do. A client that reads nothing has `limit` bytes kept for
+    it; beyond that, by the `policy`, messages are left out until it reads again, or it is hung up
+    on. `gauge` is the number of clients in the metrics that `read` gives, a path or what is
+    called; those that vanish are to be gone from it, unless `read` is None.
+
+    With `idle`, the seconds after which the server closes whoever says nothing, that is waited
+    for, and a client that sends `say` three times as often must stay. It is to be short.
+
+    Raises `ServiceExceeded`, and what clients meet.
+
+        assert_backpressure(app, "/ws", publish=lambda text: hub.broadcast(text), read=None)
+    """
+    if policy not in ("skip", "close"):
+        msg = f"policy must be 'skip' or 'close', not {policy!r}"
+        raise ValueError(msg)
+    with served(server) as url:
+
+        async def tell(text: str) -> None:
+            if callable(publish):
+                await asyncio.to_thread(publish, text)
+            else:
+                plain = {"content-type": "text/plain"}
+                await ask(url, Request("POST", publish, text.encode(), plain))
+
+        async def counted() -> float:
+            if read is None:
+                return 0.0
+            data = read() if callable(read) else await metrics_of(url, read)
+            return named(data, [gauge])[gauge]
+
+        drive = Drive(f"ws{url[4:]}{path}", tell, within, say, (idle or 30.0) / 3)
+        found = run("assert_backpressure", lambda: driven(drive, counted, limit, idle))
+    outcome = judged(found, Promise(policy, limit, idle, within))
+    verdict.conclude(outcome, ServiceExceeded, verdict.Unproven, stacklevel=2)
+    return outcome
+
+
+class Promise(NamedTuple):
+    """What a server promises; see `assert_backpressure`."""
+
+    policy: Policy
+    limit: int
+    idle: float | None
+    within: float
+
+
+def judged(found: Evidence, promise: Promise) -> Verdict:
+    """Hold what clients got to what was promised."""
+    fault, kept = _fault(found, promise), found.kept
+    figures: dict[str, float | str | None] = {"broadcast": found.flood, "kept_bytes": kept}
+    if fault is None:
+        held = f"{size(kept)} held for who stalled"
+        what = f"{found.flood} messages of {size(MESSAGE)} in step, {held}"
+        return Verdict(stem="service", verdict="within", headline=what, figures=figures)
+    headline, means, advice = fault
+    rows = [
+        [each.who, str(got), str(max(each.numbers, default=0) + 1 - got if got else 0)]
+        for each in found.clients
+        for got in [len(each.numbers)]
+    ]
+    return Verdict(
+        stem="service",
+        verdict="exceeded",
+        headline=verdict.fit(headline),
+        details=[
+            "",
+            *verdict.table(["client", "messages", "left out"], rows),
+            "",
+            *verdict.lines_of({"means": means, "try": advice}),
+        ],
+        figures=figures,
+    )
+
+
+def _fault(found: Evidence, promise: Promise) -> tuple[str, str, str] | None:
+    policy, limit, idle, within = promise
+    *others, stalled = found.clients
+    fast, kept = others[:FAST], found.kept
+    patience, allowed, waited = map(duration, (within, idle or 0.0, 2 * (idle or 0.0) + 1))
+    got = min(len(each.numbers) for each in fast)
+    unordered = [
+        each.who for each in found.clients if any(a >= b for a, b in pairwise(each.numbers))
+    ]
+    lost = [each.who for each in fast if each.numbers[: found.flood] != list(range(found.flood))]
+    rules: Sequence[tuple[object, tuple[str, str, str]]] = (
+        (
+            found.stuck,
+            (
+                f"clients that read got {got} of {found.flood} messages, then none for {patience}",
+                "one client that does not read holds up all the others",
+                "keep what a client has not taken in a queue of its own, and await no socket",
+            ),
+        ),
+        (
+            unordered,
+            (
+                f"messages came out of order to: {', '.join(unordered)}",
+                "what is kept for a client is not sent first come, first served",
+                "one queue and one task for each client",
+            ),
+        ),
+        (
+            lost,
+            (
+                f"messages were lost on the way to: {', '.join(lost)}",
+                "a client that keeps up is treated as one that does not",
+                "leave messages out only where the limit is reached",
+            ),
+        ),
+        (
+            kept > limit + IN_SOCKETS,
+            (
+                f"{size(kept)} were kept for a client that read nothing, limit {size(limit)}",
+                "memory grows with the slowest client, until the server is killed",
+                "count what is kept for each client, and leave out what is over the limit",
+            ),
+        ),
+        (
+            policy == "close" and not stalled.closed,
+            (
+                "a client that read nothing was not hung up on",
+                "a client that is to be closed when it falls behind stays, and is kept for",
+                "close it with 1013 when its limit is reached",
+            ),
+        ),
+        (
+            policy == "skip" and not found.resumed,
+            (
+                f"a client that reads again was told nothing for {patience}",
+                "who fell behind once is out of it for good, and sees a page that stands still",
+                "look at what is kept for a client each time, not at what once was",
+            ),
+        ),
+        (
+            found.still_counted,
+            (
+                f"{found.still_counted:g} of {VANISHED} clients that vanished are still counted",
+                "what is kept for the dead is never given back, and each broadcast goes to them",
+                "take a client out in the finally: of what serves it",
+            ),
+        ),
+        (
+            found.quiet_stays,
+            (
+                f"a client that said nothing for {waited} was not closed, limit {allowed}",
+                "connections that nobody uses stay open as long as there is something to tell them",
+                "start the clock again for what a client says, never for what it is told",
+            ),
+        ),
+        (
+            found.chatty_closed,
+            (
+                f"a client that said something every {duration((idle or 0) / 3)} was closed",
+                "people who are there are thrown out",
+                "start the clock again whenever a client says something",
+            ),
+        ),
+    )
+    return next((fault for holds, fault in rules if holds), None)

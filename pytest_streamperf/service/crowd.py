@@ -1,0 +1,218 @@
+"""Clients of a WebSocket, of each kind: fast, slow, stalled, recovering, vanished, idle."""
+
+import asyncio
+import re
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+# Bytes of a message, and what sockets themselves may hold of what a client does not read.
+MESSAGE, IN_SOCKETS = 2**16, 6 * 2**20
+FAST = VANISHED = 3
+
+# How much more than the limit, and that, is broadcast: all of it must have been left out.
+_MORE = 8 * 2**20
+_NUMBER = re.compile(r"streamperf (\d{6})")
+# Seconds that the slow client takes for a message, and between looks and last messages.
+_SLOWLY, _LOOK = 0.002, 0.02
+
+
+@dataclass(slots=True)
+class Heard:
+    """A client: the numbers of the messages that it got, and whether it was hung up on."""
+
+    who: str
+    numbers: list[int] = field(default_factory=list)
+    closed: bool = False
+
+
+@dataclass(slots=True)
+class Evidence:
+    """What came of it.
+
+    `flood` messages were broadcast while one client read nothing, or fewer where `stuck`.
+    """
+
+    flood: int
+    clients: list[Heard]
+    stuck: bool = False
+    resumed: bool = False
+    still_counted: float = 0.0
+    quiet_stays: bool = False
+    chatty_closed: bool = False
+
+    @property
+    def kept(self) -> int:
+        """Bytes that were kept for the client that read nothing while they were broadcast."""
+        return sum(number < self.flood for number in self.clients[-1].numbers) * MESSAGE
+
+
+@dataclass(slots=True)
+class Drive:
+    """How the server is reached, and what was broadcast so far."""
+
+    url: str
+    tell: Callable[[str], Awaitable[None]]
+    within: float
+    say: str
+    every: float
+    published: int = 0
+
+    async def publish(self) -> int:
+        """Broadcast a message; its number."""
+        number, self.published = self.published, self.published + 1
+        await self.tell(f"streamperf {number:06} ".ljust(MESSAGE, "x"))
+        return number
+
+    async def in_step(self, fast: Sequence[Heard]) -> bool:
+        """Broadcast one, and whether it reached those who read."""
+        try:
+            async with asyncio.timeout(self.within):
+                number = await self.publish()
+                while not all(number in each.numbers[-1:] for each in fast):
+                    if any(each.closed for each in fast):
+                        return False
+                    await asyncio.sleep(0)
+        except TimeoutError:
+            return False
+        return True
+
+    @asynccontextmanager
+    async def connected(self, *, silent: bool = False) -> AsyncIterator[Any]:
+        """Connect a client, which says something now and then."""
+        from websockets.asyncio.client import connect  # noqa: PLC0415 - of the extra that serves
+
+        address = urlsplit(self.url)
+        secure = address.scheme == "wss"
+        # Small, so that little of what a client does not read is on its side.
+        plain = socket.create_connection(
+            (address.hostname, address.port or (443 if secure else 80))
+        )
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, MESSAGE)
+        plain.setblocking(False)  # noqa: FBT003 - its only argument
+        terms: dict[str, Any] = {"compression": None, "max_size": None, "ping_interval": None}
+        async with connect(self.url, sock=plain, max_queue=1, close_timeout=0, **terms) as client:
+            saying = None if silent else asyncio.create_task(self._keep_saying(client))
+            try:
+                yield client
+            finally:
+                if saying:
+                    saying.cancel()
+                client.transport.abort()
+
+    async def _keep_saying(self, client: Any) -> None:
+        from websockets.exceptions import ConnectionClosed  # noqa: PLC0415
+
+        with suppress(ConnectionClosed):
+            while True:
+                await client.send(self.say)
+                await asyncio.sleep(self.every)
+
+
+async def _listen(client: Any, heard: Heard, pause: float = 0.0) -> None:
+    from websockets.exceptions import ConnectionClosed  # noqa: PLC0415
+
+    try:
+        while True:
+            message = await client.recv()
+            text = message if isinstance(message, str) else message.decode("utf-8", "replace")
+            heard.numbers += map(int, _NUMBER.findall(text))
+            if pause:
+                await asyncio.sleep(pause)
+    except ConnectionClosed:
+        heard.closed = True
+
+
+async def driven(
+    drive: Drive,
+    counted: Callable[[], Awaitable[float]],
+    limit: int,
+    idle: float | None,
+) -> Evidence:
+    """Have all kinds of clients, broadcast, and see what they get."""
+    fast = [Heard(f"fast {number + 1}") for number in range(FAST)]
+    slow, stalled = Heard("slow"), Heard("stalled")
+    found = Evidence((limit + IN_SOCKETS + _MORE) // MESSAGE, [*fast, slow, stalled])
+    async with AsyncExitStack() as stack:
+        listening = await stack.enter_async_context(_tasks())
+
+        async def listener(heard: Heard, pause: float = 0.0) -> None:
+            client = await stack.enter_async_context(drive.connected())
+            listening.append(asyncio.create_task(_listen(client, heard, pause)))
+
+        for heard in fast:
+            await listener(heard)
+        await listener(slow, _SLOWLY)
+        reader = await stack.enter_async_context(drive.connected())
+        before = await counted()
+        async with AsyncExitStack() as leaving:
+            for _ in range(VANISHED):
+                await leaving.enter_async_context(drive.connected())
+        for _ in range(found.flood):
+            if not await drive.in_step(fast):
+                found.stuck = True
+                return found
+        listening.append(asyncio.create_task(_listen(reader, stalled)))
+        found.resumed = await _resumes(drive, stalled, found.flood)
+        found.still_counted = await _left(counted, before, drive.within)
+        if idle is not None:
+            await _idles(drive, found, listener, idle)
+    return found
+
+
+@asynccontextmanager
+async def _tasks() -> AsyncIterator[list[asyncio.Task[None]]]:
+    """Tasks that end with this."""
+    tasks: list[asyncio.Task[None]] = []
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _resumes(drive: Drive, stalled: Heard, flood: int) -> bool:
+    """Whether a client that reads again is told what is broadcast from now on."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(drive.within):
+            while not stalled.closed:
+                await drive.publish()
+                await asyncio.sleep(_LOOK)
+                if any(number >= flood for number in stalled.numbers[-1:]):
+                    return True
+    return False
+
+
+async def _left(counted: Callable[[], Awaitable[float]], before: float, within: float) -> float:
+    """How many more clients are counted than there were, when they had so long to go."""
+    left = 0.0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(within):
+            while (left := await counted() - before) > 0:  # noqa: ASYNC110 - it is a server's
+                await asyncio.sleep(_LOOK)
+    return max(0.0, left)
+
+
+async def _idles(
+    drive: Drive,
+    found: Evidence,
+    listener: Callable[[Heard], Awaitable[None]],
+    idle: float,
+) -> None:
+    """One that says nothing, and one that does, while there is something to hear."""
+    quiet, chatty = Heard("quiet"), Heard("chatty")
+    await listener(chatty)
+    async with drive.connected(silent=True) as client:
+        hearing = asyncio.create_task(_listen(client, quiet))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(2 * idle + 1):
+                while not quiet.closed:
+                    await drive.publish()
+                    await asyncio.sleep(idle / 10)
+        found.quiet_stays = not quiet.closed
+        hearing.cancel()
+    found.chatty_closed = chatty.closed

@@ -1,0 +1,155 @@
+"""Clients of a WebSocket, fast to vanished: what a server must do, and how each mistake is told."""
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+
+from pytest_streamperf import ServiceExceeded
+from pytest_streamperf.service import assert_backpressure
+from pytest_streamperf.service.backpressure import Promise, judged
+from pytest_streamperf.service.crowd import FAST, IN_SOCKETS, MESSAGE, Evidence, Heard
+from reference_impl import create_app, regressed
+from reference_impl.telemetry import Hub
+
+PROMISE = Promise("skip", 2**20, 1.0, 5.0)
+
+
+def checked(policy="skip", idle=None):
+    """Check the reference server."""
+    app = create_app(debug=True, hub=Hub(policy=policy, idle=idle or 30.0))
+    return assert_backpressure(app, policy=policy, idle=idle, within=2.0)
+
+
+@pytest.mark.parametrize("policy", ["skip", "close"])
+def test_the_reference_server_keeps_its_promise(policy):
+    """By either policy, and closes who says nothing."""
+    found = checked(policy, idle=0.5)
+    assert found.verdict == "within"
+    assert found.figures["kept_bytes"] <= 2**20 + IN_SOCKETS
+
+
+@pytest.mark.parametrize(
+    ("regression", "idle", "says"),
+    [
+        ("buffer-without-end", None, r"15\.7 MB were kept for a client that read nothing"),
+        ("broadcast-waits", None, r"got \d+ of 240 messages, then none for 2\.0 s"),
+        ("never-resumes", None, r"a client that reads again was told nothing for 2\.0 s"),
+        ("dead-clients-kept", None, "3 of 3 clients that vanished are still counted"),
+        ("idle-reset-by-sends", 0.3, r"said nothing for 1\.6 s was not closed, limit 300 ms"),
+    ],
+)
+def test_a_mistake_is_told(regression, idle, says):
+    """In the first line, and what to do about it in thirteen."""
+    with regressed(regression), pytest.raises(ServiceExceeded, match=says) as caught:
+        checked(idle=idle)
+    lines = str(caught.value).splitlines()
+    assert len(lines) <= 13
+    assert max(map(len, lines)) <= 72
+
+
+def test_an_app_that_is_not_ours():
+    """It broadcasts by a function, to one socket after the other, as many do."""
+    sockets, loops = {}, []
+
+    async def watch(socket):
+        await socket.accept()
+        sockets[socket] = None
+        loops[:] = [asyncio.get_running_loop()]
+        try:
+            while (await socket.receive())["type"] != "websocket.disconnect":
+                pass
+        finally:
+            del sockets[socket]
+
+    async def broadcast(text):
+        for socket in tuple(sockets):
+            with suppress(OSError):
+                await socket.send_text(text)
+
+    def publish(text):
+        asyncio.run_coroutine_threadsafe(broadcast(text), loops[0]).result()
+
+    app = Starlette(routes=[WebSocketRoute("/ws", watch)])
+    with pytest.raises(ServiceExceeded, match=r"then none for 1\.0 s"):
+        assert_backpressure(app, "/ws", publish=publish, read=None, within=1.0)
+
+
+def test_a_policy_that_there_is_not():
+    """Is refused by name."""
+    with pytest.raises(ValueError, match="policy must be 'skip' or 'close', not 'drop'"):
+        assert_backpressure(create_app(), policy="drop")
+
+
+# -- what is made of what they got
+
+
+def evidence(flood=20, **more):
+    """All as it should be: everyone got everything, and the stalled client little of it."""
+    everyone = [Heard(f"fast {n + 1}", list(range(flood + 1))) for n in range(FAST)]
+    everyone += [Heard("slow", list(range(0, flood, 2))), Heard("stalled", [0, 1, flood])]
+    return Evidence(flood, everyone, **{"resumed": True} | more)
+
+
+def test_all_is_well():
+    """What was kept is told."""
+    assert judged(evidence(), PROMISE).headline == (
+        "20 messages of 65.5 kB in step, 131 kB held for who stalled"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"stuck": True}, "clients that read got 21 of 20 messages, then none for 5.0 s"),
+        ({"resumed": False}, "a client that reads again was told nothing for 5.0 s"),
+        ({"still_counted": 2.0}, "2 of 3 clients that vanished are still counted"),
+        ({"quiet_stays": True}, "a client that said nothing for 3.0 s was not closed, limit 1.0 s"),
+        ({"chatty_closed": True}, "a client that said something every 333 ms was closed"),
+    ],
+)
+def test_what_is_broken(change, says):
+    """One promise at a time."""
+    assert judged(evidence(**change), PROMISE).headline == says
+
+
+def test_who_is_to_be_closed():
+    """By that policy a client that stalled need not be told anything more, and must be gone."""
+    closing = PROMISE._replace(policy="close")
+    found = evidence(resumed=False)
+    assert judged(found, closing).headline == "a client that read nothing was not hung up on"
+    found.clients[-1].closed = True
+    assert judged(found, closing).verdict == "within"
+
+
+@given(st.integers(0, FAST), st.permutations(range(20)))
+def test_order_and_loss(which, numbers):
+    """Whoever gets them: each message later than the one before it, and to those who read, all."""
+    found = evidence()
+    found.clients[which].numbers = list(numbers)
+    ordered = list(numbers) == list(range(20))
+    outcome = judged(found, PROMISE)
+    assert (outcome.verdict == "within") is ordered
+    if not ordered:
+        assert outcome.headline == f"messages came out of order to: {found.clients[which].who}"
+
+
+@given(st.integers(0, FAST - 1), st.integers(0, 19))
+def test_a_message_that_is_lost(which, number):
+    """On the way to one that reads."""
+    found = evidence()
+    found.clients[which].numbers.remove(number)
+    assert judged(found, PROMISE).headline == f"messages were lost on the way to: fast {which + 1}"
+
+
+@given(st.integers(0, 200))
+def test_what_may_be_kept(messages):
+    """The limit, and what sockets hold."""
+    found = evidence(flood=200)
+    found.clients[-1].numbers = [*range(messages), 200]
+    within = messages * MESSAGE <= PROMISE.limit + IN_SOCKETS
+    assert (judged(found, PROMISE).verdict == "within") is within
