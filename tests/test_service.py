@@ -23,10 +23,10 @@ STATUSES = (200, 204, 304, 400, 404, 405, 413, 422, 500)
 
 
 def engine(messages):
-    """A model that takes a second, and one that is out of order."""
+    """A model that takes a while, and one that is out of order."""
     if messages[-1]["content"] == "fail":
         raise RuntimeError("the model is out of order")
-    return TokenStream(tokens=100, every=0.01)
+    return TokenStream(tokens=20, every=0.01)
 
 
 def chat(text):
@@ -40,7 +40,7 @@ CHATS = [chat("hello"), chat("fail")]
 
 def settle(app, **terms):
     """Hold the gauges of the reference server to account."""
-    return assert_gauges_settle(app, requests=CHATS, **{"clients": 3, "within": 0.5} | terms)
+    return assert_gauges_settle(app, requests=CHATS, **{"clients": 3, "within": 0.3} | terms)
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_gauges_that_are_read_by_a_function():
 
         async def body():
             try:
-                async for delta in TokenStream(tokens=100, every=0.01):
+                async for delta in TokenStream(tokens=20, every=0.01):
                     yield delta
             finally:
                 state["in_flight"] -= 1
@@ -291,15 +291,22 @@ def test_the_table_of_answers_is_short():
 def test_a_server_that_hangs_up(says):
     """Before it has said anything, or midway: the error names the request."""
 
-    async def answer(reader, writer):
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(says)
-        writer.close()
-
     async def main():
+        over = asyncio.Event()
+
+        async def answer(reader, writer):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(says)
+            writer.close()
+            await writer.wait_closed()
+            over.set()
+
         async with await asyncio.start_server(answer, "127.0.0.1") as server:
             host, port = server.sockets[0].getsockname()
-            await ask(f"http://{host}:{port}", Request("GET", "/x"))
+            try:
+                await ask(f"http://{host}:{port}", Request("GET", "/x"))
+            finally:
+                await over.wait()
 
     with pytest.raises(ConnectionError, match="hung up on GET /x"):
         asyncio.run(main())

@@ -100,8 +100,9 @@ def assert_gauges_settle(  # noqa: PLR0913 - what is sent, what is read, and how
             phases, left = [], 0
             for request in requests:
                 for leave in _WAYS:
+                    before = await reading()
                     asking = [asyncio.create_task(ask(url, request, leave)) for _ in range(clients)]
-                    phase = await _watched(asking, reading, settled, within)
+                    phase = await _watched(asking, before, reading, settled, within)
                     answers = [each.result() for each in asking]
                     phases.append(phase._replace(request=str(request), did=_did(leave, answers)))
                     left += sum(answer is not None and not answer.complete for answer in answers)
@@ -166,14 +167,14 @@ def _did(leave: Leave, answers: Sequence[Answer | None]) -> str:
 
 async def _watched(
     asking: Sequence[asyncio.Task[Any]],
+    before: Reading,
     reading: Callable[[], Awaitable[Reading]],
     settled: Callable[[Reading, Reading], bool],
     within: float,
 ) -> Phase:
     """Read until all clients have gone and all is settled, or for so many seconds after that."""
     time = asyncio.get_running_loop().time
-    before = after = await reading()
-    lowest, until, looks = dict(before), time() + within, 0
+    after, lowest, until, looks = before, dict(before), time() + within, 0
     try:
         # A client that left at once may come to the server's notice after the one that looks.
         while looks < _LOOKS and time() < until:
