@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from reference_impl import REGRESSIONS, agent, create_app, regressed, run_turn, running
 from reference_impl.agent import Invocation, Message, Reply, TextDelta
-from reference_impl.regressions.growth import QuadraticReply
+from reference_impl.regressions import QuadraticReply
 
 BODY = json.dumps({"messages": [{"role": "user", "content": "hello"}]}).encode()
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from reference_impl import models
-from reference_impl.regressions.registry import Regression
+from reference_impl.mistakes import Regression
 
 
 def no_gate() -> bool:

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from reference_impl import metrics, telemetry
-from reference_impl.regressions.registry import Regression
+from reference_impl.mistakes import Regression
 
 
 class LeaksOnDisconnect(metrics.Tracked):

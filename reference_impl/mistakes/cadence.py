@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from reference_impl import responses, throttle
-from reference_impl.regressions.registry import Regression
+from reference_impl.mistakes import Regression
 
 
 class EveryPiece(throttle.ToolCallUpdates):

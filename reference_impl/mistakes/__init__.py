@@ -1,4 +1,4 @@
-"""What a seeded regression is."""
+"""Mistakes that are seeded, in a file for each stem of checks; `regressions` puts them in place."""
 
 from dataclasses import dataclass
 

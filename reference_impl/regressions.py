@@ -1,7 +1,7 @@
 """Seeded regressions: small, realistic mistakes that a check must catch.
 
-The server knows nothing of them. Each replaces one name of the healthy code for a while. They lie
-in a file for each stem of checks.
+The server knows nothing of them. Each replaces one name of the healthy code for a while. Those of a
+stem that has many lie in a file of `mistakes`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,13 +9,39 @@ from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from typing import Final
 
-from reference_impl.regressions import cadence, growth, network, service
-from reference_impl.regressions.registry import Regression
+from reference_impl.mistakes import Regression, cadence, network, service
+
+
+class QuadraticReply:
+    """A `Reply` that copies the whole text on every delta."""
+
+    def __init__(self) -> None:
+        self._text = ""
+
+    def feed(self, delta: str) -> None:
+        """Add a delta."""
+        # CPython grows a local string in place, so only a += on an attribute is quadratic.
+        self._text += delta
+
+    def text(self) -> str:
+        """Return all the text so far."""
+        return self._text
+
+
+_GROWTH = (
+    Regression(
+        "quadratic-accumulator",
+        target="reference_impl.agent:Reply",
+        replacement=QuadraticReply,
+        check="growth",
+        story="The reply is kept in one string, so every delta copies all the text before it.",
+    ),
+)
 
 REGRESSIONS: Final[Mapping[str, Regression]] = {
     regression.name: regression
-    for stem in (growth, cadence, network, service)
-    for regression in stem.REGRESSIONS
+    for stem in (_GROWTH, cadence.REGRESSIONS, network.REGRESSIONS, service.REGRESSIONS)
+    for regression in stem
 }
 """Every seeded regression, by name."""
 
