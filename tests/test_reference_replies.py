@@ -66,11 +66,14 @@ def test_anthropics_sdk_reads_a_reply(url):
         assert stream.get_final_text() == "hello "
 
 
-def test_a_model_that_fails_is_told(url, caplog):
+def test_a_model_that_fails_is_told(caplog):
     """What came before is read, then the SDK raises, and the log has it once."""
     messages = [{"role": "user", "content": "then fail"}]
     said = ""
-    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+    with (
+        running(create_app(engine)) as url,
+        openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
+    ):
         stream = client.chat.completions.create(model="m", messages=messages, stream=True)
         with pytest.raises(openai.APIError, match="RuntimeError: the model is gone"):  # noqa: PT012
             for chunk in stream:
