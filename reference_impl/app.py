@@ -45,7 +45,7 @@ _REPLIES = {
     "/v1/messages": ("anthropic", {"user", "assistant"}),
 }
 _MODELS = {"object": "list", "data": [{"id": "reference", "object": "model", "created": 0}]}
-_ETAG = sha256(json.dumps(_MODELS).encode()).hexdigest()[:16]
+_ETAG = f'"{sha256(json.dumps(_MODELS).encode()).hexdigest()[:16]}"'
 
 
 def create_app(  # noqa: PLR0913 - the terms of all its parts
@@ -131,11 +131,10 @@ class _App(Starlette):
 
 
 async def _models(request: Request) -> Response:
-    models = JSONResponse(_MODELS, headers={"ETag": f'"{_ETAG}"'})
-    known = request.headers.get("if-none-match", "")
-    if known == "*" or f'"{_ETAG}"' in known:
-        return Response(status_code=304, headers={"ETag": f'"{_ETAG}"'})
-    return models
+    known, headers = request.headers.get("if-none-match", ""), {"ETag": _ETAG}
+    if known == "*" or _ETAG in known:
+        return Response(status_code=304, headers=headers)
+    return JSONResponse(_MODELS, headers=headers)
 
 
 async def _unknown_path(request: Request, _error: Exception) -> Response:

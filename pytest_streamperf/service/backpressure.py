@@ -1,9 +1,9 @@
 """Broadcasting to clients of which some are slow: nobody waits for them, and little is kept."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from pytest_streamperf import verdict
 from pytest_streamperf.service.clients import Request, ask
@@ -16,7 +16,7 @@ from pytest_streamperf.service.crowd import (
     Evidence,
     driven,
 )
-from pytest_streamperf.service.gauges import metrics_of, named
+from pytest_streamperf.service.gauges import Read, reading_of
 from pytest_streamperf.service.serve import App, run, served
 from pytest_streamperf.verdict import ServiceExceeded, Verdict, duration, size
 
@@ -34,7 +34,7 @@ def assert_backpressure(  # noqa: PLR0913 - how it is reached, and what it promi
     limit: int = 2**20,
     idle: float | None = None,
     say: str = "ping",
-    read: str | Callable[[], Mapping[str, Any]] | None = "/api/dev/metrics",
+    read: Read | None = "/api/dev/metrics",
     gauge: str = "clients",
     within: float = 5.0,
 ) -> Verdict:
@@ -69,8 +69,7 @@ def assert_backpressure(  # noqa: PLR0913 - how it is reached, and what it promi
         async def counted() -> float:
             if read is None:
                 return 0.0
-            data = read() if callable(read) else await metrics_of(url, read)
-            return named(data, [gauge])[gauge]
+            return (await reading_of(url, read, [gauge]))[gauge]
 
         drive = Drive(f"ws{url[4:]}{path}", tell, within, say, (idle or 30.0) / 3)
         found = run("assert_backpressure", lambda: driven(drive, counted, limit, idle))

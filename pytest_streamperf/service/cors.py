@@ -1,6 +1,5 @@
 """Cross-origin headers on every answer, on errors and on what a cache holds, too."""
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from re import sub
@@ -10,6 +9,7 @@ from pytest_streamperf import verdict
 from pytest_streamperf.service.clients import Answer, Request, ask
 from pytest_streamperf.service.serve import App, run, served
 from pytest_streamperf.verdict import ServiceExceeded, Verdict
+from pytest_streamperf.wire.serve import unlogged
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
@@ -90,17 +90,12 @@ def _raising(server: Any) -> Iterator[None]:
     def raises(_request: object) -> None:
         raise error
 
-    # A server logs it, and nobody is to wonder.
-    def ours(record: logging.LogRecord) -> bool:
-        return not (record.exc_info and record.exc_info[1] is error)
-
-    route, logger = Route(_RAISES, raises), logging.getLogger("uvicorn.error")
+    route = Route(_RAISES, raises)
     routes.insert(0, route)
-    logger.addFilter(ours)
     try:
-        yield
+        with unlogged(lambda raised: raised is error):  # nobody is to wonder
+            yield
     finally:
-        logger.removeFilter(ours)
         routes.remove(route)
 
 

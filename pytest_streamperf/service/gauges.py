@@ -5,6 +5,7 @@ gauges are to be what they were, and never below 0 on the way. Which clients did
 """
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ from pytest_streamperf.verdict import ServiceExceeded, Verdict
 __tracebackhide__ = True  # pytest shows the user's own frames
 
 Reading = Mapping[str, float]
+Read = str | Callable[[], Mapping[str, Any]]
+"""Where a server's metrics are: a path that answers with JSON, or what returns them."""
 
 GAUGES = ("pendingRequests", "pendingWebSockets", "activeConnections")
 TOTALS = (("requests", "responses"), ("websocketOpens", "websocketCloses"))
@@ -59,7 +62,7 @@ def assert_gauges_settle(  # noqa: PLR0913 - what is sent, what is read, and how
     server: App | str,
     *,
     requests: Sequence[Request],
-    read: str | Callable[[], Mapping[str, Any]] = "/api/dev/metrics",
+    read: Read = "/api/dev/metrics",
     gauges: Sequence[str] = GAUGES,
     totals: Sequence[tuple[str, str]] = TOTALS,
     clients: int = 10,
@@ -87,8 +90,9 @@ def assert_gauges_settle(  # noqa: PLR0913 - what is sent, what is read, and how
     with served(server) as url:
 
         async def reading() -> Reading:
-            data = read() if callable(read) else await metrics_of(url, read)
-            return named(data, [*gauges, *(name for pair in totals for name in pair)])
+            return await reading_of(
+                url, read, [*gauges, *(name for pair in totals for name in pair)]
+            )
 
         def settled(before: Reading, after: Reading) -> bool:
             return all(after[gauge] == before[gauge] for gauge in gauges) and all(
@@ -120,18 +124,17 @@ def assert_gauges_settle(  # noqa: PLR0913 - what is sent, what is read, and how
     return found
 
 
-async def metrics_of(url: str, path: str) -> Mapping[str, Any]:
-    """Ask a server for its metrics."""
-    import json  # noqa: PLC0415
-
-    answer = await ask(url, Request("GET", path))
+async def reading_of(url: str, read: Read, names: Sequence[str]) -> Reading:
+    """What a server says of itself now, of these names; see `assert_gauges_settle`."""
+    if callable(read):
+        return named(read(), names)
+    answer = await ask(url, Request("GET", read))
     if answer is None or answer.status != 200:  # noqa: PLR2004 - OK
         status = answer.status if answer else "nothing"
         raise verdict.nothing_measured(
-            "service", f"GET {path} answers {status}", "give read= the path of the metrics"
+            "service", f"GET {read} answers {status}", "give read= the path of the metrics"
         )
-    data: Mapping[str, Any] = json.loads(answer.body)
-    return data
+    return named(json.loads(answer.body), names)
 
 
 def named(data: Mapping[str, Any], names: Sequence[str]) -> Reading:

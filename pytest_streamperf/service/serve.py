@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from pytest_streamperf.here import running_loop
-from pytest_streamperf.verdict import missing_extra
+from pytest_streamperf.wire.serve import on_loopback
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 """An ASGI app."""
@@ -30,15 +30,7 @@ def served(server: App | str) -> Iterator[str]:
     if not callable(server):
         msg = f"a check takes an ASGI app or a URL, not {server!r}"
         raise TypeError(msg)
-    try:
-        import h11  # noqa: F401, PLC0415
-        import uvicorn  # noqa: F401, PLC0415
-        import websockets  # noqa: F401, PLC0415
-    except ModuleNotFoundError as error:
-        raise missing_extra(str(error.name), "serve", "a check of a server") from error
-    from reference_impl import running  # noqa: PLC0415
-
-    with running(server, lifespan="auto") as url:
+    with on_loopback(server, "a check of a server", lifespan="auto") as url:
         yield url
 
 

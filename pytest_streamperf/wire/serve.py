@@ -28,7 +28,7 @@ from collections.abc import (
 )
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pytest_streamperf.faults import RateLimited
 from pytest_streamperf.streams import Stream
@@ -127,24 +127,46 @@ def serve(*answers: Answer) -> Iterator[Script]:
     True
     """
     script = Script(*answers)
+    # What breaks off on purpose is no error of the server's.
+    with (
+        unlogged(lambda error: isinstance(error, ConnectionError)),
+        on_loopback(script, "serve()") as script.url,
+    ):
+        yield script
+
+
+@contextmanager
+def on_loopback(
+    app: Any, purpose: str, *, lifespan: Literal["off", "auto"] = "off"
+) -> Iterator[str]:
+    """Serve an ASGI app on loopback, and yield its URL; `purpose` is what needs it.
+
+    Raises `ModuleNotFoundError` where uvicorn or websockets is missing.
+    """
     try:
         import uvicorn  # noqa: F401, PLC0415
         import websockets  # noqa: F401, PLC0415
     except ModuleNotFoundError as error:
-        raise missing_extra(str(error.name), "serve", "serve()") from error
+        raise missing_extra(str(error.name), "serve", purpose) from error
     from reference_impl import running  # noqa: PLC0415
 
-    # What breaks off on purpose is no error of the server's.
-    def on_purpose(record: logging.LogRecord) -> bool:
-        return not (record.exc_info and isinstance(record.exc_info[1], ConnectionError))
+    with running(app, lifespan=lifespan) as url:
+        yield url
+
+
+@contextmanager
+def unlogged(expected: Callable[[BaseException | None], bool]) -> Iterator[None]:
+    """Leave errors that are expected out of the server's log."""
+
+    def unexpected(record: logging.LogRecord) -> bool:
+        return not (record.exc_info and expected(record.exc_info[1]))
 
     logger = logging.getLogger("uvicorn.error")
-    logger.addFilter(on_purpose)
+    logger.addFilter(unexpected)
     try:
-        with running(script) as script.url:
-            yield script
+        yield
     finally:
-        logger.removeFilter(on_purpose)
+        logger.removeFilter(unexpected)
 
 
 def _opening(stream: Stream, path: str) -> tuple[int, dict[str, str], bytes | None]:

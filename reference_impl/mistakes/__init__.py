@@ -16,3 +16,9 @@ class Regression:
     check: str
     story: str
     breaks: tuple[int, ...] = ()
+
+
+def seeded(check: str, name: str, target: str, replacement: object, *breaks: int) -> Regression:
+    """Make one of something in this package, whose docstring tells its story."""
+    story = str(replacement.__doc__)
+    return Regression(name, f"reference_impl.{target}", replacement, check, story, breaks)

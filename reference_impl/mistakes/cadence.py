@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from reference_impl import responses, throttle
-from reference_impl.mistakes import Regression
+from reference_impl.mistakes import Regression, seeded
 
 
 class EveryPiece(throttle.ToolCallUpdates):
@@ -130,13 +130,11 @@ class SwallowsTheError(responses.ResponseWriter):
 
 
 def _throttle(name: str, replacement: type, *breaks: int) -> Regression:
-    target = "reference_impl.throttle:ToolCallUpdates"
-    return Regression(name, target, replacement, "cadence", str(replacement.__doc__), breaks)
+    return seeded("cadence", name, "throttle:ToolCallUpdates", replacement, *breaks)
 
 
 def _writer(name: str, replacement: type) -> Regression:
-    target = "reference_impl.responses:ResponseWriter"
-    return Regression(name, target, replacement, "cadence", str(replacement.__doc__))
+    return seeded("cadence", name, "responses:ResponseWriter", replacement)
 
 
 REGRESSIONS = (

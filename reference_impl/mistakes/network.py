@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Iterable
-from typing import Any
+from functools import partial
 
 from reference_impl import models
-from reference_impl.mistakes import Regression
+from reference_impl.mistakes import seeded
 
 
 def no_gate() -> bool:
@@ -39,15 +39,12 @@ class KeepsStaleEntries(models.Catalogue):
         self.fetched = tuple(dict.fromkeys((*self.fetched, *ids)))
 
 
-def _models(name: str, attribute: str, replacement: Any) -> Regression:
-    target = f"reference_impl.models:{attribute}"
-    return Regression(name, target, replacement, "network", str(replacement.__doc__))
-
+_network = partial(seeded, "network")
 
 REGRESSIONS = (
-    _models("no-gate", "under_test", no_gate),
-    _models("gate-on-test-alone", "under_test", gate_on_the_test_alone),
-    _models("always-gated", "under_test", always_gated),
-    _models("merge-depends-on-order", "Catalogue", MergesAsItComes),
-    _models("stale-entries-kept", "Catalogue", KeepsStaleEntries),
+    _network("no-gate", "models:under_test", no_gate),
+    _network("gate-on-test-alone", "models:under_test", gate_on_the_test_alone),
+    _network("always-gated", "models:under_test", always_gated),
+    _network("merge-depends-on-order", "models:Catalogue", MergesAsItComes),
+    _network("stale-entries-kept", "models:Catalogue", KeepsStaleEntries),
 )

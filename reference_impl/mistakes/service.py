@@ -1,10 +1,10 @@
 """Mistakes in how the server behaves: what it counts, sends, keeps and says to whom."""
 
 import asyncio
-from typing import Any
+from functools import partial
 
 from reference_impl import metrics, telemetry
-from reference_impl.mistakes import Regression
+from reference_impl.mistakes import seeded
 
 
 class LeaksOnDisconnect(metrics.Tracked):
@@ -90,11 +90,7 @@ def allowed_unless_not_modified(status: int) -> bool:
     return status != 304  # noqa: PLR2004 - "Not Modified"
 
 
-def _service(name: str, target: str, replacement: Any) -> Regression:
-    return Regression(
-        name, f"reference_impl.{target}", replacement, "service", str(replacement.__doc__)
-    )
-
+_service = partial(seeded, "service")
 
 REGRESSIONS = (
     _service("gauge-leaks-on-disconnect", "metrics:Tracked", LeaksOnDisconnect),
