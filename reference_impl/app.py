@@ -9,6 +9,7 @@
 And only with `debug`:
 
     GET  /api/dev/metrics        what is going on; see `metrics`
+    GET  /api/dev/heap           what is in memory; see `heap`
     POST /api/dev/telemetry      tells everyone at /ws/telemetry what the body is
 
 The body of a run is `{"messages": [{"role": "user" or "assistant", "content": string}, ...]}`; the
@@ -56,20 +57,23 @@ def create_app(  # noqa: PLR0913 - the terms of all its parts
     max_body: int = 1_000_000,
     hub: telemetry.Hub | None = None,
     debug: bool = False,
+    snapshot_limit: float = 5.0,
 ) -> Starlette:
     """Make the server for an engine and its tools; without any, for the scripted demo.
 
     `heartbeat` is the silence in seconds after which a ping is sent, `max_body` the largest
     request body in bytes, `hub` the terms on which telemetry is served; `debug` opens what is under
-    `/api/dev`, which tells of the server's inside. A value that is not positive is a `ValueError`,
-    an engine that cannot be called a `TypeError`.
+    `/api/dev`, which tells of the server's inside, and `snapshot_limit` is the time in seconds that
+    a snapshot of the heap may take. A value that is not positive is a `ValueError`, an engine that
+    cannot be called a `TypeError`.
 
         with running(create_app(engine, heartbeat=1.0)) as url:
             ...
     """
     if not callable(engine):
         raise TypeError(f"engine={engine!r}: must be a callable, messages -> async iterator")
-    for name, value in (("heartbeat", heartbeat), ("max_body", max_body)):
+    positive = {"heartbeat": heartbeat, "max_body": max_body, "snapshot_limit": snapshot_limit}
+    for name, value in positive.items():
         if not value > 0:
             raise ValueError(f"{name}={value!r}: must be more than 0")
 
@@ -106,7 +110,7 @@ def create_app(  # noqa: PLR0913 - the terms of all its parts
             *(Route(path, reply, methods=["POST"]) for path in _REPLIES),
             Route("/v1/models", _models, methods=["GET"]),
             WebSocketRoute("/ws/telemetry", watch),
-            *(debugging.routes(counted, hub, max_body) if debug else []),
+            *(debugging.routes(counted, hub, max_body, snapshot_limit) if debug else []),
         ],
         exception_handlers={
             RequestError: refuse,

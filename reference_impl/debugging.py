@@ -1,15 +1,23 @@
 """What is under `/api/dev`, and tells of the server's inside: there only where it was asked for."""
 
+from threading import Lock
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from reference_impl import metrics, telemetry
+from reference_impl import heap, metrics, telemetry
 from reference_impl.bodies import RequestError, read
 
 
-def routes(counted: metrics.Metrics, hub: telemetry.Hub, max_body: int) -> list[Route]:
-    """The metrics, and a way to tell something to everyone who gets telemetry."""
+def routes(
+    counted: metrics.Metrics, hub: telemetry.Hub, max_body: int, snapshot_limit: float
+) -> list[Route]:
+    """The metrics, a snapshot of the heap, and a way to tell everyone who gets telemetry something.
+
+    Bodies are of `max_body` bytes at most; a snapshot is taken for `snapshot_limit` seconds.
+    """
+    taking = Lock()
 
     async def measures(_request: Request) -> Response:
         found = {**counted.snapshot(), "telemetry": hub.snapshot()}
@@ -25,7 +33,13 @@ def routes(counted: metrics.Metrics, hub: telemetry.Hub, max_body: int) -> list[
         await telemetry.broadcast(hub, text)
         return Response(status_code=202)
 
+    async def snapshot(_request: Request) -> Response:
+        if not taking.acquire(blocking=False):
+            raise RequestError(503, "busy", "a snapshot is being taken, allowed: one at a time")
+        return heap.Snapshot(taking, snapshot_limit)
+
     return [
         Route(metrics.PATH, measures, methods=["GET"]),
+        Route(heap.PATH, snapshot, methods=["GET"]),
         Route("/api/dev/telemetry", publish, methods=["POST"]),
     ]

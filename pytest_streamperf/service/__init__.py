@@ -14,4 +14,6 @@ of a server that runs.
 from pytest_streamperf.service.backpressure import assert_backpressure as assert_backpressure
 from pytest_streamperf.service.clients import Request as Request
 from pytest_streamperf.service.cors import assert_cors as assert_cors
+from pytest_streamperf.service.costly import assert_responsive as assert_responsive
+from pytest_streamperf.service.costly import assert_streamed as assert_streamed
 from pytest_streamperf.service.gauges import assert_gauges_settle as assert_gauges_settle

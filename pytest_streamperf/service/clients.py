@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -54,7 +54,13 @@ class Answer:
     complete: bool
 
 
-async def ask(url: str, request: Request, leave: Leave = "never") -> Answer | None:
+Arrived = Callable[[int, bool], None]
+"""Called with the size of each part of a body that arrives, and whether a chunk begins with it."""
+
+
+async def ask(
+    url: str, request: Request, leave: Leave = "never", arrived: Arrived | None = None
+) -> Answer | None:
     """Send a request over a connection of its own, and read the answer for as long as asked.
 
     With `Expect: 100-continue` the body is held back until the server says something, or nothing
@@ -81,20 +87,37 @@ async def ask(url: str, request: Request, leave: Leave = "never") -> Answer | No
         if leave == "at once":
             await asyncio.sleep(0)
             return None
-        return await _answered(request, connection, reader, leave, event)
+        parts: list[bytes] = []
+
+        def keep(data: bytes, begins: bool) -> None:  # noqa: FBT001 - as h11 says it
+            parts.append(data)
+            if arrived is not None:
+                arrived(len(data), begins)
+
+        status, told, complete = await _answered(
+            request, connection, reader, leave=leave, event=event, keep=keep
+        )
+        return Answer(status, told, b"".join(parts), complete)
 
 
-async def _answered(
-    request: Request, connection: Any, reader: asyncio.StreamReader, leave: Leave, event: Any
-) -> Answer:
+async def _answered(  # noqa: PLR0913 - what is read, and how far
+    request: Request,
+    connection: Any,
+    reader: asyncio.StreamReader,
+    *,
+    leave: Leave,
+    event: Any,
+    keep: Callable[[bytes, bool], None],
+) -> tuple[int, Mapping[str, str], bool]:
+    """The status, the headers, and whether all of the body came; `keep` gets its parts."""
     import h11  # noqa: PLC0415
 
-    status, body = 0, b""
+    status, some = 0, False
     told: dict[str, str] = {}
     while True:
         match event:
-            case h11.NEED_DATA if body and leave == "midway":
-                return Answer(status, told, body, complete=False)
+            case h11.NEED_DATA if some and leave == "midway":
+                return status, told, False
             case h11.NEED_DATA:
                 async with asyncio.timeout(_PATIENCE):
                     connection.receive_data(await reader.read(_PIECE))
@@ -102,9 +125,10 @@ async def _answered(
                 status = event.status_code
                 told = {name.decode(): value.decode() for name, value in event.headers}
             case h11.Data():
-                body += event.data
+                some = True
+                keep(bytes(event.data), event.chunk_start)
             case h11.EndOfMessage():
-                return Answer(status, told, body, complete=True)
+                return status, told, True
             case h11.ConnectionClosed():
                 msg = f"the server hung up on {request}"
                 raise ConnectionError(msg)
@@ -153,3 +177,15 @@ async def _connected(
         writer.transport.abort()
         with suppress(OSError):
             await writer.wait_closed()
+
+
+@asynccontextmanager
+async def tasks() -> AsyncIterator[list[asyncio.Task[Any]]]:
+    """Tasks that end with this, whatever came of them."""
+    running: list[asyncio.Task[Any]] = []
+    try:
+        yield running
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)

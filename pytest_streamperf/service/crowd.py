@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from pytest_streamperf.service.clients import tasks
+
 # Bytes of a message, and what sockets themselves may hold of what a client does not read.
 MESSAGE, IN_SOCKETS = 2**16, 6 * 2**20
 FAST = VANISHED = 3
@@ -137,7 +139,7 @@ async def driven(
     slow, stalled = Heard("slow"), Heard("stalled")
     found = Evidence((limit + IN_SOCKETS + _MORE) // MESSAGE, [*fast, slow, stalled])
     async with AsyncExitStack() as stack:
-        listening = await stack.enter_async_context(_tasks())
+        listening = await stack.enter_async_context(tasks())
 
         async def listener(heard: Heard, pause: float = 0.0) -> None:
             client = await stack.enter_async_context(drive.connected())
@@ -161,18 +163,6 @@ async def driven(
         if idle is not None:
             await _idles(drive, found, listener, idle)
     return found
-
-
-@asynccontextmanager
-async def _tasks() -> AsyncIterator[list[asyncio.Task[None]]]:
-    """Tasks that end with this."""
-    tasks: list[asyncio.Task[None]] = []
-    try:
-        yield tasks
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _resumes(drive: Drive, stalled: Heard, flood: int) -> bool:

@@ -1,6 +1,7 @@
 """Where a check's clients go: to an app that is served for them, or to a server that runs."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -13,6 +14,20 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 """An ASGI app."""
 
 _T = TypeVar("_T")
+
+
+class Seen:
+    """An ASGI app, and where it runs: the event loop and the thread, once it is served."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.thread = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Have the app answer."""
+        self.loop, self.thread = asyncio.get_running_loop(), threading.get_ident()
+        await self._app(scope, receive, send)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Mistakes in how the server behaves: what it counts, sends, keeps and says to whom."""
 
 import asyncio
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 
 from reference_impl import metrics, telemetry
@@ -90,6 +91,17 @@ def allowed_unless_not_modified(status: int) -> bool:
     return status != 304  # noqa: PLR2004 - "Not Modified"
 
 
+async def taken_on_the_loop(steps: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Takes the snapshot where it is asked for, and everyone else waits."""
+    for step in list(steps):
+        yield step
+
+
+async def taken_whole(steps: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Takes it in a thread, and sends it when there is all of it."""
+    yield await asyncio.to_thread(b"".join, steps)
+
+
 _service = partial(seeded, "service")
 
 REGRESSIONS = (
@@ -103,4 +115,6 @@ REGRESSIONS = (
     _service("dead-clients-kept", "telemetry:Session", KeepsTheDead),
     _service("cors-missing-on-errors", "cors:allowed", allowed_unless_an_error),
     _service("cors-missing-on-304", "cors:allowed", allowed_unless_not_modified),
+    _service("snapshot-on-the-loop", "heap:stepwise", taken_on_the_loop),
+    _service("snapshot-in-memory", "heap:stepwise", taken_whole),
 )

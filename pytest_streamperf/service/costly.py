@@ -1,0 +1,268 @@
+"""What is costly to answer: made beside the event loop, so that others go on, and bit by bit."""
+
+import asyncio
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from statistics import median
+from typing import NamedTuple
+
+from pytest_streamperf import verdict
+from pytest_streamperf.here import Line, line_of, stack
+from pytest_streamperf.service.clients import Answer, Request, ask, tasks
+from pytest_streamperf.service.serve import App, Seen, run, served
+from pytest_streamperf.verdict import ServiceExceeded, Verdict, duration, size
+
+__tracebackhide__ = True  # pytest shows the user's own frames
+
+# Gaps to know how steady a stream is, and seconds from look to look at what the server does.
+_STEADY = 5
+_LOOK = 0.005
+# An answer that takes less, in seconds, is not held to come piece by piece: nobody waits for it.
+_SOON = 0.1
+_FIRST_PART, _LATE = 0.25, 0.75
+
+
+class Round(NamedTuple):
+    """For how long, in seconds, streams stood still, and which line of the server's ran then."""
+
+    stall: float
+    line: Line | None
+
+
+class Arrival(NamedTuple):
+    """A part of an answer: when it came, in seconds, its size, and whether a piece begins there."""
+
+    at: float
+    size: int
+    begins: bool
+
+
+def assert_responsive(  # noqa: PLR0913 - what is asked, beside what, and how far that may stutter
+    server: App | str,
+    request: Request,
+    *,
+    beside: Request,
+    clients: int = 10,
+    max_stall: float = 0.05,
+    rounds: int = 5,
+) -> Verdict:
+    """Ask for what is costly while `clients` read a stream, and hold that the streams go on.
+
+    `beside` is a request whose answer is a steady stream, which lasts longer than `request` takes.
+    A stall is the longest gap in any of the streams meanwhile, less what is usual there. A busy
+    machine stutters now and then, and a blocked loop every time: so it is tried until one of
+    `rounds` has no stall of over `max_stall` seconds. The line that blocks is told of an app, not
+    of a URL.
+
+    Raises `ServiceExceeded`, `NothingMeasured` where a stream ends too soon or the request is
+    refused, and what clients meet: `TimeoutError`, `ConnectionError`.
+
+        assert_responsive(app, Request("GET", "/report"), beside=Request("GET", "/events"))
+    """
+    seen = Seen(server) if callable(server) else None
+    with served(seen or server) as url:
+
+        async def main() -> list[Round]:
+            found: list[Round] = []
+            while len(found) < rounds and (not found or found[-1].stall > max_stall):
+                found.append(await _round(url, request, beside, clients, seen))
+            return found
+
+        found = min(run("assert_responsive", main))
+    outcome = undisturbed(found, str(request), clients, max_stall)
+    verdict.conclude(outcome, ServiceExceeded, verdict.Unproven, stacklevel=2)
+    return outcome
+
+
+def assert_streamed(
+    server: App | str, request: Request, *, max_piece: int = 2**20, rounds: int = 3
+) -> Verdict:
+    """Ask for what is large, and hold that it is sent as it is made, not kept until it is whole.
+
+    No piece, as the server sends them, may have more than `max_piece` bytes; where there are no
+    chunks, all is one piece. And a quarter of it is to have come when three quarters of the time
+    are over: that is tried `rounds` times.
+
+    Raises `ServiceExceeded`, `NothingMeasured` where the request is refused, and what clients meet:
+    `TimeoutError`, `ConnectionError`.
+
+        assert_streamed(app, Request("GET", "/export"))
+    """
+    with served(server) as url:
+
+        async def main() -> list[Sequence[Arrival]]:
+            found: list[Sequence[Arrival]] = []
+            while len(found) < rounds and (not found or _held_back(found[-1])):
+                found.append(await _arrivals(url, request))
+            return found
+
+        found = run("assert_streamed", main)
+    outcome = piecemeal(found, str(request), max_piece)
+    verdict.conclude(outcome, ServiceExceeded, verdict.Unproven, stacklevel=2)
+    return outcome
+
+
+async def _round(
+    url: str, request: Request, beside: Request, clients: int, seen: Seen | None
+) -> Round:
+    times: list[list[float]] = [[] for _ in range(clients)]
+    looks: list[tuple[float, Line]] = []
+
+    def arrived(mine: list[float]) -> Callable[[int, bool], None]:
+        return lambda _size, _begins: mine.append(time.perf_counter())
+
+    async with tasks() as running:
+        streams = [asyncio.create_task(ask(url, beside, arrived=arrived(each))) for each in times]
+        running.extend(streams)
+        if seen:
+            running.append(asyncio.create_task(_look(seen.thread, looks)))
+
+        def over() -> bool:
+            return any(each.done() for each in streams)
+
+        await _until(lambda: over() or all(len(each) > _STEADY for each in times))
+        usual = [median(b - a for a, b in pairwise(each)) for each in times if len(each) > 1]
+        began = time.perf_counter()
+        answer = None if over() else await ask(url, request)
+        ended = time.perf_counter()
+        await _until(lambda: over() or all(each[-1] > ended for each in times))
+        for each in streams:
+            if each.done():
+                each.result()  # raises what went wrong, if something did
+                raise verdict.nothing_measured(
+                    "service",
+                    f"{beside} ended before {request} was answered",
+                    "give beside= a stream that takes longer",
+                )
+    _check(request, answer)
+    gaps = [
+        (after - before - wait, before, after)
+        for each, wait in zip(times, usual, strict=True)
+        for before, after in pairwise(each)
+        if after > began and before < ended
+    ]
+    stall, before, after = max(gaps)
+    lines = Counter(line for at, line in looks if before <= at <= after)
+    return Round(max(0.0, stall), lines.most_common(1)[0][0] if lines else None)
+
+
+async def _until(met: Callable[[], bool]) -> None:
+    while not met():  # noqa: ASYNC110 - it is what other tasks do
+        await asyncio.sleep(_LOOK / 5)
+
+
+async def _look(thread: int, looks: list[tuple[float, Line]]) -> None:
+    """Note, now and then, which line runs in a thread; not where it waits for something to do."""
+    while True:
+        frame = sys._current_frames().get(thread)  # noqa: SLF001 - there is no other way
+        if frame is not None and frame.f_code.co_name not in {"select", "run_forever", "run"}:
+            line = line_of(stack(frame))
+            if line is not None:
+                looks.append((time.perf_counter(), line))
+        await asyncio.sleep(_LOOK)
+
+
+async def _arrivals(url: str, request: Request) -> Sequence[Arrival]:
+    found: list[Arrival] = []
+    began = time.perf_counter()
+
+    def arrived(length: int, begins: bool) -> None:  # noqa: FBT001 - as it is told
+        found.append(Arrival(time.perf_counter() - began, length, begins))
+
+    _check(request, await ask(url, request, arrived=arrived))
+    return found
+
+
+def _check(request: Request, answer: Answer | None) -> None:
+    if answer is None or answer.status != 200 or not answer.body:  # noqa: PLR2004 - OK
+        status = f"{answer.status}, {size(len(answer.body))}" if answer else "nothing"
+        raise verdict.nothing_measured(
+            "service", f"{request} answers {status}", "ask for something that is there"
+        )
+
+
+def undisturbed(found: Round, request: str, clients: int, max_stall: float) -> Verdict:
+    """Hold a stall against its limit."""
+    figures: dict[str, float | str | None] = {"stall": found.stall}
+    stood = f"{clients} streams stood still for {duration(found.stall)}"
+    if found.stall <= max_stall:
+        what = f"{stood} at most beside {request}"
+        return Verdict(
+            stem="service", verdict="within", headline=verdict.fit(what), figures=figures
+        )
+    line = found.line
+    seen = verdict.where([line.where], line.source, "") if line else []
+    return Verdict(
+        stem="service",
+        verdict="exceeded",
+        headline=verdict.fit(f"{stood}, limit {duration(max_stall)}"),
+        details=[
+            "",
+            *(each.rstrip() for each in seen),
+            *verdict.lines_of(
+                {
+                    "while": request,
+                    "means": "the event loop is blocked, and with it everyone else",
+                    "try": "await asyncio.to_thread(...), or another process, and let it rest "
+                    "now and then",
+                }
+            ),
+        ],
+        figures=figures,
+    )
+
+
+def piecemeal(found: Sequence[Sequence[Arrival]], request: str, max_piece: int) -> Verdict:
+    """Hold the pieces of an answer against their limit, and when they came."""
+    pieces: list[int] = []
+    for each in found[-1]:
+        if each.begins or not pieces:
+            pieces.append(0)
+        pieces[-1] += each.size
+    total, largest = sum(pieces), max(pieces)
+    figures: dict[str, float | str | None] = {"bytes": total, "largest": largest}
+    fault = None
+    if largest > max_piece:
+        fault = (
+            f"one piece has {size(largest)} of {size(total)}, limit {size(max_piece)}",
+            "it is in memory as a whole, once for each who asks",
+        )
+    elif all(map(_held_back, found)):
+        late, over = _first_part(found[-1]), found[-1][-1].at
+        fault = (
+            f"a quarter of {size(total)} had come after {duration(late)} of {duration(over)}",
+            "it is made as a whole, kept in memory, and sent when all of it is there",
+        )
+    if fault is None:
+        what = f"{size(total)} in {len(pieces):,} pieces, the largest of {size(largest)}"
+        return Verdict(stem="service", verdict="within", headline=what, figures=figures)
+    headline, means = fault
+    entries = {"where": request, "means": means, "try": "yield each piece when it is made"}
+    return Verdict(
+        stem="service",
+        verdict="exceeded",
+        headline=verdict.fit(headline),
+        details=["", *verdict.lines_of(entries)],
+        figures=figures,
+    )
+
+
+def _first_part(arrivals: Sequence[Arrival]) -> float:
+    """When a quarter had come."""
+    wanted, come = _FIRST_PART * sum(each.size for each in arrivals), 0
+    for each in arrivals:
+        come += each.size
+        if come >= wanted:
+            return each.at
+    return 0.0
+
+
+def _held_back(arrivals: Sequence[Arrival]) -> bool:
+    return (
+        bool(arrivals)
+        and arrivals[-1].at >= _SOON
+        and (_first_part(arrivals) > _LATE * arrivals[-1].at)
+    )
