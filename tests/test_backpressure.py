@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocketDisconnect
 
-from pytest_streamperf import ServiceExceeded
+from pytest_streamperf import NothingMeasured, ServiceExceeded
 from pytest_streamperf.service import assert_backpressure
 from pytest_streamperf.service.backpressure import Promise, judged
 from pytest_streamperf.service.crowd import FAST, IN_SOCKETS, MESSAGE, Evidence, Heard
@@ -80,6 +80,32 @@ def test_an_app_that_is_not_ours():
         assert_backpressure(app, "/ws", publish=publish, read=None, within=1.0)
 
 
+def test_the_other_policy():
+    """A server that goes by one policy does not keep the promise of the other."""
+    for policy, other, says in (
+        ("skip", "close", "was not hung up on"),
+        ("close", "skip", "was hung up on"),
+    ):
+        app = create_app(debug=True, hub=Hub(policy=policy))
+        with pytest.raises(ServiceExceeded, match=says):
+            assert_backpressure(app, policy=other, within=1.0)
+
+
+@pytest.mark.parametrize(
+    ("terms", "error", "says"),
+    [
+        ({"publish": "/nowhere"}, NothingMeasured, "POST /nowhere answers 404"),
+        ({"path": "/nowhere"}, NothingMeasured, "no WebSocket at /nowhere: it answers 403"),
+        ({"publish": str}, ServiceExceeded, "nothing of what was broadcast came to anyone"),
+        ({"publish": asyncio.sleep}, TypeError, "must be no coroutine function"),
+    ],
+)
+def test_nothing_is_broadcast(terms, error, says):
+    """It is told what is wrong, and not that somebody holds it up."""
+    with pytest.raises(error, match=says):
+        assert_backpressure(create_app(debug=True), **{"within": 0.3} | terms)
+
+
 def test_a_policy_that_there_is_not():
     """Is refused by name."""
     with pytest.raises(ValueError, match="policy must be 'skip' or 'close', not 'drop'"):
@@ -99,7 +125,7 @@ def evidence(flood=20, **more):
 def test_all_is_well():
     """What was kept is told."""
     assert judged(evidence(), PROMISE).headline == (
-        "20 messages of 65.5 kB in step, 131 kB held for who stalled"
+        "20 messages of 65.5 kB in step, 131 kB held for who stalled, in sockets too"
     )
 
 
@@ -107,6 +133,10 @@ def test_all_is_well():
     ("change", "says"),
     [
         ({"stuck": True}, "clients that read got 21 of 20 messages, then none for 5.0 s"),
+        (
+            {"hung_up": True},
+            "a client that read nothing was hung up on, and policy='skip' keeps it",
+        ),
         ({"resumed": False}, "a client that reads again was told nothing for 5.0 s"),
         ({"still_counted": 2.0}, "2 of 3 clients that vanished are still counted"),
         ({"quiet_stays": True}, "a client that said nothing for 3.0 s was not closed, limit 1.0 s"),
@@ -123,7 +153,7 @@ def test_who_is_to_be_closed():
     closing = PROMISE._replace(policy="close")
     found = evidence(resumed=False)
     assert judged(found, closing).headline == "a client that read nothing was not hung up on"
-    found.clients[-1].closed = True
+    found.hung_up = True
     assert judged(found, closing).verdict == "within"
 
 

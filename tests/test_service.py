@@ -55,7 +55,7 @@ def app(caplog):
 
 def test_gauges_settle(app):
     """Whatever clients do: read to the end, leave midway or at once, and where the model fails."""
-    assert settle(app).headline == "3 gauges back where they were after 18 clients"
+    assert settle(app).headline == "3 gauges back to what was before 18 clients"
 
 
 @pytest.mark.parametrize(
@@ -78,6 +78,13 @@ def test_a_gauge_that_does_not(app, regression, says):
     assert len(lines) <= 13
     assert max(map(len, lines)) <= 72
     assert "where  POST /v1/chat/completions" in str(caught.value)
+
+
+def test_an_error_is_logged_once(app, caplog):
+    """However many clients meet it."""
+    with caplog.at_level(logging.ERROR, "uvicorn.error"):
+        settle(app)
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [RuntimeError]
 
 
 def test_gauges_of_a_server_that_runs(app):
@@ -225,6 +232,21 @@ def test_a_status_that_was_not_seen(app):
     """Is not green."""
     with pytest.raises(NothingMeasured, match="no answer had status 418"):
         assert_cors(app, statuses=(200, 418))
+
+
+def test_an_app_in_middleware():
+    """Is walked all the same: that is where the headers belong."""
+    from starlette.middleware.cors import CORSMiddleware  # noqa: PLC0415
+
+    inner = Starlette(routes=[Route("/", lambda _: JSONResponse({}))])
+    found = assert_cors(CORSMiddleware(inner, allow_origins=["*"]), statuses=(200, 404, 405, 500))
+    assert found.figures["answers"] == 5
+
+
+def test_a_server_of_which_nothing_is_known():
+    """Nothing to ask is nothing measured."""
+    with pytest.raises(NothingMeasured, match="no routes are known of this server"):
+        assert_cors("http://localhost:1")
 
 
 def test_cors_by_url_and_by_request(app):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from inspect import iscoroutinefunction
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
@@ -50,21 +51,33 @@ def assert_backpressure(  # noqa: PLR0913 - how it is reached, and what it promi
     With `idle`, the seconds after which the server closes whoever says nothing, that is waited
     for, and a client that sends `say` three times as often must stay. It is to be short.
 
-    Raises `ServiceExceeded`, and what clients meet.
+    Raises `ServiceExceeded`, `NothingMeasured` where a path is not there, `TypeError` and
+    `ValueError` for arguments that cannot be, and what clients meet.
 
-        assert_backpressure(app, "/ws", publish=lambda text: hub.broadcast(text), read=None)
+        assert_backpressure(app, "/ws", publish="/announce", read=None)
     """
     if policy not in ("skip", "close"):
         msg = f"policy must be 'skip' or 'close', not {policy!r}"
         raise ValueError(msg)
+    if iscoroutinefunction(publish):
+        msg = (
+            "publish is called from a thread, and must be no coroutine function: "
+            "lambda text: asyncio.run_coroutine_threadsafe(publish(text), loop).result()"
+        )
+        raise TypeError(msg)
     with served(server) as url:
 
         async def tell(text: str) -> None:
             if callable(publish):
                 await asyncio.to_thread(publish, text)
-            else:
-                plain = {"content-type": "text/plain"}
-                await ask(url, Request("POST", publish, text.encode(), plain))
+                return
+            plain = {"content-type": "text/plain"}
+            answer = await ask(url, Request("POST", publish, text.encode(), plain))
+            if answer is None or answer.status >= 300:  # noqa: PLR2004 - it was not taken
+                status = answer.status if answer else "nothing"
+                raise verdict.nothing_measured(
+                    "service", f"POST {publish} answers {status}", "give publish= what broadcasts"
+                )
 
         async def counted() -> float:
             if read is None:
@@ -92,7 +105,7 @@ def judged(found: Evidence, promise: Promise) -> Verdict:
     fault, kept = _fault(found, promise), found.kept
     figures: dict[str, float | str | None] = {"broadcast": found.flood, "kept_bytes": kept}
     if fault is None:
-        held = f"{size(kept)} held for who stalled"
+        held = f"{size(kept)} held for who stalled, in sockets too"
         what = f"{found.flood} messages of {size(MESSAGE)} in step, {held}"
         return Verdict(stem="service", verdict="within", headline=what, figures=figures)
     headline, means, advice = fault
@@ -117,8 +130,7 @@ def judged(found: Evidence, promise: Promise) -> Verdict:
 
 def _fault(found: Evidence, promise: Promise) -> tuple[str, str, str] | None:
     policy, limit, idle, within = promise
-    *others, stalled = found.clients
-    fast, kept = others[:FAST], found.kept
+    fast, kept = found.clients[:FAST], found.kept
     patience, allowed, waited = map(duration, (within, idle or 0.0, 2 * (idle or 0.0) + 1))
     got = min(len(each.numbers) for each in fast)
     unordered = [
@@ -126,6 +138,14 @@ def _fault(found: Evidence, promise: Promise) -> tuple[str, str, str] | None:
     ]
     lost = [each.who for each in fast if each.numbers[: found.flood] != list(range(found.flood))]
     rules: Sequence[tuple[object, tuple[str, str, str]]] = (
+        (
+            found.stuck and not any(each.numbers for each in found.clients),
+            (
+                f"nothing of what was broadcast came to anyone, for {patience}",
+                "what publish= does reaches no client",
+                "from a thread, a loop is reached by asyncio.run_coroutine_threadsafe alone",
+            ),
+        ),
         (
             found.stuck,
             (
@@ -159,11 +179,19 @@ def _fault(found: Evidence, promise: Promise) -> tuple[str, str, str] | None:
             ),
         ),
         (
-            policy == "close" and not stalled.closed,
+            policy == "close" and not found.hung_up,
             (
                 "a client that read nothing was not hung up on",
                 "a client that is to be closed when it falls behind stays, and is kept for",
                 "close it with 1013 when its limit is reached",
+            ),
+        ),
+        (
+            policy == "skip" and found.hung_up,
+            (
+                "a client that read nothing was hung up on, against policy='skip'",
+                "who has a slow line sees the page reconnect, again and again",
+                "leave messages out for it; or say policy='close'",
             ),
         ),
         (

@@ -37,22 +37,28 @@ def assert_cors(
 ) -> Verdict:
     """Ask a server everything that it may refuse, and hold that a page of `origin` can read it.
 
-    Of an app with routes, as Starlette and FastAPI have them, each route is asked: beforehand, as
-    browsers do, then with GET, with a body that it cannot want and one of 10 MB, by a method that
-    it does not have, and with the tag that it gave for a cache; and a route is added for a while
-    that raises. `requests` are asked as well, of a URL these alone; an unknown path is, always.
-    `statuses` are those that must have been seen.
+    Of an app with routes, as Starlette and FastAPI have them, in middleware or not, each is asked:
+    beforehand, as browsers do, then with GET, with a body that it cannot want and one of 10 MB, by
+    a method that it does not have, and with the tag that it gave for a cache; and a route is added
+    for a while that raises. `requests` are asked as well, of a URL these alone; an unknown path is,
+    always. `statuses` are those that must have been seen.
 
-    Raises `ServiceExceeded`, and `NothingMeasured` where a status of `statuses` was not seen.
+    Raises `ServiceExceeded`, and `NothingMeasured` where a status of `statuses` was not seen, or
+    there was nothing to ask for.
 
         assert_cors(app, statuses=(200, 404, 500))
     """
-    routes = tuple(getattr(server, "routes", ()))
-    with _raising(server), served(server) as url:
+    routes = _routes(server)
+    if not routes and not requests:
+        raise verdict.nothing_measured(
+            "service", "no routes are known of this server", "give requests=[...] to ask it"
+        )
+    walk = tuple(_walk(routes))
+    with _raising(routes), served(server) as url:
 
         async def main() -> list[Seen]:
-            raising = [Request("GET", _RAISES)] if routes else []
-            asked = [*_walk(routes), *requests, Request("GET", _NOWHERE), *raising]
+            raising = [Request("GET", _RAISES)] if isinstance(routes, list) else []
+            asked = [*walk, *requests, Request("GET", _NOWHERE), *raising]
             seen = []
             for request in asked:
                 answer = await _ask(url, request, origin)
@@ -76,10 +82,16 @@ def assert_cors(
     return found
 
 
+def _routes(app: Any) -> Sequence[Any]:
+    """The routes of an app, or of what is wrapped in middleware."""
+    while app is not None and not hasattr(app, "routes"):
+        app = getattr(app, "app", None)
+    return getattr(app, "routes", ())
+
+
 @contextmanager
-def _raising(server: Any) -> Iterator[None]:
+def _raising(routes: Sequence[Any]) -> Iterator[None]:
     """Have an app with routes raise where it is asked to."""
-    routes = getattr(server, "routes", None)
     if not isinstance(routes, list):
         yield
         return

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from pytest_streamperf import verdict
 from pytest_streamperf.service.clients import tasks
 
 # Bytes of a message, and what sockets themselves may hold of what a client does not read.
@@ -41,6 +42,7 @@ class Evidence:
     flood: int
     clients: list[Heard]
     stuck: bool = False
+    hung_up: bool = False
     resumed: bool = False
     still_counted: float = 0.0
     quiet_stays: bool = False
@@ -85,7 +87,9 @@ class Drive:
     @asynccontextmanager
     async def connected(self, *, silent: bool = False) -> AsyncIterator[Any]:
         """Connect a client, which says something now and then."""
-        from websockets.asyncio.client import connect  # noqa: PLC0415 - of the extra that serves
+        # Of the extra that serves.
+        from websockets.asyncio.client import connect  # noqa: PLC0415
+        from websockets.exceptions import InvalidStatus  # noqa: PLC0415
 
         address = urlsplit(self.url)
         secure = address.scheme == "wss"
@@ -96,14 +100,22 @@ class Drive:
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, MESSAGE)
         plain.setblocking(False)  # noqa: FBT003 - its only argument
         terms: dict[str, Any] = {"compression": None, "max_size": None, "ping_interval": None}
-        async with connect(self.url, sock=plain, max_queue=1, close_timeout=0, **terms) as client:
-            saying = None if silent else asyncio.create_task(self._keep_saying(client))
-            try:
-                yield client
-            finally:
-                if saying:
-                    saying.cancel()
-                client.transport.abort()
+        try:
+            client = await connect(self.url, sock=plain, max_queue=1, close_timeout=0, **terms)
+        except InvalidStatus as error:
+            raise verdict.nothing_measured(
+                "service",
+                f"no WebSocket at {address.path}: it answers {error.response.status_code}",
+                "give the path of a WebSocket",
+            ) from None
+        saying = None if silent else asyncio.create_task(self._keep_saying(client))
+        try:
+            yield client
+        finally:
+            if saying:
+                saying.cancel()
+            client.transport.abort()
+            await client.wait_closed()
 
     async def _keep_saying(self, client: Any) -> None:
         from websockets.exceptions import ConnectionClosed  # noqa: PLC0415
@@ -159,6 +171,7 @@ async def driven(
                 return found
         listening.append(asyncio.create_task(_listen(reader, stalled)))
         found.resumed = await _resumes(drive, stalled, found.flood)
+        found.hung_up = stalled.closed  # later on that may be our own doing
         found.still_counted = await _left(counted, before, drive.within)
         if idle is not None:
             await _idles(drive, found, listener, idle)

@@ -13,6 +13,7 @@ from pytest_streamperf import verdict
 from pytest_streamperf.service.clients import Answer, Leave, Request, ask
 from pytest_streamperf.service.serve import App, run, served
 from pytest_streamperf.verdict import ServiceExceeded, Verdict
+from pytest_streamperf.wire.serve import told_before, unlogged
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
@@ -87,7 +88,7 @@ def assert_gauges_settle(  # noqa: PLR0913 - what is sent, what is read, and how
         raise verdict.nothing_measured(
             "service", "no request to send", "give requests=[Request('POST', '/chat', {...})]"
         )
-    with served(server) as url:
+    with served(server) as url, unlogged(told_before()):
 
         async def reading() -> Reading:
             return await reading_of(
@@ -203,7 +204,8 @@ def judged(
     faults = ((phase, _fault(phase, phases[0], gauges, totals)) for phase in phases)
     phase, fault = next((each for each in faults if each[1]), (None, None))
     if phase is None or fault is None:
-        what = f"{len(gauges)} gauges back where they were after {clients} clients"
+        names = "1 gauge" if len(gauges) == 1 else f"{len(gauges)} gauges"
+        what = f"{names} back to what was before {clients} clients"
         return Verdict(stem="service", verdict="within", headline=what, figures=figures)
     until = phases[: phases.index(phase) + 1]
     shown = [each for each in until if each.request == phase.request][-_MOST_ROWS:]

@@ -169,6 +169,19 @@ def unlogged(expected: Callable[[BaseException | None], bool]) -> Iterator[None]
         logger.removeFilter(unexpected)
 
 
+def told_before() -> Callable[[BaseException | None], bool]:
+    """For `unlogged`: an error that was logged is not logged again, for each client that met it."""
+    told: set[tuple[type, str]] = set()
+
+    def again(error: BaseException | None) -> bool:
+        this = type(error), str(error)
+        known = this in told
+        told.add(this)
+        return known
+
+    return again
+
+
 def _opening(stream: Stream, path: str) -> tuple[int, dict[str, str], bytes | None]:
     """Status, headers, and the body where it is not the stream."""
     if isinstance(stream.error, RateLimited):
