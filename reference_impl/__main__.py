@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 
 import reference_impl
+from reference_impl.demo import demo_engine, paced
 from reference_impl.regressions import REGRESSIONS, regressed
 
 
@@ -20,6 +21,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="name or IPv4 address to bind")
     parser.add_argument("--port", type=int, default=0, help="0, the default, picks a free port")
     parser.add_argument("--debug", action="store_true", help="open what is under /api/dev")
+    parser.add_argument("--every", type=float, default=0.0, help="seconds from delta to delta")
+    parser.add_argument("--loop", default="asyncio", choices=["asyncio", "uvloop"])
+    parser.add_argument("--http", default="h11", choices=["h11", "httptools"])
+    parser.add_argument(
+        "--grace", type=float, default=5.0, help="seconds that streams have to end when it stops"
+    )
     parser.add_argument(
         "--regress",
         nargs="+",
@@ -40,7 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         with (
             regressed(*options.regress),
-            running(create_app(debug=options.debug), host=options.host, port=options.port) as url,
+            running(
+                create_app(paced(demo_engine, options.every), debug=options.debug),
+                host=options.host,
+                port=options.port,
+                loop=options.loop,
+                http=options.http,
+                grace=options.grace,
+            ) as url,
         ):
             for signum in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(signum, lambda *_: stop.set())
@@ -48,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             # On Windows a wait without an end does not let signal handlers run.
             while not stop.wait(1.0):
                 pass
+    except ModuleNotFoundError as error:
+        sys.exit(str(error))
     except (OSError, ValueError) as error:
         sys.exit(f"cannot listen on {options.host}:{options.port}: {error}")
 

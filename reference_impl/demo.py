@@ -1,8 +1,9 @@
 """What the server runs out of the box: one agent, one tool, and a scripted model that uses it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
-from reference_impl.agent import Invocation, Message
+from reference_impl.agent import Engine, Invocation, Message
 
 AGENTS = {"demo": "You count the words of what the user says."}
 """The agents the server knows: id and system prompt."""
@@ -19,6 +20,17 @@ async def demo_engine(messages: list[Message]) -> AsyncIterator[str]:
         yield delta
     yield "\ufffetool:word_count"
     yield Invocation("word_count", {"text": last["content"]}).to_delta()
+
+
+def paced(engine: Engine, every: float) -> Engine:
+    """Have an engine take so many seconds for each delta."""
+
+    async def slow(messages: list[Message]) -> AsyncIterator[str]:
+        async for delta in engine(messages):
+            await asyncio.sleep(every)
+            yield delta
+
+    return slow
 
 
 def word_count(text: str) -> int:

@@ -125,7 +125,7 @@ class ResponseWriter:
     async def write(self, deltas: AsyncIterable[str]) -> None:
         """Write all of a reply; one that fails ends with an error, and raises."""
         self._pending.append(self._dialect.start())
-        self._flushing = flushing = asyncio.create_task(self._flush_now_and_then())
+        self._flushing = asyncio.create_task(self._flush_now_and_then())
         written = pending = 0
         try:
             async for text in deltas:
@@ -140,26 +140,30 @@ class ResponseWriter:
                 elif written % _DELTAS_BEFORE_REST == 0:
                     await asyncio.sleep(0)
         except Exception as error:
-            await self._failed(error)
+            await self.fail(f"{type(error).__name__}: {error}")
             raise
         else:
             self._pending.append(self._dialect.end())
             await self._ended()
         finally:
-            flushing.cancel()
-            await asyncio.wait([flushing])
+            await self._stop(self._flushing)
 
     async def _written(self) -> None:
         self._some.set()
         if self._flushing is not None and self._flushing.done():
             self._flushing.result()  # the client has left
 
-    async def _failed(self, error: Exception) -> None:
-        self._pending.append(self._dialect.error(f"{type(error).__name__}: {error}"))
+    async def fail(self, says: str) -> None:
+        """End with an error, after what is pending."""
+        self._pending.append(self._dialect.error(says))
         await self._flush()
 
     async def _ended(self) -> None:
         await self._flush()
+
+    async def _stop(self, flushing: asyncio.Task[None]) -> None:
+        flushing.cancel()
+        await asyncio.wait([flushing])
 
     async def _flush_now_and_then(self) -> None:
         while True:

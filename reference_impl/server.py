@@ -1,31 +1,38 @@
 """The server under uvicorn, in a thread of this process."""
 
 import asyncio
+import math
 import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from typing import Literal
 
 import uvicorn
 from starlette.types import ASGIApp
 
 Lifespan = Literal["off", "auto"]
+Loop = Literal["asyncio", "uvloop"]
+Http = Literal["h11", "httptools"]
 
-_PATIENCE = 10.0
+# Seconds to start, to stop after the grace, and for the last words of what is cut off.
+_PATIENCE, _LAST_WORDS = 10.0, 2.0
 _LAST_PORT = 65535
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, app: ASGIApp, lifespan: Lifespan) -> None:
+    def __init__(
+        self, app: ASGIApp, lifespan: Lifespan, loop: Loop, http: Http, grace: float
+    ) -> None:
         # One protocol and one loop whatever else is installed, and no header that tells the time:
         # the bytes of a turn, and what it costs, are the same everywhere.
         super().__init__(
             uvicorn.Config(
                 app,
-                loop="asyncio",
-                http="h11",
+                loop=loop,
+                http=http,
                 ws="websockets-sansio",
                 lifespan=lifespan,
                 log_config=None,
@@ -33,9 +40,10 @@ class _Server(uvicorn.Server):
                 access_log=False,
                 date_header=False,
                 server_header=False,
-                timeout_graceful_shutdown=5,
+                timeout_graceful_shutdown=grace or _PATIENCE,  # type: ignore[arg-type]
             )
         )
+        self._grace = grace
         self.ready: Future[None] = Future()
         self._stopping = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -67,38 +75,53 @@ class _Server(uvicorn.Server):
                 self._loop.call_soon_threadsafe(self._stopping.set)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # A stream need not end by itself. Hung up on, it ends as it does when its client leaves;
-        # waiting for uvicorn to cancel it would put a traceback in the log.
-        for connection in list(self.server_state.connections):
-            connection.transport.abort()
+        # A stream need not end by itself. Hung up on, it ends as it does when its client leaves.
+        if not self._grace:
+            for connection in list(self.server_state.connections):
+                connection.transport.abort()
         await super().shutdown(sockets)
+        if self.server_state.tasks:  # cancelled when the grace was over, and on their way out
+            await asyncio.wait(self.server_state.tasks, timeout=_LAST_WORDS)
 
 
 @contextmanager
-def running(
+def running(  # noqa: PLR0913 - where, and on what
     app: ASGIApp,
     *,
     host: str = "127.0.0.1",
     port: int = 0,
     lifespan: Lifespan = "off",
+    loop: Loop = "asyncio",
+    http: Http = "h11",
+    grace: float = 0.0,
 ) -> Iterator[str]:
     """Serve an ASGI app from a thread of its own, and yield its base URL.
 
     `host` is a name or an IPv4 address; port 0 lets the system pick one; `lifespan="auto"` tells an
-    app that wants to know when the server starts and stops. The server always stops at the end of
-    the block: streams in flight are cut off, as if their clients had left.
+    app that wants to know when the server starts and stops; `loop` and `http` are what uvicorn runs
+    on. The server always stops at the end of the block. Streams in flight have `grace` seconds to
+    end; then they are cancelled, and end with an error. Without any they are cut off, as if their
+    clients had left.
 
-    A port out of range is a `ValueError`, an address that cannot be bound an `OSError`. A server
-    that does not start within 10 seconds, or does not stop within 10 because an engine or a tool
-    blocks its event loop, is a `RuntimeError`.
+    A port out of range and a grace below 0 are a `ValueError`, an address that cannot be bound an
+    `OSError`, a loop or a protocol that is not installed a `ModuleNotFoundError`. A server that
+    does not start within 10 seconds, or does not stop within 10 because an engine or a tool blocks
+    its event loop, is a `RuntimeError`.
 
         with running(create_app()) as url:
             httpx.post(f"{url}/agents/demo/run", json=body)
     """
     if not 0 <= port <= _LAST_PORT:
         raise ValueError(f"port={port!r}: must be 0 to {_LAST_PORT}")
+    if not 0 <= grace < math.inf:
+        raise ValueError(f"grace={grace!r}: must be 0 seconds or more, and finite")
+    for module in (loop, http):
+        if find_spec(module) is None:
+            raise ModuleNotFoundError(
+                f"running() needs {module}: pip install 'pytest-streamperf[fast]'", name=module
+            )
     listener = socket.create_server((host, port))
-    server = _Server(app, lifespan)
+    server = _Server(app, lifespan, loop, http, grace)
     url = "http://{}:{}".format(*listener.getsockname())
     thread = threading.Thread(
         target=server.serve_in_thread, args=(listener,), name=f"serving {url}", daemon=True
@@ -112,7 +135,7 @@ def running(
         yield url
     finally:
         server.stop()
-        thread.join(_PATIENCE)
+        thread.join(_PATIENCE + grace)
     if thread.is_alive():
         raise RuntimeError(
             f"the server at {url} did not stop: an engine or a tool blocks its event loop"

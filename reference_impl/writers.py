@@ -12,8 +12,9 @@ While nothing else is written, `: ping` comments keep the connection alive.
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import aclosing, suppress
+from typing import Any
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
@@ -26,6 +27,8 @@ _PING = b": ping\n\n"
 # An engine that never suspends would hold the loop: other turns would wait, and nobody would notice
 # that the client has left. asyncio warns from the fifth write to a lost connection on.
 _WRITES_BEFORE_REST = 4
+# What is said where the server stops first, and the seconds that a client has to take it.
+_STOPPING, _LAST_WORDS = "the server is stopping", 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -45,23 +48,22 @@ class EventStream:
         """Write the response; return when it is complete, or nobody is there to read it."""
         await send(_start("text/event-stream"))
         body = _Body(send)
-        try:
-            async with asyncio.TaskGroup() as group:
-                watches = (
-                    group.create_task(_raise_on_disconnect(receive)),
-                    group.create_task(body.keep_alive(self._heartbeat)),
-                )
-                async with aclosing(_frames(self._turn)) as frames:
-                    async for frame in frames:
-                        await body.write(frame)
-                # A ping on its way is let through, and none comes after the end.
-                async with body.turnstile:
-                    for watch in watches:
-                        watch.cancel()
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
-        # Servers of ASGI 2.4 and later raise OSError from `send` when the client has left.
-        except* (ClientDisconnect, OSError):
-            pass
+        stopping = _sse("error", error_body("server_stopping", _STOPPING))
+        await to_the_end(self._write(body, receive), lambda: body.write(stopping), send)
+
+    async def _write(self, body: "_Body", receive: Receive) -> None:
+        async with asyncio.TaskGroup() as group:
+            watches = (
+                group.create_task(_raise_on_disconnect(receive)),
+                group.create_task(body.keep_alive(self._heartbeat)),
+            )
+            async with aclosing(_frames(self._turn)) as frames:
+                async for frame in frames:
+                    await body.write(frame)
+            # A ping on its way is let through, and none comes after the end.
+            async with body.turnstile:
+                for watch in watches:
+                    watch.cancel()
 
 
 class ReplyStream:
@@ -85,19 +87,40 @@ class ReplyStream:
                 raise ClientDisconnect from error
 
         await send(_start(self._dialect.media_type))
+        writer = responses.ResponseWriter(push, self._dialect)
+        await to_the_end(self._write(writer, receive), lambda: writer.fail(_STOPPING), send)
+
+    async def _write(self, writer: responses.ResponseWriter, receive: Receive) -> None:
+        async with asyncio.TaskGroup() as group, aclosing(self._deltas) as deltas:
+            watch = group.create_task(_raise_on_disconnect(receive))
+            try:
+                await writer.write(deltas)
+            except ClientDisconnect:
+                raise
+            except Exception:  # noqa: BLE001 - the client has been told
+                _log.exception("a reply failed")
+            watch.cancel()
+
+
+async def to_the_end(
+    writing: Coroutine[Any, Any, None], stopping: Callable[[], Awaitable[None]], send: Send
+) -> None:
+    """Write a body and its end; where the server stops first, which cancels it, say so there."""
+    end: Message = {"type": "http.response.body", "body": b"", "more_body": False}
+    try:
         try:
-            async with asyncio.TaskGroup() as group, aclosing(self._deltas) as deltas:
-                watch = group.create_task(_raise_on_disconnect(receive))
-                try:
-                    await responses.ResponseWriter(push, self._dialect).write(deltas)
-                except ClientDisconnect:
-                    raise
-                except Exception:  # noqa: BLE001 - the client has been told
-                    _log.exception("a reply failed")
-                watch.cancel()
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
-        except* (ClientDisconnect, OSError):
-            pass
+            await writing
+            await send(end)
+        except asyncio.CancelledError:
+            # It ends as it should, if early: a cancelled response would be logged as a failed one.
+            asyncio.current_task().uncancel()  # type: ignore[union-attr]
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_WORDS):
+                    await stopping()
+                    await send(end)
+    # Servers of ASGI 2.4 and later raise OSError from `send` when the client has left.
+    except* (ClientDisconnect, OSError):
+        pass
 
 
 def _start(media_type: str) -> Message:

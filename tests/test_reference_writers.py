@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 import pytest
 from starlette.types import Message as Sent
 
+from reference_impl import writers
 from reference_impl.agent import Event, TextDelta
 from reference_impl.writers import EventStream
 
@@ -147,13 +148,15 @@ def test_a_server_that_tells_by_the_write() -> None:
     asyncio.run(write(Turn(), send))
 
 
-def test_a_server_that_cancels() -> None:
-    """A cancelled response is cancelled, not swallowed, and its turn is closed."""
+def test_a_server_that_stops() -> None:
+    """It cancels the response, which ends as it should: with an error, and its turn closed."""
+    sent: list[Sent] = []
 
     async def scenario() -> None:
         begun = asyncio.Event()
 
-        async def send(_message: Sent) -> None:
+        async def send(message: Sent) -> None:
+            sent.append(message)
             begun.set()
 
         response = asyncio.ensure_future(write(Turn(), send))
@@ -161,5 +164,30 @@ def test_a_server_that_cancels() -> None:
         response.cancel()
         await response
 
-    with pytest.raises(asyncio.CancelledError):
-        asyncio.run(scenario())
+    asyncio.run(scenario())
+    *_, error, end = sent
+    assert error["body"].startswith(b"event: error")
+    assert b"the server is stopping" in error["body"]
+    assert end == {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+def test_a_client_that_reads_nothing_while_the_server_stops(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Is not waited for."""
+    monkeypatch.setattr(writers, "_LAST_WORDS", 0.01)
+
+    async def scenario() -> None:
+        stuck = asyncio.Event()
+
+        async def send(message: Sent) -> None:
+            if message.get("body"):
+                stuck.set()
+                await asyncio.Event().wait()
+
+        response = asyncio.ensure_future(write(Turn(), send))
+        await stuck.wait()
+        response.cancel()
+        await response
+
+    asyncio.run(scenario())

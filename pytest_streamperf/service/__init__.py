@@ -17,3 +17,5 @@ from pytest_streamperf.service.cors import assert_cors as assert_cors
 from pytest_streamperf.service.costly import assert_responsive as assert_responsive
 from pytest_streamperf.service.costly import assert_streamed as assert_streamed
 from pytest_streamperf.service.gauges import assert_gauges_settle as assert_gauges_settle
+from pytest_streamperf.service.stopping import assert_stops as assert_stops
+from pytest_streamperf.service.survival import assert_survives as assert_survives

@@ -125,8 +125,8 @@ class HoldsTheTail(responses.ResponseWriter):
 class SwallowsTheError(responses.ResponseWriter):
     """Raises before it has flushed, so that nobody hears of the error, nor of what came before."""
 
-    async def _failed(self, error: Exception) -> None:
-        pass
+    async def fail(self, says: str) -> None:
+        """End with an error."""
 
 
 def _throttle(name: str, replacement: type, *breaks: int) -> Regression:

@@ -1,11 +1,17 @@
 """Mistakes in how the server behaves: what it counts, sends, keeps and says to whom."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from reference_impl import metrics, telemetry
+from reference_impl import metrics, responses, telemetry
 from reference_impl.mistakes import seeded
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.types import Send
 
 
 class LeaksOnDisconnect(metrics.Tracked):
@@ -102,6 +108,53 @@ async def taken_whole(steps: Iterator[bytes]) -> AsyncIterator[bytes]:
     yield await asyncio.to_thread(b"".join, steps)
 
 
+async def cut_off(
+    writing: Coroutine[Any, Any, None], _stopping: Callable[[], Awaitable[None]], send: "Send"
+) -> None:
+    """Has a stop cancel what is being written, as whatever knows nothing of stops."""
+    from starlette.requests import ClientDisconnect  # noqa: PLC0415 - the rest goes without
+
+    try:
+        await writing
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+    except* (ClientDisconnect, OSError):
+        pass
+
+
+class LeavesItsTask(responses.ResponseWriter):
+    """Ends the task that flushes where a reply ends, and not where its client leaves."""
+
+    over = False
+
+    async def _ended(self) -> None:
+        self.over = True
+        await super()._ended()
+
+    async def _stop(self, flushing: asyncio.Task[None]) -> None:
+        if self.over:
+            await super()._stop(flushing)
+
+
+async def read_if_shallow(request: "Request", limit: int, allowed: str) -> Any:
+    """Expects what is not JSON, and not what is nested too deep to be read."""
+    from reference_impl import bodies  # noqa: PLC0415
+
+    try:
+        return json.loads(await bodies.read(request, limit))
+    except ValueError as error:
+        raise bodies.RequestError(400, "malformed_json", f"{error}, allowed: {allowed}") from None
+
+
+async def read_and_kept(request: "Request", _limit: int, _allowed: str) -> Any:
+    """Reads whatever comes, and keeps it for whoever may ask what that was."""
+    body = await request.body()
+    vars(request.app.state).setdefault("kept", []).append(body)
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
 _service = partial(seeded, "service")
 
 REGRESSIONS = (
@@ -117,4 +170,8 @@ REGRESSIONS = (
     _service("cors-missing-on-304", "cors:allowed", allowed_unless_not_modified),
     _service("snapshot-on-the-loop", "heap:stepwise", taken_on_the_loop),
     _service("snapshot-in-memory", "heap:stepwise", taken_whole),
+    _service("task-left-behind", "responses:ResponseWriter", LeavesItsTask),
+    _service("deep-json-fails", "app:read_json", read_if_shallow),
+    _service("bodies-kept", "app:read_json", read_and_kept),
+    _service("cut-off-at-stop", "writers:to_the_end", cut_off),
 )

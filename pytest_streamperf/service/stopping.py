@@ -1,0 +1,219 @@
+"""What becomes of streams in flight when a server is told to stop."""
+
+import asyncio
+import re
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from subprocess import PIPE, STDOUT
+from typing import NamedTuple
+
+from pytest_streamperf import verdict
+from pytest_streamperf.service.clients import Answer, Request, ask, tasks
+from pytest_streamperf.service.serve import run
+from pytest_streamperf.verdict import ServiceExceeded, Verdict, duration
+
+__tracebackhide__ = True  # pytest shows the user's own frames
+
+ENDS = ("[DONE]", '"message_stop"', "event: done", '"done":true')
+"""What shows that a stream is whole, as OpenAI, Anthropic, the reference server, Ollama have it."""
+
+_WHOLE, _FAILED, _SILENT, _CUT = "whole", "ended with an error", "ended early", "cut off"
+
+_FAILS = re.compile(r"\berror\b", re.IGNORECASE)
+_ERROR = re.compile(r"[\w.]+(Error|Exception|Exit|Interrupt)\b")
+_URL = re.compile(r"https?://[\w.\-\[\]]+:\d+")
+_PATIENCE = 30.0
+_LAST, _LOOK = 4096, 0.02
+_MOST_LINES = 1_000
+# 0, and what shells and Python call the end by SIGTERM.
+_FINE = {0, -signal.SIGTERM, 128 + signal.SIGTERM}
+
+
+class Stop(NamedTuple):
+    """What clients got, how long it took in seconds, how the process ended, and what it printed.
+
+    `answers` are None for clients that were cut off. `took` is None where it had to be killed.
+    """
+
+    answers: Sequence[Answer | None]
+    took: float | None
+    status: int | None
+    printed: Sequence[str]
+
+
+def assert_stops(
+    command: Sequence[str],
+    request: Request,
+    *,
+    clients: int = 3,
+    within: float = 10.0,
+    ends: Sequence[str] = ENDS,
+) -> Verdict:
+    """Start a server, have clients read a stream, and stop it by SIGTERM, as whatever deploys does.
+
+    `command` is to print the URL that it serves, as uvicorn does and others; give it port 0, or
+    one that is free. `request` is for a stream that takes a while. Each stream must come to its end
+    (the last of it holds one of `ends`) or end with an error. The process has `within` seconds to
+    exit, as it should, and prints no traceback.
+
+    Raises `ServiceExceeded`, and `NothingMeasured` where no URL is printed in 30 seconds, or the
+    streams are over before it is stopped. Where there is no SIGTERM, on Windows, the process is
+    killed, and nothing is well.
+
+        assert_stops([sys.executable, "-m", "uvicorn", "app:app", "--port", "0"], chat)
+    """
+    found = run("assert_stops", lambda: _stopped(command, request, clients, within))
+    outcome = judged(found, ends, within)
+    verdict.conclude(outcome, ServiceExceeded, verdict.Unproven, stacklevel=2)
+    return outcome
+
+
+async def _stopped(command: Sequence[str], request: Request, clients: int, within: float) -> Stop:
+    time = asyncio.get_running_loop().time
+    async with _started(command) as (process, url, printed):
+        begun = [asyncio.Event() for _ in range(clients)]
+        streams = [
+            asyncio.create_task(ask(url, request, arrived=lambda *_, mine=each: mine.set()))
+            for each in begun
+        ]
+        async with tasks() as running:
+            running.extend(streams)
+            while not (all(each.is_set() for each in begun) or any(map(_over, streams))):  # noqa: ASYNC110
+                await asyncio.sleep(_LOOK)
+            if any(map(_over, streams)):
+                over = next(filter(_over, streams)).result()
+                raise verdict.nothing_measured(
+                    "service",
+                    f"{request} was over before the server was stopped ({over and over.status})",
+                    "ask for a stream that takes a while",
+                )
+            process.terminate()
+            told, took = time(), None
+            with suppress(TimeoutError):
+                async with asyncio.timeout(within):
+                    await process.wait()
+                    took = time() - told
+            await asyncio.wait(streams, timeout=_LOOK)
+            answers = [_answer(each) for each in streams]
+        return Stop(answers, took, process.returncode, printed)
+
+
+@asynccontextmanager
+async def _started(
+    command: Sequence[str],
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, str, list[str]]]:
+    """Start a server: the process, the URL that it prints, and whatever else it does."""
+    printed: list[str] = []
+    urls: asyncio.Queue[str] = asyncio.Queue()
+
+    async def read(output: asyncio.StreamReader) -> None:
+        async for line in output:
+            printed.append(line.decode("utf-8", "replace").rstrip())
+            del printed[:-_MOST_LINES]
+            for url in _URL.findall(printed[-1]):
+                urls.put_nowait(url)
+        urls.put_nowait("")  # there will be no other
+
+    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=STDOUT)
+    assert process.stdout is not None  # noqa: S101 - it is a pipe
+    reading = asyncio.create_task(read(process.stdout))
+    try:
+        url = ""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                url = await urls.get()
+        if not url:
+            raise verdict.nothing_measured(
+                "service",
+                f"no URL was printed by {' '.join(command)}",
+                f"have it print one; it said: {' '.join(printed[-3:]) or 'nothing'}",
+            )
+        yield process, url, printed
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        with suppress(TimeoutError):  # a child of its own may hold the pipe
+            async with asyncio.timeout(1.0):
+                await reading
+
+
+def _over(stream: asyncio.Task[Answer | None]) -> bool:
+    return stream.done()
+
+
+def _answer(stream: asyncio.Task[Answer | None]) -> Answer | None:
+    """What a client got; None if it was cut off, or still waits."""
+    try:
+        return stream.result()
+    except (ConnectionError, asyncio.InvalidStateError):
+        return None
+
+
+def judged(found: Stop, ends: Sequence[str], within: float) -> Verdict:
+    """Hold streams to an end of their own, and the process to one in time."""
+    answers, took, status, printed = found
+    how = Counter(_how(each, ends) for each in answers)
+    figures: dict[str, float | str | None] = {"streams": len(answers), "took": took, **how}
+    fault = None
+    traces = [line for line in printed if line.startswith("Traceback ")]
+    if how[_CUT]:
+        fault = (
+            f"{how[_CUT]} of {len(answers)} streams were cut off as the server stopped",
+            "people see a network error with every deployment, and half an answer",
+            "give streams time to end; what is cancelled then sends an error event, and its end",
+        )
+    elif how[_SILENT]:
+        fault = (
+            f"{how[_SILENT]} of {len(answers)} streams ended early without a word",
+            "half an answer is taken for a whole one",
+            "send an error event before the end; ends=[...] says what shows that one is over",
+        )
+    elif took is None:
+        fault = (
+            f"the server was still there {duration(within)} after it was told to stop",
+            "whatever deploys it kills it then, and with it all that was in flight",
+            "give what is in flight a time to end, shorter than that",
+        )
+    elif traces:
+        raised = next((line for line in reversed(printed) if _ERROR.match(line)), "")
+        fault = (
+            f"the server printed a traceback as it stopped, {len(traces)} in all",
+            f"every deployment looks like a failure: {raised}",
+            "catch what a stop raises where it ends: asyncio.CancelledError, in a response",
+        )
+    elif status not in _FINE:
+        fault = (
+            f"the server exited with {status}",
+            "whatever deploys it takes that for a failure",
+            "exit with 0 when told to stop",
+        )
+    if fault is None:
+        told = ", ".join(f"{count} {what}" for what, count in how.items())
+        what = f"{told}, {duration(took or 0.0)} after SIGTERM"
+        return Verdict(stem="service", verdict="within", headline=what, figures=figures)
+    headline, means, advice = fault
+    rows = [[str(count), what] for what, count in how.items()]
+    return Verdict(
+        stem="service",
+        verdict="exceeded",
+        headline=verdict.fit(headline),
+        details=[
+            "",
+            *verdict.table(["streams", ""], rows),
+            "",
+            *verdict.lines_of({"means": means, "try": advice}),
+        ],
+        figures=figures,
+    )
+
+
+def _how(answer: Answer | None, ends: Sequence[str]) -> str:
+    if answer is None or not answer.complete:
+        return _CUT
+    last = answer.body[-_LAST:].decode("utf-8", "replace")
+    if _FAILS.search(last):
+        return _FAILED
+    return _WHOLE if any(end in last for end in ends) else _SILENT

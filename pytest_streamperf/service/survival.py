@@ -1,0 +1,208 @@
+"""Conduct under fire: what clients do to a server, by mistake or not, and what is left of it.
+
+After each kind of fire the server is to answer as before, its gauges and tasks to be what they
+were: so it is known which did it. After all of it its memory is to be what it was, too, and its log
+to hold no traceback.
+"""
+
+import gc
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from pytest_streamperf import verdict
+from pytest_streamperf.service.clients import Request
+from pytest_streamperf.service.fire import HUNG_UP, LEFT_OPEN, Hit, Target
+from pytest_streamperf.service.gauges import GAUGES, Read, Reading, reading_of
+from pytest_streamperf.service.serve import App, Seen, run, served
+from pytest_streamperf.verdict import ServiceExceeded, Verdict, size
+
+__tracebackhide__ = True  # pytest shows the user's own frames
+
+# Rounds before memory is taken to be what the server needs.
+_WARM = 2
+_MOST_GROWTH, _MOST_ROWS = 0.05, 4
+
+
+class Evidence(NamedTuple):
+    """All hits, in how many rounds; memory in bytes before and after, if known; what was logged."""
+
+    hits: Sequence[Hit]
+    rounds: int
+    memory: tuple[int, int] | None
+    logged: Sequence[str]
+
+
+def assert_survives(  # noqa: PLR0913 - what is sent, and what is looked at
+    server: App | str,
+    *,
+    requests: Sequence[Request],
+    websocket: str | None = None,
+    read: Read | None = "/api/dev/metrics",
+    gauges: Sequence[str] = GAUGES,
+    expected: tuple[type[BaseException], ...] = (),
+    pid: int | None = None,
+    crowd: int = 200,
+    rounds: int = 3,
+    within: float = 5.0,
+) -> Verdict:
+    """Fire at a server, and hold that nothing of it is left.
+
+    `requests` are what clients ask for; of streams they leave in the middle, a few and `crowd` at
+    once. To the same paths go a body of 10 MB and JSON that is nested 100,000 deep, which are to be
+    refused, not to fail; at the path `websocket` one sends what is no WebSocket's. `read` and
+    `gauges` are as in `assert_gauges_settle`; None where there are none.
+
+    After each of these the server must answer the first of `requests` as before, and have its
+    gauges and the tasks of its event loop where they were, `within` seconds. After `rounds` of all
+    the memory of its process may be 5% more than before. An app's own process is this one; of a
+    URL it is looked at with a `pid`, and tasks and log are not seen. In the log there is to be no
+    traceback but of errors that are `expected`.
+
+    Raises `ServiceExceeded`, `NothingMeasured`, and `TimeoutError` where the server says nothing
+    for 30 seconds.
+
+        assert_survives(app, requests=[Request("POST", "/chat", {"text": "hello"})], read=None)
+    """
+    if not requests:
+        raise verdict.nothing_measured("service", "there is no request", "give requests=[...]")
+    seen = Seen(server) if callable(server) else None
+    pid = os.getpid() if seen and pid is None else pid
+    with served(seen or server) as url, _logged(expected) as logged:
+
+        async def reading() -> Reading:
+            return await reading_of(url, read, gauges) if read is not None else {}
+
+        target = Target(url, requests, websocket, crowd, seen, reading, within)
+
+        async def main() -> Evidence:
+            hits: list[Hit] = []
+            before = 0
+            for number in range(_WARM + rounds):
+                if number == _WARM and pid is not None:
+                    before = _memory(pid)
+                for what, fire in target.fires().items():
+                    hits.append(await target.hit(what, fire))
+                    if _fault(hits[-1]):
+                        return Evidence(hits, number, None, logged)
+            return Evidence(hits, rounds, (before, _memory(pid)) if pid else None, logged)
+
+        found = run("assert_survives", main)
+    outcome = judged(found)
+    verdict.conclude(outcome, ServiceExceeded, verdict.Unproven, stacklevel=2)
+    return outcome
+
+
+def judged(found: Evidence) -> Verdict:
+    """Hold what is left to nothing."""
+    hits, rounds, memory, logged = found
+    grown = memory[1] / memory[0] - 1 if memory else None
+    figures: dict[str, float | str | None] = {
+        "clients": sum(sum(hit.statuses.values()) for hit in hits),
+        "errors logged": len(logged),
+        "memory grown": grown,
+    }
+    hit, fault = next(((hit, fault) for hit in hits if (fault := _fault(hit))), (None, None))
+    if fault is None and logged:
+        fault = (
+            f"in the log, {len(logged)} in all: {logged[0]}",
+            "whoever looks after the server is called at night, for what clients do",
+            "catch what a client can cause, and answer it; expected=(...) leaves others out",
+        )
+    if fault is None and memory and memory[1] - memory[0] > _MOST_GROWTH * memory[0]:
+        fault = (
+            f"{rounds} rounds left {size(memory[1] - memory[0])} of {size(memory[1])} in memory",
+            "something is kept of each request, until the server is killed",
+            "find it: of a snapshot of the heap before and after, the difference",
+        )
+    if fault is None:
+        kept = f", memory {100 * grown:+.1f}%" if grown is not None else ""
+        what = f"{len(hits)} times under fire, and nothing is left{kept}"
+        return Verdict(stem="service", verdict="within", headline=what, figures=figures)
+    headline, means, advice = fault
+    until = hits[: hits.index(hit) + 1] if hit else ()
+    rows = [
+        [each.what, ", ".join(f"{count} {status}" for status, count in each.statuses.items())]
+        for each in until[-_MOST_ROWS:]
+    ]
+    shown = ["", *verdict.table(["fire", "got"], rows, "here")] if rows else []
+    where = next(iter(hit.left), "") if hit else ""
+    return Verdict(
+        stem="service",
+        verdict="exceeded",
+        headline=verdict.fit(headline),
+        details=[
+            *shown,
+            "",
+            *verdict.lines_of({"where": where, "means": means, "try": advice}),
+        ],
+        figures=figures,
+    )
+
+
+def _fault(hit: Hit) -> tuple[str, str, str] | None:
+    """What is wrong: the headline, what it means and what helps."""
+    for status, count in hit.statuses.items():
+        if status.startswith("5") or status == HUNG_UP:
+            return (
+                f"{hit.what}: {count} of {sum(hit.statuses.values())} got {status}",
+                "what a client sends makes the server fail: it is taken for the server's fault",
+                "refuse it with 4xx; its log says why (json: RecursionError for what is too deep)",
+            )
+    if hit.statuses[LEFT_OPEN]:
+        return (
+            f"{hit.what} was not hung up on",
+            "whoever speaks no WebSocket holds a connection as long as they like",
+            "close it with 1002, which libraries for WebSockets do",
+        )
+    if hit.answers.startswith("5") or hit.answers == HUNG_UP:
+        return (
+            f"after {hit.what} others get {hit.answers}",
+            "one client stops the server for everyone",
+            "catch what a client can cause where it is served",
+        )
+    for name, was in hit.before.items():
+        if hit.after[name] != was:
+            return (
+                f"{name} was {was:g}, and is {hit.after[name]:g} since {hit.what}",
+                "what is counted when it begins is not counted when it ends this way",
+                "count down in a finally: around the whole app",
+            )
+    if hit.left:
+        return (
+            f"{sum(hit.left.values())} tasks are left since {hit.what}",
+            "they go on for nobody, and what they hold is never given back",
+            "start tasks in an asyncio.TaskGroup, or cancel them in a finally:",
+        )
+    return None
+
+
+@contextmanager
+def _logged(expected: tuple[type[BaseException], ...]) -> Iterator[list[str]]:
+    """Errors that are logged meanwhile, but those that are expected; and what asyncio says."""
+    found: list[str] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            error = record.exc_info[1] if record.exc_info else None
+            unexpected = error is not None and not isinstance(error, expected)
+            if unexpected or (record.name == "asyncio" and record.levelno >= logging.ERROR):
+                said = record.getMessage().strip().partition("\n")[0]
+                found.append(f"{type(error).__name__}: {error}" if error else said)
+
+    handler = Handler()
+    logging.getLogger().addHandler(handler)
+    try:
+        yield found
+    finally:
+        logging.getLogger().removeHandler(handler)
+
+
+def _memory(pid: int) -> int:
+    """Bytes of memory of a process."""
+    import psutil  # type: ignore[import-untyped] # noqa: PLC0415
+
+    gc.collect()
+    return int(psutil.Process(pid).memory_info().rss)

@@ -1,0 +1,235 @@
+"""Under fire, and told to stop: the reference server, with each mistake, and servers of others."""
+
+import asyncio
+import logging
+import sys
+from collections import Counter
+
+import pytest
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from starlette.routing import Route
+
+from pytest_streamperf import NothingMeasured, ServiceExceeded, TokenStream
+from pytest_streamperf.service import Request, assert_stops, assert_survives
+from pytest_streamperf.service.clients import Answer
+from pytest_streamperf.service.fire import HUNG_UP, LEFT_OPEN, Hit
+from pytest_streamperf.service.stopping import ENDS, Stop
+from pytest_streamperf.service.stopping import judged as stopped
+from pytest_streamperf.service.survival import Evidence, judged
+from reference_impl import create_app, regressed, running
+
+MESSAGES = {"messages": [{"role": "user", "content": "hello"}]}
+CHAT = Request("POST", "/v1/chat/completions", {"stream": True, **MESSAGES})
+TURN = Request("POST", "/agents/demo/run", MESSAGES)
+
+
+@pytest.fixture
+def app(caplog):
+    """The reference server, with a model that takes a while."""
+    caplog.set_level(logging.CRITICAL)
+    return create_app(lambda _: TokenStream(tokens=20, every=0.01), debug=True)
+
+
+def survives(app, **terms):
+    """Fire at the reference server, a little."""
+    terms = {"crowd": 20, "rounds": 1, "within": 0.5, "websocket": "/ws/telemetry"} | terms
+    return assert_survives(app, requests=[CHAT, TURN], **terms)
+
+
+def told(caught):
+    """The headline of what was raised, which is well laid out."""
+    lines = str(caught.value).splitlines()
+    assert len(lines) <= 15
+    assert max(map(len, lines)) <= 72
+    return caught.value.verdict.headline
+
+
+# -- under fire
+
+
+def test_nothing_is_left(app):
+    """With two hundred clients that leave at once, too."""
+    found = survives(app, crowd=200, within=5.0)
+    assert found.headline.startswith("18 times under fire, and nothing is left, memory ")
+    assert found.figures["errors logged"] == 0
+    assert found.figures["clients"] == 3 * (20 + 200 + 2 + 2 + 1)
+
+
+@pytest.mark.parametrize(
+    ("regression", "says"),
+    [
+        ("task-left-behind", "tasks are left since 20 clients left midway"),
+        ("deep-json-fails", "JSON nested 100,000 deep: 2 of 2 got 500"),
+        (
+            "gauge-leaks-on-disconnect",
+            "pendingRequests was 0, and is 21 since 20 clients left midway",
+        ),
+    ],
+)
+def test_what_is_left(app, regression, says):
+    """Is told, with what did it."""
+    with regressed(regression), pytest.raises(ServiceExceeded) as caught:
+        survives(app)
+    assert told(caught).endswith(says)
+    assert "<- here" in str(caught.value)
+
+
+def test_the_line_of_a_task_that_is_left(app):
+    """Is where it waits."""
+    with regressed("task-left-behind"), pytest.raises(ServiceExceeded) as caught:
+        survives(app)
+    assert "in ResponseWriter._flush_now_and_then" in str(caught.value)
+
+
+def test_what_is_kept(app):
+    """Bodies of 10 MB, which show in the memory of the process."""
+    with regressed("bodies-kept"), pytest.raises(ServiceExceeded, match=r"1 rounds left .* MB of "):
+        survives(app)
+
+
+def test_a_server_by_its_url(app):
+    """Its tasks and its log are not seen, nor its memory without a pid."""
+    with running(app) as url:
+        found = survives(url)
+    assert found.headline == "18 times under fire, and nothing is left"
+
+
+def test_what_is_logged():
+    """An error that clients cause, and asyncio's own complaints; not what is expected."""
+
+    async def stream(_request):
+        async def body():
+            try:
+                while True:
+                    yield b"."
+                    await asyncio.sleep(0.01)
+            except asyncio.CancelledError:
+                logging.getLogger("app").exception("a client left")
+                raise
+
+        return StreamingResponse(body())
+
+    app = Starlette(routes=[Route("/", stream)])
+    terms = {"requests": [Request("GET", "/")], "read": None, "crowd": 3, "rounds": 1}
+    with pytest.raises(ServiceExceeded, match=r"in the log, .* in all: CancelledError: "):
+        assert_survives(app, **terms)
+    assert assert_survives(app, **terms, expected=(asyncio.CancelledError,)).verdict == "within"
+
+
+def test_no_request():
+    """Nothing to fire at is nothing measured."""
+    with pytest.raises(NothingMeasured, match="there is no request"):
+        assert_survives(create_app(), requests=[])
+
+
+def evidence(*, logged=(), memory=None, **hit):
+    """What came of one hit."""
+    return Evidence([Hit("fire", **hit)], 3, memory, logged)
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (evidence(statuses=Counter({"200": 3, "502": 1})), "fire: 1 of 4 got 502"),
+        (evidence(statuses=Counter({HUNG_UP: 2})), "fire: 2 of 2 got hung up on"),
+        (evidence(statuses=Counter({LEFT_OPEN: 1})), "fire was not hung up on"),
+        (evidence(answers="500"), "after fire others get 500"),
+        (evidence(answers=HUNG_UP), "after fire others get hung up on"),
+        (evidence(before={"x": 1.0}, after={"x": 0.0}), "x was 1, and is 0 since fire"),
+        (evidence(left=Counter({"app.py:1 in f": 2})), "2 tasks are left since fire"),
+        (evidence(logged=["KeyError: 'x'"]), "in the log, 1 in all: KeyError: 'x'"),
+        (evidence(memory=(1_000, 1_051)), "3 rounds left 51 B of 1.1 kB in memory"),
+    ],
+)
+def test_each_fault(found, says):
+    """Has a headline of its own."""
+    assert judged(found).headline == says
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        evidence(statuses=Counter({"404": 3, "closed": 1}), before={"x": 1.0}, after={"x": 1.0}),
+        evidence(memory=(1_000, 1_050)),
+    ],
+)
+def test_what_is_no_fault(found):
+    """Who is refused is refused; memory may grow a little."""
+    assert judged(found).verdict == "within"
+
+
+# -- told to stop
+
+SERVER = [sys.executable, "-m", "reference_impl"]
+
+
+def test_streams_end_with_an_error():
+    """Where the grace is over before they are."""
+    found = assert_stops([*SERVER, "--every", "0.2", "--grace", "0.1"], CHAT)
+    assert found.headline.startswith("3 ended with an error, ")
+
+
+def test_streams_come_to_their_end():
+    """Where there is time."""
+    found = assert_stops([*SERVER, "--every", "0.02", "--grace", "30"], TURN, clients=2)
+    assert found.headline.startswith("2 whole, ")
+
+
+def test_streams_are_cut_off():
+    """Where a stop is left to whatever it hits."""
+    slow = [*SERVER, "--every", "0.2", "--grace", "0.1", "--regress", "cut-off-at-stop"]
+    with pytest.raises(ServiceExceeded) as caught:
+        assert_stops(slow, CHAT)
+    assert told(caught) == "3 of 3 streams were cut off as the server stopped"
+
+
+@pytest.mark.parametrize(
+    ("command", "request_", "says"),
+    [
+        ([sys.executable, "-c", "print('hello')"], CHAT, "no URL was printed by"),
+        (SERVER, Request("GET", "/v1/models"), "was over before the server was stopped .200."),
+    ],
+)
+def test_nothing_to_stop(command, request_, says):
+    """Where there is no server, or no stream."""
+    with pytest.raises(NothingMeasured, match=says):
+        assert_stops(command, request_)
+
+
+def answer(body, *, complete=True):
+    """What a client got."""
+    return Answer(200, {}, body, complete)
+
+
+WHOLE = answer(b"data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (Stop([WHOLE, None], 0.1, 0, []), "1 of 2 streams were cut off as the server stopped"),
+        (Stop([answer(b"", complete=False)], 0.1, 0, []), "1 of 1 streams were cut off as the"),
+        (Stop([answer(b"data: x\n\n")], 0.1, 0, []), "1 of 1 streams ended early without a word"),
+        (Stop([WHOLE], None, -9, []), "the server was still there 5.0 s after it was told to stop"),
+        (Stop([WHOLE], 0.1, 0, ["Traceback (most recent call last):"]), "the server printed a tr"),
+        (Stop([WHOLE], 0.1, 3, []), "the server exited with 3"),
+        (Stop([WHOLE], 0.1, -15, []), "1 whole, 100 ms after SIGTERM"),
+        (Stop([answer(b'{"error": 1}')], 0.1, 143, []), "1 ended with an error, 100 ms after"),
+    ],
+)
+def test_how_it_stops(found, says):
+    """Each way of it."""
+    assert stopped(found, ENDS, 5.0).headline.startswith(says)
+
+
+def test_an_app_of_others_is_fired_at():
+    """Which answers all that it is asked with a refusal, and survives."""
+    app = Starlette(
+        routes=[
+            Route("/", lambda _: PlainTextResponse("ok")),
+            Route("/chat", lambda _: JSONResponse({}, 422), methods=["POST"]),
+        ]
+    )
+    requests = [Request("GET", "/"), Request("POST", "/chat", {})]
+    assert assert_survives(app, requests=requests, read=None, crowd=5, rounds=1).verdict == "within"
