@@ -1,0 +1,6 @@
+"""The apps of this lesson lie beside it."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))

@@ -1,0 +1,23 @@
+"""Clients may leave when they like, and a page from elsewhere is told what went wrong."""
+
+from careful_chat import app
+
+from pytest_streamperf.service import Request, assert_cors, assert_gauges_settle
+
+HELLO = Request("POST", "/chat", {"text": "hello there"})
+FAILS = Request("POST", "/chat", {"text": "are you down?"})
+WRONG = Request("POST", "/chat", {})
+
+
+def test_gauges_go_back():
+    assert_gauges_settle(
+        app,
+        requests=[HELLO, FAILS],
+        read="/metrics",
+        gauges=["replies_under_way"],
+        totals=[],
+    )
+
+
+def test_pages_can_read_every_answer():
+    assert_cors(app, requests=[HELLO, FAILS, WRONG], statuses=(200, 404, 422, 500))
