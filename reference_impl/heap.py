@@ -95,7 +95,9 @@ def pieces(name: str, limit: float) -> Iterator[bytes]:
         lines.append(line if number == 0 else f",\n{line}")
         length += len(line)
         if length >= _PIECE:
-            yield packer.compress("".join(lines).encode())
+            text = "".join(lines)
+            for start in range(0, len(text), _PIECE):  # a container may hold very many
+                yield packer.compress(text[start : start + _PIECE].encode())
             lines, length = [], 0
     lines.append(f'\n], "complete": {json.dumps(complete)}}}\n')
     yield packer.compress("".join(lines).encode()) + packer.flush()

@@ -33,7 +33,7 @@ _GROWTH = (
         "quadratic-accumulator",
         target="reference_impl.agent:Reply",
         replacement=QuadraticReply,
-        check="growth",
+        check="assert_linear",
         story="The reply is kept in one string, so every delta copies all the text before it.",
     ),
 )

@@ -66,6 +66,13 @@ def test_a_snapshot_is_not_in_memory():
     assert peak < 3 * 2**20
 
 
+def test_a_container_of_very_many():
+    """Comes in pieces, too."""
+    keep = [[n] for n in range(100_000)]
+    assert max(map(len, heap.pieces("here", 30.0))) < 2**17
+    assert len(keep) == 100_000
+
+
 def test_how_it_is_sent():
     """As an attachment, compressed, and not to be kept."""
     with running(create_app(debug=True, snapshot_limit=0.1)) as url:

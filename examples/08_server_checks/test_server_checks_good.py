@@ -2,7 +2,12 @@
 
 from careful_chat import app
 
-from pytest_streamperf.service import Request, assert_cors, assert_gauges_settle
+from pytest_streamperf.service import (
+    Request,
+    assert_cors,
+    assert_gauges_settle,
+    assert_survives,
+)
 
 HELLO = Request("POST", "/chat", {"text": "hello there"})
 FAILS = Request("POST", "/chat", {"text": "are you down?"})
@@ -21,3 +26,9 @@ def test_gauges_go_back():
 
 def test_pages_can_read_every_answer():
     assert_cors(app, requests=[HELLO, FAILS, WRONG], statuses=(200, 404, 422, 500))
+
+
+def test_nothing_is_left_of_fire():
+    assert_survives(
+        app, requests=[HELLO], read="/metrics", gauges=["replies_under_way"], crowd=50, rounds=2
+    )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Regression:
-    """One mistake: what it replaces (`module:name`), and the stem of the check that catches it.
+    """One mistake: what it replaces (`module:name`), and the name of the check that catches it.
 
     `breaks` are the numbers of the invariants of a throttle that name it.
     """

@@ -130,11 +130,11 @@ class SwallowsTheError(responses.ResponseWriter):
 
 
 def _throttle(name: str, replacement: type, *breaks: int) -> Regression:
-    return seeded("cadence", name, "throttle:ToolCallUpdates", replacement, *breaks)
+    return seeded("assert_throttled", name, "throttle:ToolCallUpdates", replacement, *breaks)
 
 
 def _writer(name: str, replacement: type) -> Regression:
-    return seeded("cadence", name, "responses:ResponseWriter", replacement)
+    return seeded("assert_coalesced", name, "responses:ResponseWriter", replacement)
 
 
 REGRESSIONS = (

@@ -39,12 +39,14 @@ class KeepsStaleEntries(models.Catalogue):
         self.fetched = tuple(dict.fromkeys((*self.fetched, *ids)))
 
 
-_network = partial(seeded, "network")
+_gate = partial(seeded, "prove_gate")
 
 REGRESSIONS = (
-    _network("no-gate", "models:under_test", no_gate),
-    _network("gate-on-test-alone", "models:under_test", gate_on_the_test_alone),
-    _network("always-gated", "models:under_test", always_gated),
-    _network("merge-depends-on-order", "models:Catalogue", MergesAsItComes),
-    _network("stale-entries-kept", "models:Catalogue", KeepsStaleEntries),
+    _gate("no-gate", "models:under_test", no_gate),
+    _gate("gate-on-test-alone", "models:under_test", gate_on_the_test_alone),
+    _gate("always-gated", "models:under_test", always_gated),
+    seeded(
+        "assert_order_independent", "merge-depends-on-order", "models:Catalogue", MergesAsItComes
+    ),
+    seeded("assert", "stale-entries-kept", "models:Catalogue", KeepsStaleEntries),
 )

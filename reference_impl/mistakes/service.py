@@ -155,23 +155,26 @@ async def read_and_kept(request: "Request", _limit: int, _allowed: str) -> Any:
         return None
 
 
-_service = partial(seeded, "service")
+_gauges = partial(seeded, "assert_gauges_settle")
+_telemetry = partial(seeded, "assert_backpressure")
+_cors = partial(seeded, "assert_cors")
+_fire = partial(seeded, "assert_survives")
 
 REGRESSIONS = (
-    _service("gauge-leaks-on-disconnect", "metrics:Tracked", LeaksOnDisconnect),
-    _service("gauge-goes-negative", "metrics:Tracked", EndsTwiceOnError),
-    _service("totals-miss-failures", "metrics:Tracked", MissesFailures),
-    _service("buffer-without-end", "telemetry:Session", BuffersWithoutEnd),
-    _service("broadcast-waits", "telemetry:broadcast", broadcast_and_wait),
-    _service("never-resumes", "telemetry:Session", NeverResumes),
-    _service("idle-reset-by-sends", "telemetry:Session", HeardBySending),
-    _service("dead-clients-kept", "telemetry:Session", KeepsTheDead),
-    _service("cors-missing-on-errors", "cors:allowed", allowed_unless_an_error),
-    _service("cors-missing-on-304", "cors:allowed", allowed_unless_not_modified),
-    _service("snapshot-on-the-loop", "heap:stepwise", taken_on_the_loop),
-    _service("snapshot-in-memory", "heap:stepwise", taken_whole),
-    _service("task-left-behind", "responses:ResponseWriter", LeavesItsTask),
-    _service("deep-json-fails", "app:read_json", read_if_shallow),
-    _service("bodies-kept", "app:read_json", read_and_kept),
-    _service("cut-off-at-stop", "writers:to_the_end", cut_off),
+    _gauges("gauge-leaks-on-disconnect", "metrics:Tracked", LeaksOnDisconnect),
+    _gauges("gauge-goes-negative", "metrics:Tracked", EndsTwiceOnError),
+    _gauges("totals-miss-failures", "metrics:Tracked", MissesFailures),
+    _telemetry("buffer-without-end", "telemetry:Session", BuffersWithoutEnd),
+    _telemetry("broadcast-waits", "telemetry:broadcast", broadcast_and_wait),
+    _telemetry("never-resumes", "telemetry:Session", NeverResumes),
+    _telemetry("idle-reset-by-sends", "telemetry:Session", HeardBySending),
+    _telemetry("dead-clients-kept", "telemetry:Session", KeepsTheDead),
+    _cors("cors-missing-on-errors", "cors:allowed", allowed_unless_an_error),
+    _cors("cors-missing-on-304", "cors:allowed", allowed_unless_not_modified),
+    seeded("assert_responsive", "snapshot-on-the-loop", "heap:stepwise", taken_on_the_loop),
+    seeded("assert_streamed", "snapshot-in-memory", "heap:stepwise", taken_whole),
+    _fire("task-left-behind", "responses:ResponseWriter", LeavesItsTask),
+    _fire("deep-json-fails", "app:read_json", read_if_shallow),
+    _fire("bodies-kept", "app:read_json", read_and_kept),
+    seeded("assert_stops", "cut-off-at-stop", "writers:to_the_end", cut_off),
 )

@@ -1,0 +1,115 @@
+"""The reference server on uvloop and httptools: all that it does on asyncio and h11 elsewhere."""
+
+import logging
+import sys
+
+import httpx
+import pytest
+
+from pytest_streamperf import ServiceExceeded, TokenStream
+from pytest_streamperf.service import (
+    Request,
+    assert_backpressure,
+    assert_cors,
+    assert_gauges_settle,
+    assert_responsive,
+    assert_stops,
+    assert_streamed,
+    assert_survives,
+)
+from reference_impl import create_app, regressed, running
+from reference_impl.telemetry import Hub
+
+MESSAGES = {"messages": [{"role": "user", "content": "hello"}]}
+CHAT = Request("POST", "/v1/chat/completions", {"stream": True, **MESSAGES})
+LONG = Request("POST", "/agents/demo/run", MESSAGES)
+HEAP = Request("GET", "/api/dev/heap")
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="uvloop is not for Windows")
+
+
+def engine(messages):
+    """A model that takes its time, or all the time there is."""
+    asked_by_an_agent = messages[0]["role"] == "system"
+    return TokenStream(tokens=3_000 if asked_by_an_agent else 20, every=0.01)
+
+
+@pytest.fixture
+def url(caplog):
+    """The URL of the server."""
+    caplog.set_level(logging.CRITICAL)
+    app = create_app(engine, debug=True, snapshot_limit=0.3, hub=Hub(idle=0.3))
+    with running(app, loop="uvloop", http="httptools") as url:
+        yield url
+
+
+CHECKS = {
+    "gauges": lambda url: assert_gauges_settle(url, requests=[CHAT], clients=3, within=0.5),
+    "cors": lambda url: assert_cors(
+        url, requests=[CHAT, Request("GET", "/v1/models")], statuses=(200, 304, 404)
+    ),
+    "backpressure": lambda url: assert_backpressure(url, idle=0.3, within=1.0),
+    "responsive": lambda url: assert_responsive(url, HEAP, beside=LONG, clients=5),
+    "streamed": lambda url: assert_streamed(url, HEAP, max_piece=2**18),
+    "survives": lambda url: assert_survives(
+        url, requests=[CHAT, LONG], websocket="/ws/telemetry", crowd=50, rounds=2
+    ),
+}
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_every_check_passes(url, check):
+    """As it does on the other loop."""
+    assert CHECKS[check](url).verdict == "within"
+
+
+@pytest.mark.parametrize(
+    ("regression", "check"),
+    [
+        ("gauge-leaks-on-disconnect", "gauges"),
+        ("cors-missing-on-304", "cors"),
+        ("broadcast-waits", "backpressure"),
+        ("snapshot-on-the-loop", "responsive"),
+        ("snapshot-in-memory", "streamed"),
+        ("deep-json-fails", "survives"),
+    ],
+)
+def test_a_mistake_is_caught(url, regression, check):
+    """By each check."""
+    with regressed(regression), pytest.raises(ServiceExceeded):
+        CHECKS[check](url)
+
+
+def test_streams_end_as_they_should():
+    """Told to stop, with an error event."""
+    command = [sys.executable, "-m", "reference_impl", "--loop", "uvloop", "--http", "httptools"]
+    found = assert_stops([*command, "--every", "0.2", "--grace", "0.1"], CHAT)
+    assert found.headline.startswith("3 ended with an error, ")
+
+
+def test_the_loop_is_the_one_that_was_asked_for():
+    """And not the one that happens to be there."""
+    import asyncio  # noqa: PLC0415
+
+    seen = []
+
+    async def app(_scope, _receive, send):
+        seen.append(type(asyncio.get_running_loop()).__module__)
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    for loop, http in (("uvloop", "httptools"), ("asyncio", "h11")):
+        with running(app, loop=loop, http=http) as url:
+            assert httpx.get(url).status_code == 204
+    assert seen[0].startswith("uvloop")
+    assert seen[1].startswith("asyncio")
+
+
+def test_a_loop_that_is_not_installed(monkeypatch):
+    """Is named, with the command that installs it."""
+    monkeypatch.setattr("reference_impl.server.find_spec", lambda name: name != "uvloop" or None)
+    with (
+        pytest.raises(ModuleNotFoundError, match=r"uvloop: pip install 'pytest-streamperf\[fast\]"),
+        running(create_app(), loop="uvloop"),
+    ):
+        pass

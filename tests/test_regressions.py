@@ -1,0 +1,58 @@
+"""Every seeded regression is caught by the check that it names, and no check by the healthy server.
+
+Generated from the registry: a regression without a check fails here.
+"""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from benchmarks.checks import CHECKS, OVERLAPS, said
+from reference_impl import REGRESSIONS
+
+COMMITTED = Path(__file__).parents[1] / "docs" / "regressions.md"
+
+
+@pytest.fixture(autouse=True)
+def quiet(caplog):
+    """Models fail here, and clients leave: their tracebacks are nobody's business."""
+    caplog.set_level(logging.CRITICAL)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_the_healthy_server_passes(check):
+    """Every check."""
+    CHECKS[check]([])
+
+
+@pytest.mark.parametrize("name", REGRESSIONS)
+def test_a_regression_is_caught(name):
+    """By the check that it names."""
+    assert said(REGRESSIONS[name].check, name)
+
+
+def matrix():
+    """The matrix that is committed: what is in each cell, by regression and check."""
+    lines = COMMITTED.read_text(encoding="utf-8").splitlines()
+    head, _, *rows = [
+        [cell.strip(" `") for cell in line.strip("|").split("|")]
+        for line in lines
+        if line.startswith("|")
+    ]
+    return {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows}
+
+
+def test_the_committed_matrix_is_whole():
+    """`python -m benchmarks.checks > docs/regressions.md` writes it: a cell for each pair."""
+    assert list(matrix()) == ["none", *REGRESSIONS]
+    assert all(list(row) == list(CHECKS) for row in matrix().values())
+
+
+def test_the_committed_matrix_has_nothing_unexplained():
+    """Each regression is caught by its own check; what else is tripped is justified."""
+    for name, row in matrix().items():
+        tripped = {check: cell for check, cell in row.items() if cell}
+        own = {REGRESSIONS[name].check: "**x**"} if name in REGRESSIONS else {}
+        others = {check: "o" for regression, check in OVERLAPS if regression == name}
+        assert tripped == own | others
