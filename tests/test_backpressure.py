@@ -135,7 +135,7 @@ def test_all_is_well():
         ({"stuck": True}, "clients that read got 21 of 20 messages, then none for 5.0 s"),
         (
             {"hung_up": True},
-            "a client that read nothing was hung up on, and policy='skip' keeps it",
+            "a client that read nothing was hung up on, against policy='skip'",
         ),
         ({"resumed": False}, "a client that reads again was told nothing for 5.0 s"),
         ({"still_counted": 2.0}, "2 of 3 clients that vanished are still counted"),

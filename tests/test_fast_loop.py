@@ -1,12 +1,12 @@
 """The reference server on uvloop and httptools: all that it does on asyncio and h11 elsewhere."""
 
-import logging
 import sys
+from contextlib import contextmanager
+from subprocess import DEVNULL, PIPE, Popen, run
 
-import httpx
 import pytest
 
-from pytest_streamperf import ServiceExceeded, TokenStream
+from pytest_streamperf import ServiceExceeded
 from pytest_streamperf.service import (
     Request,
     assert_backpressure,
@@ -17,8 +17,7 @@ from pytest_streamperf.service import (
     assert_streamed,
     assert_survives,
 )
-from reference_impl import create_app, regressed, running
-from reference_impl.telemetry import Hub
+from reference_impl import create_app, running
 
 MESSAGES = {"messages": [{"role": "user", "content": "hello"}]}
 CHAT = Request("POST", "/v1/chat/completions", {"stream": True, **MESSAGES})
@@ -28,18 +27,39 @@ HEAP = Request("GET", "/api/dev/heap")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="uvloop is not for Windows")
 
 
+# In a process of its own: what has uvloop in it cannot say who phones out.
+SERVER = """
+import sys
+from pytest_streamperf import TokenStream
+from reference_impl import create_app, regressed, running
+from reference_impl.telemetry import Hub
+
 def engine(messages):
-    """A model that takes its time, or all the time there is."""
     asked_by_an_agent = messages[0]["role"] == "system"
     return TokenStream(tokens=3_000 if asked_by_an_agent else 20, every=0.01)
 
+app = create_app(engine, debug=True, snapshot_limit=0.3, hub=Hub(idle=0.3))
+with regressed(*sys.argv[1:]), running(app, loop="uvloop", http="httptools") as url:
+    print(url, flush=True)
+    sys.stdin.read()
+"""
 
-@pytest.fixture
-def url(caplog):
-    """The URL of the server."""
-    caplog.set_level(logging.CRITICAL)
-    app = create_app(engine, debug=True, snapshot_limit=0.3, hub=Hub(idle=0.3))
-    with running(app, loop="uvloop", http="httptools") as url:
+
+@contextmanager
+def served(*regressions):
+    """Run the server, with these mistakes in place; its URL."""
+    command = [sys.executable, "-c", SERVER, *regressions]
+    with Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True) as server:
+        try:
+            yield server.stdout.readline().strip()
+        finally:
+            server.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def url():
+    """The URL of one server for all checks that pass."""
+    with served() as url:
         yield url
 
 
@@ -74,9 +94,9 @@ def test_every_check_passes(url, check):
         ("deep-json-fails", "survives"),
     ],
 )
-def test_a_mistake_is_caught(url, regression, check):
+def test_a_mistake_is_caught(regression, check):
     """By each check."""
-    with regressed(regression), pytest.raises(ServiceExceeded):
+    with served(regression) as url, pytest.raises(ServiceExceeded):
         CHECKS[check](url)
 
 
@@ -87,22 +107,26 @@ def test_streams_end_as_they_should():
     assert found.headline.startswith("3 ended with an error, ")
 
 
+SEEN = """
+import asyncio
+from urllib.request import urlopen
+from reference_impl import running
+
+async def app(_scope, _receive, send):
+    print(type(asyncio.get_running_loop()).__module__)
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body"})
+
+for terms in ({"loop": "uvloop", "http": "httptools"}, {}):
+    with running(app, **terms) as url:
+        urlopen(url).close()
+"""
+
+
 def test_the_loop_is_the_one_that_was_asked_for():
     """And not the one that happens to be there."""
-    import asyncio  # noqa: PLC0415
-
-    seen = []
-
-    async def app(_scope, _receive, send):
-        seen.append(type(asyncio.get_running_loop()).__module__)
-        await send({"type": "http.response.start", "status": 204, "headers": []})
-        await send({"type": "http.response.body"})
-
-    for loop, http in (("uvloop", "httptools"), ("asyncio", "h11")):
-        with running(app, loop=loop, http=http) as url:
-            assert httpx.get(url).status_code == 204
-    assert seen[0].startswith("uvloop")
-    assert seen[1].startswith("asyncio")
+    seen = run([sys.executable, "-c", SEEN], stdout=PIPE, text=True, check=True).stdout.split()
+    assert [module.partition(".")[0] for module in seen] == ["uvloop", "asyncio"]
 
 
 def test_a_loop_that_is_not_installed(monkeypatch):
