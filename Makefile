@@ -12,7 +12,8 @@ test: .venv/ready
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -p streamperf
+	$(BIN)/python -m pytest -p streamperf -m "not alone" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -p streamperf -m alone
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv

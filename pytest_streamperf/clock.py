@@ -38,9 +38,8 @@ class Noise(NamedTuple):
 
     Each None where the system does not tell: the first is Linux's `schedstat`, the second POSIX.
 
-    >>> now = noise()
-    >>> noise().since(now).page_faults
-    0
+    >>> Noise(0.5, 120).since(Noise(0.2, 100)).page_faults
+    20
     """
 
     waited: float | None

@@ -30,6 +30,8 @@ from pytest_streamperf.growth.runs import Runner
 from pytest_streamperf.growth.terms import Terms
 from pytest_streamperf.trace import LineTracer
 
+pytestmark = pytest.mark.alone
+
 COUNTS = ("copies", "calls")
 
 

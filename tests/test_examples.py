@@ -9,6 +9,8 @@ import pytest
 
 from examples import demo
 
+pytestmark = pytest.mark.alone
+
 LESSONS = sorted(demo.HERE.glob("[0-9][0-9]_*"))
 
 

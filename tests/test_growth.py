@@ -29,6 +29,8 @@ from pytest_streamperf import (
 )
 from pytest_streamperf.growth.runs import Runner, Stopped
 
+pytestmark = pytest.mark.alone
+
 COUNTS = ("copies", "calls")
 
 

@@ -26,6 +26,8 @@ from pytest_streamperf.growth.meters import (
 )
 from pytest_streamperf.trace import allocations
 
+pytestmark = pytest.mark.alone
+
 
 class Clock:
     """Time that passes only where something spends it; reading it takes `own`."""

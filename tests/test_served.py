@@ -14,6 +14,8 @@ from pytest_streamperf import GrowthExceeded, NothingMeasured, assert_linear, me
 from pytest_streamperf.wire import child
 from pytest_streamperf.wire.child import served_elsewhere
 
+pytestmark = pytest.mark.alone
+
 HELLO = [{"role": "user", "content": "hello"}]
 
 
