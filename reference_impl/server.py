@@ -20,6 +20,8 @@ Http = Literal["h11", "httptools"]
 # Seconds to start, to stop after the grace, and for the last words of what is cut off.
 _PATIENCE, _LAST_WORDS = 10.0, 2.0
 _LAST_PORT = 65535
+# Bytes of what a client may say over a WebSocket at once.
+_LONGEST_MESSAGE = 2**20
 
 
 class _Server(uvicorn.Server):
@@ -34,6 +36,7 @@ class _Server(uvicorn.Server):
                 loop=loop,
                 http=http,
                 ws="websockets-sansio",
+                ws_max_size=_LONGEST_MESSAGE,
                 lifespan=lifespan,
                 log_config=None,
                 log_level="warning",

@@ -1,4 +1,4 @@
-"""Checks of servers: on the reference server, healthy and with each mistake, and on small apps."""
+"""Gauges held to what clients do, and the clients: on the reference server and on small apps."""
 
 import asyncio
 import json
@@ -8,18 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.applications import Starlette
-from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
 from pytest_streamperf import NothingMeasured, ServiceExceeded, TokenStream
 from pytest_streamperf.service import Request, assert_cors, assert_gauges_settle
-from pytest_streamperf.service.clients import Answer, ask
-from pytest_streamperf.service.cors import Seen, _seen
-from pytest_streamperf.service.cors import judged as read_by_pages
+from pytest_streamperf.service.clients import ask
 from pytest_streamperf.service.gauges import GAUGES, TOTALS, Phase, judged, named
 from reference_impl import create_app, regressed, running
-
-STATUSES = (200, 204, 304, 400, 404, 405, 413, 422, 500)
 
 
 def engine(messages):
@@ -197,113 +193,6 @@ def test_beginnings_that_are_missed():
     ]
     found = judged(phases, GAUGES, [("begun", "ended")])
     assert found.headline == "begun grew by 1 when 3 clients read to the end (500)"
-
-
-# -- cross-origin
-
-
-def test_every_answer_may_be_read(app, caplog):
-    """Of every route, by every status; and what was raised for it is in no log."""
-    caplog.set_level(logging.INFO)
-    found = assert_cors(app, statuses=STATUSES)
-    assert " answers can be read from anywhere: 200, 202, 204, 304, 400, " in found.headline
-    assert not caplog.records
-    assert "/streamperf-raises" not in {route.path for route in app.routes}
-
-
-@pytest.mark.parametrize(
-    ("regression", "says"),
-    [
-        ("cors-missing-on-errors", "answers keep other origins out: 400, 404, 405, 413, 422, 500"),
-        ("cors-missing-on-304", "1 of 37 answers keep other origins out: 304"),
-    ],
-)
-def test_an_answer_that_may_not(app, regression, says):
-    """Its status is in the first line."""
-    with regressed(regression), pytest.raises(ServiceExceeded) as caught:
-        assert_cors(app)
-    assert caught.value.verdict.headline.endswith(says)
-    lines = str(caught.value).splitlines()
-    assert len(lines) <= 13
-    assert max(map(len, lines)) <= 72
-
-
-def test_a_status_that_was_not_seen(app):
-    """Is not green."""
-    with pytest.raises(NothingMeasured, match="no answer had status 418"):
-        assert_cors(app, statuses=(200, 418))
-
-
-def test_an_app_in_middleware():
-    """Is walked all the same: that is where the headers belong."""
-    from starlette.middleware.cors import CORSMiddleware  # noqa: PLC0415
-
-    inner = Starlette(routes=[Route("/", lambda _: JSONResponse({}))])
-    found = assert_cors(CORSMiddleware(inner, allow_origins=["*"]), statuses=(200, 404, 405, 500))
-    assert found.figures["answers"] == 5
-
-
-def test_a_server_of_which_nothing_is_known():
-    """Nothing to ask is nothing measured."""
-    with pytest.raises(NothingMeasured, match="no routes are known of this server"):
-        assert_cors("http://localhost:1")
-
-
-def test_cors_by_url_and_by_request(app):
-    """Of a server that runs, what is asked for is asked."""
-    with running(app) as url:
-        found = assert_cors(url, requests=[Request("GET", "/v1/models")], statuses=(200, 304, 404))
-    assert found.figures["answers"] == 3
-
-
-def test_starlettes_own_middleware_misses_what_failed():
-    """So it is no false alarm that the check would raise."""
-    from starlette.middleware import Middleware  # noqa: PLC0415
-    from starlette.middleware.cors import CORSMiddleware  # noqa: PLC0415
-
-    app = Starlette(
-        routes=[Route("/", lambda _: JSONResponse({}))],
-        middleware=[Middleware(CORSMiddleware, allow_origins=["*"])],
-    )
-    with pytest.raises(ServiceExceeded, match="1 of 5 answers keep other origins out: 500"):
-        assert_cors(app)
-
-
-@pytest.mark.parametrize(
-    ("headers", "lacks"),
-    [
-        ({}, "access-control-allow-origin"),
-        ({"access-control-allow-origin": "https://other.example"}, "allows https://other.example"),
-        ({"access-control-allow-origin": "https://page.example"}, ""),
-        ({"access-control-allow-origin": "*"}, ""),
-    ],
-)
-def test_what_a_browser_goes_by(headers, lacks):
-    """One's own origin, or any."""
-    answer = Answer(200, headers, b"", complete=True)
-    assert _seen(Request("GET", "/"), answer, "https://page.example").lacks == lacks
-
-
-@pytest.mark.parametrize(
-    ("method", "status", "methods", "lacks"),
-    [
-        ("DELETE", 204, "GET, POST", "access-control-allow-methods: DELETE"),
-        ("DELETE", 204, "*", ""),
-        ("POST", 204, "", ""),
-        ("POST", 405, "", "a status of 2xx"),
-    ],
-)
-def test_what_a_browser_goes_by_beforehand(method, status, methods, lacks):
-    """GET and POST need not be allowed by name, and a refusal is one whatever its headers say."""
-    request = Request("OPTIONS", "/", headers={"access-control-request-method": method})
-    headers = {"access-control-allow-origin": "*", "access-control-allow-methods": methods}
-    assert _seen(request, Answer(status, headers, b"", complete=True), "x").lacks == lacks
-
-
-def test_the_table_of_answers_is_short():
-    """Four rows, whatever there is to say."""
-    seen = [Seen(f"GET /{status}", status, "access-control-allow-origin") for status in STATUSES]
-    assert len(read_by_pages(seen, "https://page.example").message.splitlines()) <= 13
 
 
 # -- clients
