@@ -9,8 +9,6 @@ import pytest
 
 from examples import demo
 
-pytestmark = pytest.mark.alone
-
 LESSONS = sorted(demo.HERE.glob("[0-9][0-9]_*"))
 
 

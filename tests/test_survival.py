@@ -49,11 +49,11 @@ def told(caught):
 
 
 def test_nothing_is_left(app):
-    """With two hundred clients that leave at once, too."""
-    found = survives(app, crowd=200, within=5.0)
+    """With a hundred clients that leave at once, too."""
+    found = survives(app, crowd=100, within=5.0)
     assert found.headline.startswith("24 times under fire, and nothing is left, memory ")
     assert found.figures["errors logged"] == 0
-    assert found.figures["clients"] == 4 * (20 + 200 + 2 + 2 + 1)
+    assert found.figures["clients"] == 4 * (20 + 100 + 2 + 2 + 1)
 
 
 @pytest.mark.parametrize(

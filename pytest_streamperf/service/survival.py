@@ -47,7 +47,7 @@ def assert_survives(  # noqa: PLR0913 - what is sent, and what is looked at
     expected: tuple[type[BaseException], ...] = (),
     pid: int | None = None,
     crowd: int = 200,
-    rounds: int = 3,
+    rounds: int = 2,
     within: float = 5.0,
 ) -> Verdict:
     """Fire at a server, and hold that nothing of it is left.
