@@ -145,7 +145,7 @@ CHECKS: Mapping[str, Callable[[Sequence[str]], object]] = {
         app(), requests=[CHAT, FAILING], clients=3, within=0.3
     ),
     "assert_backpressure": lambda _: assert_backpressure(
-        app(hub=Hub(idle=0.3)), idle=0.3, within=1.0
+        app(hub=Hub(idle=0.5)), idle=0.5, within=1.0
     ),
     "assert_responsive": lambda _: assert_responsive(app(3_000), HEAP, beside=CHAT, rounds=3),
     "assert_streamed": lambda _: assert_streamed(app(), HEAP, max_piece=2**18),
