@@ -26,7 +26,7 @@ _ERROR = re.compile(r"[\w.]+(Error|Exception|Exit|Interrupt)\b")
 _URL = re.compile(r"https?://[\w.\-\[\]]+:\d+")
 _PATIENCE = 30.0
 _LAST, _LOOK = 4096, 0.02
-_MOST_LINES = 1_000
+_MOST_LINES, _LONGEST_LINE = 1_000, 2**24
 # 0, and what shells and Python call the end by SIGTERM.
 _FINE = {0, -signal.SIGTERM, 128 + signal.SIGTERM}
 
@@ -116,7 +116,9 @@ async def _started(
                 urls.put_nowait(url)
         urls.put_nowait("")  # there will be no other
 
-    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=STDOUT)
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=PIPE, stderr=STDOUT, limit=_LONGEST_LINE
+    )
     assert process.stdout is not None  # noqa: S101 - it is a pipe
     reading = asyncio.create_task(read(process.stdout))
     try:
