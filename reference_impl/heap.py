@@ -35,13 +35,15 @@ _PIECE = 2**17
 # which a loop does for each socket. So it rests: so many objects are described in half of one.
 _OBJECTS_BEFORE_REST, _REST = 64, 0.0001
 _GZIP = 31
+# Seconds that a client has to read what is there when the time is over.
+_TO_READ = 10.0
 
 
 class Snapshot(StreamingResponse):
     """An ASGI response that takes a snapshot, and sends it piece by piece.
 
-    `taking` is held, and released when it is over. A client that has not read it in twice the time
-    that it may take, in seconds, is hung up on.
+    `taking` is held, and released when it is over. A client that has not read it ten seconds
+    after its time is over is hung up on.
     """
 
     def __init__(self, taking: Lock, limit: float) -> None:
@@ -62,7 +64,7 @@ class Snapshot(StreamingResponse):
         """Take it."""
         try:
             with suppress(TimeoutError):
-                async with asyncio.timeout(2 * self._limit):
+                async with asyncio.timeout(self._limit + _TO_READ):
                     await super().__call__(scope, receive, send)
         finally:
             self._taking.release()

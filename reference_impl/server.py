@@ -43,7 +43,7 @@ class _Server(uvicorn.Server):
                 access_log=False,
                 date_header=False,
                 server_header=False,
-                timeout_graceful_shutdown=grace or _PATIENCE,  # type: ignore[arg-type]
+                timeout_graceful_shutdown=grace or _PATIENCE / 2,  # type: ignore[arg-type]
             )
         )
         self._grace = grace
@@ -55,10 +55,11 @@ class _Server(uvicorn.Server):
         try:
             with listener:
                 self.run(sockets=[listener])
-        except Exception as error:
+        except BaseException as error:  # uvicorn exits where a lifespan fails
             if self.ready.done():
                 raise
-            self.ready.set_exception(error)
+            exits = isinstance(error, SystemExit)
+            self.ready.set_exception(RuntimeError("uvicorn gave up") if exits else error)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -22,6 +22,10 @@ CHAT = Request(
 )
 
 
+# Each delta by itself, where replies are flushed every 50 ms.
+TURN = Request("POST", "/agents/demo/run", {"messages": [{"role": "user", "content": "hello"}]})
+
+
 @pytest.fixture
 def app():
     """The reference server, with a model that takes its time, and snapshots that do not."""
@@ -62,7 +66,7 @@ def test_a_server_that_runs(app):
         regressed("snapshot-on-the-loop"),
         pytest.raises(ServiceExceeded) as caught,
     ):
-        assert_responsive(url, HEAP, beside=CHAT, rounds=1)
+        assert_responsive(url, HEAP, beside=TURN, rounds=1)
     assert "where" not in str(caught.value)
     assert "while  GET /api/dev/heap" in str(caught.value)
 
@@ -101,7 +105,11 @@ def test_the_line_that_blocks():
     ("request_", "beside", "says"),
     [
         (Request("GET", "/nowhere"), TICKS, "GET /nowhere answers 404, 9 B"),
-        (REPORT, Request("GET", "/nowhere"), "GET /nowhere ended before GET /report was answered"),
+        (
+            REPORT,
+            Request("GET", "/nowhere"),
+            r"GET /nowhere ended .404. before GET /rep",
+        ),
     ],
 )
 def test_nothing_to_measure(request_, beside, says):
@@ -140,11 +148,41 @@ def test_a_snapshot_that_is_kept_until_it_is_whole(app):
 
 
 def test_one_large_piece():
-    """Without chunks all is one piece, and counts decide."""
-    app = small(lambda _: PlainTextResponse("x" * 2_000_000))
+    """Counts decide."""
+    app = small(lambda _: StreamingResponse(iter(["x" * 2_000_000])))
     with pytest.raises(ServiceExceeded) as caught:
         assert_streamed(app, REPORT)
     assert told(caught) == "one piece has 2.0 MB of 2.0 MB, limit 1.0 MB"
+
+
+def test_no_chunks():
+    """A file, say: what was sent at once is not known, and no fault."""
+    app = small(lambda _: PlainTextResponse("x" * 2_000_000))
+    assert assert_streamed(app, REPORT).headline == "2.0 MB, not in chunks, as it was made"
+
+
+def test_gaps_that_hide_a_stall():
+    """Of a server that is seen from outside alone, nothing is measured in them."""
+    with (
+        running(small(lambda _: PlainTextResponse("done"))) as url,
+        pytest.raises(NothingMeasured, match=r"has gaps of .*: a stall of 1\.0 ms is"),
+    ):
+        assert_responsive(url, REPORT, beside=TICKS, max_stall=0.001, clients=2)
+
+
+def test_a_stall_that_is_shorter_than_the_gaps():
+    """Of an app it is seen by the beats of its loop."""
+
+    async def slow_ticks():
+        while True:
+            yield b"."
+            await asyncio.sleep(0.15)
+
+    routes = [Route("/", lambda _: StreamingResponse(slow_ticks())), Route("/report", computed)]
+    with pytest.raises(ServiceExceeded, match="3 streams stood still for"):
+        assert_responsive(
+            Starlette(routes=routes), REPORT, beside=TICKS, clients=3, rounds=1, max_stall=0.1
+        )
 
 
 def arrivals(*parts):

@@ -3,7 +3,6 @@
 Generated from the registry: a regression without a check fails here.
 """
 
-import logging
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,6 @@ from benchmarks.checks import CHECKS, OVERLAPS, said
 from reference_impl import REGRESSIONS
 
 COMMITTED = Path(__file__).parents[1] / "docs" / "regressions.md"
-
-
-@pytest.fixture(autouse=True)
-def quiet(caplog):
-    """Models fail here, and clients leave: their tracebacks are nobody's business."""
-    caplog.set_level(logging.CRITICAL)
 
 
 @pytest.mark.parametrize("check", CHECKS)

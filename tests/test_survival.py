@@ -13,7 +13,7 @@ from starlette.routing import Route
 from pytest_streamperf import NothingMeasured, ServiceExceeded, TokenStream
 from pytest_streamperf.service import Request, assert_stops, assert_survives
 from pytest_streamperf.service.clients import Answer
-from pytest_streamperf.service.fire import HUNG_UP, LEFT_OPEN, Hit
+from pytest_streamperf.service.fire import HUNG_UP, LEFT_OPEN, REFUSED, SILENT, Hit
 from pytest_streamperf.service.stopping import ENDS, Stop
 from pytest_streamperf.service.stopping import judged as stopped
 from pytest_streamperf.service.survival import Evidence, judged
@@ -25,9 +25,8 @@ TURN = Request("POST", "/agents/demo/run", MESSAGES)
 
 
 @pytest.fixture
-def app(caplog):
+def app():
     """The reference server, with a model that takes a while."""
-    caplog.set_level(logging.CRITICAL)
     return create_app(lambda _: TokenStream(tokens=20, every=0.01), debug=True)
 
 
@@ -125,6 +124,41 @@ def test_too_few_rounds():
         assert_survives(create_app(), requests=[CHAT], rounds=1)
 
 
+def test_a_request_that_is_refused():
+    """Measures nothing."""
+    with pytest.raises(NothingMeasured, match="GET /nowhere answers 404"):
+        assert_survives(create_app(), requests=[Request("GET", "/nowhere")], read=None)
+
+
+def test_a_log_that_is_off(app, caplog):
+    """Tells nothing, and that is no success."""
+    caplog.set_level(logging.CRITICAL)
+    with pytest.raises(NothingMeasured, match="errors are not logged here"):
+        survives(app)
+
+
+def test_a_slot_that_is_lost():
+    """A server that refuses everyone since clients left."""
+    free = [5]
+
+    async def stream(_request):
+        if not free[0]:
+            return PlainTextResponse("busy", 429)
+        free[0] -= 1
+
+        async def body():
+            for _ in range(50):
+                yield b"."
+                await asyncio.sleep(0.01)
+            free[0] += 1  # and not where the client leaves
+
+        return StreamingResponse(body())
+
+    app = Starlette(routes=[Route("/", stream)])
+    with pytest.raises(ServiceExceeded, match="others get 429, before 200"):
+        assert_survives(app, requests=[Request("GET", "/")], read=None, crowd=3)
+
+
 def test_no_request():
     """Nothing to fire at is nothing measured."""
     with pytest.raises(NothingMeasured, match="there is no request"):
@@ -142,8 +176,9 @@ def evidence(*, logged=(), memory=(), **hit):
         (evidence(statuses=Counter({"200": 3, "502": 1})), "fire: 1 of 4 got 502"),
         (evidence(statuses=Counter({HUNG_UP: 2})), "fire: 2 of 2 got hung up on"),
         (evidence(statuses=Counter({LEFT_OPEN: 1})), "fire was not hung up on"),
-        (evidence(answers="500"), "after fire others get 500"),
-        (evidence(answers=HUNG_UP), "after fire others get hung up on"),
+        (evidence(statuses=Counter({SILENT: 1})), "fire: 1 of 1 got no answer for 30 s"),
+        (evidence(answers="429"), "after fire others get 429, before 200"),
+        (evidence(answers=HUNG_UP), "after fire others get hung up on, before 200"),
         (evidence(before={"x": 1.0}, after={"x": 0.0}), "x was 1, and is 0 since fire"),
         (evidence(left=Counter({"app.py:1 in f": 2})), "2 tasks are left since fire"),
         (evidence(logged=["KeyError: 'x'"]), "in the log, 1 in all: KeyError: 'x'"),
@@ -159,6 +194,7 @@ def test_each_fault(found, says):
     "found",
     [
         evidence(statuses=Counter({"404": 3, "closed": 1}), before={"x": 1.0}, after={"x": 1.0}),
+        evidence(statuses=Counter({"503": 3, REFUSED: 1}), usual="201", answers="201"),
         evidence(memory=[1_000, 1_025, 1_050]),
         evidence(memory=[1_000, 1_005, 1_200]),
         evidence(memory=[1_000, 1_200, 1_205, 1_205]),
@@ -226,6 +262,12 @@ WHOLE = answer(b"data: [DONE]\n\n")
         (Stop([WHOLE], 0.1, 3, []), "the server exited with 3"),
         (Stop([WHOLE], 0.1, -15, []), "1 whole, 100 ms after SIGTERM"),
         (Stop([answer(b'{"error": 1}')], 0.1, 143, []), "1 ended with an error, 100 ms after"),
+        (Stop([answer(b'data: {"error": null}\n\n')], 0.1, 0, []), "1 of 1 streams ended early"),
+        (Stop([answer(b"event: error\n\ndata: an error\n\n")], 0.1, 0, []), "1 of 1 streams ended"),
+        (Stop([answer(b'{"x": 1}\n{"done": true}\n')], 0.1, 0, []), "1 whole"),
+        (Stop([answer(b"event: error\r\ndata: x\r\n\r\n")], 0.1, 0, []), "1 ended with an error"),
+        (Stop([WHOLE], 0.1, 0, ["ERROR:    Traceback (most recent call last):"]), "the server pr"),
+        (Stop([None], None, -9, []), "the server was still there 5.0 s after it was told to stop"),
     ],
 )
 def test_how_it_stops(found, says):

@@ -123,7 +123,9 @@ async def _answered(  # noqa: PLR0913 - what is read, and how far
                     connection.receive_data(await reader.read(_PIECE))
             case h11.Response():
                 status = event.status_code
-                told = {name.decode(): value.decode() for name, value in event.headers}
+                for name, value in event.headers:  # those that come twice are one, as pages see it
+                    before = f"{told[name.decode()]}, " if name.decode() in told else ""
+                    told[name.decode()] = before + value.decode("latin-1")
             case h11.Data():
                 some = True
                 keep(bytes(event.data), event.chunk_start)

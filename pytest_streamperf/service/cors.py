@@ -111,15 +111,18 @@ def _raising(routes: Sequence[Any]) -> Iterator[None]:
         routes.remove(route)
 
 
-def _walk(routes: Sequence[Any]) -> Iterator[Request]:
+def _walk(routes: Sequence[Any], before: str = "") -> Iterator[Request]:
     """Requests for each route that has methods: as good as any, and bad in each way."""
     for route in routes:
         methods = getattr(route, "methods", None)
+        path = sub(r"{[^}]*}", "0", before + getattr(route, "path", ""))
+        yield from _walk(getattr(route, "routes", None) or (), path)
         if not methods:
             continue
-        path = sub(r"{[^}]*}", "0", route.path)
         for method in sorted(methods - {"HEAD", "OPTIONS"}):
             asks = {"access-control-request-method": method}
+            if method != "GET":  # a body of JSON is asked for beforehand, too
+                asks["access-control-request-headers"] = "content-type"
             yield Request("OPTIONS", path, headers=asks)
             if method == "GET":
                 yield Request("GET", path)
@@ -149,6 +152,13 @@ def _seen(request: Request, answer: Answer, origin: str) -> Seen:
         methods = answer.headers.get("access-control-allow-methods", "")
         if method not in {"GET", "HEAD", "POST"} and method not in methods and methods != "*":
             lacks = f"access-control-allow-methods: {method}"
+        elif "access-control-request-headers" in request.headers and not any(
+            each in {"*", "content-type"}
+            for each in sub(
+                r"\s", "", answer.headers.get("access-control-allow-headers", "").lower()
+            ).split(",")
+        ):
+            lacks = "access-control-allow-headers: content-type"
         elif answer.status >= 300:  # noqa: PLR2004 - browsers want 2xx
             lacks = "a status of 2xx"
     return Seen(str(request), answer.status, lacks)

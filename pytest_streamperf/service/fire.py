@@ -14,7 +14,8 @@ from pytest_streamperf.service.gauges import Reading
 from pytest_streamperf.service.serve import Seen
 
 # What stands for a status where there is none.
-HUNG_UP, LEFT_OPEN, CLOSED = "hung up on", "left open", "closed"
+HUNG_UP, SILENT, REFUSED = "hung up on", "no answer for 30 s", "refused by hanging up"
+LEFT_OPEN, CLOSED = "left open", "closed"
 
 _LARGE, _DEEP, _FEW = 10 * 2**20, 100_000, 10
 _LOOK = 0.02
@@ -33,8 +34,9 @@ class Hit:
     after: Reading = field(default_factory=dict)
     left: Counter[str] = field(default_factory=Counter)
     """Tasks that were not there before, by where they wait."""
+    usual: str = "200"
     answers: str = "200"
-    """The status of a request as good as any, afterwards."""
+    """The status of a request as good as any, before all and afterwards."""
 
 
 class Target(NamedTuple):
@@ -59,12 +61,13 @@ class Target(NamedTuple):
             f"{len(few)} clients left midway": self._asks(few, "midway"),
             f"{len(crowd)} clients left at once": self._asks(crowd, "midway"),
             f"{len(crowd)} clients left unanswered": self._asks(crowd, "at once"),
-            "a body of 10 MB": self._asks(large, "never"),
+            # Who goes on sending when it is refused may not come to read why.
+            "a body of 10 MB": self._asks(large, "never", hung_up=REFUSED),
             "JSON nested 100,000 deep": self._asks(deep, "never"),
         }
         return fires | ({"a WebSocket that sends garbage": self._garbage} if self.websocket else {})
 
-    def _asks(self, requests: Sequence[Request], leave: Leave) -> Fire:
+    def _asks(self, requests: Sequence[Request], leave: Leave, *, hung_up: str = HUNG_UP) -> Fire:
         async def fire(statuses: Counter[str]) -> None:
             async with tasks() as asking:
                 asking.extend(asyncio.create_task(ask(self.url, each, leave)) for each in requests)
@@ -73,7 +76,9 @@ class Target(NamedTuple):
                     try:
                         answer = each.result()
                     except ConnectionError:
-                        statuses[HUNG_UP] += 1
+                        statuses[hung_up] += 1
+                    except TimeoutError:
+                        statuses[SILENT] += 1
                     else:
                         if answer is not None:
                             statuses[str(answer.status)] += 1
@@ -88,11 +93,11 @@ class Target(NamedTuple):
 
         drive = Drive(f"ws{self.url[4:]}{self.websocket}", tell, self.within, "", self.within)
         async with drive.connected(silent=True) as client:
-            await client.send("{" * _DEEP)
-            await client.send(Random(0).randbytes(2**16))  # noqa: S311 - the same every time
-            client.transport.write(b"\xff" * 2**10)  # a frame that there is not
             try:
                 async with asyncio.timeout(self.within):
+                    await client.send("{" * _DEEP)
+                    await client.send(Random(0).randbytes(2**16))  # noqa: S311 - the same each time
+                    client.transport.write(b"\xff" * 2**10)  # a frame that there is not
                     while True:
                         await client.recv()
             except ConnectionClosed:
@@ -100,13 +105,18 @@ class Target(NamedTuple):
             except TimeoutError:
                 statuses[LEFT_OPEN] += 1
 
-    async def hit(self, what: str, fire: Fire) -> Hit:
+    async def answers(self) -> str:
+        """The status of the first request."""
+        statuses: Counter[str] = Counter()
+        await self._asks(self.requests[:1], "midway")(statuses)
+        (status,) = statuses
+        return status
+
+    async def hit(self, what: str, fire: Fire, before: Reading, usual: str) -> Hit:
         """Fire, and see what is left when all has gone, or had the time to."""
-        found, was = Hit(what, before=await self.reading()), await self._tasks()
+        found, was = Hit(what, before=before, usual=usual), await self._tasks()
         await fire(found.statuses)
-        after: Counter[str] = Counter()
-        await self._asks(self.requests[:1], "midway")(after)
-        (found.answers,) = after
+        found.answers = await self.answers()
         until = asyncio.get_running_loop().time() + self.within
         while asyncio.get_running_loop().time() < until:
             await asyncio.sleep(_LOOK)

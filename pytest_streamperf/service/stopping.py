@@ -1,6 +1,7 @@
 """What becomes of streams in flight when a server is told to stop."""
 
 import asyncio
+import os
 import re
 import signal
 from collections import Counter
@@ -8,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from subprocess import PIPE, STDOUT
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from pytest_streamperf import verdict
 from pytest_streamperf.service.clients import Answer, Request, ask, tasks
@@ -16,16 +18,23 @@ from pytest_streamperf.verdict import ServiceExceeded, Verdict, duration
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
-ENDS = ("[DONE]", '"message_stop"', "event: done", '"done":true')
-"""What shows that a stream is whole, as OpenAI, Anthropic, the reference server, Ollama have it."""
+ENDS = (
+    *("[DONE]", "response.completed", "message_stop", "event: done", "RUN_FINISHED"),
+    *('"done":true', '"done": true'),
+)
+"""What the last event of a whole stream holds: OpenAI, Anthropic, this server, AG-UI, Ollama."""
 
 _WHOLE, _FAILED, _SILENT, _CUT = "whole", "ended with an error", "ended early", "cut off"
 
-_FAILS = re.compile(r"\berror\b", re.IGNORECASE)
+# The last event of a stream; and one that tells of an error, which is not null.
+_EVENT = re.compile(r"\n\s*\n|\n(?=\{)")
+_FAILS = re.compile(
+    r'^event: *error|"error": *[^n\s]|"type": *"\w*error"', re.IGNORECASE | re.MULTILINE
+)
 _ERROR = re.compile(r"[\w.]+(Error|Exception|Exit|Interrupt)\b")
-_URL = re.compile(r"https?://[\w.\-\[\]]+:\d+")
-_PATIENCE = 30.0
-_LAST, _LOOK = 4096, 0.02
+_URL = re.compile(r"https?://(?:[\w.\-]+|\[[0-9a-fA-F:]+\]):\d+")
+_PATIENCE, _MOST_SAID = 30.0, 120
+_LOOK, _LAST_WAIT = 0.02, 5.0
 _MOST_LINES, _LONGEST_LINE = 1_000, 2**24
 # 0, and what shells and Python call the end by SIGTERM.
 _FINE = {0, -signal.SIGTERM, 128 + signal.SIGTERM}
@@ -54,9 +63,10 @@ def assert_stops(
     """Start a server, have clients read a stream, and stop it by SIGTERM, as whatever deploys does.
 
     `command` is to print the URL that it serves, as uvicorn does and others; give it port 0, or
-    one that is free. `request` is for a stream that takes a while. Each stream must come to its end
-    (the last of it holds one of `ends`) or end with an error. The process has `within` seconds to
-    exit, as it should, and prints no traceback.
+    one that is free; it is the process that is to stop, and no shell around it. `request` is for a
+    stream that takes a while. Each must come to its end (its last event holds one of `ends`), or
+    end with an event that tells of an error. The process has `within` seconds to exit, as it
+    should, and prints no traceback.
 
     Raises `ServiceExceeded`, and `NothingMeasured` where no URL is printed in 30 seconds, or the
     streams are over before it is stopped. Where there is no SIGTERM, on Windows, the process is
@@ -116,8 +126,9 @@ async def _started(
                 urls.put_nowait(url)
         urls.put_nowait("")  # there will be no other
 
+    # A session of its own, so that those whom it starts end with it.
     process = await asyncio.create_subprocess_exec(
-        *command, stdout=PIPE, stderr=STDOUT, limit=_LONGEST_LINE
+        *command, stdout=PIPE, stderr=STDOUT, limit=_LONGEST_LINE, start_new_session=True
     )
     assert process.stdout is not None  # noqa: S101 - it is a pipe
     reading = asyncio.create_task(read(process.stdout))
@@ -126,20 +137,34 @@ async def _started(
         with suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE):
                 url = await urls.get()
+                while url and not await _listens(url):  # that of something else, a proxy's say
+                    url = await urls.get()
         if not url:
+            said = " ".join(printed[-3:]) or "nothing"
             raise verdict.nothing_measured(
                 "service",
-                f"no URL was printed by {' '.join(command)}",
-                f"have it print one; it said: {' '.join(printed[-3:]) or 'nothing'}",
+                verdict.fit(f"no URL was printed by {' '.join(command)}"),
+                verdict.fit(f"have it print where it listens; it said: {said}"),
             )
         yield process, url, printed
     finally:
         with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-        with suppress(TimeoutError):  # a child of its own may hold the pipe
-            async with asyncio.timeout(1.0):
-                await reading
+            getattr(os, "killpg", os.kill)(process.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+        # Whoever left its session may hold the pipe.
+        await asyncio.wait([asyncio.ensure_future(process.wait()), reading], timeout=_LAST_WAIT)
+        reading.cancel()
+
+
+async def _listens(url: str) -> bool:
+    address = urlsplit(url)
+    try:
+        _, writer = await asyncio.open_connection(address.hostname, address.port)
+    except OSError:
+        return False
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
+    return True
 
 
 def _over(stream: asyncio.Task[Answer | None]) -> bool:
@@ -160,8 +185,14 @@ def judged(found: Stop, ends: Sequence[str], within: float) -> Verdict:
     how = Counter(_how(each, ends) for each in answers)
     figures: dict[str, float | str | None] = {"streams": len(answers), "took": took, **how}
     fault = None
-    traces = [line for line in printed if line.startswith("Traceback ")]
-    if how[_CUT]:
+    traces = [line for line in printed if "Traceback (most recent call last)" in line]
+    if took is None:
+        fault = (
+            f"the server was still there {duration(within)} after it was told to stop",
+            "whatever deploys it kills it then, and with it all that was in flight",
+            "give what is in flight a time to end, shorter than that",
+        )
+    elif how[_CUT]:
         fault = (
             f"{how[_CUT]} of {len(answers)} streams were cut off as the server stopped",
             "people see a network error with every deployment, and half an answer",
@@ -173,17 +204,11 @@ def judged(found: Stop, ends: Sequence[str], within: float) -> Verdict:
             "half an answer is taken for a whole one",
             "send an error event before the end; ends=[...] says what shows that one is over",
         )
-    elif took is None:
-        fault = (
-            f"the server was still there {duration(within)} after it was told to stop",
-            "whatever deploys it kills it then, and with it all that was in flight",
-            "give what is in flight a time to end, shorter than that",
-        )
     elif traces:
         raised = next((line for line in reversed(printed) if _ERROR.match(line)), "")
         fault = (
             f"the server printed a traceback as it stopped, {len(traces)} in all",
-            f"every deployment looks like a failure: {raised}",
+            f"every deployment looks like a failure: {raised}"[:_MOST_SAID],
             "catch what a stop raises where it ends: asyncio.CancelledError, in a response",
         )
     elif status not in _FINE:
@@ -215,7 +240,7 @@ def judged(found: Stop, ends: Sequence[str], within: float) -> Verdict:
 def _how(answer: Answer | None, ends: Sequence[str]) -> str:
     if answer is None or not answer.complete:
         return _CUT
-    last = answer.body[-_LAST:].decode("utf-8", "replace")
-    if _FAILS.search(last):
-        return _FAILED
-    return _WHOLE if any(end in last for end in ends) else _SILENT
+    last = _EVENT.split(answer.body.decode("utf-8", "replace").strip())[-1]
+    if any(end in last for end in ends):
+        return _WHOLE
+    return _FAILED if _FAILS.search(last) else _SILENT

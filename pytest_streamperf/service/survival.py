@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from pytest_streamperf import trace, verdict
 from pytest_streamperf.service.clients import Request
-from pytest_streamperf.service.fire import HUNG_UP, LEFT_OPEN, Hit, Target
+from pytest_streamperf.service.fire import HUNG_UP, LEFT_OPEN, SILENT, Hit, Target
 from pytest_streamperf.service.gauges import GAUGES, Read, Reading, reading_of
 from pytest_streamperf.service.serve import App, Seen, run, served
 from pytest_streamperf.verdict import ServiceExceeded, Verdict, size
@@ -64,20 +64,16 @@ def assert_survives(  # noqa: PLR0913 - what is sent, and what is looked at
     looked at with a `pid`, and tasks and log are not seen. In the log there is to be no traceback
     but of errors that are `expected`.
 
-    Raises `ServiceExceeded`, `NothingMeasured`, `ValueError` for less than two rounds, and
-    `TimeoutError` where the server says nothing for 30 seconds.
+    Raises `ServiceExceeded`, `NothingMeasured` where the first request is refused or errors are not
+    logged, and `ValueError` for less than two rounds.
 
         assert_survives(app, requests=[Request("POST", "/chat", {"text": "hello"})], read=None)
     """
-    if not requests:
-        raise verdict.nothing_measured("service", "there is no request", "give requests=[...]")
-    if rounds < 2:  # noqa: PLR2004 - what grows is seen twice
-        msg = f"rounds must be 2 or more, so that what grows is seen to, not {rounds!r}"
-        raise ValueError(msg)
+    _check(requests, crowd, rounds)
     seen = Seen(server) if callable(server) else None
     with (
         served(seen or server) as url,
-        _logged(expected) as logged,
+        _logged(expected, here=seen is not None) as logged,
         _memory_of(server, pid) as process,
     ):
 
@@ -90,9 +86,14 @@ def assert_survives(  # noqa: PLR0913 - what is sent, and what is looked at
             hits: list[Hit] = []
             memory: list[int] = []
             fires, warm = target.fires(), process.warm if process else 0
+            before, usual = await reading(), await target.answers()
+            if not usual.startswith("2"):
+                raise verdict.nothing_measured(
+                    "service", f"{requests[0]} answers {usual}", "give requests= that are answered"
+                )
             for number in range(warm + rounds):
                 for what, fire in fires.items():
-                    hits.append(await target.hit(what, fire))
+                    hits.append(await target.hit(what, fire, before, usual))
                     if _fault(hits[-1]):
                         return Evidence(hits, (), logged)
                 if process is not None and number >= warm - 1:
@@ -103,6 +104,15 @@ def assert_survives(  # noqa: PLR0913 - what is sent, and what is looked at
     outcome = judged(found)
     verdict.conclude(outcome, ServiceExceeded, verdict.Unproven, stacklevel=2)
     return outcome
+
+
+def _check(requests: Sequence[Request], crowd: int, rounds: int) -> None:
+    if not requests:
+        raise verdict.nothing_measured("service", "there is no request", "give requests=[...]")
+    for name, value, least in (("crowd", crowd, 1), ("rounds", rounds, 2)):
+        if value < least:  # what grows is seen twice
+            msg = f"{name} must be {least} or more, not {value!r}"
+            raise ValueError(msg)
 
 
 def judged(found: Evidence) -> Verdict:
@@ -161,7 +171,8 @@ def _steadily(memory: Sequence[int]) -> bool:
 def _fault(hit: Hit) -> tuple[str, str, str] | None:
     """What is wrong: the headline, what it means and what helps."""
     for status, count in hit.statuses.items():
-        if status.startswith("5") or status == HUNG_UP:
+        # 503 is how a server says that it has enough to do.
+        if status in {HUNG_UP, SILENT} or (status.startswith("5") and status != "503"):
             return (
                 f"{hit.what}: {count} of {sum(hit.statuses.values())} got {status}",
                 "what a client sends makes the server fail: it is taken for the server's fault",
@@ -173,9 +184,9 @@ def _fault(hit: Hit) -> tuple[str, str, str] | None:
             "whoever speaks no WebSocket holds a connection as long as they like",
             "close it with 1002, which libraries for WebSockets do",
         )
-    if hit.answers.startswith("5") or hit.answers == HUNG_UP:
+    if hit.answers != hit.usual:
         return (
-            f"after {hit.what} others get {hit.answers}",
+            f"after {hit.what} others get {hit.answers}, before {hit.usual}",
             "one client stops the server for everyone",
             "catch what a client can cause where it is served",
         )
@@ -196,16 +207,29 @@ def _fault(hit: Hit) -> tuple[str, str, str] | None:
 
 
 @contextmanager
-def _logged(expected: tuple[type[BaseException], ...]) -> Iterator[list[str]]:
+def _logged(expected: tuple[type[BaseException], ...], *, here: bool) -> Iterator[list[str]]:
     """Errors that are logged meanwhile, but those that are expected; and what asyncio says."""
     found: list[str] = []
+    if here and not all(
+        logging.getLogger(name).isEnabledFor(logging.ERROR) for name in ("uvicorn.error", "asyncio")
+    ):
+        raise verdict.nothing_measured(
+            "service",
+            "errors are not logged here, so nothing is known of them",
+            "take logging.disable away, or the level of the root logger",
+        )
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             error = record.exc_info[1] if record.exc_info else None
             unexpected = error is not None and not isinstance(error, expected)
-            if unexpected or (record.name == "asyncio" and record.levelno >= logging.ERROR):
-                said = record.getMessage().strip().partition("\n")[0]
+            said = record.getMessage().strip()
+            if (
+                unexpected
+                or (record.name == "asyncio" and record.levelno >= logging.ERROR)
+                or "Traceback (most recent call last)" in said
+            ):
+                said = said.splitlines()[-1]
                 found.append(f"{type(error).__name__}: {error}" if error else said)
 
     handler = Handler()
