@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import sys
 from collections import Counter
 
@@ -58,19 +59,16 @@ def test_nothing_is_left(app):
 @pytest.mark.parametrize(
     ("regression", "says"),
     [
-        ("task-left-behind", "tasks are left since 20 clients left midway"),
+        ("task-left-behind", r"\d+ tasks are left since 20 clients left midway"),
         ("deep-json-fails", "JSON nested 100,000 deep: 2 of 2 got 500"),
-        (
-            "gauge-leaks-on-disconnect",
-            "pendingRequests was 0, and is 21 since 20 clients left midway",
-        ),
+        ("gauge-leaks-on-disconnect", r"pendingRequests was 0, and is 2\d since 20 clients left"),
     ],
 )
 def test_what_is_left(app, regression, says):
     """Is told, with what did it."""
     with regressed(regression), pytest.raises(ServiceExceeded) as caught:
         survives(app)
-    assert told(caught).endswith(says)
+    assert re.match(says, told(caught))
     assert "<- here" in str(caught.value)
 
 

@@ -5,6 +5,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
@@ -68,17 +69,11 @@ def assert_responsive(  # noqa: PLR0913 - what is asked, beside what, and how fa
 
         async def main() -> list[Round]:
             found: list[Round] = []
+            measured = partial(
+                _round, url, request, beside=beside, clients=clients, max_stall=max_stall, seen=seen
+            )
             while len(found) < rounds and (not found or found[-1].stall > max_stall):
-                found.append(
-                    await _round(
-                        url,
-                        request,
-                        beside=beside,
-                        clients=clients,
-                        max_stall=max_stall,
-                        seen=seen,
-                    )
-                )
+                found.append(await measured())
             return found
 
         found = min(run("assert_responsive", main))
