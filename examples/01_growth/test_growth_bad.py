@@ -47,4 +47,4 @@ def test_the_server(agent_server, assert_linear):
             for _ in response.iter_bytes():
                 pass
 
-    assert_linear(consume, up_to=4_000, seconds=4.0)  # sockets take their time
+    assert_linear(consume, up_to=4_000, seconds=8.0)  # sockets take their time
