@@ -37,11 +37,13 @@ from reference_impl.agent import Engine, Message
 from reference_impl.telemetry import Hub
 
 MESSAGES: list[Message] = [{"role": "user", "content": "hello"}]
-CHAT = Request("POST", "/v1/chat/completions", {"stream": True, "messages": MESSAGES})
-FAILING = Request(
-    "POST",
-    "/v1/chat/completions",
-    {"stream": True, "messages": [{"role": "user", "content": "fail"}]},
+CHAT, FAILING = (
+    Request(
+        "POST",
+        "/v1/chat/completions",
+        {"stream": True, "messages": [{"role": "user", "content": text}]},
+    )
+    for text in ("hello", "fail")
 )
 HEAP = Request("GET", "/api/dev/heap")
 MAKE = "from reference_impl import ModelManager, regressed\nwith regressed(*{}): ModelManager()"

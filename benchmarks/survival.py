@@ -14,14 +14,10 @@ import sys
 import tempfile
 import time
 
+from benchmarks.checks import CHAT
 from benchmarks.environment import machine
-from pytest_streamperf.service import Request, assert_survives
+from pytest_streamperf.service import assert_survives
 
-CHAT = Request(
-    "POST",
-    "/v1/chat/completions",
-    {"stream": True, "messages": [{"role": "user", "content": "hello"}]},
-)
 LOOPS = (("asyncio", "h11"), ("uvloop", "httptools"))
 
 

@@ -18,8 +18,9 @@ from pytest_streamperf.service.crowd import (
     driven,
 )
 from pytest_streamperf.service.gauges import Read, reading_of
+from pytest_streamperf.service.outcome import Figures, concluded, exceeded, passed
 from pytest_streamperf.service.serve import App, run, served
-from pytest_streamperf.verdict import ServiceExceeded, Verdict, duration, size
+from pytest_streamperf.verdict import Verdict, duration, size
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
@@ -73,10 +74,11 @@ def assert_backpressure(  # noqa: PLR0913 - how it is reached, and what it promi
                 return
             plain = {"content-type": "text/plain"}
             answer = await ask(url, Request("POST", publish, text.encode(), plain))
-            if answer is None or answer.status >= 300:  # noqa: PLR2004 - it was not taken
-                status = answer.status if answer else "nothing"
+            if answer.status >= 300:  # noqa: PLR2004 - it was not taken
                 raise verdict.nothing_measured(
-                    "service", f"POST {publish} answers {status}", "give publish= what broadcasts"
+                    "service",
+                    f"POST {publish} answers {answer.status}",
+                    "give publish= what broadcasts",
                 )
 
         async def counted() -> float:
@@ -87,8 +89,7 @@ def assert_backpressure(  # noqa: PLR0913 - how it is reached, and what it promi
         drive = Drive(f"ws{url[4:]}{path}", tell, within, say, (idle or 30.0) / 3)
         found = run("assert_backpressure", lambda: driven(drive, counted, limit, idle))
     outcome = judged(found, Promise(policy, limit, idle, within))
-    verdict.conclude(outcome, ServiceExceeded, verdict.Unproven, stacklevel=2)
-    return outcome
+    return concluded(outcome)
 
 
 class Promise(NamedTuple):
@@ -103,28 +104,20 @@ class Promise(NamedTuple):
 def judged(found: Evidence, promise: Promise) -> Verdict:
     """Hold what clients got to what was promised."""
     fault, kept = _fault(found, promise), found.kept
-    figures: dict[str, float | str | None] = {"broadcast": found.flood, "kept_bytes": kept}
+    figures: Figures = {"broadcast": found.flood, "kept_bytes": kept}
     if fault is None:
         held = f"{size(kept)} held for who stalled, in sockets too"
         what = f"{found.flood} messages of {size(MESSAGE)} in step, {held}"
-        return Verdict(stem="service", verdict="within", headline=what, figures=figures)
+        return passed(what, figures)
     headline, means, advice = fault
     rows = [
         [each.who, str(got), str(max(each.numbers, default=0) + 1 - got if got else 0)]
         for each in found.clients
         for got in [len(each.numbers)]
     ]
-    return Verdict(
-        stem="service",
-        verdict="exceeded",
-        headline=verdict.fit(headline),
-        details=[
-            "",
-            *verdict.table(["client", "messages", "left out"], rows),
-            "",
-            *verdict.lines_of({"means": means, "try": advice}),
-        ],
-        figures=figures,
+    lines = verdict.lines_of({"means": means, "try": advice})
+    return exceeded(
+        headline, figures, lines, verdict.table(["client", "messages", "left out"], rows)
     )
 
 

@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, overload
 from urllib.parse import urlsplit
 
 Leave = Literal["never", "midway", "at once"]
@@ -15,6 +15,7 @@ _PATIENCE = 30.0
 _PIECE = 2**16
 # Seconds to wait for a word where one is expected, as curl does.
 _EXPECTING = 1.0
+_LOOK = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,21 @@ Arrived = Callable[[int, bool], None]
 """Called with the size of each part of a body that arrives, and whether a chunk begins with it."""
 
 
+@overload
+async def ask(
+    url: str,
+    request: Request,
+    leave: Literal["never", "midway"] = "never",
+    arrived: Arrived | None = None,
+) -> Answer: ...
+
+
+@overload
+async def ask(
+    url: str, request: Request, leave: Leave, arrived: Arrived | None = None
+) -> Answer | None: ...
+
+
 async def ask(
     url: str, request: Request, leave: Leave = "never", arrived: Arrived | None = None
 ) -> Answer | None:
@@ -66,7 +82,7 @@ async def ask(
     With `Expect: 100-continue` the body is held back until the server says something, or nothing
     for a second: what refuses a body by its size hangs up on those who go on sending.
 
-    None where the client left before there was any. Raises `TimeoutError` where the server says
+    None where the client left at once. Raises `TimeoutError` where the server says
     nothing for 30 seconds, and `ConnectionError` where it hangs up.
     """
     import h11  # noqa: PLC0415 - comes with the extra that serves
@@ -179,6 +195,12 @@ async def _connected(
         writer.transport.abort()
         with suppress(OSError):
             await writer.wait_closed()
+
+
+async def until(met: Callable[[], bool]) -> None:
+    """Wait for what other tasks do."""
+    while not met():  # noqa: ASYNC110 - there is no event for it
+        await asyncio.sleep(_LOOK)
 
 
 @asynccontextmanager

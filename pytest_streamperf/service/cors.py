@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from pytest_streamperf import verdict
 from pytest_streamperf.service.clients import Answer, Request, ask
+from pytest_streamperf.service.outcome import Figures, concluded, exceeded, passed
 from pytest_streamperf.service.serve import App, run, served
-from pytest_streamperf.verdict import ServiceExceeded, Verdict
+from pytest_streamperf.verdict import Verdict
 from pytest_streamperf.wire.serve import unlogged
 
 __tracebackhide__ = True  # pytest shows the user's own frames
@@ -78,8 +79,7 @@ def assert_cors(
             "give requests= that are answered so",
         )
     found = judged(seen, origin)
-    verdict.conclude(found, ServiceExceeded, verdict.Unproven, stacklevel=2)
-    return found
+    return concluded(found)
 
 
 def _routes(app: Any) -> Sequence[Any]:
@@ -137,9 +137,7 @@ def _walk(routes: Sequence[Any], before: str = "") -> Iterator[Request]:
 async def _ask(url: str, request: Request, origin: str) -> Answer:
     headers = {"origin": origin, **request.headers}
     # Of a stream, which may have no end, the first piece is enough.
-    answer = await ask(url, Request(request.method, request.path, request.body, headers), "midway")
-    assert answer is not None  # noqa: S101 - only those who leave at once have none
-    return answer
+    return await ask(url, Request(request.method, request.path, request.body, headers), "midway")
 
 
 def _seen(request: Request, answer: Answer, origin: str) -> Seen:
@@ -167,34 +165,25 @@ def _seen(request: Request, answer: Answer, origin: str) -> Seen:
 def judged(seen: Sequence[Seen], origin: str) -> Verdict:
     """Hold answers to be readable from `origin`."""
     lacking = [each for each in seen if each.lacks]
-    figures: dict[str, float | str | None] = {"answers": len(seen), "lacking": len(lacking)}
+    figures: Figures = {"answers": len(seen), "lacking": len(lacking)}
     if not lacking:
         statuses = ", ".join(map(str, sorted({each.status for each in seen})))
         what = f"{len(seen)} answers can be read from anywhere: {statuses}"
-        return Verdict(stem="service", verdict="within", headline=what, figures=figures)
+        return passed(what, figures)
     by_status = {each.status: each for each in reversed(lacking)}
     rows = [
         [str(status), by_status[status].request, by_status[status].lacks]
         for status in sorted(by_status)[:_MOST_ROWS]
     ]
     statuses = ", ".join(map(str, sorted(by_status)))
-    return Verdict(
-        stem="service",
-        verdict="exceeded",
-        headline=verdict.fit(
-            f"{len(lacking)} of {len(seen)} answers keep other origins out: {statuses}"
-        ),
-        details=[
-            "",
-            *map(verdict.fit, verdict.table(["status", "for", "lacks"], rows)),
-            "",
-            *verdict.lines_of(
-                {
-                    "means": f"a page of {origin} sees a network error, whatever it is",
-                    "try": "add the headers around the whole app: a framework answers errors, and "
-                    "what a cache holds, past the code that answers the rest",
-                }
-            ),
-        ],
-        figures=figures,
+    entries = {
+        "means": f"a page of {origin} sees a network error, whatever it is",
+        "try": "add the headers around the whole app: a framework answers errors, and what a cache "
+        "holds, past the code that answers the rest",
+    }
+    return exceeded(
+        f"{len(lacking)} of {len(seen)} answers keep other origins out: {statuses}",
+        figures,
+        verdict.lines_of(entries),
+        [*map(verdict.fit, verdict.table(["status", "for", "lacks"], rows))],
     )

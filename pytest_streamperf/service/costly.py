@@ -6,15 +6,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from statistics import median
 from typing import NamedTuple
 
 from pytest_streamperf import verdict
 from pytest_streamperf.here import Line, line_of, stack
-from pytest_streamperf.service.clients import Answer, Request, ask, tasks
+from pytest_streamperf.service.clients import Answer, Request, ask, tasks, until
+from pytest_streamperf.service.outcome import Figures, concluded, exceeded, passed
 from pytest_streamperf.service.serve import App, Seen, run, served
-from pytest_streamperf.verdict import ServiceExceeded, Verdict, duration, size
+from pytest_streamperf.verdict import Verdict, duration, size
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
@@ -78,8 +79,7 @@ def assert_responsive(  # noqa: PLR0913 - what is asked, beside what, and how fa
 
         found = min(run("assert_responsive", main))
     outcome = undisturbed(found, str(request), clients, max_stall)
-    verdict.conclude(outcome, ServiceExceeded, verdict.Unproven, stacklevel=2)
-    return outcome
+    return concluded(outcome)
 
 
 def assert_streamed(
@@ -106,8 +106,7 @@ def assert_streamed(
 
         found = run("assert_streamed", main)
     outcome = piecemeal(found, str(request), max_piece)
-    verdict.conclude(outcome, ServiceExceeded, verdict.Unproven, stacklevel=2)
-    return outcome
+    return concluded(outcome)
 
 
 async def _round(  # noqa: PLR0913 - what is asked, and how it is seen
@@ -137,21 +136,20 @@ async def _round(  # noqa: PLR0913 - what is asked, and how it is seen
         def over() -> bool:
             return any(each.done() for each in streams)
 
-        await _until(lambda: over() or all(len(each) > _STEADY for each in times))
+        await until(lambda: over() or all(len(each) > _STEADY for each in times))
         quiet = [after - before for each in times for before, after in pairwise(each)]
         began = time.perf_counter()
-        answer = None if over() else await ask(url, request)
+        if not over():
+            _check(request, await ask(url, request))
         ended = time.perf_counter()
-        await _until(lambda: over() or all(each[-1] > ended for each in times))
+        await until(lambda: over() or all(each[-1] > ended for each in times))
         for each in streams:
             if each.done():
-                early = each.result()
                 raise verdict.nothing_measured(
                     "service",
-                    f"{beside} ended ({early and early.status}) before {request} was answered",
+                    f"{beside} ended ({each.result().status}) before {request} was answered",
                     "give beside= a stream that takes longer",
                 )
-    _check(request, answer)
     if not beats and median(quiet) > max_stall / 2:
         gaps = duration(median(quiet))
         raise verdict.nothing_measured(
@@ -173,11 +171,6 @@ async def _beat(beats: list[float]) -> None:
     while True:
         beats.append(time.perf_counter())
         await asyncio.sleep(_BEAT)
-
-
-async def _until(met: Callable[[], bool]) -> None:
-    while not met():  # noqa: ASYNC110 - it is what other tasks do
-        await asyncio.sleep(_LOOK / 5)
 
 
 async def _look(thread: int, looks: list[tuple[float, Line]]) -> None:
@@ -202,43 +195,30 @@ async def _arrivals(url: str, request: Request) -> Sequence[Arrival]:
     return found
 
 
-def _check(request: Request, answer: Answer | None) -> None:
-    if answer is None or answer.status // 100 != 2 or not answer.body:  # noqa: PLR2004 - OK
-        status = f"{answer.status}, {size(len(answer.body))}" if answer else "nothing"
+def _check(request: Request, answer: Answer) -> None:
+    if answer.status // 100 != 2 or not answer.body:  # noqa: PLR2004 - OK
         raise verdict.nothing_measured(
-            "service", f"{request} answers {status}", "ask for something that is there"
+            "service",
+            f"{request} answers {answer.status}, {size(len(answer.body))}",
+            "ask for something that is there",
         )
 
 
 def undisturbed(found: Round, request: str, clients: int, max_stall: float) -> Verdict:
     """Hold a stall against its limit."""
-    figures: dict[str, float | str | None] = {"stall": found.stall}
+    figures: Figures = {"stall": found.stall}
     stood = f"{clients} streams stood still for {duration(found.stall)}"
     if found.stall <= max_stall:
-        what = f"{stood} at most beside {request}"
-        return Verdict(
-            stem="service", verdict="within", headline=verdict.fit(what), figures=figures
-        )
+        return passed(verdict.fit(f"{stood} at most beside {request}"), figures)
     line = found.line
     seen = verdict.where([line.where], line.source, "") if line else []
-    return Verdict(
-        stem="service",
-        verdict="exceeded",
-        headline=verdict.fit(f"{stood}, limit {duration(max_stall)}"),
-        details=[
-            "",
-            *(each.rstrip() for each in seen),
-            *verdict.lines_of(
-                {
-                    "while": request,
-                    "means": "the event loop is blocked, or starved by a thread that computes",
-                    "try": "await asyncio.to_thread(...), or another process, and let it rest "
-                    "now and then",
-                }
-            ),
-        ],
-        figures=figures,
-    )
+    entries = {
+        "while": request,
+        "means": "the event loop is blocked, or starved by a thread that computes",
+        "try": "await asyncio.to_thread(...), or another process, and let it rest now and then",
+    }
+    lines = [*(each.rstrip() for each in seen), *verdict.lines_of(entries)]
+    return exceeded(f"{stood}, limit {duration(max_stall)}", figures, lines)
 
 
 def piecemeal(found: Sequence[Sequence[Arrival]], request: str, max_piece: int) -> Verdict:
@@ -250,7 +230,7 @@ def piecemeal(found: Sequence[Sequence[Arrival]], request: str, max_piece: int) 
         if pieces:  # without chunks it is not known what was sent at once
             pieces[-1] += each.size
     total, largest = sum(each.size for each in found[-1]), max(pieces, default=0)
-    figures: dict[str, float | str | None] = {"bytes": total, "largest": largest}
+    figures: Figures = {"bytes": total, "largest": largest}
     fault = None
     if largest > max_piece:
         fault = (
@@ -266,31 +246,22 @@ def piecemeal(found: Sequence[Sequence[Arrival]], request: str, max_piece: int) 
     if fault is None:
         what = f"{size(total)} in {len(pieces):,} pieces, the largest of {size(largest)}"
         what = what if pieces else f"{size(total)}, not in chunks, as it was made"
-        return Verdict(stem="service", verdict="within", headline=what, figures=figures)
+        return passed(what, figures)
     headline, means = fault
     entries = {"where": request, "means": means, "try": "yield each piece when it is made"}
-    return Verdict(
-        stem="service",
-        verdict="exceeded",
-        headline=verdict.fit(headline),
-        details=["", *verdict.lines_of(entries)],
-        figures=figures,
-    )
+    return exceeded(headline, figures, verdict.lines_of(entries))
 
 
 def _first_part(arrivals: Sequence[Arrival]) -> float:
     """When a quarter had come."""
-    wanted, come = _FIRST_PART * sum(each.size for each in arrivals), 0
-    for each in arrivals:
-        come += each.size
-        if come >= wanted:
-            return each.at
-    return 0.0
+    come = list(accumulate(each.size for each in arrivals))
+    return next(
+        each.at
+        for each, so_far in zip(arrivals, come, strict=True)
+        if so_far >= _FIRST_PART * come[-1]
+    )
 
 
 def _held_back(arrivals: Sequence[Arrival]) -> bool:
-    return (
-        bool(arrivals)
-        and arrivals[-1].at >= _SOON
-        and (_first_part(arrivals) > _LATE * arrivals[-1].at)
-    )
+    over = arrivals[-1].at
+    return over >= _SOON and _first_part(arrivals) > _LATE * over

@@ -54,6 +54,38 @@ class Evidence:
         return sum(number < self.flood for number in self.clients[-1].numbers) * MESSAGE
 
 
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Any]:
+    """Connect a client, and hang up at the end, without a word.
+
+    Raises `NothingMeasured` where there is no WebSocket.
+    """
+    # Of the extra that serves.
+    from websockets.asyncio.client import connect  # noqa: PLC0415
+    from websockets.exceptions import InvalidStatus  # noqa: PLC0415
+
+    address = urlsplit(url)
+    secure = address.scheme == "wss"
+    # Small, so that little of what a client does not read is on its side.
+    plain = socket.create_connection((address.hostname, address.port or (443 if secure else 80)))
+    plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, MESSAGE)
+    plain.setblocking(False)  # noqa: FBT003 - its only argument
+    terms: dict[str, Any] = {"compression": None, "max_size": None, "ping_interval": None}
+    try:
+        client = await connect(url, sock=plain, max_queue=1, close_timeout=0, **terms)
+    except InvalidStatus as error:
+        raise verdict.nothing_measured(
+            "service",
+            f"no WebSocket at {address.path}: it answers {error.response.status_code}",
+            "give the path of a WebSocket",
+        ) from None
+    try:
+        yield client
+    finally:
+        client.transport.abort()
+        await client.wait_closed()
+
+
 @dataclass(slots=True)
 class Drive:
     """How the server is reached, and what was broadcast so far."""
@@ -87,35 +119,10 @@ class Drive:
     @asynccontextmanager
     async def connected(self, *, silent: bool = False) -> AsyncIterator[Any]:
         """Connect a client, which says something now and then."""
-        # Of the extra that serves.
-        from websockets.asyncio.client import connect  # noqa: PLC0415
-        from websockets.exceptions import InvalidStatus  # noqa: PLC0415
-
-        address = urlsplit(self.url)
-        secure = address.scheme == "wss"
-        # Small, so that little of what a client does not read is on its side.
-        plain = socket.create_connection(
-            (address.hostname, address.port or (443 if secure else 80))
-        )
-        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, MESSAGE)
-        plain.setblocking(False)  # noqa: FBT003 - its only argument
-        terms: dict[str, Any] = {"compression": None, "max_size": None, "ping_interval": None}
-        try:
-            client = await connect(self.url, sock=plain, max_queue=1, close_timeout=0, **terms)
-        except InvalidStatus as error:
-            raise verdict.nothing_measured(
-                "service",
-                f"no WebSocket at {address.path}: it answers {error.response.status_code}",
-                "give the path of a WebSocket",
-            ) from None
-        saying = None if silent else asyncio.create_task(self._keep_saying(client))
-        try:
+        async with connected(self.url) as client, tasks() as saying:
+            if not silent:
+                saying.append(asyncio.create_task(self._keep_saying(client)))
             yield client
-        finally:
-            if saying:
-                saying.cancel()
-            client.transport.abort()
-            await client.wait_closed()
 
     async def _keep_saying(self, client: Any) -> None:
         from websockets.exceptions import ConnectionClosed  # noqa: PLC0415

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from pytest_streamperf.here import line_of
 from pytest_streamperf.service.clients import Leave, Request, ask, tasks
-from pytest_streamperf.service.crowd import Drive
+from pytest_streamperf.service.crowd import connected
 from pytest_streamperf.service.gauges import Reading
 from pytest_streamperf.service.serve import Seen
 
@@ -88,11 +88,7 @@ class Target(NamedTuple):
     async def _garbage(self, statuses: Counter[str]) -> None:
         from websockets.exceptions import ConnectionClosed  # noqa: PLC0415
 
-        async def tell(_text: str) -> None:
-            """Nothing is broadcast."""
-
-        drive = Drive(f"ws{self.url[4:]}{self.websocket}", tell, self.within, "", self.within)
-        async with drive.connected(silent=True) as client:
+        async with connected(f"ws{self.url[4:]}{self.websocket}") as client:
             try:
                 async with asyncio.timeout(self.within):
                     await client.send("{" * _DEEP)

@@ -10,9 +10,10 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pytest_streamperf import verdict
-from pytest_streamperf.service.clients import Answer, Leave, Request, ask
+from pytest_streamperf.service.clients import Answer, Leave, Request, ask, tasks
+from pytest_streamperf.service.outcome import Figures, concluded, exceeded, passed
 from pytest_streamperf.service.serve import App, run, served
-from pytest_streamperf.verdict import ServiceExceeded, Verdict
+from pytest_streamperf.verdict import Verdict
 from pytest_streamperf.wire.serve import told_before, unlogged
 
 __tracebackhide__ = True  # pytest shows the user's own frames
@@ -106,9 +107,12 @@ def assert_gauges_settle(  # noqa: PLR0913 - what is sent, what is read, and how
             for request in requests:
                 for leave in _WAYS:
                     before = await reading()
-                    asking = [asyncio.create_task(ask(url, request, leave)) for _ in range(clients)]
-                    phase = await _watched(asking, before, reading, settled, within)
-                    answers = [each.result() for each in asking]
+                    async with tasks() as asking:
+                        asking.extend(
+                            asyncio.create_task(ask(url, request, leave)) for _ in range(clients)
+                        )
+                        phase = await _watched(asking, before, reading, settled, within)
+                        answers = [each.result() for each in asking]
                     phases.append(phase._replace(request=str(request), did=_did(leave, answers)))
                     left += sum(answer is not None and not answer.complete for answer in answers)
             return phases, left
@@ -121,8 +125,7 @@ def assert_gauges_settle(  # noqa: PLR0913 - what is sent, what is read, and how
             "add a request whose answer takes a while, as a stream does",
         )
     found = judged(phases, gauges, totals)
-    verdict.conclude(found, ServiceExceeded, verdict.Unproven, stacklevel=2)
-    return found
+    return concluded(found)
 
 
 async def reading_of(url: str, read: Read, names: Sequence[str]) -> Reading:
@@ -130,10 +133,9 @@ async def reading_of(url: str, read: Read, names: Sequence[str]) -> Reading:
     if callable(read):
         return named(read(), names)
     answer = await ask(url, Request("GET", read))
-    if answer is None or answer.status != 200:  # noqa: PLR2004 - OK
-        status = answer.status if answer else "nothing"
+    if answer.status != 200:  # noqa: PLR2004 - OK
         raise verdict.nothing_measured(
-            "service", f"GET {read} answers {status}", "give read= the path of the metrics"
+            "service", f"GET {read} answers {answer.status}", "give read= the path of the metrics"
         )
     return named(json.loads(answer.body), names)
 
@@ -179,19 +181,14 @@ async def _watched(
     """Read until all clients have gone and all is settled, or for so many seconds after that."""
     time = asyncio.get_running_loop().time
     after, lowest, until, looks = before, dict(before), time() + within, 0
-    try:
-        # A client that left at once may come to the server's notice after the one that looks.
-        while looks < _LOOKS and time() < until:
-            over = all(each.done() for each in asking)
-            after = await reading()
-            lowest = {name: min(lowest[name], after[name]) for name in after}
-            looks = looks + 1 if over and settled(before, after) else 0
-            until = until if over else time() + within
-            await asyncio.sleep(_LOOK)
-    finally:
-        for each in asking:
-            each.cancel()
-        await asyncio.gather(*asking, return_exceptions=True)
+    # A client that left at once may come to the server's notice after the one that looks.
+    while looks < _LOOKS and time() < until:
+        over = all(each.done() for each in asking)
+        after = await reading()
+        lowest = {name: min(lowest[name], after[name]) for name in after}
+        looks = looks + 1 if over and settled(before, after) else 0
+        until = until if over else time() + within
+        await asyncio.sleep(_LOOK)
     return Phase("", len(asking), "", before, lowest, after)
 
 
@@ -200,32 +197,22 @@ def judged(
 ) -> Verdict:
     """Hold what was read against what clients did."""
     clients = sum(phase.clients for phase in phases)
-    figures: dict[str, float | str | None] = {"clients": clients, "gauges": len(gauges)}
+    figures: Figures = {"clients": clients, "gauges": len(gauges)}
     faults = ((phase, _fault(phase, phases[0], gauges, totals)) for phase in phases)
     phase, fault = next((each for each in faults if each[1]), (None, None))
     if phase is None or fault is None:
         names = "1 gauge" if len(gauges) == 1 else f"{len(gauges)} gauges"
         what = f"{names} back to what was before {clients} clients"
-        return Verdict(stem="service", verdict="within", headline=what, figures=figures)
+        return passed(what, figures)
     until = phases[: phases.index(phase) + 1]
     shown = [each for each in until if each.request == phase.request][-_MOST_ROWS:]
     rows = [
         [f"{each.clients} {each.did}", *(f"{each.after[name]:g}" for name in fault.names)]
         for each in shown
     ]
-    details = [
-        "",
-        *verdict.table(["clients", *fault.names], rows, "here"),
-        "",
-        *verdict.lines_of({"where": phase.request, "means": fault.means, "try": fault.advice}),
-    ]
-    return Verdict(
-        stem="service",
-        verdict="exceeded",
-        headline=verdict.fit(fault.headline),
-        details=details,
-        figures=figures,
-    )
+    entries = {"where": phase.request, "means": fault.means, "try": fault.advice}
+    table = verdict.table(["clients", *fault.names], rows, "here")
+    return exceeded(fault.headline, figures, verdict.lines_of(entries), table)
 
 
 def _fault(

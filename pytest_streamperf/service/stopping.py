@@ -12,9 +12,10 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from pytest_streamperf import verdict
-from pytest_streamperf.service.clients import Answer, Request, ask, tasks
+from pytest_streamperf.service.clients import Answer, Request, ask, tasks, until
+from pytest_streamperf.service.outcome import Figures, concluded, exceeded, passed
 from pytest_streamperf.service.serve import run
-from pytest_streamperf.verdict import ServiceExceeded, Verdict, duration
+from pytest_streamperf.verdict import Verdict, duration
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
@@ -76,8 +77,7 @@ def assert_stops(
     """
     found = run("assert_stops", lambda: _stopped(command, request, clients, within))
     outcome = judged(found, ends, within)
-    verdict.conclude(outcome, ServiceExceeded, verdict.Unproven, stacklevel=2)
-    return outcome
+    return concluded(outcome)
 
 
 async def _stopped(command: Sequence[str], request: Request, clients: int, within: float) -> Stop:
@@ -90,15 +90,17 @@ async def _stopped(command: Sequence[str], request: Request, clients: int, withi
         ]
         async with tasks() as running:
             running.extend(streams)
-            while not (all(each.is_set() for each in begun) or any(map(_over, streams))):  # noqa: ASYNC110
-                await asyncio.sleep(_LOOK)
-            if any(map(_over, streams)):
-                over = next(filter(_over, streams)).result()
-                raise verdict.nothing_measured(
-                    "service",
-                    f"{request} was over before the server was stopped ({over and over.status})",
-                    "ask for a stream that takes a while",
-                )
+            await until(
+                lambda: all(each.is_set() for each in begun) or any(each.done() for each in streams)
+            )
+            for each in streams:
+                if each.done():
+                    status = each.result().status
+                    raise verdict.nothing_measured(
+                        "service",
+                        f"{request} was over before the server was stopped ({status})",
+                        "ask for a stream that takes a while",
+                    )
             process.terminate()
             told, took = time(), None
             with suppress(TimeoutError):
@@ -167,11 +169,7 @@ async def _listens(url: str) -> bool:
     return True
 
 
-def _over(stream: asyncio.Task[Answer | None]) -> bool:
-    return stream.done()
-
-
-def _answer(stream: asyncio.Task[Answer | None]) -> Answer | None:
+def _answer(stream: asyncio.Task[Answer]) -> Answer | None:
     """What a client got; None if it was cut off, or still waits."""
     try:
         return stream.result()
@@ -183,7 +181,7 @@ def judged(found: Stop, ends: Sequence[str], within: float) -> Verdict:
     """Hold streams to an end of their own, and the process to one in time."""
     answers, took, status, printed = found
     how = Counter(_how(each, ends) for each in answers)
-    figures: dict[str, float | str | None] = {"streams": len(answers), "took": took, **how}
+    figures: Figures = {"streams": len(answers), "took": took, **how}
     fault = None
     traces = [line for line in printed if "Traceback (most recent call last)" in line]
     if took is None:
@@ -220,21 +218,11 @@ def judged(found: Stop, ends: Sequence[str], within: float) -> Verdict:
     if fault is None:
         told = ", ".join(f"{count} {what}" for what, count in how.items())
         what = f"{told}, {duration(took or 0.0)} after SIGTERM"
-        return Verdict(stem="service", verdict="within", headline=what, figures=figures)
+        return passed(what, figures)
     headline, means, advice = fault
     rows = [[str(count), what] for what, count in how.items()]
-    return Verdict(
-        stem="service",
-        verdict="exceeded",
-        headline=verdict.fit(headline),
-        details=[
-            "",
-            *verdict.table(["streams", ""], rows),
-            "",
-            *verdict.lines_of({"means": means, "try": advice}),
-        ],
-        figures=figures,
-    )
+    lines = verdict.lines_of({"means": means, "try": advice})
+    return exceeded(headline, figures, lines, verdict.table(["streams", ""], rows))
 
 
 def _how(answer: Answer | None, ends: Sequence[str]) -> str:

@@ -18,8 +18,9 @@ from pytest_streamperf import trace, verdict
 from pytest_streamperf.service.clients import Request
 from pytest_streamperf.service.fire import HUNG_UP, LEFT_OPEN, SILENT, Hit, Target
 from pytest_streamperf.service.gauges import GAUGES, Read, Reading, reading_of
+from pytest_streamperf.service.outcome import Figures, concluded, exceeded, passed
 from pytest_streamperf.service.serve import App, Seen, run, served
-from pytest_streamperf.verdict import ServiceExceeded, Verdict, size
+from pytest_streamperf.verdict import Verdict, size
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
@@ -102,8 +103,7 @@ def assert_survives(  # noqa: PLR0913 - what is sent, and what is looked at
 
         found = run("assert_survives", main)
     outcome = judged(found)
-    verdict.conclude(outcome, ServiceExceeded, verdict.Unproven, stacklevel=2)
-    return outcome
+    return concluded(outcome)
 
 
 def _check(requests: Sequence[Request], crowd: int, rounds: int) -> None:
@@ -119,7 +119,7 @@ def judged(found: Evidence) -> Verdict:
     """Hold what is left to nothing."""
     hits, memory, logged, grew = found
     grown = memory[-1] - memory[0] if memory else 0
-    figures: dict[str, float | str | None] = {
+    figures: Figures = {
         "clients": sum(sum(hit.statuses.values()) for hit in hits),
         "errors logged": len(logged),
         "memory grown": grown / memory[0] if memory else None,
@@ -140,26 +140,17 @@ def judged(found: Evidence) -> Verdict:
     if fault is None:
         kept = f", memory {100 * grown / memory[0]:+.1f}%" if memory else ""
         what = f"{len(hits)} times under fire, and nothing is left{kept}"
-        return Verdict(stem="service", verdict="within", headline=what, figures=figures)
+        return passed(what, figures)
     headline, means, advice = fault
     until = hits[: hits.index(hit) + 1] if hit else ()
     rows = [
         [each.what, ", ".join(f"{count} {status}" for status, count in each.statuses.items())]
         for each in until[-_MOST_ROWS:]
     ]
-    shown = ["", *verdict.table(["fire", "got"], rows, "here")] if rows else []
+    table = verdict.table(["fire", "got"], rows, "here") if rows else []
     where = next(iter(hit.left), "") if hit else "" if logged else grew
-    return Verdict(
-        stem="service",
-        verdict="exceeded",
-        headline=verdict.fit(headline),
-        details=[
-            *shown,
-            "",
-            *verdict.lines_of({"where": where, "means": means, "try": advice}),
-        ],
-        figures=figures,
-    )
+    lines = verdict.lines_of({"where": where, "means": means, "try": advice})
+    return exceeded(headline, figures, lines, table)
 
 
 def _steadily(memory: Sequence[int]) -> bool:
