@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 import tracemalloc
+import types
 from collections import deque
 from contextlib import contextmanager
 from itertools import islice
@@ -686,6 +687,19 @@ def test_time_is_unproven_while_somebody_traces_allocations(monkeypatch):
 
 
 # -- the limits
+
+
+def test_copies_smaller_than_what_a_delta_allocates_anyway_are_found():
+    """Counts go on until a copy of all text would be the largest thing allocated."""
+
+    def consume(stream):
+        text = types.SimpleNamespace(so_far="")
+        for delta in stream:
+            bytes(8_000)
+            text.so_far += delta
+
+    growth = measure_growth(consume)
+    assert (growth.verdict, growth.witness) == ("exceeded", "copies")
 
 
 def test_copies_can_be_accepted():

@@ -22,7 +22,8 @@ from pytest_streamperf.growth.drive import (
     served,
     settle,
 )
-from pytest_streamperf.growth.plan import Evidence, Plan
+from pytest_streamperf.growth.evidence import Evidence
+from pytest_streamperf.growth.plan import Plan
 from pytest_streamperf.growth.terms import GrowthTerms, Meter, Terms
 from pytest_streamperf.verdict import (
     GrowthExceeded,

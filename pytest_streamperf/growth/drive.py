@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 from pytest_streamperf import clock
-from pytest_streamperf.growth.plan import Evidence
+from pytest_streamperf.growth.evidence import Evidence
 from pytest_streamperf.growth.runs import Probe
 from pytest_streamperf.growth.terms import Terms
 from pytest_streamperf.here import running_loop, running_task

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from pytest_streamperf.growth import fit
 from pytest_streamperf.growth.advice import advice_for
-from pytest_streamperf.growth.plan import Evidence
+from pytest_streamperf.growth.evidence import Evidence
 from pytest_streamperf.growth.terms import Meter, Terms
 from pytest_streamperf.verdict import (
     duration,

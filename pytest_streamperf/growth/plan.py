@@ -7,13 +7,13 @@ trio share every decision.
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Literal
 
 from pytest_streamperf import clock, trace
-from pytest_streamperf.clock import Noise
 from pytest_streamperf.growth import fit
 from pytest_streamperf.growth.blame import Blame
+from pytest_streamperf.growth.evidence import Evidence
 from pytest_streamperf.growth.meters import Run
 from pytest_streamperf.growth.runs import Probe, Runner, Stopped, Undecided
 from pytest_streamperf.growth.state import look_for_state
@@ -33,6 +33,8 @@ _COUNTING_PART = {"copies": 0.35, "calls": 0.1}
 _TO_THE_END: Mapping[Outcome, float] = {"within": 1, "exceeded": 1}
 _BESIDE_TIME: Mapping[Outcome, float] = {"within": 1 / 16, "exceeded": 1 / 4}
 _LEAST_COUNTED = 1_000
+# The bytes of a delta, at least. A copy shows where it is larger than what else a delta allocates.
+_LEAST_DELTA = 4
 # The part that a longer run may take, where counts decided already.
 _SHOWING_PART = 0.25
 # Timed runs that are shorter, in CPU seconds, are too short to stop at.
@@ -48,23 +50,7 @@ _SAFELY, _WEIGHTY = 0.9, 0.1
 _MOST_HELD = 64 * 2**20
 # A machine is busy if a thread waits for a core for more than this part of the time.
 _BUSY = 0.2
-_UNKNOWN = Noise(None, None)
 _NO_CALLS = "a profiler is on, so calls could not be counted"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
-    """All that a check found out; `runs` are those to show."""
-
-    verdict: Outcome
-    why: str = ""
-    witness: Meter | None = None
-    share: float = 0.0
-    share_interval: tuple[float, float] = (0.0, 1.0)
-    proven_to: int = 0
-    blame: list[Blame] = field(default_factory=list)
-    runs: Mapping[Meter, Sequence[Run]] = field(default_factory=dict)
-    noise: Noise = _UNKNOWN
 
 
 class Plan:
@@ -166,7 +152,8 @@ class Plan:
         for length in self._counted_lengths:
             verdict = self._counted_verdict(meter)
             enough = verdict and runs[-1].length >= max(least, int(far[verdict] * horizon))
-            if enough or not (yield from self._climb(meter, length, part)):
+            hidden = meter == "copies" and verdict == "within" and _could_hide_copies(runs[-1])
+            if (enough and not hidden) or not (yield from self._climb(meter, length, part)):
                 break
         return self._counted_verdict(meter)
 
@@ -393,6 +380,11 @@ class Plan:
             f"{percent(low)} to {percent(high)} is too near the limit to tell in {spent} of CPU; "
             "a limit= outside of that, or more seconds=, would settle it"
         )
+
+
+def _could_hide_copies(run: Run) -> bool:
+    """Whether a copy of all deltas would be lost in what each allocates anyway."""
+    return run.length * _LEAST_DELTA < 2 * run.total / run.length
 
 
 def _is_weighty(run: Run) -> bool:
