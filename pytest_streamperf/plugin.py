@@ -335,7 +335,7 @@ class _Guarding:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        from pytest_streamperf.report import plain  # noqa: PLC0415
+        from pytest_streamperf.report.terminal import plain  # noqa: PLC0415
 
         policy = session.config.stash.get(_POLICY, _NO_SETTINGS)
         for origin, error in self._guards.left():
@@ -372,7 +372,7 @@ def pytest_runtest_makereport(
     if call.when != "setup" and _RECORD in item.stash:
         record = item.stash[_RECORD]
         if record.verdicts:
-            from pytest_streamperf.report import plain  # noqa: PLC0415
+            from pytest_streamperf.report.terminal import plain  # noqa: PLC0415
 
             found = [plain(each, record.policy) for each in record.verdicts]
             report.streamperf = found  # type: ignore[attr-defined] # extra attributes are kept
@@ -390,7 +390,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     ]
     if not reports:
         return
-    from pytest_streamperf.report import summary  # noqa: PLC0415
+    from pytest_streamperf.report.terminal import summary  # noqa: PLC0415
 
     lines = list(summary(reports, terminalreporter.verbosity))
     if lines:

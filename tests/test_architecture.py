@@ -21,8 +21,10 @@ RANKS = (
     ("faults", "recordings"),
     ("wire", "strategies"),
     ("growth", "cadence", "pulse", "network", "service"),
-    ("budgets", "agent_server", "report", "properties"),
-    ("plugin",),
+    ("budgets", "agent_server", "properties"),
+    ("report",),
+    ("cli",),
+    ("__main__", "plugin"),
 )
 RANK_OF = {stem: rank for rank, stems in enumerate(RANKS) for stem in stems}
 STANDARD_ONLY = {

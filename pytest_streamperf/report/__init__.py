@@ -1,0 +1,1 @@
+"""What a run says of its checks: one document, and its faces."""
