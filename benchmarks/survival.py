@@ -41,7 +41,7 @@ def survived(loop: str, http: str, rounds: int) -> bool:
                 found = assert_survives(
                     url, requests=[CHAT], websocket="/ws/telemetry", pid=server.pid, rounds=rounds
                 )
-                says = f"{found.headline}; {found.figures['clients']:,} clients"
+                says = f"{found.headline}; {found.figures.given['clients']:,} clients"
             except AssertionError as error:
                 found, says = None, str(error)
         finally:

@@ -177,10 +177,9 @@ class _Record:
         name = f"streamperf.{concluded.stem}"
         self._properties.append((name, f"{concluded.verdict}: {concluded.headline}"))
         self._properties += [
-            (f"{name}.{key}", value)
-            for key, value in concluded.figures.items()
-            if value is not None
+            (f"{name}.{key}", value) for key, value in concluded.figures.flat().items()
         ]
+        self._properties += [(f"{name}.where", each.place) for each in concluded.where[:1]]
 
     def discard(self) -> int:
         """Close the checks that were never awaited; how many they are."""

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from pytest_streamperf.figures import Figures, Place
+
 __tracebackhide__ = True  # pytest shows the user's own frames
 
 Outcome = Literal["within", "exceeded", "unproven"]
@@ -28,7 +30,8 @@ class Verdict:
 
     `stem` names the kind of check ("growth"), `headline` says in one line what was measured and the
     limit, `details` are the lines that follow it when the check fails. `figures` are for machines,
-    `picture` the lines that a verbose report shows.
+    `where` the guilty lines, `series` rows to draw, and `picture` the lines that a verbose report
+    shows.
 
     >>> Verdict(stem="growth", verdict="within", headline="2% superlinear, limit 25%").verdict
     'within'
@@ -38,7 +41,9 @@ class Verdict:
     verdict: Outcome
     headline: str
     details: Sequence[str] = ()
-    figures: Mapping[str, float | str | None] = field(default_factory=dict)
+    figures: Figures = field(default_factory=Figures)
+    where: Sequence[Place] = ()
+    series: Mapping[str, Sequence[Sequence[float | str]]] = field(default_factory=dict)
     picture: Sequence[str] = ()
 
     @property

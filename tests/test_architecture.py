@@ -12,6 +12,7 @@ PACKAGE = ROOT / "pytest_streamperf"
 
 # a < b: b may import a, never the other way. One row is one rank.
 RANKS = (
+    ("figures",),
     ("verdict",),
     ("trace", "clock"),
     ("here",),
@@ -32,6 +33,7 @@ STANDARD_ONLY = {
     "cadence",
     "pulse",
     "network",
+    "figures",
     "verdict",
     "trace",
     "clock",

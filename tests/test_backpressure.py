@@ -31,7 +31,7 @@ def test_the_reference_server_keeps_its_promise(policy):
     """By either policy, and closes who says nothing."""
     found = checked(policy, idle=0.5)
     assert found.verdict == "within"
-    assert found.figures["kept_bytes"] <= 2**20 + IN_SOCKETS
+    assert found.figures.bytes["kept"] <= 2**20 + IN_SOCKETS
 
 
 @pytest.mark.parametrize(

@@ -106,16 +106,15 @@ def test_switched_off_in_a_strict_project(pytester):
 
 
 def test_unused_it_loads_nothing(pytester):
-    """On a trivial test, with warnings as errors, it has imported pytest and `verdict` alone."""
+    """With warnings as errors, it has imported pytest, and `verdict` with its figures."""
     pytester.makepyfile(
         """
         import sys
 
         def test_trivial():
             ours = {name for name in sys.modules if name.startswith("pytest_streamperf")}
-            assert ours == {
-                "pytest_streamperf", "pytest_streamperf.plugin", "pytest_streamperf.verdict"
-            }
+            names = {"plugin", "verdict", "figures"}
+            assert ours == {"pytest_streamperf", *(f"pytest_streamperf.{name}" for name in names)}
             assert not {"psutil", "partial_json_parser", "httpx", "starlette"} & set(sys.modules)
         """
     )
@@ -133,8 +132,8 @@ def test_importing_the_plugin_brings_in_nothing_but_its_own_verdict():
     )
     command = [sys.executable, "-c", code]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    ours = ["pytest_streamperf", "pytest_streamperf.plugin", "pytest_streamperf.verdict"]
-    assert printed.strip() == str(ours)
+    names = ("figures", "plugin", "verdict")
+    assert printed.strip() == str(["pytest_streamperf", *(f"pytest_streamperf.{n}" for n in names)])
 
 
 # -- outcomes
@@ -370,8 +369,8 @@ def test_measurements_go_to_junit(pytester, options):
         for each in ET.parse(pytester.path / "report.xml").iter("property")  # noqa: S314 - our own
     }
     assert properties["streamperf.growth"].startswith("exceeded: 1,000 deltas copied")
-    assert float(properties["streamperf.growth.share"]) > 0.25
-    assert properties["streamperf.growth.proven_to"] == "1000"
+    assert float(properties["streamperf.growth.superlinear"]) > 0.25
+    assert properties["streamperf.growth.proven to"] == "1,000"
     assert properties["streamperf.growth.witness"] == "copies"
     assert properties["streamperf.growth.where"] == "test_one.py:4 in Reply.feed"
 

@@ -52,8 +52,8 @@ def test_nothing_is_left(app):
     """With a hundred clients that leave at once, too."""
     found = survives(app, crowd=100, within=5.0)
     assert found.headline.startswith("24 times under fire, and nothing is left, memory ")
-    assert found.figures["errors logged"] == 0
-    assert found.figures["clients"] == 4 * (20 + 100 + 2 + 2 + 1)
+    assert found.figures.counts["errors logged"] == 0
+    assert found.figures.given["clients"] == 4 * (20 + 100 + 2 + 2 + 1)
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from pytest_streamperf.cadence.record import (
     read_again,
 )
 from pytest_streamperf.cadence.throttle import breaches
+from pytest_streamperf.figures import Figures, known
 from pytest_streamperf.here import loop_running_here, running_loop, virtual_clock_here
 from pytest_streamperf.streams import TokenStream, listen
 from pytest_streamperf.turns import ToolCallDelta, text_of
@@ -336,7 +337,14 @@ def judged(
         verdict=findings.verdict,
         headline=message.headline(findings),
         details=message.details(findings),
-        figures={"updates": len(record.updates), "deltas": len(record.arrivals), "bytes": sent},
+        figures=Figures(
+            given={"deltas": len(record.arrivals), "every": policy.every},
+            counts=known(
+                {"updates": len(record.updates), "bytes sent": sent, "parses": record.parses}
+            ),
+            limits=known({"bytes sent": max_total_bytes, "updates": max_round_trips}),
+        ),
+        series=message.series(record),
         breaches=findings.breaches,
         unchecked={number: each.says for number, each in findings.unchecked.items()},
         updates=len(record.updates),

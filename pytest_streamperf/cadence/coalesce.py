@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from pytest_streamperf.cadence.record import Arrival
 from pytest_streamperf.cadence.timeline import Event, Row, drawn
+from pytest_streamperf.figures import Figures, known, thinned
 from pytest_streamperf.verdict import Outcome, Verdict, duration, fit, lines_of, size
 
 _AROUND = 4
@@ -72,6 +73,7 @@ def judged(record: FlushRecord, promise: Promise) -> Coalescing:
     )
     verdict: Outcome = "exceeded" if breach else "within" if record.of else "unproven"
     longest = max((seconds for seconds, _ in held), default=None)
+    began = min([each[0] for each in (*record.arrivals[:1], *record.flushes[:1])], default=0.0)
     headline = f"{len(record.arrivals):,} deltas, {len(record.flushes):,} flushes of {size(sent)}"
     details: Sequence[str] = ()
     if breach:
@@ -90,7 +92,16 @@ def judged(record: FlushRecord, promise: Promise) -> Coalescing:
         verdict=verdict,
         headline=fit(headline),
         details=details,
-        figures={"flushes": len(record.flushes), "bytes": sent, "longest held": longest},
+        figures=Figures(
+            given={"deltas": len(record.arrivals)},
+            counts={"flushes": len(record.flushes), "bytes sent": sent},
+            seconds=known({"longest held": longest}),
+            limits={"longest held": promise.max_held},
+        ),
+        series={
+            "deltas": [(each.time - began, each.length) for each in thinned(record.arrivals)],
+            "flushes": [(each.time - began, len(each.data)) for each in thinned(record.flushes)],
+        },
         flushes=len(record.flushes),
         writes=sum(flush.writes for flush in record.flushes),
         sent=sent,

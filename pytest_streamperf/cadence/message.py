@@ -6,6 +6,7 @@ from typing import NamedTuple
 from pytest_streamperf.cadence.invariants import INVARIANTS, Breach, Policy
 from pytest_streamperf.cadence.record import Evidence, Kind, Record
 from pytest_streamperf.cadence.timeline import Event, Row, drawn
+from pytest_streamperf.figures import thinned
 from pytest_streamperf.verdict import Outcome, duration, fit, lines_of, size
 
 # What to pass to the counter for each kind of evidence.
@@ -91,6 +92,15 @@ def over_budget(
     if max_round_trips is not None and len(record.updates) > max_round_trips:
         return f"{len(record.updates):,} updates, limit {max_round_trips:,}"
     return ""
+
+
+def series(record: Record) -> dict[str, Sequence[tuple[float, float]]]:
+    """Tell what to draw: the text that had come by when, and what updates carried."""
+    began = record.began
+    return {
+        "deltas": [(each.time - began, each.length) for each in thinned(record.arrivals)],
+        "updates": [(each.time - began, each.size) for each in thinned(record.updates)],
+    }
 
 
 def headline(findings: Findings) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_streamperf.cadence.mutants import THROTTLE_MUTANTS, Send, Throttle
+from pytest_streamperf.figures import Figures
 from pytest_streamperf.here import running_loop
 from pytest_streamperf.verdict import (
     CadenceExceeded,
@@ -92,7 +93,7 @@ def prove_test(
         verdict=outcome,
         headline=headline,
         details=("", *details) if outcome != "within" else (),
-        figures={"noticed": len(noticed), "subjects": len(subjects)},
+        figures=Figures(given={"throttles": len(subjects)}, counts={"unnoticed": len(unnoticed)}),
         noticed=noticed,
         unnoticed=unnoticed,
     )

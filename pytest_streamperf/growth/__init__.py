@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Unpack
 
 from pytest_streamperf.clock import Noise
+from pytest_streamperf.figures import Place
 from pytest_streamperf.growth import fit, message
 from pytest_streamperf.growth.blame import Blame
 from pytest_streamperf.growth.drive import (
@@ -219,7 +220,9 @@ def _growth(evidence: Evidence, terms: Terms) -> Growth:
         verdict="within" if accepted else evidence.verdict,
         headline=headline,
         details=() if accepted else message.details(evidence, terms),
-        figures=message.figures(evidence),
+        figures=message.figures(evidence, terms),
+        where=[Place(each.places[0], each.source, each.share) for each in evidence.blame],
+        series=message.series(evidence, terms),
         picture=message.picture(evidence),
         share=evidence.share,
         share_interval=evidence.share_interval,

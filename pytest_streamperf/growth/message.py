@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from pytest_streamperf.figures import Figures, known
 from pytest_streamperf.growth import fit
 from pytest_streamperf.growth.advice import advice_for
 from pytest_streamperf.growth.evidence import Evidence
@@ -117,19 +118,39 @@ def _costs(evidence: Evidence, terms: Terms) -> str:
     return f"{at} at {terms.horizon:,} deltas, about {later} at {10 * terms.horizon:,}"
 
 
-def figures(evidence: Evidence) -> dict[str, float | str | None]:
+def figures(evidence: Evidence, terms: Terms) -> Figures:
     """Say what machines want to read."""
     low, high = evidence.share_interval
-    return {
-        "share": evidence.share,
-        "share_low": low,
-        "share_high": high,
-        "proven_to": evidence.proven_to,
-        "witness": evidence.witness,
-        "where": evidence.blame[0].places[0] if evidence.blame else None,
-        "waited_for_a_core": evidence.noise.waited,
-        "page_faults": evidence.noise.page_faults,
-    }
+    costs = {meter: fit.along(runs)[-2:] for meter, runs in evidence.runs.items() if runs}
+    at = {meter: (f" per delta at {last[-1][0]:,}", last[-1][1]) for meter, last in costs.items()}
+    calls = [round(cost) for _, cost in costs.get("calls", ())]
+    return Figures(
+        given={"up_to": terms.horizon},
+        # Those that waver are not the same everywhere.
+        counts={"calls per delta": calls[-1]} if calls and calls[0] == calls[-1] else {},
+        shares={"superlinear": evidence.share, "superlinear low": low, "superlinear high": high},
+        seconds=known({"waited for a core": evidence.noise.waited})
+        | {f"CPU{of}": cost for meter, (of, cost) in at.items() if meter == "time"},
+        bytes={f"copied{of}": cost for meter, (of, cost) in at.items() if meter == "copies"},
+        limits={"superlinear": terms.limit},
+        facts={"proven to": f"{evidence.proven_to:,}", "witness": evidence.witness or "none"},
+    )
+
+
+def series(evidence: Evidence, terms: Terms) -> dict[str, Sequence[Sequence[float]]]:
+    """Tell what to draw: what a delta costs along the way, and the line that was fitted to it."""
+    along = {meter: fit.along(runs) for meter, runs in evidence.runs.items() if runs}
+    if not along or not evidence.proven_to:
+        return dict(along.items())
+    told = next(iter(along))
+    if evidence.witness is not None:
+        told = evidence.witness
+    last = fit.longest(evidence.runs[told])
+    length, mean = last[0].length, min(run.total for run in last) / last[0].length
+    # A share of the work that is superlinear is a slope of twice that of the mean cost.
+    known_at = evidence.proven_to if evidence.verdict == "exceeded" else terms.horizon
+    share = fit.carried(evidence.share, known_at, length)
+    return dict(along.items()) | {"fit": [(0, mean * (1 - share)), (length, mean * (1 + share))]}
 
 
 def picture(evidence: Evidence) -> Sequence[str]:

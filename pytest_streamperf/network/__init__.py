@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
 from pytest_streamperf import clock
+from pytest_streamperf.figures import Figures, Place, thinned
 from pytest_streamperf.network import message, origins
 from pytest_streamperf.network.attempts import (
     COUNT,
@@ -320,6 +321,10 @@ def _fetches(
         verdict=verdict,
         headline=headline,
         details=details,
-        figures={"attempts": len(attempts)},
+        figures=Figures(counts={"attempts": len(attempts)}),
+        where=[
+            Place(each.line.where, each.line.source) for each in attempts[:_MOST_NAMED] if each.line
+        ],
+        series={"attempts": [message.row(each) for each in thinned(attempts)]},
         attempts=attempts,
     )

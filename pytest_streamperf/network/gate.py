@@ -21,6 +21,7 @@ from math import comb
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from pytest_streamperf.figures import Figures
 from pytest_streamperf.network.attempts import Attempt
 from pytest_streamperf.network.stub import Answers, Request, Stub
 from pytest_streamperf.verdict import (
@@ -261,15 +262,14 @@ def _judged(plan: Mapping[str, Row], runs: Mapping[str, Run]) -> GateProof:
         says = "it fetches under test" if leaks else "it is silent in production"
         headline = f"the gate is wrong in {len(wrong)} of {len(plan)} environments: {says}"
         entries = _remedy(leaks, runs)
-    shown = [
-        (name, row.expects, runs[name].does, _targets(runs[name])) for name, row in plan.items()
-    ]
+    shown = [(key, row.expects, runs[key].does, _targets(runs[key])) for key, row in plan.items()]
     rows = [fit(row.rstrip()) for row in table(("in", "expected", "does", "where to"), shown)]
     return GateProof(
         stem="network",
         verdict=verdict,
         headline=fit(headline),
         details=("", *rows, "", *lines_of(entries)) if verdict != "within" else (),
+        figures=Figures(given={"environments": len(plan)}, counts={"wrong": len(wrong)}),
         picture=tuple(rows),
         runs=runs,
     )
@@ -290,8 +290,7 @@ def _remedy(leaks: Sequence[str], runs: Mapping[str, Run]) -> dict[str, str]:
 
 
 def _targets(run: Run) -> str:
-    targets = [*(str(each) for each in run.requests), *(each.target for each in run.attempts)]
-    unique = list(dict.fromkeys(targets))
+    unique = list(dict.fromkeys([*map(str, run.requests), *(each.target for each in run.attempts)]))
     return ", ".join(unique[:2]) + (f" and {len(unique) - 2} more" if len(unique) > 2 else "")  # noqa: PLR2004
 
 
@@ -383,10 +382,10 @@ def _outcome(
 
 
 def _order_details(outcomes: Mapping[str, Any], different: Sequence[Any]) -> Sequence[str]:
-    lines = []
-    for each in different[:3]:
-        name = next(name for name, found in outcomes.items() if found == each)
-        lines.append(fit(f"  {name}: {each!r}"))
+    lines = [
+        fit(f"  {next(name for name, found in outcomes.items() if found == each)}: {each!r}")
+        for each in different[:3]
+    ]
     return (
         "",
         *lines,

@@ -81,6 +81,12 @@ def _line(label: str, place: str, source: str) -> list[str]:
     return [shown[0].replace("  where", f"  {label:5}", 1), *shown[1:]]
 
 
+def row(attempt: Attempt) -> tuple[str, str, str]:
+    """How it was tried, where to, and what came of it."""
+    came = "blocked" if attempt.blocked else "allowed" if attempt.allowed else "made"
+    return attempt.kind, attempt.target, came
+
+
 def what(attempt: Attempt) -> str:
     """Say how it was tried: the request, the thread or task, and whether it came through."""
     kernel = attempt.seen_by == "kernel"

@@ -14,11 +14,14 @@ import tracemalloc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from heapq import nlargest
 from importlib import import_module
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any, Self
 
 from pytest_streamperf import clock, trace
+from pytest_streamperf.figures import MOST_DRAWN, Figures, Place, known
 from pytest_streamperf.pulse.message import Limits, bytes_of, check, judged
 from pytest_streamperf.pulse.pauses import Collections, Pause, PauseMeter
 from pytest_streamperf.pulse.stalls import Stall, StallMeter, watching
@@ -87,7 +90,7 @@ class StallWatch:
         self._cpu_of = {name: _named(name) for name in cpu_of}
         self._memory = memory
         self._times: list[float] = []
-        self._began = 0.0
+        self._began = self._wall = 0.0
         self._stack = ExitStack()
         self._stalls: StallMeter | None = None
         self._pauses = PauseMeter()
@@ -129,7 +132,7 @@ class StallWatch:
                 self._of.listeners.append(self)
                 stack.callback(self._of.listeners.remove, self)
             self._stack = stack.pop_all()
-        self._began = time.monotonic()
+        self._began, self._wall = time.monotonic(), clock.wall()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -178,6 +181,7 @@ class StallWatch:
         return self._judged(Limits())
 
     def _judged(self, limits: Limits) -> Pulse:
+        stalls = self._stalls.stalls if self._stalls else ()
         gaps = [after - before for before, after in pairwise(self._times)]
         found: dict[str, Any] = {
             "messages": len(self._times),
@@ -194,18 +198,26 @@ class StallWatch:
             },
         }
         verdict, headline, details = judged(found, limits)
-        figures = {
-            "first": found["first"],
-            "longest gap": found["longest_gap"],
-            "longest stall": found["stalls"][0].seconds if found["stalls"] else None,
-            "gc pauses": sum(each.runs for each in self._pauses.generations.values()),
-        }
         return Pulse(
             stem="pulse",
             verdict=verdict,
             headline=headline,
             details=details,
-            figures=figures,
+            figures=_figures(found, limits),
+            where=[
+                Place(stall.where, stall.source)
+                for stall in (found["stalls"] or ())[:1]
+                if verdict == "exceeded" and stall.where
+            ],
+            series={
+                "gaps": _longest(
+                    (after - self._began, after - before) for before, after in pairwise(self._times)
+                ),
+                "stalls": _longest((each.at - self._wall, each.seconds) for each in stalls),
+                "pauses": _longest(
+                    (each.at - self._wall, each.seconds) for each in self._pauses.pauses
+                ),
+            },
             **found,
         )
 
@@ -259,6 +271,33 @@ class StallWatch:
         for name in limits.shares:
             if name not in self._cpu:
                 yield f"the CPU time of {name} was not taken", f"pass cpu_of=[{name!r}]"
+
+
+def _figures(found: Mapping[str, Any], limits: Limits) -> Figures:
+    worst = {
+        f"longest {name}": found[f"{name}s"][0].seconds if found[f"{name}s"] else None
+        for name in ("stall", "pause")
+    }
+    held = {
+        "first": limits.first,
+        "longest gap": limits.gap,
+        "longest stall": limits.stall,
+        "longest pause": limits.pause,
+        "peak memory": limits.memory,
+    }
+    return Figures(
+        given={"messages": found["messages"]},
+        shares=found["cpu_shares"],
+        seconds=known({"first": found["first"], "longest gap": found["longest_gap"], **worst}),
+        bytes=known({"peak memory": found["peak_memory"], "grown": found["grown"]}),
+        limits=known(held) | {**limits.shares},
+        facts={"collections": f"{sum(each.runs for each in found['collections'].values()):,}"},
+    )
+
+
+def _longest(times: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The longest of many, as many as are drawn, in the order of time."""
+    return sorted(nlargest(MOST_DRAWN, times, key=itemgetter(1)))
 
 
 def _named(name: str) -> tuple[Any, str, Callable[..., Any]]:

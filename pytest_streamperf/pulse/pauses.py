@@ -10,11 +10,12 @@ from pytest_streamperf.pulse.stalls import keep
 
 
 class Pause(NamedTuple):
-    """A run of the garbage collector: `seconds` and `sure` as a stall's are."""
+    """A run of the garbage collector: `seconds`, `sure` and `at` as a stall's are."""
 
     seconds: float
     generation: int
     sure: bool
+    at: float = 0.0
 
 
 class Collections(NamedTuple):
@@ -42,7 +43,7 @@ class PauseMeter:
                 watch.start()
             elif watch.passed:
                 seconds, sure = watch.held()
-                self._add(Pause(seconds, info["generation"], sure))
+                self._add(Pause(seconds, info["generation"], sure, clock.wall()))
                 watch.stop()
 
         gc.callbacks.append(collected)

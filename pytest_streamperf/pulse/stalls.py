@@ -29,13 +29,14 @@ class Stall(NamedTuple):
     """A time in which nothing else could run: `where` and `source` are of the line that ran then.
 
     `seconds` are less what the thread waited for a core; `sure` is whether that is known, or at
-    least half of it was spent on the CPU.
+    least half of it was spent on the CPU. It was over `at` that second of `clock.wall`.
     """
 
     seconds: float
     where: str
     source: str
     sure: bool
+    at: float = 0.0
 
 
 _MOST_KEPT = 1_000
@@ -65,7 +66,7 @@ class StallMeter:
         if self._watch.passed - allowed >= _LEAST:
             seconds, sure = self._watch.held(allowed)
             if seconds >= _LEAST:
-                keep(self.stalls, Stall(seconds, *self._seen, sure))
+                keep(self.stalls, Stall(seconds, *self._seen, sure, clock.wall()))
         self._watch.stop()
 
     def look(self, frame: FrameType | None) -> None:

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from pytest_streamperf import verdict
+from pytest_streamperf.figures import Figures
 from pytest_streamperf.service.clients import Request, ask
 from pytest_streamperf.service.crowd import (
     FAST,
@@ -18,7 +19,7 @@ from pytest_streamperf.service.crowd import (
     driven,
 )
 from pytest_streamperf.service.gauges import Read, reading_of
-from pytest_streamperf.service.outcome import Figures, concluded, exceeded, passed
+from pytest_streamperf.service.outcome import concluded, exceeded, passed
 from pytest_streamperf.service.serve import App, run, served
 from pytest_streamperf.verdict import Verdict, duration, size
 
@@ -104,7 +105,9 @@ class Promise(NamedTuple):
 def judged(found: Evidence, promise: Promise) -> Verdict:
     """Hold what clients got to what was promised."""
     fault, kept = _fault(found, promise), found.kept
-    figures: Figures = {"broadcast": found.flood, "kept_bytes": kept}
+    figures = Figures(
+        given={"broadcast": found.flood}, bytes={"kept": kept}, limits={"kept": promise.limit}
+    )
     if fault is None:
         held = f"{size(kept)} held for who stalled, in sockets too"
         what = f"{found.flood} messages of {size(MESSAGE)} in step, {held}"

@@ -6,8 +6,9 @@ from re import sub
 from typing import Any, NamedTuple
 
 from pytest_streamperf import verdict
+from pytest_streamperf.figures import Figures
 from pytest_streamperf.service.clients import Answer, Request, ask
-from pytest_streamperf.service.outcome import Figures, concluded, exceeded, passed
+from pytest_streamperf.service.outcome import concluded, exceeded, passed
 from pytest_streamperf.service.serve import App, run, served
 from pytest_streamperf.verdict import Verdict
 from pytest_streamperf.wire.serve import unlogged
@@ -165,7 +166,7 @@ def _seen(request: Request, answer: Answer, origin: str) -> Seen:
 def judged(seen: Sequence[Seen], origin: str) -> Verdict:
     """Hold answers to be readable from `origin`."""
     lacking = [each for each in seen if each.lacks]
-    figures: Figures = {"answers": len(seen), "lacking": len(lacking)}
+    figures = Figures(given={"answers": len(seen)}, counts={"lacking": len(lacking)})
     if not lacking:
         statuses = ", ".join(map(str, sorted({each.status for each in seen})))
         what = f"{len(seen)} answers can be read from anywhere: {statuses}"

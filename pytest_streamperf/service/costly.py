@@ -11,9 +11,10 @@ from statistics import median
 from typing import NamedTuple
 
 from pytest_streamperf import verdict
+from pytest_streamperf.figures import Figures
 from pytest_streamperf.here import Line, line_of, stack
 from pytest_streamperf.service.clients import Answer, Request, ask, tasks, until
-from pytest_streamperf.service.outcome import Figures, concluded, exceeded, passed
+from pytest_streamperf.service.outcome import concluded, exceeded, passed
 from pytest_streamperf.service.serve import App, Seen, run, served
 from pytest_streamperf.verdict import Verdict, duration, size
 
@@ -206,7 +207,11 @@ def _check(request: Request, answer: Answer) -> None:
 
 def undisturbed(found: Round, request: str, clients: int, max_stall: float) -> Verdict:
     """Hold a stall against its limit."""
-    figures: Figures = {"stall": found.stall}
+    figures = Figures(
+        given={"streams": clients, "beside": request},
+        seconds={"longest stall": found.stall},
+        limits={"longest stall": max_stall},
+    )
     stood = f"{clients} streams stood still for {duration(found.stall)}"
     if found.stall <= max_stall:
         return passed(verdict.fit(f"{stood} at most beside {request}"), figures)
@@ -230,7 +235,11 @@ def piecemeal(found: Sequence[Sequence[Arrival]], request: str, max_piece: int) 
         if pieces:  # without chunks it is not known what was sent at once
             pieces[-1] += each.size
     total, largest = sum(each.size for each in found[-1]), max(pieces, default=0)
-    figures: Figures = {"bytes": total, "largest": largest}
+    figures = Figures(
+        given={"of": request},
+        bytes={"whole": total, "largest piece": largest},
+        limits={"largest piece": max_piece},
+    )
     fault = None
     if largest > max_piece:
         fault = (

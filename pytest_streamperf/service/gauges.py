@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pytest_streamperf import verdict
+from pytest_streamperf.figures import Figures
 from pytest_streamperf.service.clients import Answer, Leave, Request, ask, tasks
-from pytest_streamperf.service.outcome import Figures, concluded, exceeded, passed
+from pytest_streamperf.service.outcome import concluded, exceeded, passed
 from pytest_streamperf.service.serve import App, run, served
 from pytest_streamperf.verdict import Verdict
 from pytest_streamperf.wire.serve import told_before, unlogged
@@ -197,7 +198,7 @@ def judged(
 ) -> Verdict:
     """Hold what was read against what clients did."""
     clients = sum(phase.clients for phase in phases)
-    figures: Figures = {"clients": clients, "gauges": len(gauges)}
+    figures = Figures(given={"clients": clients, "gauges": len(gauges)})
     faults = ((phase, _fault(phase, phases[0], gauges, totals)) for phase in phases)
     phase, fault = next((each for each in faults if each[1]), (None, None))
     if phase is None or fault is None:

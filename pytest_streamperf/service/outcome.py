@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 
 from pytest_streamperf import verdict
+from pytest_streamperf.figures import Figures
 from pytest_streamperf.verdict import ServiceExceeded, Unproven, Verdict
-
-Figures = dict[str, float | str | None]
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 

@@ -12,8 +12,9 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from pytest_streamperf import verdict
+from pytest_streamperf.figures import Figures, known
 from pytest_streamperf.service.clients import Answer, Request, ask, tasks, until
-from pytest_streamperf.service.outcome import Figures, concluded, exceeded, passed
+from pytest_streamperf.service.outcome import concluded, exceeded, passed
 from pytest_streamperf.service.serve import run
 from pytest_streamperf.verdict import Verdict, duration
 
@@ -181,7 +182,12 @@ def judged(found: Stop, ends: Sequence[str], within: float) -> Verdict:
     """Hold streams to an end of their own, and the process to one in time."""
     answers, took, status, printed = found
     how = Counter(_how(each, ends) for each in answers)
-    figures: Figures = {"streams": len(answers), "took": took, **how}
+    figures = Figures(
+        given={"streams": len(answers)},
+        counts={"cut off": how[_CUT], "ended without a word": how[_SILENT]},
+        seconds=known({"took": took}),
+        limits={"took": within},
+    )
     fault = None
     traces = [line for line in printed if "Traceback (most recent call last)" in line]
     if took is None:

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pytest_streamperf import trace, verdict
+from pytest_streamperf.figures import Figures
 from pytest_streamperf.service.clients import Request
 from pytest_streamperf.service.fire import HUNG_UP, LEFT_OPEN, SILENT, Hit, Target
 from pytest_streamperf.service.gauges import GAUGES, Read, Reading, reading_of
-from pytest_streamperf.service.outcome import Figures, concluded, exceeded, passed
+from pytest_streamperf.service.outcome import concluded, exceeded, passed
 from pytest_streamperf.service.serve import App, Seen, run, served
 from pytest_streamperf.verdict import Verdict, size
 
@@ -119,11 +120,12 @@ def judged(found: Evidence) -> Verdict:
     """Hold what is left to nothing."""
     hits, memory, logged, grew = found
     grown = memory[-1] - memory[0] if memory else 0
-    figures: Figures = {
-        "clients": sum(sum(hit.statuses.values()) for hit in hits),
-        "errors logged": len(logged),
-        "memory grown": grown / memory[0] if memory else None,
-    }
+    figures = Figures(
+        given={"clients": sum(sum(hit.statuses.values()) for hit in hits)},
+        counts={"errors logged": len(logged)},
+        shares={"memory grown": min(1.0, max(0.0, grown / memory[0]))} if memory else {},
+        limits={"memory grown": _MOST_GROWTH},
+    )
     hit, fault = next(((hit, fault) for hit in hits if (fault := _fault(hit))), (None, None))
     if fault is None and logged:
         fault = (
