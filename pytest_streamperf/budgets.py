@@ -1,60 +1,295 @@
-"""What a project declares: `[tool.streamperf]` in its `pyproject.toml`."""
+"""What a project declares: `[tool.streamperf]` in its `pyproject.toml`, and markers on its tests.
 
+A budget comes in layers, from far to near: the project's default, the profile that a test chose,
+the markers of its module, its class, itself and its parameters. Of each key the nearest wins, or
+the tightest where a layer says `tighter`.
+"""
+
+import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pytest_streamperf.growth.terms import Terms
 from pytest_streamperf.network.attempts import allowed_hosts
-from pytest_streamperf.verdict import BudgetError, Policy
+from pytest_streamperf.units import bytes_of, rate_of, seconds_of, share_of
+from pytest_streamperf.verdict import BudgetError, Policy, duration, percent, size
 
 _CHOICES = {"mode": ("fail", "warn"), "unproven": ("fail", "warn")}
 _GROWTH = ("copies", "limit", "up_to")
 _NETWORK = ("allow_hosts", "background_fetch", "block_network", "exact_network")
-_KEYS = sorted((*_CHOICES, *_GROWTH, *_NETWORK))
+_KEYS = sorted((*_CHOICES, *_GROWTH, *_NETWORK, "budgets"))
+# How much slower tracing memory makes all else is nobody's budget.
+_DISTURBED = ("max_gap", "max_stall", "max_gc_pause", "cpu_share")
+
+# -- keys
+
+
+def _shares(value: object) -> dict[str, float]:
+    if not isinstance(value, Mapping) or not all(":" in str(name) for name in value):
+        msg = f"must be a table, as {{\"package.module:function\" = '20%'}}, not {value!r}"
+        raise ValueError(msg)
+    return {str(name): share_of(share) for name, share in value.items()}
+
+
+def _length(value: object) -> int:
+    try:
+        return Terms.checked(_length, up_to=value).up_to  # type: ignore[arg-type] # that is checked
+    except (TypeError, ValueError) as error:
+        raise ValueError(str(error).removeprefix("up_to ")) from None
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        msg = f"must be true or false, not {value!r}"
+        raise ValueError(msg)  # noqa: TRY004 - as the others
+    return value
+
+
+class _Key(NamedTuple):
+    """What a key takes, which of two is the tighter, and how it is said."""
+
+    read: Callable[[object], Any]
+    tighter: Callable[[Any, Any], Any]
+    say: Callable[[Any], str]
+
+
+def _tighter_shares(far: Mapping[str, float], near: Mapping[str, float]) -> dict[str, float]:
+    return {name: min(far.get(name, 1.0), near.get(name, 1.0)) for name in {**far, **near}}
+
+
+def _say_shares(shares: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {percent(share)}" for name, share in shares.items())
+
+
+KEYS: Mapping[str, _Key] = {
+    "growth": _Key(share_of, min, lambda share: f"{percent(share)} superlinear"),
+    "up_to": _Key(_length, max, lambda deltas: f"{deltas:,} deltas"),
+    "updates_every": _Key(seconds_of, max, duration),
+    "flushes_per_second": _Key(rate_of, min, lambda rate: f"{rate:g}/s"),
+    "max_gap": _Key(seconds_of, min, duration),
+    "max_stall": _Key(seconds_of, min, duration),
+    "max_gc_pause": _Key(seconds_of, min, duration),
+    "peak_memory": _Key(bytes_of, min, size),
+    "background_fetch": _Key(_flag, min, lambda allowed: "allowed" if allowed else "none"),
+    "cpu_share": _Key(_shares, _tighter_shares, _say_shares),
+}
+"""What may be budgeted."""
+
+_SAYING_HOW = {"rerun": _flag, "tighter": _flag}
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What one place declares: values by key, where each comes from, and how it is meant."""
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    origins: Mapping[str, str] = field(default_factory=dict)
+    rerun: bool = False
+    tighter: bool = False
+    must: bool = False
+    """Whether what it declares has to be measured: a project's default may find nothing to."""
+
+
+class Budgeted(NamedTuple):
+    """The value of a key for one test, where it comes from, and whether it has to be measured."""
+
+    value: Any
+    origin: str
+    must: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What applies to one test.
+
+    >>> layer = layer_of({"max_gap": "200ms"}, lambda key: "here")
+    >>> budget_of([layer]).limits["max_gap"].value
+    0.2
+    """
+
+    limits: Mapping[str, Budgeted] = field(default_factory=dict)
+    rerun: bool = False
+
+    def value(self, key: str) -> Any:
+        """The value of a key; None where it is not budgeted."""
+        found = self.limits.get(key)
+        return found.value if found else None
+
+    def lines(self) -> list[str]:
+        """What applies, and where each comes from, in columns."""
+        rows = [
+            (key, KEYS[key].say(value), origin) for key, (value, origin, _) in self.limits.items()
+        ]
+        wide = [max(map(len, column)) for column in zip(*rows, strict=True)][:2] if rows else []
+        lines = [
+            f"{key:{wide[0]}}  {said:{wide[1]}}  {origin}".rstrip() for key, said, origin in rows
+        ]
+        return [*lines, "in two runs: one for the memory"] if self.rerun and lines else lines
+
+
+def layer_of(
+    declared: Mapping[str, Any], origin: Callable[[str], str], *, must: bool = False
+) -> Layer:
+    """Read what one place declares; `origin` tells where a key stands.
+
+    Raises `BudgetError`, which names that place, what is wrong, and what is allowed.
+    """
+    values, how = {}, {}
+    for key, value in declared.items():
+        if key not in KEYS and key not in _SAYING_HOW:
+            allowed = ", ".join([*KEYS, *_SAYING_HOW])
+            msg = f"{origin(key)}: there is no budget {key!r}; there are {allowed}"
+            raise BudgetError(msg)
+        try:
+            if key in KEYS:
+                values[key] = KEYS[key].read(value)
+            else:
+                how[key] = _SAYING_HOW[key](value)
+        except ValueError as error:
+            msg = f"{origin(key)}: {key} {error}"
+            raise BudgetError(msg) from None
+    return Layer(values, {key: origin(key) for key in values}, must=must, **how)
+
+
+def budget_of(layers: Iterable[Layer]) -> Budget:
+    """What layers come to, the farthest first.
+
+    Raises `BudgetError` where they contradict each other, with both places.
+    """
+    limits: dict[str, Budgeted] = {}
+    rerun = False
+    for layer in layers:
+        rerun |= layer.rerun
+        for key, value in layer.values.items():
+            new = Budgeted(value, layer.origins[key], layer.must)
+            old = limits.get(key)
+            if layer.tighter and old:
+                tightest = KEYS[key].tighter(old.value, value)
+                new = old if tightest == old.value else new._replace(value=tightest)
+            limits[key] = new
+    disturbed = [key for key in _DISTURBED if key in limits]
+    if "peak_memory" in limits and disturbed and not rerun:
+        memory, other = limits["peak_memory"], limits[disturbed[0]]
+        msg = (
+            f"{memory.origin}: peak_memory cannot be measured together with {disturbed[0]} "
+            f"({other.origin}), as tracing memory slows everything down; "
+            "rerun = true measures it in a run of its own"
+        )
+        raise BudgetError(msg)
+    return Budget(
+        {key: limits[key] for key in KEYS if key in limits},
+        rerun and "peak_memory" in limits and bool(disturbed),
+    )
+
+
+# -- pyproject.toml
 
 
 def read_policy(file: Path) -> Policy:
     """Read the settings in a `pyproject.toml`.
 
-    Raises `BudgetError`, which names the file, the key, and what is allowed.
+    Raises `BudgetError`, which names the file, the line, the key, and what is allowed.
 
     >>> read_policy(Path("pyproject.toml")).mode
     'fail'
     """
     try:
-        settings = tomllib.loads(file.read_text(encoding="utf-8"))
-        for table in ("tool", "streamperf"):
-            settings = settings.get(table, {})
-            if not isinstance(settings, dict):
-                msg = f"{table} must be a table, not {settings!r}"
-                raise BudgetError(msg)
-        return _policy(settings)
+        text = file.read_text(encoding="utf-8")
+        settings = tomllib.loads(text)
     except ValueError as error:
         msg = f"{file.name}: {error}"
         raise BudgetError(msg) from None
 
+    def place(table: Sequence[str], key: str) -> str:
+        line = line_of(text, table, key)
+        return f"{file.name}:{line}" if line else file.name
 
-def _policy(settings: dict[str, Any]) -> Policy:
+    for table in ("tool", "streamperf"):
+        settings = settings.get(table, {})
+        if not isinstance(settings, dict):
+            msg = f"{file.name}: {table} must be a table, not {settings!r}"
+            raise BudgetError(msg)
+    return _policy(settings, place)
+
+
+def _policy(settings: dict[str, Any], place: Callable[[Sequence[str], str], str]) -> Policy:
+    table = ("tool", "streamperf")
+
+    def refuse(key: str, what: str) -> BudgetError:
+        return BudgetError(f"{place(table, key)}: [tool.streamperf] {what}")
+
     for key, value in settings.items():
         if key not in _KEYS:
-            msg = f"[tool.streamperf] has no setting {key!r}; it has {', '.join(_KEYS)}"
-            raise BudgetError(msg)
+            raise refuse(key, f"has no setting {key!r}; it has {', '.join(_KEYS)}")
         if key in _CHOICES and value not in _CHOICES[key]:
             allowed = " or ".join(map(repr, _CHOICES[key]))
-            msg = f"[tool.streamperf] {key} must be {allowed}, not {value!r}"
-            raise BudgetError(msg)
+            raise refuse(key, f"{key} must be {allowed}, not {value!r}")
     growth = {key: settings[key] for key in _GROWTH if key in settings}
     network = {key: settings[key] for key in _NETWORK if key in settings}
-    try:
-        Terms.checked(_policy, **growth)
-        check_network(**network)
-    except (TypeError, ValueError) as error:
-        msg = f"[tool.streamperf] {error}"
-        raise BudgetError(msg) from None
+    for check, asked in ((_check_growth, growth), (check_network, network)):
+        for key, value in asked.items():
+            try:
+                check(**{key: value})
+            except (TypeError, ValueError) as error:
+                raise refuse(key, str(error)) from None
+    budgets = settings.get("budgets", {})
+    if not isinstance(budgets, dict):
+        raise refuse("budgets", f"budgets must be a table, not {budgets!r}")
     choices = {key: settings[key] for key in _CHOICES if key in settings}
-    return Policy(growth=growth, network=network, **choices)
+    layers = _layers(budgets, place)
+    return Policy(growth=growth, network=network, budgets=layers, **choices)
+
+
+def _layers(
+    budgets: dict[str, Any], place: Callable[[Sequence[str], str], str]
+) -> dict[str, Layer]:
+    """The default, under no name, and profiles under theirs."""
+    table = ("tool", "streamperf", "budgets")
+    profiles = {
+        name: declared
+        for name, declared in budgets.items()
+        if isinstance(declared, dict) and name not in KEYS
+    }
+    default = {key: value for key, value in budgets.items() if key not in profiles}
+    layers = {"": layer_of(default, lambda key: place(table, key))} if default else {}
+    if "tighter" in default:
+        msg = f"{place(table, 'tighter')}: tighter than what? It is for profiles and markers"
+        raise BudgetError(msg)
+    for name, declared in profiles.items():
+
+        def said(key: str, name: str = name) -> str:
+            return f"{place((*table, name), key)} ({name})"
+
+        layers[name] = layer_of(declared, said)
+    for name in layers:
+        budget_of([layers[each] for each in dict.fromkeys(("", name)) if each in layers])
+    return layers
+
+
+def line_of(text: str, table: Sequence[str], key: str) -> int | None:
+    r"""The line, from 1, on which a key of a table stands in TOML; None where that is not clear.
+
+    >>> line_of("[tool.streamperf]\nmode = 'warn'", ["tool", "streamperf"], "mode")
+    2
+    """
+    name = re.compile(rf"""\s*["']?{re.escape(key)}["']?\s*[.=]""")
+    inside = False
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[\[?([^\]]+)\]", line):
+            parts = [part.strip().strip("\"'") for part in header[1].split(".")]
+            inside = parts == [*table]
+            if parts == [*table, key]:
+                return number
+        elif inside and name.match(line):
+            return number
+    return None
+
+
+def _check_growth(**terms: Any) -> None:
+    Terms.checked(_check_growth, **terms)
 
 
 def check_network(

@@ -9,7 +9,9 @@ from pytest_streamperf import __version__
 
 # Each command is a module with a docstring, `arguments(parser)` and `run(options) -> exit status`.
 # It is loaded when it is called for.
-_COMMANDS: dict[str, tuple[str, str]] = {}
+_COMMANDS: dict[str, tuple[str, str]] = {
+    "budgets": ("listing", "show what applies to which test, and where it comes from"),
+}
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -24,6 +24,7 @@ from pytest_streamperf.clock import to_the_next_step
 from pytest_streamperf.here import Loop, loop_running_here
 from pytest_streamperf.pacing import finite_seconds
 from pytest_streamperf.turns import Part, Turn
+from pytest_streamperf.verdict import made
 
 # About four characters a token, the usual rule of thumb for English text.
 _WORDS = (
@@ -103,6 +104,7 @@ class Stream:
         self.every = _pace(every, len(items))
         self.error: ConnectionError | None = None
         self.listeners: list[Listener] = []
+        made(self)
 
     def __len__(self) -> int:
         return len(self.deltas)
@@ -140,6 +142,7 @@ class Stream:
         """
         broken = copy(self)
         broken.listeners = []
+        made(broken)
         broken._break(faults)  # noqa: SLF001 - it is one of these
         return broken
 
@@ -285,7 +288,8 @@ def _due(every: float | Iterable[float]) -> Iterator[float]:
 
 
 def listen(of: object, listener: Listener) -> None:
-    """Have a listener told what the stream `of` hands out; nothing where it is None."""
+    """Have a new listener told what the stream `of` hands out; nothing where it is None."""
+    made(listener)
     if of is None:
         return
     if not isinstance(of, Stream):

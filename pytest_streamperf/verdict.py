@@ -145,6 +145,7 @@ class Policy:
 
     `growth` are arguments of `assert_linear`, where a call does not give them, and `network` those
     of a guard of every test: `background_fetch`, `allow_hosts`, `block_network`, `exact_network`.
+    `budgets` are what a test as a whole is held to: the default, under "", and profiles by name.
     With `mode="warn"` a check that would fail warns, with `unproven="warn"` only one that could not
     be concluded.
 
@@ -154,6 +155,7 @@ class Policy:
 
     growth: Mapping[str, Any] = field(default_factory=dict)
     network: Mapping[str, Any] = field(default_factory=dict)
+    budgets: Mapping[str, Any] = field(default_factory=dict)
     unproven: Literal["fail", "warn"] = "fail"
     mode: Literal["fail", "warn"] = "fail"
 
@@ -176,6 +178,9 @@ class Sink(Protocol):
 
     def end(self, check: object) -> None:
         """An async check was awaited."""
+
+    def made(self, subject: object) -> None:
+        """A stream or a counter was made, which a budget may be about."""
 
     def report(self, verdict: Verdict) -> None:
         """A check was concluded."""
@@ -215,6 +220,13 @@ def report(verdict: Verdict) -> None:
     sink = current_sink()
     if sink is not None:
         sink.report(verdict)
+
+
+def made(subject: object) -> None:
+    """Tell the current sink, if there is one, of a stream or a counter."""
+    sink = current_sink()
+    if sink is not None:
+        sink.made(subject)
 
 
 def conclude(

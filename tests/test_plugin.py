@@ -113,7 +113,7 @@ def test_unused_it_loads_nothing(pytester):
 
         def test_trivial():
             ours = {name for name in sys.modules if name.startswith("pytest_streamperf")}
-            names = {"plugin", "verdict", "figures"}
+            names = {"plugin", "plugin.record", "verdict", "figures"}
             assert ours == {"pytest_streamperf", *(f"pytest_streamperf.{name}" for name in names)}
             assert not {"psutil", "partial_json_parser", "httpx", "starlette"} & set(sys.modules)
         """
@@ -132,7 +132,7 @@ def test_importing_the_plugin_brings_in_nothing_but_its_own_verdict():
     )
     command = [sys.executable, "-c", code]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    names = ("figures", "plugin", "verdict")
+    names = ("figures", "plugin", "plugin.record", "verdict")
     assert printed.strip() == str(["pytest_streamperf", *(f"pytest_streamperf.{n}" for n in names)])
 
 
@@ -439,7 +439,7 @@ def test_a_wrong_setting_stops_the_run(pytester):
     pytester.makepyfile(GOOD)
     result = _run(pytester)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: pyproject.toml: * no setting 'upto'; it has *"])
+    result.stderr.fnmatch_lines(["ERROR: pyproject.toml:2: * no setting 'upto'; it has *"])
 
 
 def test_settings_under_xdist(pytester):
@@ -963,7 +963,7 @@ def test_an_unknown_marker_keyword(pytester):
     )
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(
-        ["*the streamperf marker has no backgroundfetch; it has allow_hosts, background_fetch*"]
+        ["marker, *.py:*: there is no budget 'backgroundfetch'; there are growth, *"]
     )
 
 

@@ -117,8 +117,7 @@ class UpdateCounter:
         self._key, self._value, self._stamp = key, value, stamp
         self._latest = latest or str
         self._parses = parses
-        self._wraps = wraps
-        self._slow = slow
+        self._wraps, self._slow = wraps, slow
         self._order = itertools.count()
         self._begun: list[tuple[float, int]] = []
         self._ended: list[float] = []
@@ -130,7 +129,7 @@ class UpdateCounter:
         self._keys: dict[tuple[int, int], Hashable] = {}
         self._stamped: list[float] = []
         self._bad: Exception | None = None
-        self._over = False
+        self._over = self.asserted = False
         self._attempt = 0
         self._running: set[str] | None = None
         self._clock: Any = _NO_CLOCK_YET
@@ -307,6 +306,7 @@ class UpdateCounter:
         ...     render(stream, show)
         ...     show.assert_throttled(every=0.1)
         """
+        self.asserted = True
         policy = Policy(every, trailing, on_cancel, on_error, on_retry, tolerance)
         _check(policy)
         if not self.calls:

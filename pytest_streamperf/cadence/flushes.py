@@ -60,7 +60,7 @@ class FlushCounter:
         self._texts: list[str] = []
         self._flushes: list[Flush] = []
         self._pending: list[bytes] = []
-        self._over = False
+        self._over = self.asserted = False
         self._ended: float | None = None
         self._clock: Any = None
         listen(of, self)
@@ -193,6 +193,7 @@ class FlushCounter:
         ...     respond(stream, flushes.file(file))
         ...     flushes.assert_coalesced(per_second=20)
         """
+        self.asserted = True
         promise = Promise(per_second, bytes_per_flush, max_held, tolerance)
         for name, value in promise._asdict().items():
             if value is None or (isinstance(value, int | float) and 0 <= value < float("inf")):

@@ -46,6 +46,9 @@ class _Nowhere:
     def end(self, check: object) -> None:
         pass
 
+    def made(self, subject: object) -> None:
+        pass
+
     def report(self, verdict: Verdict) -> None:
         pass
 

@@ -304,7 +304,7 @@ class Runner:
 
     def _probe(self, length: int, gauge: Gauge, cpu_seconds: float) -> Probe:
         sized = bool(self._terms.sizes)
-        deltas = tuple(TokenStream(0 if sized else length, delta=self._terms.delta))
+        deltas = tuple(TokenStream(0 if sized else length, delta=self._terms.delta).deltas)
         wall_seconds = max(0.0, self.wall_left())
         cpu_end, wall_end = clock.cpu() + cpu_seconds, clock.wall() + wall_seconds
         stream = MeteredStream(

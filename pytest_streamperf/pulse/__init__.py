@@ -22,10 +22,11 @@ from typing import Any, Self
 
 from pytest_streamperf import clock, trace
 from pytest_streamperf.figures import MOST_DRAWN, Figures, Place, known
-from pytest_streamperf.pulse.message import Limits, bytes_of, check, judged
+from pytest_streamperf.pulse.message import Limits, check, judged
 from pytest_streamperf.pulse.pauses import Collections, Pause, PauseMeter
 from pytest_streamperf.pulse.stalls import Stall, StallMeter, watching
-from pytest_streamperf.streams import TokenStream
+from pytest_streamperf.streams import Stream, TokenStream
+from pytest_streamperf.units import bytes_of
 from pytest_streamperf.verdict import (
     PulseExceeded,
     PulseUnproven,
@@ -61,6 +62,19 @@ class Pulse(Verdict):
     cpu_shares: Mapping[str, float]
 
 
+class _Followed:
+    """When the deltas of a stream were handed out."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def arrived(self, _delta: object) -> None:
+        self.times.append(time.monotonic())
+
+    def ended(self) -> None:
+        pass
+
+
 class StallWatch:
     """Watches what runs while it is entered: on an event loop, inside the code that runs there.
 
@@ -90,6 +104,7 @@ class StallWatch:
         self._cpu_of = {name: _named(name) for name in cpu_of}
         self._memory = memory
         self._times: list[float] = []
+        self._followed: list[_Followed] = []
         self._began = self._wall = 0.0
         self._stack = ExitStack()
         self._stalls: StallMeter | None = None
@@ -111,6 +126,13 @@ class StallWatch:
     def ended(self) -> None:
         """The stream has no more."""
 
+    def follow(self, stream: Stream) -> None:
+        """Take the deltas of another stream for messages, too; no gap is between those of two."""
+        followed = _Followed()
+        self._followed.append(followed)
+        stream.listeners.append(followed)
+        self._stack.callback(stream.listeners.remove, followed)
+
     def __enter__(self) -> Self:
         if self._done or self._began:
             msg = "a StallWatch watches once: make another"
@@ -131,7 +153,7 @@ class StallWatch:
             if self._of is not None:
                 self._of.listeners.append(self)
                 stack.callback(self._of.listeners.remove, self)
-            self._stack = stack.pop_all()
+            self._stack.push(stack.pop_all())
         self._began, self._wall = time.monotonic(), clock.wall()
         return self
 
@@ -182,11 +204,13 @@ class StallWatch:
 
     def _judged(self, limits: Limits) -> Pulse:
         stalls = self._stalls.stalls if self._stalls else ()
-        gaps = [after - before for before, after in pairwise(self._times)]
+        lines = [self._times, *(each.times for each in self._followed)]
+        gaps = [(after, after - before) for line in lines for before, after in pairwise(line)]
+        firsts = [line[0] - self._began for line in lines if line]
         found: dict[str, Any] = {
-            "messages": len(self._times),
-            "first": self._times[0] - self._began if self._times else None,
-            "longest_gap": max(gaps, default=None),
+            "messages": sum(map(len, lines)),
+            "first": min(firsts, default=None),
+            "longest_gap": max((gap for _, gap in gaps), default=None),
             "stalls": sorted(self._stalls.stalls, reverse=True) if self._stalls else None,
             "pauses": sorted(self._pauses.pauses, reverse=True),
             "collections": dict(sorted(self._pauses.generations.items())),
@@ -210,9 +234,7 @@ class StallWatch:
                 if verdict == "exceeded" and stall.where
             ],
             series={
-                "gaps": _longest(
-                    (after - self._began, after - before) for before, after in pairwise(self._times)
-                ),
+                "gaps": _longest((at - self._began, gap) for at, gap in gaps),
                 "stalls": _longest((each.at - self._wall, each.seconds) for each in stalls),
                 "pauses": _longest(
                     (each.at - self._wall, each.seconds) for each in self._pauses.pauses
@@ -245,7 +267,7 @@ class StallWatch:
         if not self._done:
             msg = "assert_smooth is for when the watch is over: call it after the with block"
             raise RuntimeError(msg)
-        memory = bytes_of(peak_memory) if peak_memory is not None else None
+        memory = _memory(peak_memory) if peak_memory is not None else None
         limits = Limits(max_first, max_gap, max_stall, max_gc_pause, memory, dict(cpu_share or {}))
         check(limits)
         for what, advice in self._unmeasured(limits):
@@ -255,12 +277,13 @@ class StallWatch:
         return found
 
     def _unmeasured(self, limits: Limits) -> Iterator[tuple[str, str]]:
-        if limits.gap is not None and len(self._times) < 2:  # noqa: PLR2004 - a gap has two ends
+        lines = [self._times, *(each.times for each in self._followed)]
+        if limits.gap is not None and max(map(len, lines)) < 2:  # noqa: PLR2004 - a gap has two ends
             yield (
                 "there were no two messages to see a gap between",
                 "pass of=stream, or call message()",
             )
-        if limits.first is not None and not self._times:
+        if limits.first is not None and not any(lines):
             yield "there was no message", "pass of=stream, or call message()"
         if limits.stall is not None and self._stalls is None:
             yield "no event loop was running when the watch began", "enter it inside the async code"
@@ -293,6 +316,14 @@ def _figures(found: Mapping[str, Any], limits: Limits) -> Figures:
         limits=known(held) | {**limits.shares},
         facts={"collections": f"{sum(each.runs for each in found['collections'].values()):,}"},
     )
+
+
+def _memory(asked: int | str) -> int:
+    try:
+        return bytes_of(asked)
+    except ValueError as error:
+        msg = f"peak_memory {error}"
+        raise ValueError(msg) from None
 
 
 def _longest(times: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:

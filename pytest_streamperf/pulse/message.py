@@ -1,12 +1,9 @@
 """What a pulse check says: the worst of it, where, and what to do about it."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pytest_streamperf.verdict import Outcome, duration, fit, lines_of, percent, size, where
-
-_UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
 class Limits(NamedTuple):
@@ -70,21 +67,6 @@ def check(limits: Limits) -> None:
         if not number or not 0 <= value < float("inf"):
             msg = f"the limit of {name} must be 0 or more, and finite, not {value!r}"
             raise ValueError(msg)
-
-
-def bytes_of(text: int | str) -> int:
-    """Bytes, from a number of them or as people write it.
-
-    >>> bytes_of("64MiB")
-    67108864
-    """
-    if isinstance(text, int):
-        return text
-    match = re.fullmatch(r"\s*([\d.]+)\s*([kmg]?i?b)\s*", text.lower())
-    if match is None or match[2] not in _UNITS:
-        msg = f"peak_memory must be a number of bytes, or as '64MiB' or '64MB', not {text!r}"
-        raise ValueError(msg)
-    return int(float(match[1]) * _UNITS[match[2]])
 
 
 def judged(found: Mapping[str, Any], limits: Limits) -> tuple[Outcome, str, Sequence[str]]:

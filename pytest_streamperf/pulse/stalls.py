@@ -84,13 +84,13 @@ def watching(meter: StallMeter) -> Iterator[bool]:
     """Watch the event loop that is running here; False if none is."""
     loop = running_loop()
     with ExitStack() as stack:
+        stack.callback(meter.close)  # last of all: a stall may end with the watch
         if loop == "trio":
             _watch_trio(meter, stack)
         elif loop == "asyncio":
             _watch_asyncio(meter, stack)
         if loop and clock.can_tick():
             stack.enter_context(clock.ticks(_LOOK, meter.look))
-        stack.callback(meter.close)
         yield loop is not None
 
 

@@ -1,7 +1,7 @@
-"""The pytest plugin: fixtures, and what a run says about its checks.
+"""The pytest plugin: fixtures, and the hooks that every run has.
 
-The only file that imports pytest. It imports nothing else at module level but `verdict`, so that an
-installed and unused plugin costs nothing; type checkers see the rest.
+The only folder that imports pytest. It imports nothing else at module level but `verdict`, so that
+an installed and unused plugin costs nothing; type checkers see the rest.
 """
 
 from __future__ import annotations
@@ -11,6 +11,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_streamperf import verdict
+from pytest_streamperf.plugin.record import (
+    FAILED,
+    GUARDS,
+    NO_SETTINGS,
+    POLICY,
+    RECORD,
+    UNPLACED,
+    Record,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Generator, Iterator, Mapping
@@ -80,7 +89,9 @@ def stall_watch() -> type[StallWatch]:
 @pytest.fixture
 def no_background_fetch(request: pytest.FixtureRequest) -> FetchGuard:
     """Fail this test for any attempt to reach the network that it causes, whenever that is."""
-    return _guards(request.config).guard_of(request.node.nodeid)
+    from pytest_streamperf.plugin.guarding import guards  # noqa: PLC0415
+
+    return guards(request.config).guard_of(request.node.nodeid)
 
 
 @pytest.fixture
@@ -89,6 +100,12 @@ def fetch_gate() -> Callable[..., GateProof]:
     from pytest_streamperf.network.gate import prove_gate  # noqa: PLC0415
 
     return prove_gate
+
+
+@pytest.fixture
+def streamperf_run(request: pytest.FixtureRequest) -> str:
+    """Which run this is of a test that is run twice: "watched", or "memory"."""
+    return str(request.param)
 
 
 class _LoopFactories:
@@ -103,7 +120,12 @@ class _LoopFactories:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None, object, object]:
-    """Answer pytest-asyncio's question for loop factories where a test asks for virtual time."""
+    """Run what is budgeted so twice; answer pytest-asyncio's question for loop factories."""
+    declared = metafunc.config.stash.get(POLICY, NO_SETTINGS).budgets
+    if declared or "streamperf" in metafunc.definition.keywords:
+        from pytest_streamperf.plugin.budgeting import run_twice  # noqa: PLC0415
+
+        run_twice(metafunc)
     if "virtual_clock" not in metafunc.fixturenames:
         return (yield)
     factories = _LoopFactories()
@@ -157,41 +179,19 @@ def agent_server(request: pytest.FixtureRequest) -> Iterator[AgentServer | Agent
         server.close()
 
 
-class _Record:
-    """Takes what the checks of one test report."""
-
-    def __init__(self, item: pytest.Item) -> None:
-        self.policy = item.config.stash.get(_POLICY, _NO_SETTINGS)
-        self.verdicts: list[verdict.Verdict] = []
-        self._properties = item.user_properties
-        self._begun: list[Any] = []
-
-    def begin(self, check: object) -> None:
-        self._begun.append(check)
-
-    def end(self, check: object) -> None:
-        self._begun.remove(check)
-
-    def report(self, concluded: verdict.Verdict) -> None:
-        self.verdicts.append(concluded)
-        name = f"streamperf.{concluded.stem}"
-        self._properties.append((name, f"{concluded.verdict}: {concluded.headline}"))
-        self._properties += [
-            (f"{name}.{key}", value) for key, value in concluded.figures.flat().items()
-        ]
-        self._properties += [(f"{name}.where", each.place) for each in concluded.where[:1]]
-
-    def discard(self) -> int:
-        """Close the checks that were never awaited; how many they are."""
-        for check in self._begun:
-            check.close()
-        return len(self._begun)
-
-
-_POLICY = pytest.StashKey[verdict.Policy]()
-_NO_SETTINGS = verdict.Policy()
-_RECORD = pytest.StashKey[_Record]()
-_FAILED = pytest.StashKey[bool]()
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Two options."""
+    group = parser.getgroup("streamperf")
+    group.addoption(
+        "--streamperf-budgets",
+        action="store_true",
+        help="show what applies to which test, and where it comes from, and run none",
+    )
+    group.addoption(
+        "--streamperf-json",
+        metavar="FILE",
+        help="write all that was measured to this file, as JSON",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -204,11 +204,16 @@ def pytest_configure(config: pytest.Config) -> None:
     """Read the project's settings, if this plugin came too late to do so before."""
     config.addinivalue_line(
         "markers",
-        "streamperf(background_fetch, allow_hosts, block_network): with background_fetch=False "
-        "the test fails for any attempt to reach the network that it causes",
+        "streamperf(max_stall='50ms', ...): the test is held to these budgets; profile='name' "
+        "takes those of pyproject.toml, and allow_hosts=[...] and block_network=True are for "
+        "background_fetch=False",
     )
-    if _POLICY not in config.stash:
+    if POLICY not in config.stash:
         _read_settings(config)
+    if config.option.streamperf_budgets:
+        from pytest_streamperf.plugin.budgeting import Listing  # noqa: PLC0415
+
+        config.pluginmanager.register(Listing())
 
 
 def _read_settings(config: pytest.Config) -> None:
@@ -218,30 +223,55 @@ def _read_settings(config: pytest.Config) -> None:
     from pytest_streamperf.budgets import read_policy  # noqa: PLC0415
 
     try:
-        policy = config.stash[_POLICY] = read_policy(file)
+        policy = config.stash[POLICY] = read_policy(file)
     except verdict.BudgetError as error:
         raise pytest.UsageError(str(error)) from None
-    if not policy.network.get("background_fetch", True):
-        _guards(config).guard_all(policy.network)
-    if policy.network.get("exact_network", False):
-        _guards(config).guard_exactly(policy.network)
+    if policy.network:
+        from pytest_streamperf.plugin.guarding import guard_the_run  # noqa: PLC0415
+
+        guard_the_run(config, policy.network)
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
     """Say what the project's settings change."""
-    policy = config.stash.get(_POLICY, _NO_SETTINGS)
-    if policy == _NO_SETTINGS:
+    policy = config.stash.get(POLICY, NO_SETTINGS)
+    if policy == NO_SETTINGS:
         return None
     changed = {**policy.growth, **policy.network}
     changed |= {"mode": policy.mode, "unproven": policy.unproven}
+    if policy.budgets:
+        named = [name for name in policy.budgets if name]
+        changed["budgets"] = f"default and {', '.join(named)}" if named else "default"
     return f"streamperf: {', '.join(f'{key}={value}' for key, value in changed.items())}"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Hold tests to budgets, if there are any."""
+    declared = config.stash.get(POLICY, NO_SETTINGS).budgets
+    if declared or any("streamperf" in item.keywords for item in items):
+        from pytest_streamperf.plugin.budgeting import Budgeting, check  # noqa: PLC0415
+
+        check(items)
+        config.pluginmanager.register(Budgeting())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Guard a test that asks for it, from its fixtures on."""
+    settings = item.config.stash.get(POLICY, NO_SETTINGS)
+    asked = "no_background_fetch" in getattr(item, "fixturenames", ())
+    if asked or settings.network or settings.budgets or "streamperf" in item.keywords:
+        from pytest_streamperf.plugin.guarding import guard  # noqa: PLC0415
+
+        guard(item)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Collect what the checks of a test report, and fail it if one was begun and never awaited."""
-    record = item.stash[_RECORD] = _Record(item)
-    guards = item.config.stash.get(_GUARDS, None)
+    record = item.stash[RECORD] = Record(item)
+    guards = item.config.stash.get(GUARDS, None)
     with verdict.reporting_to(record):
         failed = True
         try:
@@ -259,98 +289,12 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         return result
 
 
-# -- guards against background fetches
-
-_MARKER = ("allow_hosts", "background_fetch", "block_network")
-_GUARDS = pytest.StashKey["Guards"]()
-
-
-def _guards(config: pytest.Config) -> Guards:
-    """The guards of this run, which are there from the first that is asked for on."""
-    if _GUARDS not in config.stash:
-        from pytest_streamperf.network.run import Guards  # noqa: PLC0415
-
-        config.stash[_GUARDS] = guards = Guards()
-        config.pluginmanager.register(_Guarding(guards))
-    return config.stash[_GUARDS]
-
-
-def _guarded(item: pytest.Item) -> Mapping[str, Any] | None:
-    """How a test is guarded: by settings, then its markers, then its fixture; None if it is not."""
-    settings = dict(item.config.stash.get(_POLICY, _NO_SETTINGS).network)
-    marked = "streamperf" in item.keywords  # which is quicker
-    for marker in reversed([*item.iter_markers("streamperf")] if marked else []):
-        for unknown in (*map(repr, marker.args), *sorted(set(marker.kwargs) - {*_MARKER})):
-            msg = f"{item.nodeid}: the streamperf marker has no {unknown}; it has "
-            raise pytest.UsageError(msg + ", ".join(_MARKER))
-        settings |= marker.kwargs
-    if "no_background_fetch" in getattr(item, "fixturenames", ()):
-        settings["background_fetch"] = False
-    return None if settings.get("background_fetch", True) else settings
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Guard a test that asks for it, from its fixtures on."""
-    settings = _guarded(item)
-    if settings is not None:
-        _guards(item.config).begin(item.nodeid, settings)
-
-
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
     """Let xdist's workers write to the controller's journal, which is read when they are gone."""
-    _guards(config).share()
+    from pytest_streamperf.plugin.guarding import guards  # noqa: PLC0415
 
-
-class _Guarding:
-    """The hooks of a run in which something is guarded."""
-
-    def __init__(self, guards: Guards) -> None:
-        self._guards = guards
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_collection_finish(self) -> None:
-        self._guards.collected()
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_fixture_setup(self, fixturedef: Any) -> Generator[None, object, object]:
-        if fixturedef.scope == "function":
-            return (yield)
-        with self._guards.shared():
-            return (yield)
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
-        record = item.stash[_RECORD] = _Record(item)
-        try:
-            result = yield
-            with verdict.reporting_to(record):
-                failed = item.stash.get(_FAILED, False)  # by itself, which wins
-                self._guards.conclude(item.nodeid, failed=failed, over=True)
-            return result
-        finally:
-            self._guards.end(item.nodeid)
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        from pytest_streamperf.report.terminal import plain  # noqa: PLC0415
-
-        policy = session.config.stash.get(_POLICY, _NO_SETTINGS)
-        for origin, error in self._guards.left():
-            accepted = policy.accepts(error.verdict.verdict)
-            report = pytest.TestReport(
-                nodeid=origin,
-                location=(origin, None, origin),
-                keywords={},
-                outcome="passed" if accepted else "failed",
-                longrepr=None if accepted else f"{type(error).__name__}: {error}",
-                when="teardown",
-            )
-            report.streamperf = [plain(error.verdict, policy)]  # type: ignore[attr-defined]
-            session.config.hook.pytest_runtest_logreport(report=report)
-            if not accepted:
-                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    guards(config).share()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -360,16 +304,18 @@ def pytest_runtest_makereport(
     """Let the verdicts travel with the test's report, from xdist's workers too: as plain values."""
     report = yield
     if call.when == "setup":
-        item.stash[_FAILED] = False
+        item.stash[FAILED] = False
     if report.failed or hasattr(report, "wasxfail"):
-        item.stash[_FAILED] = True
+        item.stash[FAILED] = True
     if call.excinfo is not None and report.failed:
         error = call.excinfo.value
         in_the_test = any(entry.path == item.path for entry in call.excinfo.traceback)
-        if isinstance(error, verdict.NetworkExceeded | verdict.NetworkUnproven) and not in_the_test:
-            report.longrepr = f"{type(error).__name__}: {error}"  # there is no line of it to show
-    if call.when != "setup" and _RECORD in item.stash:
-        record = item.stash[_RECORD]
+        network = isinstance(error, verdict.NetworkExceeded | verdict.NetworkUnproven)
+        if error is item.stash.get(UNPLACED, None) or (network and not in_the_test):
+            said = (f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ()))
+            report.longrepr = "\n".join(said)  # there is no line of it to show
+    if call.when != "setup" and RECORD in item.stash:
+        record = item.stash[RECORD]
         if record.verdicts:
             from pytest_streamperf.report.terminal import plain  # noqa: PLC0415
 

@@ -1,0 +1,160 @@
+"""A test as a whole, held against its budget: what runs while it does, and what it makes.
+
+>>> from pytest_streamperf.budgets import budget_of, layer_of
+>>> held = Held(budget_of([layer_of({"max_gap": "200ms"}, lambda key: "here")]))
+>>> with held:
+...     run_the_test()
+>>> held.conclude()
+"""
+
+import functools
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Literal, Self
+
+from pytest_streamperf.budgets import KEYS, Budget, Budgeted
+from pytest_streamperf.cadence import UpdateCounter
+from pytest_streamperf.cadence.flushes import FlushCounter
+from pytest_streamperf.pulse import Pulse, StallWatch
+from pytest_streamperf.streams import Stream
+from pytest_streamperf.verdict import BudgetExceeded, Unproven, lines_of, nothing_measured, report
+
+__tracebackhide__ = True  # pytest shows the user's own frames
+
+Part = Literal["all", "watched", "memory"]
+
+# By budget, what a pulse has of it: None where it has nothing.
+_PULSE: dict[str, Callable[[Pulse], object]] = {
+    "max_gap": lambda pulse: pulse.longest_gap,
+    "max_stall": lambda pulse: pulse.stalls,
+    "max_gc_pause": lambda pulse: pulse.pauses,
+    "peak_memory": lambda pulse: pulse.peak_memory,
+    "cpu_share": lambda pulse: pulse.cpu_shares,
+}
+
+
+class Held:
+    """Holds a test against its budget: enter it while the test runs, then `conclude`.
+
+    `stems` are those of the checks that the test made by itself. Of a test that runs twice this is
+    the "memory" part, or "watched", all else.
+    """
+
+    def __init__(self, budget: Budget, part: Part = "all") -> None:
+        self._limits = {
+            key: limit
+            for key, limit in budget.limits.items()
+            if part == "all" or (key == "peak_memory") is (part == "memory")
+        }
+        self.stems: set[str] = set()
+        self._counters: list[UpdateCounter | FlushCounter] = []
+        self._watch: StallWatch | None = None
+        if self._limits.keys() & _PULSE.keys():
+            memory, shares = "peak_memory" in self._limits, self._limits.get("cpu_share")
+            self._watch = StallWatch(memory=memory, cpu_of=shares.value if shares else ())
+
+    def made(self, subject: object) -> None:
+        """Hold a stream or a counter, too, that the test has made."""
+        if isinstance(subject, Stream) and self._watch and "max_gap" in self._limits:
+            self._watch.follow(subject)
+        elif isinstance(subject, UpdateCounter | FlushCounter):
+            self._counters.append(subject)
+
+    def __enter__(self) -> Self:
+        if self._watch:
+            self._watch.__enter__()
+        return self
+
+    def __exit__(self, *of_an_error: object) -> None:
+        if self._watch:
+            self._watch.__exit__(*of_an_error)
+
+    def around(
+        self, test: Callable[..., Coroutine[Any, Any, Any]]
+    ) -> Callable[..., Coroutine[Any, Any, Any]]:
+        """Make an async test that enters this where it can see the event loop: in the test."""
+
+        @functools.wraps(test)
+        async def watched(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                return await test(*args, **kwargs)
+
+        return watched
+
+    def conclude(self) -> None:
+        """Report what was measured, and raise the first failure, with the others as notes.
+
+        Raises `BudgetExceeded` and `Unproven`, and `NothingMeasured` where a marker asked for what
+        could not be measured. A project's default is held against what there is.
+        """
+        failures: list[BudgetExceeded | Unproven] = []
+        for check, keys in self._checks():
+            try:
+                check()
+            except (BudgetExceeded, Unproven) as failure:
+                failure.add_note("\n".join(lines_of({"limit": self._set_by(keys)})))
+                failures.append(failure)
+        if failures:
+            first, *others = failures
+            for other in others:
+                first.add_note(f"also: {other.verdict.headline}")
+            raise first
+
+    def report(self) -> None:
+        """Report what was measured, without a limit: the test has failed by itself."""
+        if self._watch:
+            report(self._watch.pulse())
+
+    def _checks(self) -> Iterator[tuple[Callable[[], object], list[str]]]:
+        if self._watch:
+            pulse = self._watch.pulse()
+            limits = {
+                key: limit.value
+                for key, limit in self._limits.items()
+                if key in _PULSE and (limit.must or _PULSE[key](pulse) is not None)
+            }
+            if "max_stall" in limits and pulse.stalls is None:
+                del limits["max_stall"]
+                yield functools.partial(_unused, "pulse", "max_stall"), ["max_stall"]
+            if limits:
+                yield functools.partial(self._watch.assert_smooth, **limits), [*limits]
+        for key, kind in (("updates_every", UpdateCounter), ("flushes_per_second", FlushCounter)):
+            limit = self._limits.get(key)
+            counters = [each for each in self._counters if isinstance(each, kind)]
+            if limit and limit.must and not counters:
+                yield functools.partial(_unused, "cadence", key), [key]
+            for counter in counters:
+                if limit and not counter.asserted and (limit.must or _is_used(counter)):
+                    yield _cadence(counter, limit), [key]
+        for key in ("growth", "up_to"):
+            if "growth" not in self.stems and key in self._limits and self._limits[key].must:
+                yield functools.partial(_unused, "growth", key), [key]
+
+    def _set_by(self, keys: list[str]) -> str:
+        return "; ".join(
+            f"{key} {KEYS[key].say(self._limits[key].value)}, {self._limits[key].origin}"
+            for key in keys
+        )
+
+
+_TRY = {
+    "growth": "use assert_linear in it",
+    "cadence": "use an update_counter or a flush_counter in it",
+    "pulse": "make it async, or use stall_watch where its event loop runs",
+}
+
+
+def _unused(stem: str, key: str) -> None:
+    what = f"the test has nothing that {key} could be held against"
+    raise nothing_measured(stem, what, _TRY[stem])
+
+
+def _is_used(counter: UpdateCounter | FlushCounter) -> bool:
+    return bool(counter.calls if isinstance(counter, UpdateCounter) else counter.record.flushes)
+
+
+def _cadence(counter: UpdateCounter | FlushCounter, limit: Budgeted) -> Callable[[], object]:
+    if isinstance(counter, UpdateCounter):
+        return functools.partial(counter.assert_throttled, every=limit.value)
+    held = sys.float_info.max  # how long a delta may wait is not in the budget
+    return functools.partial(counter.assert_coalesced, per_second=limit.value, max_held=held)

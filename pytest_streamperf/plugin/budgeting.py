@@ -1,0 +1,197 @@
+"""Budgets of tests; loaded where a project or a marker declares one."""
+
+import inspect
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+
+from pytest_streamperf import budgets, verdict
+from pytest_streamperf.holding import Held
+from pytest_streamperf.plugin.record import NO_SETTINGS, POLICY, RECORD, UNPLACED, Record
+
+__tracebackhide__ = True  # pytest shows the user's own frames
+
+_BUDGET = pytest.StashKey[budgets.Budget]()
+_WRONG = pytest.StashKey[verdict.BudgetError]()
+_HELD = pytest.StashKey[Held]()
+_GUARD = ("allow_hosts", "block_network")
+# As a parameter of the test: by this name it shows which of its two runs one is.
+RUN = "streamperf_run"
+_OF_BUDGET = {"growth": "limit", "up_to": "up_to"}
+
+
+def budget_of(item: pytest.Item) -> budgets.Budget:
+    """What applies to a test: the project's default, a profile, and its markers.
+
+    Raises `BudgetError` for a marker that is wrong, with its line.
+    """
+    if _BUDGET not in item.stash:
+        item.stash[_BUDGET] = budgets.budget_of(_layers(item))
+    return item.stash[_BUDGET]
+
+
+def guard_settings(item: pytest.Item) -> dict[str, Any]:
+    """What the markers of a test say of its guard, beside its budget."""
+    settings: dict[str, Any] = {}
+    for _, marker in _markers(item):
+        settings |= {key: value for key, value in marker.kwargs.items() if key in _GUARD}
+    return settings
+
+
+def _markers(item: pytest.Item) -> list[tuple[Any, pytest.Mark]]:
+    """Markers, and on what: the farthest first."""
+    return [*item.iter_markers_with_node("streamperf")][::-1]
+
+
+def _layers(item: pytest.Item) -> Iterator[budgets.Layer]:
+    declared: Mapping[str, budgets.Layer] = item.config.stash.get(POLICY, NO_SETTINGS).budgets
+    markers = _markers(item)
+    if "" in declared:
+        yield declared[""]
+    profiles = [
+        (node, mark.kwargs["profile"]) for node, mark in markers if "profile" in mark.kwargs
+    ]
+    if profiles:
+        node, name = profiles[-1]
+        known = sorted(filter(None, declared))
+        if name not in known:
+            there = f"there are {', '.join(known)}" if known else "pyproject.toml declares none"
+            msg = f"{_place(node)}: there is no profile {name!r}; {there}"
+            raise verdict.BudgetError(msg)
+        yield declared[name]
+    for node, mark in markers:
+        place = _place(node)
+        if mark.args:
+            msg = f"{place}: the streamperf marker takes keywords only, not {mark.args[0]!r}"
+            raise verdict.BudgetError(msg)
+        own = {key: value for key, value in mark.kwargs.items() if key not in (*_GUARD, "profile")}
+        # A marker on a module or a class may be about some of its tests.
+        yield budgets.layer_of(own, partial(_of_marker, place), must=node is item)
+
+
+def _of_marker(place: str, _key: str) -> str:
+    return f"marker, {place}"
+
+
+def _place(node: Any) -> str:
+    file = node.nodeid.partition("::")[0]
+    line = node.reportinfo()[1] if hasattr(node, "reportinfo") else None
+    return file if line is None else f"{file}:{line + 1}"
+
+
+def run_twice(metafunc: pytest.Metafunc) -> None:
+    """Make two tests of one whose budgets disturb each other, where that is declared."""
+    try:
+        budget = budget_of(metafunc.definition)
+    except verdict.BudgetError as error:
+        raise pytest.Collector.CollectError(str(error)) from None
+    if budget.rerun:
+        metafunc.fixturenames.append(RUN)
+        metafunc.parametrize(RUN, ["watched", "memory"], indirect=True)
+
+
+def check(items: Iterable[pytest.Item]) -> None:
+    """Note which tests have a marker that is wrong: they fail, and the others run."""
+    for item in items:
+        try:
+            rerun, wrong = budget_of(item).rerun, ""
+        except verdict.BudgetError as error:
+            rerun, wrong = False, str(error)
+        if rerun and not _run_of(item):
+            wrong = f"{_place(item)}: rerun is for functions, not a parameter or a TestCase"
+        if wrong:
+            item.stash[_WRONG], item.stash[_BUDGET] = verdict.BudgetError(wrong), budgets.Budget()
+
+
+class Budgeting:
+    """The hooks of a run in which a test may have a budget."""
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
+        if _WRONG in item.stash:
+            yield  # what others set up they expect to find at the end
+            item.stash[UNPLACED] = item.stash[_WRONG]
+            raise item.stash[_WRONG]
+        held = _held(item)
+        if held is None:
+            return (yield)
+        record = Record(item)  # streams and counters may be made by fixtures
+        record.held = item.stash[_HELD] = held
+        with verdict.reporting_to(record):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        held = item.stash.get(_HELD, None)
+        if held is None:
+            return (yield)
+        record = item.stash[RECORD]
+        record.held = held
+        record.policy = _with_growth(record.policy, budget_of(item))
+        try:
+            with _watching(item, held):
+                result = yield
+        except (Exception, pytest.fail.Exception):
+            held.report()
+            raise
+        if getattr(item, "_excinfo", None):  # unittest's
+            held.report()
+            return result
+        try:
+            held.conclude()
+        except AssertionError as failure:
+            item.stash[UNPLACED] = failure
+            raise
+        return result
+
+
+def _held(item: pytest.Item) -> Held | None:
+    budget = budget_of(item)
+    return Held(budget, _run_of(item) or "all") if budget.limits else None
+
+
+def _run_of(item: pytest.Item) -> Any:
+    return item.callspec.params.get(RUN) if hasattr(item, "callspec") else None
+
+
+def _with_growth(policy: verdict.Policy, budget: budgets.Budget) -> verdict.Policy:
+    terms = {
+        term: budget.limits[key].value for key, term in _OF_BUDGET.items() if key in budget.limits
+    }
+    return replace(policy, growth={**policy.growth, **terms})
+
+
+@contextmanager
+def _watching(item: Any, held: Held) -> Iterator[None]:
+    """Enter it where it sees the event loop: in the test, if that is async."""
+    test = getattr(item, "obj", None)
+    if not inspect.iscoroutinefunction(test):
+        with held:
+            yield
+        return
+    item.obj = held.around(test)
+    try:
+        yield
+    finally:
+        item.obj = test
+
+
+class Listing:
+    """Prints what applies to which test, instead of running them."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        terminal = session.config.get_terminal_writer()
+        wrong = [str(item.stash[_WRONG]) for item in session.items if _WRONG in item.stash]
+        if wrong:
+            raise pytest.UsageError("\n".join(wrong))
+        for item in session.items:
+            terminal.line()
+            terminal.line(item.nodeid)
+            for line in budget_of(item).lines() or ["no budget"]:
+                terminal.line(f"  {line}")
+        return True

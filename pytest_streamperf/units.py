@@ -1,0 +1,83 @@
+"""Times, shares, rates and sizes, from numbers or as people write them."""
+
+import re
+from collections.abc import Mapping
+from math import inf
+
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0}
+_SHARES = {"%": 0.01}
+_RATES = {"/s": 1.0}
+_BYTES = {
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+}
+
+
+def seconds_of(value: object) -> float:
+    """Seconds, from a number of them or as people write it; `ValueError` for anything else.
+
+    >>> seconds_of("200ms")
+    0.2
+    """
+    seconds = _read(value, _SECONDS)
+    if seconds is None:
+        msg = f"must be a time, as '200ms', '1.5s' or 0.2 seconds, not {value!r}"
+        raise ValueError(msg)
+    return seconds
+
+
+def share_of(value: object) -> float:
+    """A part, above 0 and up to 1, or as people write it; `ValueError` for anything else.
+
+    >>> share_of("25%")
+    0.25
+    """
+    share = _read(value, _SHARES)
+    if share is None or not 0 < share <= 1:
+        msg = f"must be a share, as '25%' or 0.25, not {value!r}"
+        raise ValueError(msg)
+    return share
+
+
+def rate_of(value: object) -> float:
+    """Times per second, 1 or more, or as people write it; `ValueError` for anything else.
+
+    >>> rate_of("10/s")
+    10.0
+    """
+    rate = _read(value, _RATES)
+    if rate is None or rate < 1:
+        msg = f"must be 1 or more in a second, as '10/s' or 10, not {value!r}"
+        raise ValueError(msg)
+    return rate
+
+
+def bytes_of(value: object) -> int:
+    """Bytes, from a number of them or as people write it; `ValueError` for anything else.
+
+    >>> bytes_of("64MiB")
+    67108864
+    """
+    size = _read(value, _BYTES)
+    if size is None:
+        msg = f"must be a number of bytes, or as '64MiB' or '64MB', not {value!r}"
+        raise ValueError(msg)
+    return int(size)
+
+
+def _read(value: object, units: Mapping[str, float]) -> float | None:
+    """A number, 0 or more and finite, with one of these units or none; None for all else."""
+    factor = 1.0
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(\S+)\s*", value, re.ASCII)
+        if match is None or match[2].lower() not in units:
+            return None
+        value, factor = float(match[1]), units[match[2].lower()]
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < inf:
+        return None
+    return round(value * factor, 9)
