@@ -6,16 +6,24 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from pytest_streamperf import __version__
+from pytest_streamperf.report.document import ReportError
+from pytest_streamperf.report.terminal import say
+from pytest_streamperf.verdict import BudgetError
 
 # Each command is a module with a docstring, `arguments(parser)` and `run(options) -> exit status`.
 # It is loaded when it is called for.
 _COMMANDS: dict[str, tuple[str, str]] = {
     "budgets": ("listing", "show what applies to which test, and where it comes from"),
+    "compare": ("report.compared", "say what got worse from one report to another"),
+    "merge": ("report.merge", "make one report of those of several runs"),
+    "baseline": ("report.baseline", "keep what compares of a report, to hold later ones against"),
 }
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status, which is 2 for a mistake in how it was called.
+    """Run a command; returns the exit status, which is 2 for what it could not do.
+
+    What was wrong with a file or a setting is one line on standard error.
 
     >>> main(["compare", "base.json", "head.json"])
     0
@@ -31,4 +39,11 @@ def main(words: Sequence[str] | None = None) -> int:
             home.arguments(command)
             command.set_defaults(run=home.run)
     options = parser.parse_args(words)
-    return int(options.run(options))
+    try:
+        return int(options.run(options))
+    except (BudgetError, ReportError) as error:
+        wrong = str(error)
+    except OSError as error:
+        wrong = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    say([f"{parser.prog} {words[0]}: {wrong}"], sys.stderr)
+    return 2

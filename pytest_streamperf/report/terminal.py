@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TextIO
 
 from pytest_streamperf import verdict
 
@@ -31,6 +31,25 @@ def summary(reports: Iterable[Any], verbosity: int) -> Iterator[tuple[str, dict[
             yield f"{line}{' (a warning)' if warned else ''}", {color: True}
             if verbosity > 0:
                 yield from ((row.translate(bars), {}) for row in each["picture"])
+
+
+def printable(text: str) -> str:
+    """Show what is no printable character as an escape: a report may be anybody's.
+
+    >>> printable(chr(27) + "[31m") == chr(92) + "x1b[31m"
+    True
+    """
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
+
+
+def say(lines: Iterable[str], file: TextIO | None = None) -> None:
+    """Print lines to standard output, or to `file`: each is one line, whatever it holds."""
+    file = file or sys.stdout
+    for line in lines:
+        shown = printable(line).encode(file.encoding or "ascii", "backslashreplace")
+        print(shown.decode(file.encoding or "ascii"), file=file)
 
 
 def _can_show(text: str) -> bool:

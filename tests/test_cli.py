@@ -1,0 +1,166 @@
+"""`streamperf ...`: what its commands write, say and exit with."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from pytest_streamperf.cli import main
+from pytest_streamperf.report.document import read, write
+from tests.reports import a_check, a_report
+
+
+@pytest.fixture(autouse=True)
+def _somewhere(tmp_path, monkeypatch):
+    """A folder with two reports: of the second, one check got worse."""
+    monkeypatch.chdir(tmp_path)
+    write(a_report(a_check(), a_check("test_b")), "base.json")
+    dearer = a_check("test_b", counts={"copied": 10**6, "calls": 40_000})
+    write(a_report(a_check(), dearer), "head.json")
+
+
+@pytest.mark.parametrize("kind", ["table", "markdown", "json"])
+def test_compare_says_what_got_worse(kind, capsys):
+    """In every format; it exits with 1 only where that is asked for."""
+    assert main(["compare", "base.json", "head.json", "--format", kind]) == 0
+    assert main(["compare", "base.json", "head.json", "--format", kind, "--fail"]) == 1
+    said = capsys.readouterr().out
+    assert said.count("test_b") == 2
+    assert ("1 of 2 checks got worse" in said) == (kind != "json")
+
+
+def test_compare_where_nothing_got_worse(capsys):
+    """It exits with 0: less is better."""
+    assert main(["compare", "head.json", "base.json", "--fail"]) == 0
+    assert capsys.readouterr().out.startswith("None of 2 checks got worse, 1 better, 1 the same")
+
+
+def test_compare_with_a_run_that_lost_a_check():
+    """It exits with 1 if it is to fail."""
+    write(a_report(a_check(), complete=False), "head.json")
+    assert main(["compare", "base.json", "head.json"]) == 0
+    assert main(["compare", "base.json", "head.json", "--fail"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("checks", "why"),
+    [
+        ([], "they have no check in common"),
+        ([a_check("test_other")], "they have no check in common"),
+        ([a_check(given={"up_to": 5})], "none can be compared: up_to was 20000 and is 5"),
+    ],
+)
+def test_compare_what_cannot_be(checks, why, capsys):
+    """It exits with 2, whether it is to fail or not: nothing was held against anything."""
+    write(a_report(*checks), "head.json")
+    assert main(["compare", "base.json", "head.json"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == f"streamperf compare: base.json and head.json: {why}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["compare", "none.json", "head.json"], "none.json: No such file or directory"),
+        (["compare", "base.json", "."], ".: Is a directory"),
+        (["compare", "base.json", "bad.json"], "bad.json: it is not a report of pytest-stream"),
+        (["merge", "base.json", "bad.json", "--out", "all.json"], "bad.json: it is not a report"),
+        (["merge", "base.json", "head.json", "--out", "all.json"], "test_b: growth 1 is in two"),
+        (["baseline", "bad.json"], "bad.json: it is not a report of pytest-streamperf"),
+        (["baseline", "base.json", "--file", "bad.json"], "bad.json: it is not a report"),
+        (["baseline", "half.json"], "half.json: it is incomplete; the checks it lost would"),
+    ],
+)
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX says so")
+def test_what_is_wrong_with_a_file_is_one_line(words, why, capsys):
+    """No traceback, exit status 2, and nothing is written."""
+    Path("bad.json").write_text("{}", encoding="utf-8")
+    write(a_report(complete=False), "half.json")
+    before = sorted(Path().iterdir())
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"streamperf {words[0]}: {why}")
+    assert captured.err.count("\n") == 1
+    assert sorted(Path().iterdir()) == before
+
+
+@pytest.mark.parametrize("words", [["compare"], ["compare", "a", "b", "--format", "xml"], ["x"]])
+def test_how_it_was_called(words, capsys):
+    """A mistake in that exits with 2."""
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    assert left.value.code == 2
+    assert "usage: streamperf" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["compare", "merge", "baseline"])
+def test_every_command_says_how_it_is_called(command, capsys):
+    """And exits with 0."""
+    with pytest.raises(SystemExit) as left:
+        main([command, "--help"])
+    assert left.value.code == 0
+    assert f"usage: streamperf {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["table", "markdown", "json"])
+def test_control_characters_do_not_reach_the_terminal(kind, capsys):
+    """Not from a test's name, nor from anything else in a report, nor from a file's name."""
+    test = "test_\x1b[2J\r\n\u202e\ud800"
+    write(a_report(a_check(test)), "base.json")
+    write(a_report(a_check(test, verdict="exceeded", headline="\x07\x1b]0;\x9b")), "head.json")
+    assert main(["compare", "base.json", "head.json", "--format", kind]) == 0
+    assert main(["compare", "base.json", "\x1b[31m"]) == 2
+    captured = capsys.readouterr()
+    assert all(line.isprintable() for line in (captured.out + captured.err).split("\n"))
+    assert "test_\\" in captured.out
+
+
+def test_a_terminal_that_shows_ascii_only(monkeypatch):
+    """It gets escapes for the rest."""
+    for name, updates in (("base.json", 1), ("head.json", 2)):
+        write(a_report(a_check("test_\N{SNOWMAN}", counts={"updates": updates})), name)
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    assert main(["compare", "base.json", "head.json"]) == 0
+    stdout.flush()
+    assert b"test_\\u2603" in stdout.buffer.getvalue()
+
+
+def test_merge_makes_one_report(capsys):
+    """Of all that are named, the same one twice counting once."""
+    write(a_report(a_check("test_c"), complete=False, tests=7), "more.json")
+    assert main(["merge", "base.json", "more.json", "base.json", "--out", "new/all.json"]) == 0
+    merged = read("new/all.json")
+    assert [check["test"] for check in merged["checks"]] == sorted(
+        ["test_b", "test_c", a_check()["test"]]
+    )
+    assert capsys.readouterr().out == (
+        "new/all.json: 3 checks of 507 tests, from 3 reports; "
+        "incomplete, as not every run got to its end\n"
+    )
+
+
+def test_a_baseline_is_made_kept_and_updated(capsys):
+    """What changed is said, and a run in which nothing did leaves the file alone."""
+    assert main(["baseline", "base.json"]) == 0
+    file = Path("streamperf-baseline.json")
+    first = file.read_text(encoding="utf-8")
+    assert json.loads(first)["checks"][0]["picture"] == []
+    write(a_report(a_check(), a_check("test_b"), started="2027-01-01T00:00:00+00:00"), "base.json")
+    assert main(["baseline", "base.json"]) == 0
+    assert file.read_text(encoding="utf-8") == first
+    assert main(["baseline", "head.json"]) == 0
+    second = file.read_text(encoding="utf-8")
+    lines = zip(first.splitlines(), second.splitlines(), strict=True)
+    assert [one.split('"')[3] for one, other in lines if one != other] == ["test_b"]
+    said = capsys.readouterr().out
+    assert said.startswith(
+        "streamperf-baseline.json: made, 2 checks\n"
+        "streamperf-baseline.json: as it was, 2 checks\n"
+        "streamperf-baseline.json: updated, 2 checks\n"
+    )
+    assert "copied  51,200 -> 1,000,000" in said
