@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test clean
+.PHONY: demo test docs clean
 
 demo: .venv/ready
 	$(BIN)/python -m examples.demo
@@ -15,10 +15,13 @@ test: .venv/ready
 	$(BIN)/python -m pytest -p streamperf -m "not alone" -n 2 --dist loadfile
 	$(BIN)/python -m pytest -p streamperf -m alone
 
+docs: .venv/ready
+	$(BIN)/python -m sphinx --nitpicky --fail-on-warning --keep-going --quiet docs docs/_build
+
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
 
 clean:
-	rm -rf .venv dist
+	rm -rf .venv dist docs/_build

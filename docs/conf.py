@@ -1,0 +1,15 @@
+"""How the site is built: `make docs`, or `python -m sphinx -nW docs docs/_build`."""
+
+from importlib.metadata import version as version_of
+
+project = "pytest-streamperf"
+release = version = version_of(project)
+extensions = ["myst_parser"]
+exclude_patterns = ["_build"]
+nitpicky = True
+myst_heading_anchors = 3
+
+html_theme = "pydata_sphinx_theme"
+html_title = project
+html_show_sourcelink = False
+html_show_copyright = False
