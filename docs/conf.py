@@ -10,6 +10,13 @@ nitpicky = True
 myst_heading_anchors = 3
 
 html_theme = "pydata_sphinx_theme"
+html_theme_options = {
+    "navbar_align": "left",
+    "navigation_with_keys": False,
+    "secondary_sidebar_items": ["page-toc"],
+}
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_title = project
 html_show_sourcelink = False
 html_show_copyright = False

@@ -1,9 +1,7 @@
 """The lessons: the good ones pass, the bad ones fail with the message that is committed."""
 
 import os
-import re
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -70,43 +68,3 @@ def test_figures_float_within_their_range(printed):
 def test_anything_else_is_a_difference(printed):
     """A figure out of range, another unit, another word, a line more or less."""
     assert list(demo.differences(EXPECTED, printed))
-
-
-README = Path(demo.HERE.parent, "README.md").read_text(encoding="utf-8")
-
-
-def _blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
-
-
-def test_the_readme_opens_with_what_really_happens(pytester, run_alone):
-    """Its first test, on a quadratic Reply, fails with the message it shows; figures float."""
-    code, shown = _blocks("python")[0], _blocks("text")[0]
-    reply = "class Reply:\n    def __init__(self):\n        self.text = ''\n\n"
-    reply += "    def feed(self, delta):\n        self.text += delta\n"
-    pytester.makepyfile(test_reply=code, agent=reply)
-    printed = run_alone().stdout.str()
-    expected = [
-        re.sub(
-            r"[\d.]+ kB",
-            "<0..1000> kB",
-            re.sub(r"[\d.]+ (us|ms|s)\b", "<0..90 s>", line[1:].strip()),
-        )
-        for line in shown.splitlines()
-    ]
-    assert list(demo.differences(expected, printed)) == []
-    assert len(list(filter(str.strip, code.splitlines()))) < 10
-
-
-@pytest.mark.parametrize("code", _blocks("python")[1:])
-def test_every_other_test_in_the_readme_passes(code, pytester, run_alone):
-    """Nothing is shown that is not run; the `Reply` it asks for is the lesson's."""
-    lesson = Path(demo.HERE, "02_cadence", "test_cadence_good.py").read_text(encoding="utf-8")
-    pytester.makepyfile(code, agent=lesson)
-    run = run_alone("-W", "error")
-    run.assert_outcomes(passed=1)
-
-
-def test_the_readme_is_short():
-    """Under 200 lines."""
-    assert README.count("\n") < 200
