@@ -10,6 +10,7 @@
 import functools
 import sys
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
 from typing import Any, Literal, Self
 
 from pytest_streamperf.budgets import KEYS, Budget, Budgeted
@@ -17,7 +18,14 @@ from pytest_streamperf.cadence import UpdateCounter
 from pytest_streamperf.cadence.flushes import FlushCounter
 from pytest_streamperf.pulse import Pulse, StallWatch
 from pytest_streamperf.streams import Stream
-from pytest_streamperf.verdict import BudgetExceeded, Unproven, lines_of, nothing_measured, report
+from pytest_streamperf.verdict import (
+    BudgetExceeded,
+    Policy,
+    Unproven,
+    lines_of,
+    nothing_measured,
+    report,
+)
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
@@ -31,6 +39,9 @@ _PULSE: dict[str, Callable[[Pulse], object]] = {
     "peak_memory": lambda pulse: pulse.peak_memory,
     "cpu_share": lambda pulse: pulse.cpu_shares,
 }
+
+
+_TERMS = {"growth": "limit", "up_to": "up_to"}
 
 
 class Held:
@@ -52,6 +63,13 @@ class Held:
         if self._limits.keys() & _PULSE.keys():
             memory, shares = "peak_memory" in self._limits, self._limits.get("cpu_share")
             self._watch = StallWatch(memory=memory, cpu_of=shares.value if shares else ())
+
+    def tightened(self, policy: Policy) -> Policy:
+        """The settings that checks within the test go by."""
+        terms = {
+            term: self._limits[key].value for key, term in _TERMS.items() if key in self._limits
+        }
+        return replace(policy, growth={**policy.growth, **terms})
 
     def made(self, subject: object) -> None:
         """Hold a stream or a counter, too, that the test has made."""

@@ -1,15 +1,15 @@
 """What a check concluded: the verdicts, the exceptions, the words for them, and where they go.
 
-Nothing here measures anything, and nothing is imported but the standard library's lightest parts:
-this module is all that the plugin loads until a check runs.
+Nothing here measures anything, and nothing is imported but the standard library's lightest parts.
 """
 
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from pytest_streamperf.figures import Figures, Place
+from pytest_streamperf.sink import current_sink
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
@@ -166,47 +166,6 @@ class Policy:
             or self.mode == "warn"
             or (outcome == "unproven" and self.unproven == "warn")
         )
-
-
-class Sink(Protocol):
-    """Where checks report to, and what they go by: a test's record, under pytest."""
-
-    policy: Policy
-
-    def begin(self, check: object) -> None:
-        """An async check was called; it has still to be awaited."""
-
-    def end(self, check: object) -> None:
-        """An async check was awaited."""
-
-    def made(self, subject: object) -> None:
-        """A stream or a counter was made, which a budget may be about."""
-
-    def report(self, verdict: Verdict) -> None:
-        """A check was concluded."""
-
-
-_sinks: list[Sink] = []
-
-
-class reporting_to:  # noqa: N801 - a context manager; each test enters one, so it has to be quick
-    """Send every verdict to `sink` for as long as it is open; without one they go nowhere."""
-
-    __slots__ = ("_sink",)
-
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
-
-    def __enter__(self) -> None:
-        _sinks.append(self._sink)
-
-    def __exit__(self, *_: object) -> None:
-        _sinks[:] = [each for each in _sinks if each is not self._sink]
-
-
-def current_sink() -> Sink | None:
-    """The sink that was opened last, if any is open."""
-    return _sinks[-1] if _sinks else None
 
 
 def current_policy() -> Policy:

@@ -28,6 +28,7 @@ def a_check(test="tests/test_chat.py::test_reply", stem="growth", number=1, **ch
         "counts": {"copied": 51_200, "calls": 40_000},
         "shares": {"superlinear": 0.02},
         "seconds": {"longest gap": 0.2},
+        "bytes": {},
         "limits": {"superlinear": 0.25},
         "where": [{"place": "agent.py:41 in feed", "source": "self.text += delta", "share": 0.97}],
         "series": {"copies": [[64, 120.0], [128, 130.0]], "attempts": [["open", "a:1", "refused"]]},

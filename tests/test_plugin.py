@@ -106,14 +106,14 @@ def test_switched_off_in_a_strict_project(pytester):
 
 
 def test_unused_it_loads_nothing(pytester):
-    """With warnings as errors, it has imported pytest, and `verdict` with its figures."""
+    """With warnings as errors, it has imported pytest, and `sink`."""
     pytester.makepyfile(
         """
         import sys
 
         def test_trivial():
             ours = {name for name in sys.modules if name.startswith("pytest_streamperf")}
-            names = {"plugin", "plugin.record", "verdict", "figures"}
+            names = {"plugin", "plugin.record", "sink"}
             assert ours == {"pytest_streamperf", *(f"pytest_streamperf.{name}" for name in names)}
             assert not {"psutil", "partial_json_parser", "httpx", "starlette"} & set(sys.modules)
         """
@@ -124,7 +124,26 @@ def test_unused_it_loads_nothing(pytester):
     result.stdout.no_fnmatch_line("*= streamperf =*")
 
 
-def test_importing_the_plugin_brings_in_nothing_but_its_own_verdict():
+def test_unused_it_hooks_no_test(pytester):
+    """Whatever pytest calls as it runs a test, it does not call this plugin."""
+    pytester.makepyfile(
+        """
+        def test_trivial(pytestconfig):
+            hooks = vars(pytestconfig.hook).values()
+            ours = {
+                hook.name
+                for hook in hooks
+                for impl in hook.get_hookimpls()
+                if (impl.function.__module__ or "").startswith("pytest_streamperf")
+            }
+            assert "pytest_configure" in ours
+            assert not {name for name in ours if name.startswith("pytest_runtest")}
+        """
+    )
+    _run(pytester).assert_outcomes(passed=1)
+
+
+def test_importing_the_plugin_brings_in_nothing_but_its_own_sink():
     """Beyond what pytest itself has loaded by then."""
     code = (
         "import sys, pytest; before = set(sys.modules); import pytest_streamperf.plugin; "
@@ -132,7 +151,7 @@ def test_importing_the_plugin_brings_in_nothing_but_its_own_verdict():
     )
     command = [sys.executable, "-c", code]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    names = ("figures", "plugin", "plugin.record", "verdict")
+    names = ("plugin", "plugin.record", "sink")
     assert printed.strip() == str(["pytest_streamperf", *(f"pytest_streamperf.{n}" for n in names)])
 
 
@@ -330,6 +349,35 @@ def test_the_section_under_xdist(pytester):
     result.assert_outcomes(passed=1, failed=1)
     assert result.stdout.str().count("growth  test_one.py::test_bad: ") == 1
     assert result.stdout.str().count("growth  test_two.py::test_good: ") == 1
+
+
+def test_a_check_in_a_fixture_is_told_with_its_test(pytester):
+    """By the settings, as in a test."""
+    pytester.makepyprojecttoml("[tool.streamperf]\nmode = 'warn'\n")
+    fixture = BAD.replace("def test_bad", "@pytest.fixture\ndef checked")
+    tests = "def test_it(checked):\n    pass\n\ndef test_other():\n    pass\n"
+    pytester.makepyfile(f"import pytest\n{fixture}\n{tests}")
+    result = _run(pytester)
+    result.assert_outcomes(passed=2, warnings=1)
+    result.stdout.fnmatch_lines(["*growth  *::test_it: * (a warning)"])
+    result.stdout.no_fnmatch_line("*growth  *::test_other: *")
+
+
+def test_a_check_at_import_is_no_tests(pytester):
+    """What was checked while tests were collected is not told of the first of them."""
+    pytester.makepyfile(
+        """
+        from pytest_streamperf import assert_linear
+
+        assert_linear("".join, up_to=1_000)
+
+        def test_it():
+            pass
+        """
+    )
+    result = _run(pytester)
+    result.assert_outcomes(passed=1)
+    result.stdout.no_fnmatch_line("*= streamperf =*")
 
 
 def test_a_picture_with_v(pytester):

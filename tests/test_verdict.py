@@ -1,4 +1,4 @@
-"""What a check concluded: exceptions, sinks, and every way to put something for people."""
+"""What a check concluded: exceptions, policies, and every way to put something for people."""
 
 import copy
 import doctest
@@ -14,6 +14,7 @@ from pytest_streamperf import verdict
 from pytest_streamperf.clock import Noise
 from pytest_streamperf.growth import Growth
 from pytest_streamperf.growth.advice import advice_for
+from pytest_streamperf.sink import reporting_to
 from pytest_streamperf.verdict import (
     BudgetExceeded,
     GrowthExceeded,
@@ -25,15 +26,12 @@ from pytest_streamperf.verdict import (
     Verdict,
     conclude,
     current_policy,
-    current_sink,
     duration,
     fit,
     lines_of,
     missing_extra,
     nothing_measured,
     percent,
-    report,
-    reporting_to,
     size,
     sparkline,
     table,
@@ -173,59 +171,7 @@ def test_missing_extra_gives_the_command():
     assert error.name == "trio"
 
 
-# -- sinks
-
-
-def test_no_sink(monkeypatch):
-    """Outside a test verdicts go nowhere."""
-    with monkeypatch.context() as patch:
-        patch.setattr(verdict, "_sinks", [])
-        report(FOUND)
-        assert current_sink() is None
-
-
-def test_sink_gets_what_is_reported():
-    """A check's verdict goes to the sink that is open."""
-    sink = Notes()
-    with reporting_to(sink):
-        report(FOUND)
-    assert sink.notes == [FOUND]
-
-
-def test_last_sink_is_the_current_one():
-    """A sink that is opened inside another one takes its place."""
-    outer, inner = Notes(), Notes()
-    with reporting_to(outer), reporting_to(inner):
-        report(FOUND)
-    assert (outer.notes, inner.notes) == ([], [FOUND])
-
-
-def test_outer_sink_comes_back():
-    """When the inner sink is closed the outer one is current again, be they equal or not."""
-    outer, inner = Notes(), Notes()
-    with reporting_to(outer):
-        with reporting_to(inner):
-            pass
-        assert current_sink() is outer
-
-
-def test_sink_is_closed_after_an_error():
-    """A sink does not outlive a failing test."""
-    before = current_sink()
-    with pytest.raises(ZeroDivisionError), reporting_to(Notes()):
-        raise ZeroDivisionError
-    assert current_sink() is before
-
-
-def test_sinks_may_close_in_any_order():
-    """Closing the outer sink first leaves the inner one current."""
-    outer, inner = Notes(), Notes()
-    first, second = reporting_to(outer), reporting_to(inner)
-    first.__enter__()
-    second.__enter__()
-    first.__exit__(None, None, None)
-    assert current_sink() is inner
-    second.__exit__(None, None, None)
+# -- nothing measured
 
 
 def test_nothing_measured_is_reported():

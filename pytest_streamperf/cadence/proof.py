@@ -10,6 +10,7 @@ from typing import Any
 from pytest_streamperf.cadence.mutants import THROTTLE_MUTANTS, Send, Throttle
 from pytest_streamperf.figures import Figures
 from pytest_streamperf.here import running_loop
+from pytest_streamperf.sink import reporting_to
 from pytest_streamperf.verdict import (
     CadenceExceeded,
     CadenceUnproven,
@@ -18,7 +19,6 @@ from pytest_streamperf.verdict import (
     Verdict,
     conclude,
     lines_of,
-    reporting_to,
 )
 from pytest_streamperf.virtual_clock import new_event_loop
 

@@ -26,6 +26,7 @@ from pytest_streamperf.growth.drive import (
 from pytest_streamperf.growth.evidence import Evidence
 from pytest_streamperf.growth.plan import Plan
 from pytest_streamperf.growth.terms import GrowthTerms, Meter, Terms
+from pytest_streamperf.sink import current_sink
 from pytest_streamperf.verdict import (
     GrowthExceeded,
     GrowthUnproven,
@@ -33,7 +34,6 @@ from pytest_streamperf.verdict import (
     Verdict,
     conclude,
     current_policy,
-    current_sink,
 )
 
 __all__ = [

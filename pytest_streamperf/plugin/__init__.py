@@ -1,7 +1,8 @@
 """The pytest plugin: fixtures, and the hooks that every run has.
 
-The only folder that imports pytest. It imports nothing else at module level but `verdict`, so that
-an installed and unused plugin costs nothing; type checkers see the rest.
+The only folder that imports pytest. It loads nothing else but `sink`, and has no hook that runs for
+each test until a test uses it, so that an installed and unused plugin costs nothing; type checkers
+see the rest.
 """
 
 from __future__ import annotations
@@ -10,16 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_streamperf import verdict
-from pytest_streamperf.plugin.record import (
-    FAILED,
-    GUARDS,
-    NO_SETTINGS,
-    POLICY,
-    RECORD,
-    UNPLACED,
-    Record,
-)
+from pytest_streamperf.plugin.record import POLICY, record_of
+from pytest_streamperf.sink import reporting_to
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Generator, Iterator, Mapping
@@ -118,22 +111,28 @@ class _LoopFactories:
         return {"virtual": new_event_loop}
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None, object, object]:
-    """Run what is budgeted so twice; answer pytest-asyncio's question for loop factories."""
-    declared = metafunc.config.stash.get(POLICY, NO_SETTINGS).budgets
-    if declared or "streamperf" in metafunc.definition.keywords:
+class _VirtualTime:
+    """Answers pytest-asyncio's question for loop factories where a test asks for virtual time."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> Generator[None, object, object]:
+        if "virtual_clock" not in metafunc.fixturenames:
+            return (yield)
+        factories = _LoopFactories()
+        metafunc.config.pluginmanager.register(factories)
+        try:
+            return (yield)
+        finally:
+            metafunc.config.pluginmanager.unregister(factories)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run twice what is budgeted so."""
+    policy = metafunc.config.stash.get(POLICY, None)
+    if "streamperf" in metafunc.definition.keywords or (policy is not None and policy.budgets):
         from pytest_streamperf.plugin.budgeting import run_twice  # noqa: PLC0415
 
         run_twice(metafunc)
-    if "virtual_clock" not in metafunc.fixturenames:
-        return (yield)
-    factories = _LoopFactories()
-    metafunc.config.pluginmanager.register(factories)
-    try:
-        return (yield)
-    finally:
-        metafunc.config.pluginmanager.unregister(factories)
 
 
 @pytest.fixture(scope="session")
@@ -201,7 +200,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Read the project's settings, if this plugin came too late to do so before."""
+    """Take what checks report; read the settings, if this plugin came too late to do so before."""
     config.addinivalue_line(
         "markers",
         "streamperf(max_stall='50ms', ...): the test is held to these budgets; profile='name' "
@@ -210,10 +209,19 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     if POLICY not in config.stash:
         _read_settings(config)
+    reporting = reporting_to(record_of(config))
+    reporting.__enter__()
+    config.add_cleanup(reporting.__exit__)
+    if hasattr(config.hook, "pytest_asyncio_loop_factories"):
+        config.pluginmanager.register(_VirtualTime())
     if config.option.streamperf_budgets:
         from pytest_streamperf.plugin.budgeting import Listing  # noqa: PLC0415
 
         config.pluginmanager.register(Listing())
+    if config.option.streamperf_json and not hasattr(config, "workerinput"):
+        from pytest_streamperf.plugin.writing import Writing  # noqa: PLC0415
+
+        config.pluginmanager.register(Writing(config))
 
 
 def _read_settings(config: pytest.Config) -> None:
@@ -221,10 +229,11 @@ def _read_settings(config: pytest.Config) -> None:
     if not file.is_file() or b"streamperf" not in file.read_bytes():
         return
     from pytest_streamperf.budgets import read_policy  # noqa: PLC0415
+    from pytest_streamperf.verdict import BudgetError  # noqa: PLC0415
 
     try:
         policy = config.stash[POLICY] = read_policy(file)
-    except verdict.BudgetError as error:
+    except BudgetError as error:
         raise pytest.UsageError(str(error)) from None
     if policy.network:
         from pytest_streamperf.plugin.guarding import guard_the_run  # noqa: PLC0415
@@ -234,8 +243,8 @@ def _read_settings(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str | None:
     """Say what the project's settings change."""
-    policy = config.stash.get(POLICY, NO_SETTINGS)
-    if policy == NO_SETTINGS:
+    policy = config.stash.get(POLICY, None)
+    if policy is None or policy == type(policy)():
         return None
     changed = {**policy.growth, **policy.network}
     changed |= {"mode": policy.mode, "unproven": policy.unproven}
@@ -245,48 +254,22 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     return f"streamperf: {', '.join(f'{key}={value}' for key, value in changed.items())}"
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Hold tests to budgets, if there are any."""
-    declared = config.stash.get(POLICY, NO_SETTINGS).budgets
-    if declared or any("streamperf" in item.keywords for item in items):
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Be there for tests that have a budget, or ask for a guard, if any does."""
+    policy, config = session.config.stash.get(POLICY, None), session.config
+    marked = any("streamperf" in item.keywords for item in session.items)
+    if marked or (policy is not None and policy.budgets):
         from pytest_streamperf.plugin.budgeting import Budgeting, check  # noqa: PLC0415
 
-        check(items)
-        config.pluginmanager.register(Budgeting())
+        check(session.items)
+        config.pluginmanager.register(Budgeting(record_of(config)))
+    elif not any(
+        "no_background_fetch" in getattr(item, "fixturenames", ()) for item in session.items
+    ):
+        return
+    from pytest_streamperf.plugin.guarding import guards  # noqa: PLC0415
 
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Guard a test that asks for it, from its fixtures on."""
-    settings = item.config.stash.get(POLICY, NO_SETTINGS)
-    asked = "no_background_fetch" in getattr(item, "fixturenames", ())
-    if asked or settings.network or settings.budgets or "streamperf" in item.keywords:
-        from pytest_streamperf.plugin.guarding import guard  # noqa: PLC0415
-
-        guard(item)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Collect what the checks of a test report, and fail it if one was begun and never awaited."""
-    record = item.stash[RECORD] = Record(item)
-    guards = item.config.stash.get(GUARDS, None)
-    with verdict.reporting_to(record):
-        failed = True
-        try:
-            result = yield
-            failed = False
-        finally:
-            forgotten = record.discard()
-            failed = failed or bool(forgotten or getattr(item, "_excinfo", None))  # unittest's
-            if guards is not None and not failed:  # else its teardown tells
-                guards.conclude(item.nodeid, failed=False, over=False)
-        if forgotten:
-            checks = "1 async check was" if forgotten == 1 else f"{forgotten} async checks were"
-            what = f"{checks} never awaited to the end"
-            raise verdict.nothing_measured("growth", what, "await assert_linear.aio(consume)")
-        return result
+    guards(config)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -297,41 +280,14 @@ def pytest_xdist_setupnodes(config: pytest.Config) -> None:
     guards(config).share()
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Let the verdicts travel with the test's report, from xdist's workers too: as plain values."""
-    report = yield
-    if call.when == "setup":
-        item.stash[FAILED] = False
-    if report.failed or hasattr(report, "wasxfail"):
-        item.stash[FAILED] = True
-    if call.excinfo is not None and report.failed:
-        error = call.excinfo.value
-        in_the_test = any(entry.path == item.path for entry in call.excinfo.traceback)
-        network = isinstance(error, verdict.NetworkExceeded | verdict.NetworkUnproven)
-        if error is item.stash.get(UNPLACED, None) or (network and not in_the_test):
-            said = (f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ()))
-            report.longrepr = "\n".join(said)  # there is no line of it to show
-    if call.when != "setup" and RECORD in item.stash:
-        record = item.stash[RECORD]
-        if record.verdicts:
-            from pytest_streamperf.report.terminal import plain  # noqa: PLC0415
-
-            found = [plain(each, record.policy) for each in record.verdicts]
-            report.streamperf = found  # type: ignore[attr-defined] # extra attributes are kept
-            record.verdicts.clear()
-    return report
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """One line per check; with -q only for those that were not within, with -v a picture too."""
     reports = [
         report
-        for reports in terminalreporter.stats.values()
+        for outcome, reports in terminalreporter.stats.items()
         for report in reports
-        if getattr(report, "streamperf", None)
+        # By pytest-rerunfailures: the last run is what counts.
+        if outcome != "rerun" and getattr(report, "streamperf", None)
     ]
     if not reports:
         return

@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,17 +10,15 @@ import pytest
 
 from pytest_streamperf import budgets, verdict
 from pytest_streamperf.holding import Held
-from pytest_streamperf.plugin.record import NO_SETTINGS, POLICY, RECORD, UNPLACED, Record
+from pytest_streamperf.plugin.record import POLICY, Record, unplaced
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
 _BUDGET = pytest.StashKey[budgets.Budget]()
 _WRONG = pytest.StashKey[verdict.BudgetError]()
-_HELD = pytest.StashKey[Held]()
 _GUARD = ("allow_hosts", "block_network")
 # As a parameter of the test: by this name it shows which of its two runs one is.
 RUN = "streamperf_run"
-_OF_BUDGET = {"growth": "limit", "up_to": "up_to"}
 
 
 def budget_of(item: pytest.Item) -> budgets.Budget:
@@ -32,6 +29,12 @@ def budget_of(item: pytest.Item) -> budgets.Budget:
     if _BUDGET not in item.stash:
         item.stash[_BUDGET] = budgets.budget_of(_layers(item))
     return item.stash[_BUDGET]
+
+
+def declared_by(config: pytest.Config) -> Mapping[str, budgets.Layer]:
+    """What a project's settings declare: the default under "", and profiles by name."""
+    policy = config.stash.get(POLICY, None)
+    return policy.budgets if policy is not None else {}
 
 
 def guard_settings(item: pytest.Item) -> dict[str, Any]:
@@ -48,7 +51,7 @@ def _markers(item: pytest.Item) -> list[tuple[Any, pytest.Mark]]:
 
 
 def _layers(item: pytest.Item) -> Iterator[budgets.Layer]:
-    declared: Mapping[str, budgets.Layer] = item.config.stash.get(POLICY, NO_SETTINGS).budgets
+    declared = declared_by(item.config)
     markers = _markers(item)
     if "" in declared:
         yield declared[""]
@@ -110,28 +113,26 @@ def check(items: Iterable[pytest.Item]) -> None:
 class Budgeting:
     """The hooks of a run in which a test may have a budget."""
 
+    def __init__(self, record: Record) -> None:
+        self._record = record
+        self._unplaced: BaseException | None = None
+
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
-        if _WRONG in item.stash:
-            yield  # what others set up they expect to find at the end
-            item.stash[UNPLACED] = item.stash[_WRONG]
-            raise item.stash[_WRONG]
-        held = _held(item)
-        if held is None:
-            return (yield)
-        record = Record(item)  # streams and counters may be made by fixtures
-        record.held = item.stash[_HELD] = held
-        with verdict.reporting_to(record):
-            return (yield)
+        self._unplaced = item.stash.get(_WRONG, None)
+        budget = budget_of(item)
+        # From here on: streams and counters may be made by fixtures.
+        self._record.held = Held(budget, _run_of(item) or "all") if budget.limits else None
+        result = yield  # what others set up they expect to find at the end
+        if self._unplaced:
+            raise self._unplaced
+        return result
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
-        held = item.stash.get(_HELD, None)
+        held = self._record.held
         if held is None:
             return (yield)
-        record = item.stash[RECORD]
-        record.held = held
-        record.policy = _with_growth(record.policy, budget_of(item))
         try:
             with _watching(item, held):
                 result = yield
@@ -140,29 +141,29 @@ class Budgeting:
             raise
         if getattr(item, "_excinfo", None):  # unittest's
             held.report()
-            return result
-        try:
-            held.conclude()
-        except AssertionError as failure:
-            item.stash[UNPLACED] = failure
-            raise
+        else:
+            try:
+                held.conclude()
+            except AssertionError as failure:
+                self._unplaced = failure
+                raise
         return result
 
+    def pytest_runtest_teardown(self) -> None:
+        self._record.held = None
 
-def _held(item: pytest.Item) -> Held | None:
-    budget = budget_of(item)
-    return Held(budget, _run_of(item) or "all") if budget.limits else None
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        if call.excinfo is not None and call.excinfo.value is self._unplaced:
+            unplaced(report, call.excinfo.value)
+        return report
 
 
 def _run_of(item: pytest.Item) -> Any:
     return item.callspec.params.get(RUN) if hasattr(item, "callspec") else None
-
-
-def _with_growth(policy: verdict.Policy, budget: budgets.Budget) -> verdict.Policy:
-    terms = {
-        term: budget.limits[key].value for key, term in _OF_BUDGET.items() if key in budget.limits
-    }
-    return replace(policy, growth={**policy.growth, **terms})
 
 
 @contextmanager

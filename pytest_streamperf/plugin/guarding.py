@@ -1,15 +1,15 @@
-"""Guards against background fetches; loaded by the first test that is guarded."""
+"""Guards against background fetches; loaded with the first that is asked for."""
 
 from collections.abc import Generator, Mapping
 from typing import Any
 
 import pytest
 
-from pytest_streamperf import verdict
 from pytest_streamperf.network.run import Guards
 from pytest_streamperf.plugin.budgeting import budget_of, guard_settings
-from pytest_streamperf.plugin.record import FAILED, GUARDS, NO_SETTINGS, POLICY, RECORD, Record
-from pytest_streamperf.report.terminal import plain
+from pytest_streamperf.plugin.record import GUARDS, Record, record_of, unplaced
+from pytest_streamperf.report.collect import plain
+from pytest_streamperf.verdict import NetworkExceeded, NetworkUnproven
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
@@ -18,7 +18,7 @@ def guards(config: pytest.Config) -> Guards:
     """The guards of this run, which are there from the first that is asked for on."""
     if GUARDS not in config.stash:
         config.stash[GUARDS] = found = Guards()
-        config.pluginmanager.register(_Guarding(found))
+        config.pluginmanager.register(_Guarding(found, record_of(config)))
     return config.stash[GUARDS]
 
 
@@ -30,23 +30,13 @@ def guard_the_run(config: pytest.Config, settings: Mapping[str, Any]) -> None:
         guards(config).guard_exactly(settings)
 
 
-def guard(item: pytest.Item) -> None:
-    """Guard a test that asks for it: by settings, then its budget, then its fixture."""
-    settings = dict(item.config.stash.get(POLICY, NO_SETTINGS).network) | guard_settings(item)
-    allowed = budget_of(item).value("background_fetch")
-    if allowed is not None:
-        settings["background_fetch"] = allowed
-    if "no_background_fetch" in getattr(item, "fixturenames", ()):
-        settings["background_fetch"] = False
-    if not settings.get("background_fetch", True):
-        guards(item.config).begin(item.nodeid, settings)
-
-
 class _Guarding:
     """The hooks of a run in which something is guarded."""
 
-    def __init__(self, guards: Guards) -> None:
+    def __init__(self, guards: Guards, record: Record) -> None:
         self._guards = guards
+        self._record = record
+        self._failed = False  # the test that is running, by itself, which wins
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self) -> None:
@@ -59,21 +49,47 @@ class _Guarding:
         with self._guards.shared():
             return (yield)
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Guard a test that asks for it, from its fixtures on."""
+        settings = _settings(item, self._record.policy.network)
+        if not settings.get("background_fetch", True):
+            self._guards.begin(item.nodeid, settings)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        result = yield
+        failed = getattr(item, "_excinfo", None)  # unittest's
+        if not failed and not self._record.has_forgotten():  # else its teardown tells
+            self._guards.conclude(item.nodeid, failed=False, over=False)
+        return result
+
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
-        record = item.stash[RECORD] = Record(item)
         try:
             result = yield
-            with verdict.reporting_to(record):
-                failed = item.stash.get(FAILED, False)  # by itself, which wins
-                self._guards.conclude(item.nodeid, failed=failed, over=True)
+            self._guards.conclude(item.nodeid, failed=self._failed, over=True)
             return result
         finally:
             self._guards.end(item.nodeid)
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        failed = report.failed or hasattr(report, "wasxfail")
+        self._failed = failed or (self._failed and call.when != "setup")
+        if call.excinfo is not None and report.failed:
+            error = call.excinfo.value
+            in_the_test = any(entry.path == item.path for entry in call.excinfo.traceback)
+            if isinstance(error, NetworkExceeded | NetworkUnproven) and not in_the_test:
+                unplaced(report, error)
+        return report
+
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        policy = session.config.stash.get(POLICY, NO_SETTINGS)
+        policy = self._record.policy
         for origin, error in self._guards.left():
             accepted = policy.accepts(error.verdict.verdict)
             report = pytest.TestReport(
@@ -88,3 +104,14 @@ class _Guarding:
             session.config.hook.pytest_runtest_logreport(report=report)
             if not accepted:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _settings(item: pytest.Item, network: Mapping[str, Any]) -> dict[str, Any]:
+    """How a test is guarded: by settings, then its budget, then its fixture."""
+    settings = dict(network) | guard_settings(item)
+    allowed = budget_of(item).value("background_fetch")
+    if allowed is not None:
+        settings["background_fetch"] = allowed
+    if "no_background_fetch" in getattr(item, "fixturenames", ()):
+        settings["background_fetch"] = False
+    return settings

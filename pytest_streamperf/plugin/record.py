@@ -1,4 +1,4 @@
-"""What is kept of a run and of its tests: settings, and what the checks of a test report."""
+"""What is on record of a run: its settings, and what its checks report."""
 
 from __future__ import annotations
 
@@ -6,27 +6,36 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_streamperf import verdict
-
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from pytest_streamperf.holding import Held
     from pytest_streamperf.network.run import Guards
-
-NO_SETTINGS = verdict.Policy()
+    from pytest_streamperf.verdict import Policy, Verdict
 
 
 class Record:
-    """Takes what the checks of one test report."""
+    """Takes what checks report, and puts it on record with the test that is running.
 
-    def __init__(self, item: pytest.Item) -> None:
-        self.policy = item.config.stash.get(POLICY, NO_SETTINGS)
-        self.verdicts: list[verdict.Verdict] = []
-        self.held: Held | None = None
-        self._properties = item.user_properties
+    Its hooks are those of a run in which something was checked. `held` is the budget of the test.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._verdicts: list[Verdict] = []
         self._begun: list[Any] = []
+        self.held: Held | None = None
+
+    @property
+    def policy(self) -> Policy:
+        from pytest_streamperf.verdict import Policy  # noqa: PLC0415
+
+        policy = self._config.stash.get(POLICY, None) or Policy()
+        return policy if self.held is None else self.held.tightened(policy)
 
     def begin(self, check: object) -> None:
         self._begun.append(check)
+        self._listen()
 
     def end(self, check: object) -> None:
         self._begun.remove(check)
@@ -35,27 +44,68 @@ class Record:
         if self.held is not None:
             self.held.made(subject)
 
-    def report(self, concluded: verdict.Verdict) -> None:
-        self.verdicts.append(concluded)
+    def report(self, concluded: Verdict) -> None:
+        self._verdicts.append(concluded)
         if self.held is not None:
             self.held.stems.add(concluded.stem)
-        name = f"streamperf.{concluded.stem}"
-        self._properties.append((name, f"{concluded.verdict}: {concluded.headline}"))
-        self._properties += [
-            (f"{name}.{key}", value) for key, value in concluded.figures.flat().items()
-        ]
-        self._properties += [(f"{name}.where", each.place) for each in concluded.where[:1]]
+        self._listen()
 
-    def discard(self) -> int:
-        """Close the checks that were never awaited; how many they are."""
-        for check in self._begun:
-            check.close()
-        return len(self._begun)
+    def _listen(self) -> None:
+        if not self._config.pluginmanager.is_registered(self):
+            self._config.pluginmanager.register(self)
+
+    def has_forgotten(self) -> bool:
+        """Whether there are checks that were never awaited to the end."""
+        return bool(self._begun)
+
+    def _discard(self, call: pytest.CallInfo[None]) -> None:
+        """Close the checks that were never awaited: a test that leaves any behind fails."""
+        forgotten = len(self._begun)
+        while self._begun:
+            self._begun.pop().close()
+        if not forgotten or call.excinfo is not None:
+            return
+        from pytest_streamperf.verdict import nothing_measured  # noqa: PLC0415
+
+        checks = "1 async check was" if forgotten == 1 else f"{forgotten} async checks were"
+        what = f"{checks} never awaited to the end"
+        try:
+            raise nothing_measured("growth", what, "await assert_linear.aio(consume)")
+        except AssertionError:
+            call.excinfo = pytest.ExceptionInfo.from_current()
+
+    def pytest_collection_finish(self) -> None:
+        self._verdicts.clear()  # of checks at import, which are no test's
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Let the verdicts travel with the report, from xdist's workers too: as plain values."""
+        from pytest_streamperf.report.collect import plain, properties  # noqa: PLC0415
+
+        if call.when != "setup":
+            self._discard(call)
+        found, self._verdicts = self._verdicts, []
+        item.user_properties += [each for one in found for each in properties(one)]
+        report = yield
+        if found:
+            plainly = [plain(each, self.policy) for each in found]
+            report.streamperf = plainly  # type: ignore[attr-defined] # extra attributes are kept
+        return report
 
 
-POLICY = pytest.StashKey[verdict.Policy]()
+POLICY: pytest.StashKey[Policy] = pytest.StashKey()
 RECORD = pytest.StashKey[Record]()
-FAILED = pytest.StashKey[bool]()
 GUARDS: pytest.StashKey[Guards] = pytest.StashKey()
-# What was raised after the test, of which there is no line to show.
-UNPLACED = pytest.StashKey[BaseException]()
+
+
+def record_of(config: pytest.Config) -> Record:
+    """The record of this run."""
+    return config.stash.setdefault(RECORD, Record(config))
+
+
+def unplaced(report: pytest.TestReport, error: BaseException) -> None:
+    """Have a report show an error by its message: it was raised at no line of the test."""
+    said = (f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ()))
+    report.longrepr = "\n".join(said)

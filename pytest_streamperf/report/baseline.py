@@ -22,6 +22,7 @@ _EMPTY: dict[str, Any] = {
     "details": [],
     "picture": [],
     "seconds": {},
+    "bytes": {},
     "where": [],
     "series": {},
     "facts": {},

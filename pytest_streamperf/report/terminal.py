@@ -4,8 +4,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 
-from pytest_streamperf import verdict
-
 _MARKS = {"within": "\N{CHECK MARK}", "exceeded": "\N{BALLOT X}", "unproven": "?"}
 _COLORS = {"within": "green", "exceeded": "red", "unproven": "red"}
 _ASCII_MARKS = {"within": "+", "exceeded": "x", "unproven": "?"}
@@ -58,14 +56,3 @@ def _can_show(text: str) -> bool:
     except (UnicodeEncodeError, LookupError):
         return False
     return True
-
-
-def plain(found: verdict.Verdict, policy: verdict.Policy) -> dict[str, Any]:
-    """As values that travel from one process to another."""
-    return {
-        "stem": found.stem,
-        "verdict": found.verdict,
-        "accepted": policy.accepts(found.verdict),
-        "headline": found.headline,
-        "picture": list(found.picture),
-    }

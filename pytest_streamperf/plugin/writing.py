@@ -1,0 +1,80 @@
+"""One document of all that a run measured: written by the controller, when the run is over."""
+
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_streamperf import clock
+from pytest_streamperf.report import collect
+from pytest_streamperf.report.document import ReportError, write
+
+__tracebackhide__ = True  # pytest shows the user's own frames
+
+_ENDED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+
+
+class Writing:
+    """Collects what the reports of tests carry, and writes it, of an interrupted run, too."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._file = config.invocation_params.dir / config.option.streamperf_json
+        self._root: Path = config.rootpath
+        self._started, self._began = collect.now(), clock.wall()
+        self._noise = clock.noise()
+        self._tests: set[str] = set()
+        self._lost: set[str] = set()
+        self._said = ""
+        self._reported: list[tuple[str, Mapping[str, Any]]] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take what a test reports: here under xdist, too, in the order of arrival."""
+        if report.when not in ("setup", "call", "teardown"):  # xdist's, for a worker that crashed
+            self._lost.add(report.nodeid)
+        elif report.when == "call" or report.outcome == "failed":
+            self._tests.add(report.nodeid)
+        if str(report.outcome) == "rerun":  # by pytest-rerunfailures: the last run is what counts
+            self._reported = [each for each in self._reported if each[0] != report.nodeid]
+            return
+        self._reported += [(report.nodeid, check) for check in getattr(report, "streamperf", ())]
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(
+        self, session: pytest.Session, exitstatus: int
+    ) -> Generator[None, object, object]:
+        """Write it when all others are done: what comes late is in it."""
+        try:
+            return (yield)
+        finally:
+            stopped = bool(session.shouldstop or session.shouldfail)
+            whole = exitstatus in _ENDED and not stopped and not self._lost
+            try:
+                write(self._document(complete=whole), self._file)
+                self._said = f"{len(self._reported)} checks in {self._file}"
+            except (OSError, ReportError) as error:
+                self._said = f"there is no report: {error}"
+                session.exitstatus = pytest.ExitCode.USAGE_ERROR
+
+    def _document(self, *, complete: bool) -> dict[str, Any]:
+        took, noise = clock.wall() - self._began, clock.noise().since(self._noise)
+        return {
+            "format": collect.FORMAT,
+            "version": collect.VERSION,
+            "complete": complete,
+            "started": self._started,
+            "took": took,
+            "commit": collect.commit(self._root),
+            "environment": collect.environment(),
+            "noise": {
+                "waited": None if noise.waited is None else noise.waited / took,
+                "page_faults": noise.page_faults,
+            },
+            "tests": len(self._tests),
+            "lost": sorted(self._lost),
+            "checks": collect.numbered(sorted(self._reported, key=lambda each: each[0])),
+        }
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say where it is."""
+        terminalreporter.line(f"streamperf: {self._said}")
