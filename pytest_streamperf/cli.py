@@ -17,6 +17,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("report.compared", "say what got worse from one report to another"),
     "merge": ("report.merge", "make one report of those of several runs"),
     "baseline": ("report.baseline", "keep what compares of a report, to hold later ones against"),
+    "report": ("report.command", "turn the report of a run into HTML or Markdown"),
 }
 
 

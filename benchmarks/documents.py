@@ -1,0 +1,343 @@
+"""Reports as a run leaves them: what their faces are tested, measured and looked at with."""
+
+from collections.abc import Mapping
+from math import log2
+from typing import Any
+
+from pytest_streamperf.verdict import duration, percent, size, sparkline, thousands
+
+SUPERLINEAR, INTERVAL, STALL = 0.25, 0.1, 0.05  # limits
+COMMIT = "5f1c9e0b7a2d4c6e8f90a1b2c3d4e5f60718293a"
+
+
+def sample() -> dict[str, Any]:
+    """One run with checks of all stems and all verdicts."""
+    return document(
+        [
+            growth("tests/test_reply.py::test_reply_is_linear", bent=1.0),
+            growth("tests/test_reply.py::test_tool_arguments[8 calls]", bent=0.02),
+            growth("tests/test_markdown.py::test_incremental", bent=0.31, verdict="unproven"),
+            updates("tests/test_view.py::test_tool_calls_are_throttled", every=0.1),
+            updates("tests/test_view.py::test_text_is_throttled", every=0.02),
+            flushes("tests/test_server.py::test_chunks_are_coalesced"),
+            pulse("tests/test_server.py::test_the_loop_stays_free[highlight]", stall=0.182),
+            pulse("tests/test_server.py::test_deltas_come_on_time", stall=0.004),
+            network("tests/test_models.py::test_a_manager_is_made"),
+            gate("tests/test_models.py::test_only_production_fetches"),
+            service("tests/test_server.py::test_clients_may_leave"),
+            service("tests/test_server.py::test_a_page_elsewhere_may_read", verdict="within"),
+        ]
+    )
+
+
+def many(checks: int = 500) -> dict[str, Any]:
+    """One run with so many checks of all stems, one in ten not within, each series 64 rows long."""
+    makers = (
+        lambda test, bad: growth(test, bent=0.93 if bad else 0.04, rows=64),
+        lambda test, bad: updates(test, every=0.02 if bad else 0.1, rows=64),
+        lambda test, bad: pulse(test, stall=0.2 if bad else 0.01, rows=64),
+        lambda test, bad: service(test, verdict="exceeded" if bad else "within"),
+        lambda test, _bad: gate(test),
+    )
+    return document(
+        [
+            makers[index % len(makers)](
+                f"tests/unit/agents/test_stream_{index // 20}.py::test_reply_{index}[case {index}]",
+                index % 10 == 0,
+            )
+            for index in range(checks)
+        ]
+    )
+
+
+def document(checks: list[dict[str, Any]], **changed: Any) -> dict[str, Any]:
+    """A report of these checks."""
+    return {
+        "format": "pytest-streamperf report",
+        "version": 1,
+        "complete": True,
+        "started": "2026-11-22T19:40:00+00:00",
+        "took": 94.31,
+        "commit": {"id": COMMIT, "dirty": True},
+        "environment": {
+            "python": "3.11.7",
+            "implementation": "CPython",
+            "system": "Linux",
+            "machine": "x86_64",
+            "cores": 2,
+            "pytest": "9.0.1",
+            "streamperf": "0.1.0",
+        },
+        "noise": {"waited": 0.052, "page_faults": 120734},
+        "tests": 488,
+        "lost": [],
+        "checks": checks,
+        **changed,
+    }
+
+
+def check(stem: str, test: str, **changed: Any) -> dict[str, Any]:
+    """A check that found nothing wrong, but for what is changed."""
+    verdict = changed.get("verdict", "within")
+    return {
+        "test": test,
+        "stem": stem,
+        "number": 1,
+        "verdict": verdict,
+        "accepted": verdict == "within",
+        "headline": "",
+        "details": [],
+        "picture": [],
+        "given": {},
+        "counts": {},
+        "shares": {},
+        "seconds": {},
+        "limits": {},
+        "where": [],
+        "series": {},
+        "facts": {},
+        **changed,
+    }
+
+
+def growth(test: str, *, bent: float, verdict: str = "", rows: int = 9) -> dict[str, Any]:
+    """Consumers whose work is superlinear by this share at 20,000 deltas."""
+    lengths = [round(64 * 2 ** (index * log2(20_000 / 64) / (rows - 1))) for index in range(rows)]
+    uneven = [1 + 0.03 * ((index * 7) % 5 - 2) for index in range(rows)]
+    slope = bent * 4.2
+    copies = [
+        [length, _rounded((140 + slope * length) * noise)]
+        for length, noise in zip(lengths, uneven, strict=True)
+    ]
+    time = [
+        [length, _rounded((1.5e-7 + slope * length * 2e-11) * noise)]
+        for length, noise in zip(lengths, uneven, strict=True)
+    ]
+    verdict = verdict or ("exceeded" if bent > SUPERLINEAR else "within")
+    total = 20_000 * copies[-1][1]
+    place, source = "agent/reply.py:41 in Reply.feed", "self.text += delta"
+    details = (
+        []
+        if verdict == "within"
+        else [
+            "",
+            "  deltas   per delta   copied per delta",
+            *(
+                f"  {length:6,}   {duration(cost):>9}   {size(copied):>16}"
+                for (length, cost), (_, copied) in list(zip(time, copies, strict=True))[-3:]
+            ),
+            "",
+            f"  where  {place}: {source} (97% of growth)",
+            "  means  every delta copies all the text before it",
+            "  costs  18.5 ms at 20,000 deltas, about 1.7 s at 200,000",
+            "  try    collect deltas in a list and ''.join once at the end",
+            '  allow  copies="warn", if these streams stay short',
+        ]
+    )
+    copied = f"20,000 deltas copied {size(total)}, {percent(bent)} superlinear"
+    return check(
+        "growth",
+        test,
+        verdict=verdict,
+        headline={
+            "exceeded": f"{copied}, limit 25%",
+            "unproven": "20,000 deltas, 19% to 43% superlinear, limit 25%: too uneven to tell",
+            "within": f"20,000 deltas, {percent(bent)} superlinear, limit 25%",
+        }[verdict],
+        details=details,
+        picture=[f"  copied per delta  {sparkline([cost for _, cost in copies])}"],
+        given={"up_to": 20_000, "meters": "copies, time, calls"},
+        counts={"bytes copied": round(total), "calls": 60_003},
+        shares={
+            "superlinear": bent,
+            "superlinear low": _rounded(bent * 0.6),
+            "superlinear high": _rounded(min(1.0, bent * 1.4)),
+        },
+        seconds={"at the horizon": _rounded(20_000 * time[-1][1])},
+        limits={"superlinear": SUPERLINEAR},
+        where=[
+            {"place": place, "source": source, "share": 0.97},
+            {"place": "agent/reply.py:58 in Reply.parse", "source": "json.loads(self.text)"}
+            | {"share": 0.03},
+        ]
+        if verdict != "within"
+        else [],
+        series={"copies": copies, "time": time, "fit": [copies[0], copies[-1]]},
+        facts={"witness": "copies"},
+    )
+
+
+def updates(test: str, *, every: float, rows: int = 40) -> dict[str, Any]:
+    """A view that shows text so often, in seconds; ten a second were promised."""
+    exceeded = every < INTERVAL
+    deltas = [[_rounded(index * 0.05), 11 * (index + 1)] for index in range(rows)]
+    kept = round(max(1.0, every / 0.05))
+    return check(
+        "cadence",
+        test,
+        verdict="exceeded" if exceeded else "within",
+        headline="text: an update came 20.0 ms after the one before it, limit 1 per 100 ms"
+        if exceeded
+        else f"{rows // kept} updates for {rows} deltas, limit 1 per 100 ms",
+        details=[
+            "",
+            "  text    |...|...|...|...|...|...|....|...|...|...|...",
+            "          U...U...U...U...U...U...U....U...U...U...U...",
+            "              ^ 0.020 s",
+            "",
+            "  broke  2 of 15: rate bound per key",
+            "  means  more is sent than promised, perhaps an update for every delta",
+            "  try    compare the time of the last update before you send another",
+        ]
+        if exceeded
+        else [],
+        picture=["  text    " + "|" * rows, "          " + "U".ljust(kept, ".") * (rows // kept)],
+        given={"every": INTERVAL, "tokens": rows},
+        counts={"updates": len(deltas[::kept]), "bytes sent": sum(row[1] for row in deltas)},
+        seconds={"shortest interval": every},
+        limits={"updates per second": 10},
+        series={"deltas": deltas, "updates": deltas[::kept]},
+    )
+
+
+def flushes(test: str) -> dict[str, Any]:
+    """A server that writes each chunk, and flushes by time."""
+    writes = [[_rounded(index * 0.031), 480 * (index + 1)] for index in range(48)]
+    carried = [[row[0], 480 * 4] for row in writes[3::4]]
+    return check(
+        "cadence",
+        test,
+        headline="12 flushes for 48 writes, limit 1 per 100 ms",
+        given={"within": 0.1},
+        counts={"flushes": len(carried), "bytes": writes[-1][1]},
+        limits={"flushes": 16},
+        series={"writes": writes, "flushes": carried},
+    )
+
+
+def pulse(test: str, *, stall: float, rows: int = 48) -> dict[str, Any]:
+    """A stream whose event loop once stood still for so long, in seconds."""
+    exceeded = stall > STALL
+    gaps = [[_rounded(index * 0.12), _rounded(0.02 + 0.003 * (index % 7))] for index in range(rows)]
+    return check(
+        "pulse",
+        test,
+        verdict="exceeded" if exceeded else "within",
+        # A project that starts lets this pass.
+        accepted=True,
+        headline=f"the event loop stood still for {duration(stall)}, limit 50.0 ms"
+        if exceeded
+        else f"the event loop was never held for more than {duration(stall)}, limit 50.0 ms",
+        details=[
+            "",
+            "  where  server/highlight.py:10 in highlight:",
+            "         pygments.highlight(text, lexer, formatter)",
+            "  means  meanwhile nothing else runs: no token is shown",
+            "  try    await asyncio.to_thread(...), or do it in pieces",
+        ]
+        if exceeded
+        else [],
+        counts={"messages": rows},
+        shares={"of the time held": _rounded(stall / 6)},
+        seconds={"longest stall": stall, "longest gap": 0.038, "longest pause": 0.0021},
+        limits={"longest stall": STALL, "longest gap": 0.2},
+        where=[
+            {
+                "place": "server/highlight.py:10 in highlight",
+                "source": "pygments.highlight(text, lexer, formatter)",
+                "share": 1.0,
+            }
+        ]
+        if exceeded
+        else [],
+        series={
+            "gaps": gaps,
+            "stalls": [[2.31, stall], [4.07, _rounded(stall / 3)]],
+            "pauses": [[1.2, 0.0021], [3.9, 0.0012]],
+        },
+    )
+
+
+def network(test: str) -> dict[str, Any]:
+    """A constructor that phones home."""
+    return check(
+        "network",
+        test,
+        verdict="exceeded",
+        headline="1 attempt to look up models.example, limit 0",
+        details=[
+            "",
+            "  where  agent/models.py:13 in fetch:",
+            "         urllib.request.urlopen(LISTING, timeout=5)",
+            "  from   agent/models.py:25 in Manager.__init__: self.thread.start()",
+            "  what   GET https://models.example/list, in thread Thread-1 (fetch),",
+            "         blocked",
+            "  means  a fetch begins, with a question to a name server elsewhere",
+            "  try    gate it for tests, and prove the gate: prove_gate(...)",
+        ],
+        counts={"attempts": 1},
+        limits={"attempts": 0},
+        where=[
+            {
+                "place": "agent/models.py:13 in fetch",
+                "source": "urllib.request.urlopen(LISTING, timeout=5)",
+                "share": 1.0,
+            }
+        ],
+        series={
+            "attempts": [
+                ["look up", "models.example", "refused"],
+                ["connect", "127.0.0.1:8123", "allowed"],
+            ]
+        },
+    )
+
+
+def gate(test: str) -> dict[str, Any]:
+    """A gate that holds in each environment."""
+    return check(
+        "network",
+        test,
+        headline="silent under test, alive in production, in 4 environments",
+        given={"target": "agent.models:Manager"},
+        counts={"attempts under test": 0},
+        series={
+            "attempts": [
+                ["production", "models.example", "fetches"],
+                ["CI", "models.example", "fetches"],
+                ["collection", "", "silent"],
+                ["call", "", "silent"],
+            ]
+        },
+    )
+
+
+def service(test: str, *, verdict: str = "unproven") -> dict[str, Any]:
+    """A server, asked by real clients."""
+    said: Mapping[str, tuple[str, list[str]]] = {
+        "within": (f"all gauges settle, after {thousands(1000)} clients", []),
+        "exceeded": (
+            "streams_open is 3 after 50 clients have left, limit 0",
+            ["", "  means  what a client held is never given back", "  try    a finally: clause"],
+        ),
+        "unproven": (
+            "no gauge of the server moved while 50 clients were served",
+            ["", "  means  what is watched is not what is used", "  try    name gauges=[...]"],
+        ),
+    }
+    headline, details = said[verdict]
+    return check(
+        "service",
+        test,
+        verdict=verdict,
+        headline=headline,
+        details=details,
+        given={"clients": 50, "url": "in process"},
+        counts={"streams_open afterwards": 3 if verdict == "exceeded" else 0},
+        seconds={"until it settled": 0.412},
+        limits={"streams_open afterwards": 0},
+    )
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.4g}")
