@@ -24,12 +24,14 @@
     place.classList.add("drawn");
     const { caption, spec } = charts[place.dataset.chart];
     const room = place.clientWidth;
+    const datasets = seriesOf(place.closest("details.check"));
     place.textContent = "";
     vegaEmbed(
       place,
       {
         ...spec,
-        datasets: seriesOf(place.closest("details.check")),
+        datasets,
+        layer: spec.layer.filter((each) => datasets[each.data.name]?.length),
         description: `${caption}. The figures are in the tables under Data.`,
         autosize: { type: "fit-x", contains: "padding" },
         width: Math.max(room, 280),
