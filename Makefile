@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test docs clean
+.PHONY: demo test test-browser chromium docs clean
 
 demo: .venv/ready
 	$(BIN)/python -m examples.demo
@@ -14,6 +14,10 @@ test: .venv/ready
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -p streamperf -m "not alone" -n 2 --dist loadfile
 	$(BIN)/python -m pytest -p streamperf -m alone
+	@echo "tests/browser was not run, which needs Chromium: make test-browser runs it"
+
+test-browser: .venv/browser chromium
+	$(BIN)/python -m pytest -p streamperf tests/browser
 
 docs: .venv/ready
 	$(BIN)/python -m sphinx --nitpicky --fail-on-warning --keep-going --quiet docs docs/_build
@@ -22,6 +26,15 @@ docs: .venv/ready
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
+
+.venv/browser: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[browser]'
+	touch $@
+
+chromium:
+	@command -v chromium >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
+	then apt-get update --quiet && apt-get install --quiet --yes chromium; \
+	else echo "tests/browser needs a program called chromium on the PATH: install it first" >&2; exit 1; fi
 
 clean:
 	rm -rf .venv dist docs/_build

@@ -177,6 +177,15 @@ def test_a_rounded_figure_says_what_it_is_exactly():
     assert '<data value="0.182" title="0.182">182 ms</data>' in page
 
 
+def test_a_limit_stands_beside_what_it_is_for():
+    """In the same row, in the same unit; one for which nothing was measured has its own."""
+    rows = re.findall(r"<tr><th scope=\"row\">.*?</tr>", html(sample()))
+    said = [re.sub("<[^>]*>", " ", row).split() for row in rows]
+    assert ["longest", "stall", "182", "ms", "50.0", "ms"] in said
+    assert ["superlinear", "100%", "25%"] in said
+    assert ["updates", "per", "second", "10"] in said
+
+
 def _verdicts(report):
     return Counter(each["verdict"] for each in report["checks"])
 

@@ -36,3 +36,24 @@ def test_the_reference_server(agent_server, assert_linear):
 
     with pytest.raises(GrowthExceeded, match=r"regressions.py:\d+ in QuadraticReply.feed"):
         assert_linear(consume, up_to=4_000, seconds=4.0)  # sockets take their time
+
+
+def test_a_report_has_a_page():
+    """The wheel carries the template, the style and the script."""
+    from pytest_streamperf.report.html import html
+
+    environment = dict.fromkeys(("implementation", "python", "system", "machine"), "some")
+    report = {
+        "complete": True,
+        "started": "2026-11-22T19:40:00+00:00",
+        "took": 1,
+        "commit": None,
+        "environment": {**environment, "cores": 2, "pytest": "9", "streamperf": "0"},
+        "noise": {"waited": None, "page_faults": None},
+        "tests": 1,
+        "lost": [],
+        "checks": [],
+    }
+    page = html(report)
+    assert "nothing was checked" in page
+    assert "vegaEmbed" in page
