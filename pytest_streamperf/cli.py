@@ -13,6 +13,7 @@ from pytest_streamperf.verdict import BudgetError
 # Each command is a module with a docstring, `arguments(parser)` and `run(options) -> exit status`.
 # It is loaded when it is called for.
 _COMMANDS: dict[str, tuple[str, str]] = {
+    "init": ("onboarding.command", "propose a first test and a budget for code that streams"),
     "budgets": ("listing", "show what applies to which test, and where it comes from"),
     "compare": ("report.compared", "say what got worse from one report to another"),
     "merge": ("report.merge", "make one report of those of several runs"),

@@ -24,7 +24,7 @@ RANKS = (
     ("growth", "cadence", "pulse", "network", "service"),
     ("budgets", "agent_server", "properties"),
     ("holding", "listing"),
-    ("report",),
+    ("report", "onboarding"),
     ("cli",),
     ("__main__", "plugin"),
 )

@@ -1,0 +1,230 @@
+"""What a source file says, read with `ast`: nothing of it is imported or run."""
+
+import ast
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+_NOT_CALLED = {"property", "cached_property", "overload", "abstractmethod", "setter", "fixture"}
+_NOT_CALLED |= {"contextmanager", "asynccontextmanager", "validator", "field_validator", "getter"}
+_HARMLESS = {"staticmethod", "classmethod", "override", "final", "typing_extensions", "wraps"}
+
+
+class Unreadable(ValueError):  # noqa: N818 - what is wrong, as an adjective: it is shown to people
+    """A source file cannot be read: the text says where, and why."""
+
+
+class Parameter(NamedTuple):
+    """One parameter of a function; `annotation` is its text."""
+
+    name: str
+    annotation: str
+    default: ast.expr | None
+    required: bool
+    by_name: bool
+
+
+class Member(NamedTuple):
+    """A function of a module, or a method of one of its classes."""
+
+    node: Function
+    owner: ast.ClassDef | None = None
+
+    @property
+    def name(self) -> str:
+        """As it is found in its module: "collect", "Reply.feed"."""
+        return f"{self.owner.name}.{self.node.name}" if self.owner else self.node.name
+
+    @property
+    def decorators(self) -> set[str]:
+        """The last parts of their names."""
+        return {last_name(each) for each in self.node.decorator_list}
+
+    @property
+    def called(self) -> bool:
+        """Whether people call it: not what is abstract, or made something else by its decorator."""
+        routed = any(isinstance(called(each), ast.Attribute) for each in self.node.decorator_list)
+        return not routed and not self.decorators & _NOT_CALLED
+
+    @property
+    def doubts(self) -> Sequence[str]:
+        """What its decorators leave open."""
+        unknown = sorted(self.decorators - _HARMLESS)
+        return [f"what @{each} makes of {self.name} cannot be told" for each in unknown]
+
+    @property
+    def is_async(self) -> bool:
+        """Whether it is written with `async def`."""
+        return isinstance(self.node, ast.AsyncFunctionDef)
+
+    @property
+    def yields(self) -> bool:
+        """Whether it is a generator."""
+        return any(isinstance(each, ast.Yield | ast.YieldFrom) for each in own(self.node))
+
+    @property
+    def on_self(self) -> bool:
+        """Whether it takes an instance first."""
+        return self.owner is not None and not self.decorators & {"staticmethod", "classmethod"}
+
+    @property
+    def parameters(self) -> Sequence[Parameter]:
+        """Those that a caller gives, in order; `*` and `**` are left out."""
+        return parameters(
+            self.node, bound=bool(self.owner) and "staticmethod" not in self.decorators
+        )
+
+
+class Source(NamedTuple):
+    """A parsed module: its functions and methods, its classes, and what its names stand for."""
+
+    tree: ast.Module
+    members: Sequence[Member]
+    classes: Mapping[str, ast.ClassDef]
+    imported: Mapping[str, str]
+
+    def methods(self, owner: ast.ClassDef) -> Mapping[str, Member]:
+        """The methods of a class, its bases in this module included."""
+        found: dict[str, Member] = {}
+        for each in self.line_of(owner):
+            for member in self.members:
+                if member.owner is each:
+                    found.setdefault(member.node.name, member)
+        return found
+
+    def line_of(self, owner: ast.ClassDef) -> Sequence[ast.ClassDef]:
+        """A class, and those of its bases that are in this module."""
+        line = [owner]
+        for each in line:
+            bases = (self.classes.get(last_name(base)) for base in each.bases)
+            line += [base for base in bases if base is not None and base not in line]
+        return line
+
+    def dotted(self, node: ast.expr) -> str:
+        """What a name stands for, in full: "urllib.request.urlopen"; empty for what is no name."""
+        parts = []
+        while isinstance(node, ast.Attribute):
+            parts.append(node.attr)
+            node = node.value
+        if not isinstance(node, ast.Name):
+            return ""
+        return ".".join([self.imported.get(node.id, node.id), *reversed(parts)])
+
+
+def read(name: str, text: bytes) -> Source:
+    """Parse a module.
+
+    Raises `Unreadable`, with the line, for what is not Python.
+
+    >>> [member.name for member in read("a.py", b"def collect(stream): ...").members]
+    ['collect']
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # somebody else's escapes
+            tree = ast.parse(text)
+    except SyntaxError as error:
+        line = f":{error.lineno}" if error.lineno else ""
+        msg = f"{name}{line} is not Python that can be read: {error.msg}"
+        raise Unreadable(msg) from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        msg = f"{name} is not Python that can be read: {error or 'it is nested too deep'}"
+        raise Unreadable(msg) from None
+    members: list[Member] = []
+    classes: dict[str, ast.ClassDef] = {}
+    for node in statements(tree.body):
+        if isinstance(node, Function):
+            members.append(Member(node))
+        elif isinstance(node, ast.ClassDef):
+            classes[node.name] = node
+            inner = (each for each in statements(node.body) if isinstance(each, Function))
+            members += [Member(each, node) for each in inner]
+    return Source(tree, members, classes, dict(_imported(tree)))
+
+
+def statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
+    """Statements that are run where these are; not those of `if __name__ == "__main__"`."""
+    for node in body:
+        yield node
+        if isinstance(node, ast.If) and "__main__" in ast.unparse(node.test):
+            continue
+        if not isinstance(node, _SCOPES):
+            for name in ("body", "orelse", "finalbody"):
+                yield from statements(getattr(node, name, []))
+            for handler in getattr(node, "handlers", []):
+                yield from statements(handler.body)
+
+
+def own(*nodes: ast.AST) -> Iterator[ast.AST]:
+    """All below these nodes, but for what is inside of functions and classes that they define."""
+    left = [*nodes]
+    while left:
+        node = left.pop()
+        for child in ast.iter_child_nodes(node):
+            yield child
+            if not isinstance(child, _SCOPES):
+                left.append(child)
+
+
+def assigned(nodes: Iterable[ast.AST]) -> Iterator[tuple[ast.expr, ast.expr]]:
+    """What is assigned, and where to: one by one, where it is many at once."""
+    for node in nodes:
+        match node:
+            case ast.Assign(targets=[ast.Tuple(elts=targets)], value=ast.Tuple(elts=values)):
+                yield from zip(targets, values, strict=False)
+            case ast.Assign(targets=targets, value=value):
+                yield from ((target, value) for target in targets)
+            case ast.AnnAssign(target=target, value=ast.expr() as value):
+                yield target, value
+            case ast.NamedExpr(target=target, value=value):
+                yield target, value
+
+
+def parameters(node: Function, *, bound: bool) -> Sequence[Parameter]:
+    """The parameters of a function, without the first where it is `bound`."""
+    arguments = node.args
+    placed = [*arguments.posonlyargs, *arguments.args]
+    defaults = [*[None] * (len(placed) - len(arguments.defaults)), *arguments.defaults]
+    found = [_parameter(*each, by_name=False) for each in zip(placed, defaults, strict=True)]
+    named = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    return [*found[bound:], *(_parameter(*each, by_name=True) for each in named)]
+
+
+def _parameter(argument: ast.arg, default: ast.expr | None, *, by_name: bool) -> Parameter:
+    annotation = argument.annotation
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        text = annotation.value
+    else:
+        text = ast.unparse(annotation) if annotation else ""
+    return Parameter(argument.arg, text, default, default is None, by_name)
+
+
+def called(node: ast.expr) -> ast.expr:
+    """What is called, where that is what a node does."""
+    return node.func if isinstance(node, ast.Call) else node
+
+
+def last_name(node: ast.expr) -> str:
+    """The last part of the name of what is named, called or subscripted.
+
+    >>> last_name(ast.parse("typing.Generic[T]", mode="eval").body)
+    'Generic'
+    """
+    while isinstance(node, ast.Call | ast.Subscript):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+
+
+def _imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield (
+                    (alias.asname, alias.name) if alias.asname else (alias.name.split(".")[0],) * 2
+                )
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for alias in node.names:
+                yield alias.asname or alias.name, f"{node.module}.{alias.name}"

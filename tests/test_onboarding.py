@@ -1,0 +1,700 @@
+"""`streamperf init`: what it proposes is right as it stands, or says what is not."""
+
+import contextlib
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_streamperf import cli
+from pytest_streamperf.onboarding.candidates import candidates
+from pytest_streamperf.onboarding.deltas import delta_of
+from pytest_streamperf.onboarding.project import place_of, project_of
+from pytest_streamperf.onboarding.proposals import chosen, proposal
+from pytest_streamperf.onboarding.source import Unreadable, own, read
+from pytest_streamperf.onboarding.templates import TEMPLATES
+from pytest_streamperf.onboarding.writing import Unwritable, appended
+
+FED = """
+class Reply:
+    def __init__(self):
+        self.parts = []
+
+    def feed(self, delta):
+        self.parts.append(delta)
+
+    def text(self):
+        return "".join(self.parts)
+"""
+
+COLLECTED = """
+async def collect(stream):
+    text = []
+    async for token in stream:
+        text.append(token)
+    return "".join(text)
+"""
+
+SHOWN = """
+import time
+
+EVERY = 0.1
+
+
+class Reply:
+    def __init__(self, show):
+        self.show = show
+        self.parts = []
+        self.shown_at = float("-inf")
+        self.pending = False
+
+    def feed(self, delta):
+        self.parts.append(delta)
+        self.pending = True
+        if time.monotonic() - self.shown_at >= EVERY:
+            self.flush()
+
+    def end(self):
+        if self.pending:
+            self.flush()
+
+    def flush(self):
+        self.show("".join(self.parts))
+        self.shown_at = time.monotonic()
+        self.pending = False
+"""
+
+TIMED = """
+import asyncio
+
+
+class Live:
+    def __init__(self, on_update, *, every=0.25):
+        self.on_update = on_update
+        self.every = every
+        self.parts = []
+        self.timer = None
+        self.waits = False
+
+    def feed(self, delta: str):
+        self.parts.append(delta)
+        if self.timer is None:
+            self.update()
+        else:
+            self.waits = True
+
+    def update(self):
+        self.waits = False
+        self.on_update("".join(self.parts))
+        self.timer = asyncio.get_running_loop().call_later(self.every, self.due)
+
+    def due(self):
+        self.timer = None
+        if self.waits:
+            self.update()
+
+    def finish(self):
+        if self.timer is not None:
+            self.timer.cancel()
+        if self.waits:
+            self.on_update("".join(self.parts))
+"""
+
+RELAYED = """
+import time
+
+
+async def relay(stream, send):
+    parts, sent, waits = [], float("-inf"), False
+    async for delta in stream:
+        parts.append(delta)
+        waits = True
+        if time.monotonic() - sent >= 0.2:
+            await send("".join(parts))
+            sent, waits = time.monotonic(), False
+    if waits:
+        await send("".join(parts))
+"""
+
+BATCHED = """
+import time
+
+
+class Writer:
+    def __init__(self, write, every=0.1):
+        self.write, self.every = write, every
+        self.batch = ""
+        self.last = float("-inf")
+
+    def push(self, text):
+        self.batch += text
+        if time.monotonic() - self.last >= self.every:
+            self.flush()
+
+    def flush(self):
+        if self.batch:
+            self.write(self.batch)
+            self.batch = ""
+            self.last = time.monotonic()
+"""
+
+GENERATED = """
+import time
+
+
+async def shouted(stream):
+    async for token in stream:
+        yield token.upper()
+"""
+
+SERVED = """
+import asyncio
+
+from starlette.applications import Starlette
+from starlette.responses import StreamingResponse
+from starlette.routing import Route
+
+kept = set()
+
+
+async def words():
+    for _ in range(5):
+        yield b"word "
+        await asyncio.sleep(0.01)
+
+
+async def events(request):
+    return StreamingResponse(words())
+
+
+app = Starlette(routes=[Route("/events", events)])
+"""
+
+GATED = """
+import os
+import threading
+import urllib.request
+from contextlib import suppress
+
+
+def fetch():
+    with suppress(OSError):
+        urllib.request.urlopen("https://models.example/list", timeout=5)
+
+
+if "PYTEST_VERSION" not in os.environ:
+    threading.Thread(target=fetch).start()
+"""
+
+ASKED = """
+import urllib.request
+from contextlib import suppress
+
+
+def fetch():
+    with suppress(OSError):
+        urllib.request.urlopen("https://models.example/list", timeout=5)
+
+
+class Manager:
+    def __init__(self):
+        self.listing = fetch()
+"""
+
+ON_AN_AGENT = """
+class Agent:
+    def __init__(self, on_text):
+        self.on_text = on_text
+
+    async def run(self, stream):
+        async for token in stream:
+            await self.on_text(token.upper())
+"""
+
+# One of each kind that none of those above is.
+OTHERS = [
+    FED.replace("def feed", "async def feed"),
+    ON_AN_AGENT,
+    RELAYED.replace("async ", "").replace("await ", ""),
+    BATCHED.replace("self.write(self.batch)", "await self.write(self.batch)")
+    .replace("def push", "async def push")
+    .replace("def flush", "async def flush")
+    .replace("            self.flush", "            await self.flush"),
+    RELAYED.replace("sent, waits =", "parts, sent, waits = [],"),
+    RELAYED.replace("sent, waits =", "parts, sent, waits = [],")
+    .replace("async ", "")
+    .replace("await ", ""),
+    ASKED,
+]
+MODULES = [FED, COLLECTED, SHOWN, TIMED, RELAYED, BATCHED, GENERATED, SERVED, GATED, *OTHERS]
+
+
+SETTINGS = '[tool.pytest.ini_options]\npythonpath = ["."]\n'
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Makes files of a project, and goes there: pytest is told to import from its root."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(settings=SETTINGS, **modules):
+        if settings is not None:
+            tmp_path.joinpath("pyproject.toml").write_bytes(settings.encode())
+        for name, code in modules.items():
+            tmp_path.joinpath(f"{name}.py").write_text(code, encoding="utf-8")
+        return tmp_path
+
+    return make
+
+
+def found_in(code):
+    """What is found in a module's text."""
+    return candidates(read("agent.py", code.encode()), "agent")
+
+
+def mistaken(code, *changes):
+    """The module with a line gone wrong."""
+    for before, after in changes:
+        assert before in code
+        code = code.replace(before, after)
+    return code
+
+
+@pytest.mark.parametrize(
+    ("code", "changes", "says"),
+    [
+        pytest.param(
+            FED,
+            [
+                ("self.parts = []", 'self.parts = ""'),
+                ("self.parts.append(delta)", "self.parts += delta"),
+            ],
+            "*agent.py:7 in Reply.feed: self.parts += delta*",
+            id="fed",
+        ),
+        pytest.param(
+            COLLECTED,
+            [("text.append(token)", "text = text + [token]")],
+            "*agent.py:5 in collect: text = text + ?token?*",
+            id="collected",
+        ),
+        pytest.param(SHOWN, [(">= EVERY", ">= 0")], "*CadenceExceeded: *", id="shown"),
+        pytest.param(
+            TIMED, [("if self.waits:\n            self.update()", "pass")], "*Cadence*", id="timed"
+        ),
+        pytest.param(RELAYED, [("if waits:", "if False:")], "*CadenceExceeded: *", id="relayed"),
+        pytest.param(BATCHED, [(">= self.every", ">= 0")], "*CadenceExceeded: *", id="batched"),
+        pytest.param(
+            GENERATED,
+            [("    async for", "    time.sleep(0.06)\n    async for")],
+            "*agent.py:6 in shouted*",
+            id="generated",
+        ),
+        pytest.param(
+            SERVED,
+            [
+                (
+                    "    return Str",
+                    "    kept.add(asyncio.create_task(asyncio.sleep(60)))\n    return Str",
+                )
+            ],
+            "*ServiceExceeded: *",
+            id="served",
+        ),
+        pytest.param(GATED, [("_VERSION", "_CURRENT_TEST")], "*NetworkExceeded: *", id="gated"),
+    ],
+)
+def test_what_is_written_passes_and_sees_a_mistake(pytester, run_alone, code, changes, says):
+    """Written for the healthy module, it is green; when a line goes wrong it is red."""
+    pytester.path.joinpath("conftest.py").touch()  # so the root is imported from, with no settings
+    module = pytester.path / "agent.py"
+    module.write_text(code, encoding="utf-8")
+    assert cli.main(["init", "agent.py", "--write"]) == 0
+    healthy = run_alone("-W", "error", "tests/test_agent_streaming.py")
+    assert healthy.parseoutcomes().keys() == {"passed"}
+    module.write_text(mistaken(code, *changes), encoding="utf-8")
+    result = run_alone("tests/test_agent_streaming.py")
+    assert result.parseoutcomes()["failed"]
+    result.stdout.fnmatch_lines([says])
+
+
+def test_a_constructor_that_fetches_is_seen(pytester, run_alone):
+    """Without a gate there is nothing to prove: it is not to fetch at all."""
+    pytester.path.joinpath("conftest.py").touch()
+    module = pytester.path / "agent.py"
+    module.write_text(ASKED, encoding="utf-8")
+    assert cli.main(["init", "agent.py", "--write"]) == 0
+    result = run_alone("tests/test_agent_streaming.py")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*NetworkExceeded: *", "*agent.py:8 in fetch*"])
+    module.write_text(mistaken(ASKED, ("= fetch()", "= fetch")), encoding="utf-8")
+    run_alone("tests/test_agent_streaming.py").assert_outcomes(passed=1)
+
+
+# -- what is proposed
+
+
+def test_a_mistake_that_is_there_is_proposed_for_as_well():
+    """A project that adopts has it already."""
+    bad = mistaken(
+        FED,
+        ("self.parts = []", 'self.parts = ""'),
+        ("self.parts.append(delta)", "self.parts += delta"),
+    )
+    proposals = [proposal("agent", chosen(found_in(code)), ()) for code in (FED, bad)]
+    assert proposals[0] == proposals[1]
+
+
+@pytest.mark.parametrize("width", [60, 79, 88, 120])
+def test_what_is_proposed_is_formatted(tmp_path, width):
+    """Of every kind, sure or not, and whatever length of lines a project has."""
+    found = [each for code in MODULES for each in found_in(code)]
+    found += found_in("class Reply:\n    def feed(self, event, n): self.all.append(event.type)")
+    assert {each.kind for each in found} == {*TEMPLATES}
+    for number, each in enumerate(found):
+        text = proposal("package.agent", [each], ["not sure " * 20]).test
+        tmp_path.joinpath(f"test_{number}.py").write_text(text, encoding="utf-8")
+    long = proposal("package.of.agents", found_in(FED.replace("Reply", "A" * 50)), ())
+    tmp_path.joinpath("test_long.py").write_text(long.test, encoding="utf-8")
+    ruff = [sys.executable, "-m", "ruff", "format", "--isolated", f"--line-length={max(width, 79)}"]
+    done = subprocess.run([*ruff, "--diff", tmp_path], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_budget_is_for_what_was_found():
+    """No key without a check, each with a value that TOML has; and it fails nothing at first."""
+    found = [each for code in MODULES for each in found_in(code)]
+    kinds = {each.kind: each for each in found}
+    whole = tomllib.loads(proposal("agent", [*kinds.values()], ()).table)["tool"]["streamperf"]
+    assert whole == {
+        "mode": "warn",
+        "up_to": 20_000,
+        "background_fetch": False,
+        "budgets": {
+            "growth": "25%",
+            "updates_every": "200ms",
+            "flushes_per_second": "6/s",
+            "max_stall": "50ms",
+        },
+    }
+    alone = tomllib.loads(proposal("agent", [kinds["gated"]], ()).table)["tool"]["streamperf"]
+    assert alone == {"mode": "warn", "background_fetch": False}
+
+
+LOOP = "def collect(stream):\n    for delta in stream:\n        print({})\n"
+CLASS = """
+class Reply{}:
+    def __init__(self{}):
+        self.parts = []
+
+    def feed(self, delta):
+        self.parts.append(delta)
+        "".join(self.parts)
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "doubt"),
+    [
+        (LOOP.format("delta.choices"), "reads .choices of a delta"),
+        (LOOP.format("delta.index"), "reads .index of a delta"),
+        (LOOP.format("delta['text']"), "parts of a delta by their names"),
+        (LOOP.format("json.loads(delta)"), "calls loads with each delta"),
+        (LOOP.format("isinstance(delta, dict)"), "a delta may be dict"),
+        (LOOP.format("delta.split('data:')"), "looks for 'data:'"),
+        (LOOP.format("send(delta)"), "whether delta is text cannot be told"),
+        (LOOP.format("delta, len(stream)"), "len(stream) asks for more than a stream"),
+        (LOOP.format("delta, stream.usage"), "a stream here has no .usage"),
+        (LOOP.replace("stream):", "stream: list[str]):").format(1), "is a list, which is there"),
+        (LOOP.replace("stream):", "stream: Iterator[Event]):").format(1), "of type Event"),
+        (LOOP.replace("collect", "parse_sse").format(1), "by its name parse_sse reads a format"),
+        (LOOP.replace("stream):", "stream, model):").format(1), "model has no default"),
+        ("@cached\n" + LOOP.format(1), "what @cached makes of collect"),
+        (CLASS.format("", ", client"), "client has no default"),
+        (CLASS.format("(Base)", "").replace("__init__", "other"), "Reply is a Base"),
+        (CLASS.format("(metaclass=Meta)", ""), "what the metaclass of Reply"),
+        (CLASS.format("", "").replace("delta)", "delta, index)", 1), "feed takes index besides"),
+        (SHOWN.replace("EVERY = 0.1", "from settings import EVERY"), "in every=: no number was"),
+        (SHOWN.replace('self.show("".join(self.parts))', "self.show(self)"), "value= is what"),
+        (GENERATED.replace("async for token in stream", "while True"), "it may never end"),
+        (GATED.replace("PYTEST_VERSION", "NO_FETCH"), "say with rows= what NO_FETCH"),
+        ("from fastapi import FastAPI\napp = FastAPI()", "no request was found"),
+    ],
+)
+def test_what_is_not_sure_is_said(code, doubt):
+    """In the list of doubts, and in the test, where it is to be filled in."""
+    doubted = [each for each in found_in(code) if doubt in " ".join(each.doubts)]
+    assert doubted
+    text = proposal("agent", doubted[:1], ()).test
+    assert "# TODO: " in text
+    assert doubt in " ".join(line.strip().removeprefix("#").strip() for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        LOOP.format("delta.upper()"),
+        LOOP.format("delta == 'x'"),
+        LOOP.replace("stream):", "stream: AsyncIterator[str]):").format("send(delta)"),
+        LOOP.replace("stream):", "stream, show=None):").format(1),
+        CLASS.format("", ", *, size=5"),
+        CLASS.format("(Generic[T])", ""),
+        "class Reply:\n    text = ''\n    def feed(self, delta: str): self.text += delta",
+        "@dataclass\nclass R:\n    text: str = ''\n    def feed(self, text): self.text += text",
+    ],
+)
+def test_what_is_sure_is_not_doubted(code):
+    """Text is told by what is done with it, and a default is a default."""
+    assert found_in(code)[0].sure
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def total(numbers):\n    return sum(numbers)",
+        "class Reply(Protocol):\n    def feed(self, delta): self.all += delta",
+        "class Reply:\n    @abstractmethod\n    def feed(self, delta): self.all += delta",
+        "@app.get('/')\ndef index(stream):\n    for delta in stream: print(delta)",
+        "def outer():\n    def inner(stream):\n        for delta in stream: print(delta)",
+        "def count(text: str):\n    for character in text: print(character)",
+        "import httpx\nif __name__ == '__main__':\n    httpx.get('https://models.example')",
+        "import httpx\ndef fetch(): httpx.get('https://models.example')",
+    ],
+)
+def test_what_nobody_would_test_is_not_found(code):
+    """What is abstract, out of reach, a route, or only runs when it is asked to."""
+    assert found_in(code) == []
+
+
+def test_bytes_are_told_from_text():
+    """They are made for the code then."""
+    nodes = [*own(read("a.py", b"for chunk in stream: buffer.write(chunk.decode())").tree)]
+    assert 'b"' in delta_of("chunk", "", nodes).made_by
+
+
+def test_a_name_that_the_test_uses_itself_is_imported_as_another():
+    """Such as a function called `stream`."""
+    found = found_in(
+        LOOP.replace("collect(stream)", "stream(deltas)")
+        .replace("in stream", "in deltas")
+        .format(1)
+    )
+    assert "from agent import stream as the_stream" in proposal("agent", found, ()).test
+
+
+@given(st.binary() | st.text().map(str.encode))
+def test_any_bytes_are_read_or_refused(text):
+    """Nothing but what it says is raised."""
+    with contextlib.suppress(Unreadable):
+        candidates(read("a.py", text), "a")
+
+
+# -- where it is
+
+
+@pytest.mark.parametrize(
+    ("file", "files", "settings", "module", "sure"),
+    [
+        ("src/app/agent.py", ["src/app/__init__.py"], "[project]", "app.agent", True),
+        ("src/app/agent.py", [], "[project]", "app.agent", True),
+        ("app/agent.py", ["app/__init__.py"], "[build-system]", "app.agent", True),
+        ("app/__init__.py", [], "[build-system]", "app", True),
+        ("lib/agent.py", [], '[tool.pytest.ini_options]\npythonpath = "lib"', "agent", True),
+        ("lib/app/agent.py", [], '[tool.pytest]\npythonpath = ["lib"]', "app.agent", True),
+        ("agent.py", ["conftest.py"], "", "agent", True),
+        ("agent.py", ["tests/__init__.py"], "", "agent", True),
+        ("agent.py", [], "", "agent", False),
+        ("src/app/agent.py", ["src/app/__init__.py"], "", "app.agent", False),
+        ("my-agent.py", [], "[project]", "my-agent", False),
+        ("01_first/agent.py", [], "[project]", "agent", False),
+    ],
+)
+def test_a_module_is_named_as_it_is_imported(  # noqa: PLR0913, PLR0917 - a table
+    tmp_path, file, files, settings, module, sure
+):
+    """By the project's layout and settings; where they do not say, it is not sure."""
+    for each in [file, *files]:
+        tmp_path.joinpath(each).parent.mkdir(parents=True, exist_ok=True)
+        tmp_path.joinpath(each).touch()
+    tmp_path.joinpath("pyproject.toml").write_text(settings, encoding="utf-8")
+    place = place_of(tmp_path / file, project_of(tmp_path / file), ())
+    assert (place.module, not place.doubts) == (module, sure)
+
+
+def test_what_is_installed_is_sure(tmp_path):
+    """It is on the interpreter's path, as an editable install is."""
+    file = tmp_path / "agent.py"
+    file.touch()
+    assert not place_of(file, project_of(file), [str(tmp_path)]).doubts
+
+
+# -- the command
+
+
+def test_nothing_is_run(project, capsys):
+    """A module that ends the process when it is imported is read like any other."""
+    project(agent=f"raise SystemExit(5)\n{FED}")
+    assert cli.main(["init", "agent.py"]) == 0
+    assert "test_reply_is_linear" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "target", ["agent.py", "agent.py::Reply", "agent.py::Reply.feed", "agent:Reply", "agent", "."]
+)
+def test_targets_are_spelled_in_many_ways(project, capsys, target):
+    """A file, a name in it, a module, a folder."""
+    project(agent=FED)
+    assert cli.main(["init", target]) == 0
+    printed = capsys.readouterr().out
+    assert "agent.py:6 Reply.feed: adds what feed(delta) takes" in printed
+    assert "from agent import Reply" in printed
+    assert f"next: streamperf init {target} --write" in printed
+
+
+def test_both_files_are_written(project, capsys):
+    """And what was written is said, with what to do next."""
+    root = project(agent=FED)
+    assert cli.main(["init", "agent.py", "--write"]) == 0
+    settings = root.joinpath("pyproject.toml").read_text(encoding="utf-8")
+    assert settings.startswith(SETTINGS)
+    assert tomllib.loads(settings)["tool"]["streamperf"]["budgets"] == {"growth": "25%"}
+    assert root.joinpath("tests/test_agent_streaming.py").is_file()
+    printed = capsys.readouterr().out
+    assert "wrote tests/test_agent_streaming.py\nwrote [tool.streamperf] to pyproject" in printed
+    assert printed.endswith("next: pytest -p streamperf tests/test_agent_streaming.py\n")
+    assert sorted(each.name for each in root.iterdir()) == ["agent.py", "pyproject.toml", "tests"]
+
+
+def test_what_is_not_sure_is_printed_and_not_written(project, capsys):
+    """With a status that says so."""
+    root = project(agent=CLASS.format("", ", client"))
+    assert cli.main(["init", "agent.py", "--write"]) == 1
+    printed = capsys.readouterr().out
+    assert "# TODO: client has no default" in printed
+    assert "not sure: client has no default" in printed
+    assert not root.joinpath("tests").exists()
+    assert root.joinpath("pyproject.toml").read_bytes() == SETTINGS.encode()
+
+
+def test_what_is_sure_is_written_without_what_is_not(project, capsys):
+    """The rest is listed, with its command."""
+    code = SHOWN.replace("EVERY = 0.1", "from settings import EVERY")
+    root = project(agent=code)
+    assert cli.main(["init", "agent.py", "--write"]) == 0
+    assert "streamperf init agent.py::Reply.feed  # cadence (not sure)" in capsys.readouterr().out
+    assert "throttled" not in root.joinpath("tests/test_agent_streaming.py").read_text()
+
+
+def test_a_test_that_is_there_is_not_overwritten(project, capsys):
+    """Nothing else is written then, either."""
+    root = project(agent=FED)
+    root.joinpath("tests").mkdir()
+    there = root / "tests/test_agent_streaming.py"
+    there.write_text("mine", encoding="utf-8")
+    assert cli.main(["init", "agent.py", "--write"]) == 1
+    said = "tests/test_agent_streaming.py is there already, and is not overwritten"
+    assert said in capsys.readouterr().err
+    assert there.read_text(encoding="utf-8") == "mine"
+    assert root.joinpath("pyproject.toml").read_bytes() == SETTINGS.encode()
+
+
+def test_settings_that_are_there_are_kept(project, capsys):
+    """The budget is printed for whoever wants it."""
+    settings = SETTINGS + '[tool.streamperf]\nmode = "fail"\n'
+    root = project(settings, agent=FED)
+    assert cli.main(["init", "agent.py", "--write"]) == 0
+    assert root.joinpath("pyproject.toml").read_text(encoding="utf-8") == settings
+    printed = capsys.readouterr().out
+    assert "pyproject.toml has [tool.streamperf] already" in printed
+    assert 'growth = "25%"' in printed
+
+
+def test_all_is_written_or_nothing(project, capsys, monkeypatch):
+    """When the second file cannot be, the first is taken away, and its folder."""
+    root, replace = project(agent=FED), Path.replace
+
+    def refuse(path, target):
+        if target.name == "pyproject.toml":
+            raise PermissionError(13, "Permission denied", str(target))
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    assert cli.main(["init", "agent.py", "--write"]) == 1
+    assert "pyproject.toml is not written: Permission denied" in capsys.readouterr().err
+    assert sorted(each.name for each in root.iterdir()) == ["agent.py", "pyproject.toml"]
+
+
+def test_a_folder_lists_what_it_has(project, capsys):
+    """The best first, each with its command; what cannot be read is said, tests are left out."""
+    project(good=FED, also=COLLECTED, broken="def", test_it=FED)
+    assert cli.main(["init", "."]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("also.py:2 collect")
+    assert "streamperf init good.py::Reply.feed  # growth: adds what" in printed
+    assert "not read: broken.py:1 is not Python" in printed
+    assert "test_it.py" not in printed
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("gone.py", None, "gone.py is no file, no folder and no module"),
+        ("agent.txt", b"", "agent.txt is no Python file"),
+        ("agent.py", b"def", "agent.py:1 is not Python that can be read: invalid syntax"),
+        ("agent.py", b"x = '\xff'", "agent.py:1 is not Python that can be read: (unicode error)"),
+        ("agent.py", b"x = 1\0", "agent.py is not Python that can be read"),
+        ("agent.py", b"(" * 5_000 + b")" * 5_000, "agent.py"),
+        ("agent.py", b"x = " + b"-" * 50_000 + b"1", "agent.py"),
+        ("agent.py", b"x = 1", "agent.py has nothing that takes a stream, serves one, or fetches"),
+        ("agent.py::Reply", b"x = 1", "agent.py::Reply has no loop over a parameter"),
+        ("folder", None, "folder has no Python in it that is not a test"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_what_cannot_be_is_said(project, capsys, name, content, says):
+    """In one line, with the status of a mistake."""
+    root = project()
+    if content is not None:
+        root.joinpath(name.split("::")[0]).write_bytes(content)
+    root.joinpath("folder").mkdir()
+    assert cli.main(["init", name]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith(f"streamperf init: {says}")
+    assert printed.err.count("\n") == 1
+    assert not printed.out
+
+
+def test_settings_that_are_none_stop_it(project, capsys):
+    """Before anything is written."""
+    root = project("[tool", agent=FED)
+    assert cli.main(["init", "agent.py", "--write"]) == 2
+    assert "pyproject.toml is no TOML that can be read" in capsys.readouterr().err
+    assert not root.joinpath("tests").exists()
+
+
+# -- settings
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a = 1", "a = 1\n", "# none\r\na = nan\r\n", "[tool.x]\ny = 1\n", "[tool]\n"]
+)
+def test_a_table_is_appended(text):
+    """What is there stays as it is, with its ends of lines."""
+    whole = appended(text, "[tool.streamperf]\nmode = 'warn'\n")
+    assert whole.startswith(text)
+    assert tomllib.loads(whole)["tool"]["streamperf"] == {"mode": "warn"}
+    assert ("\r\n" in text) == ("\r\n" in whole)
+    assert "\n" not in whole.replace("\r\n", "") or "\r\n" not in text
+
+
+@pytest.mark.parametrize(
+    "text", ["tool = 1", "tool = {}", "[tool.streamperf]\nmode = 'fail'", "x ="]
+)
+def test_a_table_that_does_not_fit_is_refused(text):
+    """A document that would not be one any more stays as it is."""
+    with pytest.raises(Unwritable, match="the table cannot be appended"):
+        appended(text, "[tool.streamperf]\nmode = 'warn'\n")
