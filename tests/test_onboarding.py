@@ -458,6 +458,7 @@ def test_what_is_sure_is_not_doubted(code):
         "def total(numbers):\n    return sum(numbers)",
         "class Reply(Protocol):\n    def feed(self, delta): self.all += delta",
         "class Reply:\n    @abstractmethod\n    def feed(self, delta): self.all += delta",
+        "class A:\n  def feed(self, delta):\n    self.n += delta\n    raise NotImplementedError",
         "@app.get('/')\ndef index(stream):\n    for delta in stream: print(delta)",
         "def outer():\n    def inner(stream):\n        for delta in stream: print(delta)",
         "def count(text: str):\n    for character in text: print(character)",
@@ -468,6 +469,42 @@ def test_what_is_sure_is_not_doubted(code):
 def test_what_nobody_would_test_is_not_found(code):
     """What is abstract, out of reach, a route, or only runs when it is asked to."""
     assert found_in(code) == []
+
+
+ROUTE = """
+app = FastAPI()
+
+@app.{}
+async def handler({}):
+    return {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("route", "takes", "returns", "sure"),
+    [
+        ("get('/health')", "", "{}", True),
+        ("get('/health')", "request: Request, deep: bool = False", "{}", True),
+        ("get('/search')", "query: str", "{}", False),
+        ("get('/agents/{id}')", "", "{}", False),
+        ("get('/me')", "user=Depends(current)", "{}", False),
+        ("get('/me', dependencies=[Depends(current)])", "", "{}", False),
+        ("get('/me')", "request: Request", "request.session", False),
+        ("post('/chat')", "", "{}", False),
+    ],
+)
+def test_a_route_is_asked_that_answers_as_it_stands(route, takes, returns, sure):
+    """Without arguments, credentials or a body."""
+    (found,) = found_in(ROUTE.format(route, takes, returns))
+    assert found.sure == sure
+
+
+def test_a_route_that_streams_is_asked_first():
+    """It is what clients leave in the middle of."""
+    code = ROUTE.format("get('/health')", "", "{}") + SERVED.replace(
+        "app = Starlette", "api = Starlette"
+    )
+    assert all('"/events"' in proposal("agent", [each], ()).test for each in found_in(code)[:2])
 
 
 def test_bytes_are_told_from_text():
@@ -649,6 +686,7 @@ def test_a_folder_lists_what_it_has(project, capsys):
         ("agent.py", b"x = 1\0", "agent.py is not Python that can be read"),
         ("agent.py", b"(" * 5_000 + b")" * 5_000, "agent.py"),
         ("agent.py", b"x = " + b"-" * 50_000 + b"1", "agent.py"),
+        ("agent.py", b"if " + b"1+" * 900 + b"1: pass", "agent.py is not Python that can be read"),
         ("agent.py", b"x = 1", "agent.py has nothing that takes a stream, serves one, or fetches"),
         ("agent.py::Reply", b"x = 1", "agent.py::Reply has no loop over a parameter"),
         ("folder", None, "folder has no Python in it that is not a test"),
@@ -692,7 +730,14 @@ def test_a_table_is_appended(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["tool = 1", "tool = {}", "[tool.streamperf]\nmode = 'fail'", "x ="]
+    "text",
+    [
+        "tool = 1",
+        "tool = {}",
+        "[tool.streamperf.budgets]\nx = 1",
+        "[tool.streamperf]\nmode = 'fail'",
+        "x =",
+    ],
 )
 def test_a_table_that_does_not_fit_is_refused(text):
     """A document that would not be one any more stays as it is."""

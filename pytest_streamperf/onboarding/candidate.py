@@ -57,8 +57,8 @@ def test_line(name: str, says: str, fixtures: Sequence[str]) -> Call:
 
 
 def _snake(name: str) -> str:
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().replace(".", "_")
-    return re.sub("_+", "_", words).strip("_")[:_LONGEST_NAME].strip("_") or "it"
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|\.", "_", name)
+    return re.sub("_+", "_", words.lower()).strip("_")[:_LONGEST_NAME].strip("_") or "it"
 
 
 def variable(name: str) -> str:

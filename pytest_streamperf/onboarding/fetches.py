@@ -62,7 +62,6 @@ def fetches(source: Source) -> Iterator[Fetch]:
         node
         for statement in statements(source.tree.body)
         if not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-        and not (isinstance(statement, ast.If) and "__main__" in ast.unparse(statement.test))
         for node in _here(statement)
     ]
     made = {}

@@ -47,7 +47,8 @@ class Member(NamedTuple):
     def called(self) -> bool:
         """Whether people call it: not what is abstract, or made something else by its decorator."""
         routed = any(isinstance(called(each), ast.Attribute) for each in self.node.decorator_list)
-        return not routed and not self.decorators & _NOT_CALLED
+        begun = ast.unparse(self.node.body[-1]).startswith("raise NotImplementedError")
+        return not (routed or begun or self.decorators & _NOT_CALLED)
 
     @property
     def doubts(self) -> Sequence[str]:
@@ -125,14 +126,17 @@ def read(name: str, text: bytes) -> Source:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # somebody else's escapes
-            tree = ast.parse(text)
+            return _source(ast.parse(text))
     except SyntaxError as error:
         line = f":{error.lineno}" if error.lineno else ""
         msg = f"{name}{line} is not Python that can be read: {error.msg}"
         raise Unreadable(msg) from None
     except (ValueError, RecursionError, MemoryError) as error:
-        msg = f"{name} is not Python that can be read: {error or 'it is nested too deep'}"
+        msg = f"{name} is not Python that can be read: {error}"
         raise Unreadable(msg) from None
+
+
+def _source(tree: ast.Module) -> Source:
     members: list[Member] = []
     classes: dict[str, ast.ClassDef] = {}
     for node in statements(tree.body):
