@@ -92,6 +92,7 @@ def check(stem: str, test: str, **changed: Any) -> dict[str, Any]:
         "counts": {},
         "shares": {},
         "seconds": {},
+        "bytes": {},
         "limits": {},
         "where": [],
         "series": {},

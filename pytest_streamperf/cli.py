@@ -43,7 +43,7 @@ def main(words: Sequence[str] | None = None) -> int:
     options = parser.parse_args(words)
     try:
         return int(options.run(options))
-    except (BudgetError, ReportError) as error:
+    except (BudgetError, ReportError, ModuleNotFoundError) as error:
         wrong = str(error)
     except OSError as error:
         wrong = f"{error.filename}: {error.strerror}" if error.filename else str(error)

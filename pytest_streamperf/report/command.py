@@ -1,9 +1,9 @@
 """Turn the report of a run into a page for people, or into a comment of a pull request."""
 
 import argparse
-import sys
 from pathlib import Path
 
+from pytest_streamperf.report.document import read
 from pytest_streamperf.report.html import html
 from pytest_streamperf.report.markdown import markdown
 
@@ -19,16 +19,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the faces that were asked for, or Markdown to standard output; returns the status."""
-    from pytest_streamperf.report.document import ReportError, read  # noqa: PLC0415 - has a schema
-
-    try:
-        document = read(options.report)
-        asked = {face: file for face in _FACES if (file := getattr(options, face))}
-        for face, file in asked.items():
-            file.write_text(_FACES[face](document), encoding="utf-8")
-        if not asked:
-            print(markdown(document), end="")  # noqa: T201 - what the command is for
-    except (OSError, ReportError, ModuleNotFoundError) as error:
-        sys.stderr.write(f"streamperf report: {error}\n")
-        return 2
+    document = read(options.report)
+    asked = {face: file for face in _FACES if (file := getattr(options, face))}
+    for face, file in asked.items():
+        file.write_text(_FACES[face](document), encoding="utf-8")
+    if not asked:
+        print(markdown(document), end="")  # noqa: T201 - what the command is for
     return 0

@@ -10,7 +10,7 @@ from typing import Any
 
 from pytest_streamperf.report.charts import CHARTS, COLUMNS, chart
 from pytest_streamperf.report.order import MARKS, printable, tally, worst_first
-from pytest_streamperf.verdict import duration, missing_extra, percent, thousands
+from pytest_streamperf.verdict import duration, missing_extra, percent, size, thousands
 
 _HERE = Path(__file__).parent
 _EXACT_UP_TO = 1_000_000
@@ -95,6 +95,7 @@ _FORMS: Mapping[str, Callable[[float], str]] = {
     "counts": _count,
     "shares": percent,
     "seconds": duration,
+    "bytes": size,
 }
 
 
