@@ -1,8 +1,10 @@
 """What a project declares: read whole, or refused with the name of what is wrong."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pytest_streamperf.budgets import read_policy
+from pytest_streamperf.budgets import budget_of, layer_of, line_of, read_policy
 from pytest_streamperf.verdict import BudgetError, Policy
 
 
@@ -68,3 +70,180 @@ def test_tools_are_a_table(tmp_path):
     """Anything else is refused."""
     with pytest.raises(BudgetError, match="tool must be a table, not 5"):
         read(tmp_path, "tool = 5")
+
+
+# -- budgets
+
+
+def place(_key):
+    """Where everything stands, in these tests."""
+    return "here"
+
+
+def layer(**declared):
+    """What one place declares."""
+    return layer_of(declared, place)
+
+
+BUDGETS = """
+[tool.streamperf.budgets]
+growth = "30%"
+up_to = 5_000
+updates_every = "100ms"
+flushes_per_second = "10/s"
+max_gap = "200ms"
+max_gc_pause = 0.02
+background_fetch = false
+cpu_share = {"json:loads" = "20%"}
+
+[tool.streamperf.budgets.chat-ui]
+max_gap = "100ms"
+max_stall = "50ms"
+
+[tool.streamperf.budgets.batch]
+peak_memory = "64MiB"
+rerun = true
+tighter = true
+"""
+
+
+def test_every_budget_is_read(tmp_path):
+    """The default under no name, profiles under theirs; in seconds, bytes and shares."""
+    layers = read(tmp_path, BUDGETS).budgets
+    assert list(layers) == ["", "chat-ui", "batch"]
+    assert layers[""].values == {
+        "growth": 0.3,
+        "up_to": 5_000,
+        "updates_every": 0.1,
+        "flushes_per_second": 10.0,
+        "max_gap": 0.2,
+        "max_gc_pause": 0.02,
+        "background_fetch": False,
+        "cpu_share": {"json:loads": 0.2},
+    }
+    assert layers["chat-ui"].values == {"max_gap": 0.1, "max_stall": 0.05}
+    assert (layers["batch"].rerun, layers["batch"].tighter) == (True, True)
+
+
+def test_each_budget_knows_its_line(tmp_path):
+    """And its profile."""
+    layers = read(tmp_path, BUDGETS).budgets
+    assert layers[""].origins["max_gap"] == "pyproject.toml:7"
+    assert layers["chat-ui"].origins["max_gap"] == "pyproject.toml:13 (chat-ui)"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("max_gaps = 1", r":2: there is no budget 'max_gaps'; there are growth, up_to, "),
+        ('max_gap = "1 parsec"', r":2: max_gap must be a time, as .*, not '1 parsec'"),
+        ("growth = 3", r":2: growth must be a share, as '25%' or 0.25, not 3"),
+        ("up_to = 3", r":2: up_to must be at least 64, not 3"),
+        ('up_to = "many"', r":2: up_to must be a whole number of deltas, not 'many'"),
+        ('peak_memory = "much"', r":2: peak_memory must be a number of bytes, or as '64MiB'"),
+        ("background_fetch = 0", r":2: background_fetch must be true or false, not 0"),
+        ('cpu_share = "20%"', r":2: cpu_share must be a table, as "),
+        ('cpu_share = {json = "20%"}', r":2: cpu_share must be a table, as "),
+        ('cpu_share = {"json:loads" = "2"}', r":2: cpu_share must be a share"),
+        ("tighter = true", r":2: tighter than what\? It is for profiles and markers"),
+        ("[tool.streamperf.budgets.ui]\nmax_gap = []", r":3 \(ui\): max_gap must be a time"),
+        (
+            'max_stall = 1\npeak_memory = "1MB"',
+            (
+                r":3: peak_memory cannot be measured together with max_stall \(pyproject.toml:2\), "
+                r".* rerun = true measures it in a run of its own"
+            ),
+        ),
+        (
+            "max_gap = 1\n[tool.streamperf.budgets.ui]\npeak_memory = 1",
+            r":4 \(ui\): peak_memory cannot be measured together with max_gap",
+        ),
+    ],
+)
+def test_a_wrong_budget_is_named_with_its_line(tmp_path, text, says):
+    """And what is allowed."""
+    with pytest.raises(BudgetError, match=rf"^pyproject\.toml{says}"):
+        read(tmp_path, f"[tool.streamperf.budgets]\n{text}")
+
+
+def test_budgets_are_a_table(tmp_path):
+    """Anything else is refused."""
+    with pytest.raises(BudgetError, match=r"pyproject.toml:2: .*budgets must be a table, not 5"):
+        read(tmp_path, "[tool.streamperf]\nbudgets = 5")
+
+
+def test_the_nearest_wins():
+    """Key by key."""
+    budget = budget_of([layer(max_gap=1, max_stall=1), layer(max_gap=2)])
+    assert {key: limit.value for key, limit in budget.limits.items()} == {
+        "max_gap": 2,
+        "max_stall": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("key", "loose", "tight"),
+    [
+        ("growth", "30%", "20%"),
+        ("up_to", 1_000, 2_000),
+        ("updates_every", "50ms", "100ms"),
+        ("flushes_per_second", "20/s", "10/s"),
+        ("max_gap", "2s", "1s"),
+        ("max_stall", 2, 1),
+        ("max_gc_pause", 2, 1),
+        ("peak_memory", "1MiB", "1MB"),
+        ("background_fetch", True, False),
+        ("cpu_share", {"a:b": "20%"}, {"a:b": "10%"}),
+    ],
+)
+def test_the_tightest_wins_where_that_is_said(key, loose, tight):
+    """Whichever is nearer."""
+    tightest = budget_of([layer(**{key: tight})]).value(key)
+    for far, near in ((loose, tight), (tight, loose)):
+        budget = budget_of([layer(**{key: far}), layer(**{key: near}, tighter=True)])
+        assert budget.value(key) == tightest
+
+
+def test_tighter_shares_are_of_all_functions():
+    """Each with its own."""
+    far, near = {"a:b": "20%", "c:d": "10%"}, {"a:b": "10%", "e:f": "5%"}
+    budget = budget_of([layer(cpu_share=far), layer(cpu_share=near, tighter=True)])
+    assert budget.value("cpu_share") == {"a:b": 0.1, "c:d": 0.1, "e:f": 0.05}
+
+
+def test_what_is_not_tighter_stays_where_it_was():
+    """It is said of the place that it really comes from."""
+    near = layer_of({"max_gap": 3, "tighter": True}, lambda _: "there")
+    assert budget_of([layer(max_gap=2), near]).limits["max_gap"].origin == "here"
+
+
+def test_memory_is_measured_in_a_run_of_its_own():
+    """Where that is said, and needed."""
+    assert budget_of([layer(max_stall=1, peak_memory=1, rerun=True)]).rerun
+    assert not budget_of([layer(peak_memory=1, rerun=True)]).rerun
+    assert not budget_of([layer(max_stall=1, rerun=True)]).rerun
+
+
+def test_what_applies_is_said_in_columns():
+    """Key, limit, and where it comes from."""
+    lines = budget_of([layer(max_gap="200ms", growth="25%", background_fetch=False)]).lines()
+    assert lines == [
+        "growth            25% superlinear  here",
+        "max_gap           200 ms           here",
+        "background_fetch  none             here",
+    ]
+
+
+@given(
+    st.dictionaries(st.sampled_from(["max_gap", "max_stall", "updates_every"]), st.integers(1, 9)),
+    st.lists(st.sampled_from(["", "# max_gap = 1", "[other]", "max_gap = 7", "[[many]]"])),
+)
+def test_lines_are_found_whatever_is_around(declared, noise):
+    """In a file that says much else before it."""
+    text = "\n".join(
+        [*noise, "[tool.streamperf.budgets]", *(f"{k} = {v}" for k, v in declared.items())]
+    )
+    lines = text.splitlines()
+    for key, value in declared.items():
+        number = line_of(text, ["tool", "streamperf", "budgets"], key)
+        assert lines[number - 1] == f"{key} = {value}"

@@ -137,12 +137,13 @@ class StallWatch:
         if self._done or self._began:
             msg = "a StallWatch watches once: make another"
             raise RuntimeError(msg)
+        resident = _resident()  # which may load psutil: not while memory is traced
         with ExitStack() as stack:
             if self._memory:
                 stack.enter_context(trace.allocations())
                 stack.callback(self._take_memory, tracemalloc.get_traced_memory()[0])
                 tracemalloc.reset_peak()
-            stack.callback(self._take_growth, _resident())
+            stack.callback(self._take_growth, resident)
             stack.enter_context(self._pauses.watching())
             for name, (holder, attribute, function) in self._cpu_of.items():
                 stack.enter_context(self._timing(name, holder, attribute, function))

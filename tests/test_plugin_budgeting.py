@@ -1,0 +1,444 @@
+"""Budgets of tests, inside pytest: what is measured, and what is said of it."""
+
+import textwrap
+
+import pytest
+
+SETTINGS = """
+[tool.streamperf.budgets]
+max_gap = "200ms"
+growth = "30%"
+
+[tool.streamperf.budgets.chat-ui]
+max_stall = "50ms"
+updates_every = "100ms"
+"""
+
+HEAD = """
+import asyncio
+import gc
+import json
+import time
+import pytest
+from pytest_streamperf import TokenStream, UpdateCounter, FlushCounter, assert_linear
+
+def budget(**keys):
+    return pytest.mark.streamperf(**keys)
+
+def text_of(stream):
+    return "".join([delta for delta in stream])
+"""
+
+
+@pytest.fixture
+def budgeted(pytester, run_alone):
+    """Run tests with these settings, asyncio's at hand."""
+
+    def run(tests, *options, settings="", expect=None):
+        pytester.makepyfile(test_it=HEAD + textwrap.dedent(tests))
+        pytester.makefile(".toml", pyproject=settings)
+        plugins = ["-p", "pytest_asyncio.plugin", "-o", "asyncio_mode=auto"]
+        fixed = ["-o", "asyncio_default_fixture_loop_scope=function"]
+        workers = ["-p", "xdist"] if "-n" in options else []
+        result = run_alone(*plugins, *fixed, *workers, *options)
+        if expect:
+            result.assert_outcomes(**expect)
+        return result
+
+    return run
+
+
+def test_a_default_is_held_against_what_there_is(budgeted):
+    """Of every test, with the line that it comes from; a test without a stream has no gap."""
+    result = budgeted(
+        """
+        def test_nothing(): pass
+
+        @pytest.fixture
+        def stream(token_stream):
+            return token_stream(tokens=3)
+
+        def test_smooth(stream): text_of(stream)
+
+        def test_gap(virtual_clock, stream):
+            for _ in stream:
+                time.sleep(0.3)
+
+        def test_plain_twin(virtual_clock):
+            for _ in TokenStream(3):
+                time.sleep(0.3)
+
+        def test_two_streams(virtual_clock):
+            text_of(TokenStream(3))
+            time.sleep(0.3)
+            text_of(TokenStream(3))
+        """,
+        settings=SETTINGS,
+        expect={"passed": 3, "failed": 2},
+    )
+    result.stdout.fnmatch_lines(
+        [
+            "streamperf: mode=fail, unproven=fail, budgets=default and chat-ui",
+            "_* test_gap _*",
+            "PulseExceeded: 300 ms passed between two messages, limit 200 ms",
+            "  limit  max_gap 200 ms, pyproject.toml:2",
+            "_* test_plain_twin _*",
+            "PulseExceeded: 300 ms passed between two messages, limit 200 ms",
+        ]
+    )
+
+
+def test_a_stall_of_an_async_test_is_seen_where_it_runs(budgeted):
+    """By a profile, as its default has nothing of stalls."""
+    result = budgeted(
+        """
+        @budget(profile="chat-ui")
+        async def test_stall():
+            time.sleep(0.12)
+
+        class TestMethod:
+            @budget(profile="chat-ui")
+            async def test_stall(self, token_stream):
+                async for _ in token_stream(tokens=2):
+                    time.sleep(0.12)
+
+        async def test_default(): time.sleep(0.12)
+        """,
+        settings=SETTINGS,
+        expect={"passed": 1, "failed": 2},
+    )
+    result.stdout.fnmatch_lines(
+        [
+            "PulseExceeded: the event loop stood still for *, limit 50.0 ms",
+            "  where  test_it.py:* in test_stall: time.sleep(0.12)",
+            "  limit  max_stall 50.0 ms, pyproject.toml:6 (chat-ui)",
+        ]
+    )
+
+
+def test_checks_inside_go_by_the_budget(budgeted):
+    """Growth by its limit and horizon, counters by their rates; what a test asserts wins."""
+    result = budgeted(
+        """
+        def quadratic(stream):
+            seen = []
+            for delta in stream:
+                seen.append(delta)
+                "".join(seen)
+
+        @budget(growth="100%", up_to=640)
+        def test_growth():
+            assert assert_linear(quadratic).proven_to == 640
+
+        @pytest.fixture
+        def updates(virtual_clock, token_stream):
+            stream = token_stream(tokens=50, every=0.02)
+            show = UpdateCounter(of=stream, value=lambda call: call.args[0])
+            def run():
+                text = ""
+                for delta in stream:
+                    text += delta
+                    show(text)
+                return show
+            return run
+
+        @budget(updates_every="100ms")
+        def test_updates(updates): updates()
+
+        @budget(updates_every="100ms")
+        def test_own_words(updates):
+            with pytest.raises(AssertionError):
+                updates().assert_throttled(every=0.1)
+
+        @budget(flushes_per_second="10/s")
+        def test_flushes(virtual_clock, token_stream, flush_counter):
+            stream = token_stream(tokens=50, every=0.02)
+            push = flush_counter(of=stream).call(len)
+            for delta in stream:
+                push(delta.encode())
+        """,
+        expect={"passed": 2, "failed": 2},
+    )
+    result.stdout.fnmatch_lines(
+        [
+            "CadenceExceeded: text: an update came 20.0 ms after the one before it, *",
+            "  limit  updates_every 100 ms, marker, test_it.py:*",
+            "CadenceExceeded: * flushes *",
+            "  limit  flushes_per_second 10/s, marker, test_it.py:*",
+        ]
+    )
+
+
+def test_the_whole_process_is_measured(budgeted):
+    """Memory, pauses, and shares of CPU time, without a word in the test."""
+    result = budgeted(
+        """
+        @budget(peak_memory="1MiB")
+        def test_memory(): bytes(3_000_000)
+
+        @budget(max_gc_pause="1us")
+        def test_pause():
+            kept = [[] for _ in range(50_000)]
+            gc.collect()
+
+        @budget(cpu_share={"json:loads": "1%"})
+        def test_share():
+            for _ in range(5_000): json.loads("[1, 2, 3]")
+
+        @budget(peak_memory="8MiB", max_gc_pause="10s", cpu_share={"json:loads": 1.0}, rerun=True)
+        def test_fine(): pass
+        """,
+        expect={"passed": 2, "failed": 3},
+    )
+    result.stdout.fnmatch_lines(
+        [
+            "PulseExceeded: 3.0 MB of memory at the peak, limit 1.0 MB",
+            "PulseExceeded: the garbage collector paused for *, limit 1.00 us",
+            "PulseExceeded: json:loads took *% of the CPU time, limit 1%",
+        ]
+    )
+
+
+def test_what_disturbs_each_other_is_measured_in_two_runs(budgeted):
+    """Each with fixtures of its own, and a name that says which it is."""
+    result = budgeted(
+        """
+        @budget(peak_memory="1MiB", max_stall="50ms", rerun=True)
+        async def test_it(tmp_path):
+            (tmp_path / "once").mkdir()
+            kept = bytes(3_000_000)
+            time.sleep(0.12)
+        """,
+        "-v",
+        expect={"failed": 2},
+    )
+    result.stdout.fnmatch_lines(
+        [
+            "*::test_it?watched? FAILED*",
+            "*::test_it?memory? FAILED*",
+            "PulseExceeded: the event loop stood still for *",
+            "PulseExceeded: 3.0 MB of memory at the peak, limit 1.0 MB",
+        ]
+    )
+
+
+def test_what_a_marker_asks_for_is_measured_or_an_error(budgeted):
+    """That of a class may be about some of its tests, and a default finds what there is."""
+    result = budgeted(
+        """
+        @budget(max_stall="50ms")
+        def test_no_loop(): pass
+
+        @budget(growth="10%")
+        def test_no_growth(): pass
+
+        @budget(updates_every="100ms")
+        def test_no_counter(): pass
+
+        @budget(updates_every="100ms")
+        def test_unused_counter(update_counter): update_counter()
+
+        @budget(max_gap="1s")
+        def test_no_stream(): pass
+
+        @budget(max_stall="50ms", updates_every="100ms", growth="10%", max_gap="1s")
+        class TestSome:
+            def test_it(self): pass
+        """,
+        expect={"passed": 1, "failed": 5},
+    )
+    result.stdout.fnmatch_lines(
+        [
+            "NothingMeasured: the test has nothing that max_stall could be held against",
+            "  try    make it async, or use stall_watch where its event loop runs",
+            "NothingMeasured: the test has nothing that growth could be held against",
+            "NothingMeasured: the test has nothing that updates_every could be held against",
+            "NothingMeasured: the update counter was never called",
+            "NothingMeasured: there were no two messages to see a gap between",
+        ]
+    )
+
+
+def test_a_failure_of_its_own_wins(budgeted):
+    """What was measured is reported; a test that is skipped, or is to fail, says nothing else."""
+    result = budgeted(
+        """
+        @budget(max_gc_pause="1us")
+        def test_fails():
+            gc.collect()
+            assert 1 == 2
+
+        @budget(max_gc_pause="1us")
+        def test_skips():
+            gc.collect()
+            pytest.skip("not here")
+
+        import unittest
+        @budget(max_gc_pause="1us")
+        class TestCase(unittest.TestCase):
+            def test_case(self):
+                gc.collect()
+                self.assertEqual(1, 2)
+        """,
+        expect={"failed": 2, "skipped": 1},
+    )
+    result.stdout.fnmatch_lines(["E       assert 1 == 2", "*pulse  test_it.py::test_fails: *"])
+    result.stdout.no_fnmatch_line("*PulseExceeded*")
+    result.stdout.no_fnmatch_line("*test_skips:*")
+
+
+def test_several_failures_are_told_at_once(budgeted):
+    """The first is raised, the others are notes, and all are in the report."""
+    result = budgeted(
+        """
+        @budget(max_gc_pause="1us", updates_every="100ms")
+        def test_both(virtual_clock):
+            stream = TokenStream(tokens=20, every=0.02)
+            show = UpdateCounter(of=stream)
+            for delta in stream:
+                show(delta)
+            gc.collect()
+        """,
+        expect={"failed": 1},
+    )
+    result.stdout.fnmatch_lines(
+        [
+            "PulseExceeded: the garbage collector paused *",
+            "also: *an update came 20.0 ms after the one before it*",
+            "*pulse  test_it.py::test_both: the garbage collector*",
+            "*cadence  test_it.py::test_both: *",
+        ]
+    )
+
+
+def test_a_mode_of_warning_lets_them_pass(budgeted):
+    """So a team can start with them."""
+    result = budgeted(
+        """
+        @budget(max_gc_pause="1us")
+        def test_pause(): gc.collect()
+        """,
+        settings='[tool.streamperf]\nmode = "warn"',
+        expect={"passed": 1, "warnings": 1},
+    )
+    result.stdout.fnmatch_lines(["*pulse  test_it.py::test_pause: * (a warning)"])
+
+
+def test_budgets_by_parameter_and_the_nearest_wins(budgeted):
+    """Module, class, function, parameter."""
+    budgeted(
+        """
+        pytestmark = budget(max_gc_pause="1us")
+
+        def test_module(): gc.collect()
+
+        class TestClass:
+            pytestmark = budget(max_gc_pause="10s")
+            def test_it(self): gc.collect()
+
+            @budget(max_gc_pause="1us")
+            def test_own(self): gc.collect()
+
+            @pytest.mark.parametrize("n", [1, pytest.param(2, marks=budget(max_gc_pause="1us"))])
+            def test_parameter(self, n): gc.collect()
+
+            @budget(max_gc_pause="20s", tighter=True)
+            def test_tighter(self): gc.collect()
+        """,
+        expect={"passed": 3, "failed": 3},
+    )
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
+def test_a_wrong_marker_fails_its_test_with_its_line(budgeted, workers):
+    """Others run; what is wrong for a whole function is so when it is collected."""
+    result = budgeted(
+        """
+        @pytest.mark.parametrize("n", [1, pytest.param(2, marks=budget(max_gap="1 parsec"))])
+        def test_unit(n): pass
+
+        @pytest.mark.parametrize(
+            "n", [pytest.param(1, marks=budget(max_stall=1, peak_memory=1, rerun=True))]
+        )
+        def test_rerun(n): pass
+        """,
+        *workers,
+        expect={"passed": 1, "errors": 2},
+    )
+    result.stdout.fnmatch_lines_random(
+        [
+            "BudgetError: marker, test_it.py:14: max_gap must be a time, as *, not '1 parsec'",
+            "BudgetError: test_it.py:17: rerun is for functions, not a parameter or a TestCase",
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("marker", "says"),
+    [
+        ("profile='nope'", "test_it.py:13: there is no profile 'nope'; there are chat-ui"),
+        ("'chat-ui'", "test_it.py:13: the streamperf marker takes keywords only, not 'chat-ui'"),
+        ("max_gaps=1", "marker, test_it.py:13: there is no budget 'max_gaps'; there are growth, *"),
+        ("peak_memory=1", "marker, test_it.py:13: peak_memory cannot be measured together with *"),
+    ],
+)
+def test_a_wrong_marker_is_told_when_tests_are_collected(budgeted, marker, says):
+    """With its line, and what is allowed."""
+    tests = f"@pytest.mark.streamperf({marker})\ndef test_it(): pass"
+    budgeted(tests, settings=SETTINGS, expect={"errors": 1}).stdout.fnmatch_lines([says])
+
+
+def test_what_applies_is_listed(budgeted):
+    """By test, with where it comes from; no test is run."""
+    result = budgeted(
+        """
+        @budget(max_stall="50ms", profile="chat-ui")
+        async def test_it(): assert False
+        """,
+        "--streamperf-budgets",
+        settings=SETTINGS,
+        expect={},
+    )
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        [
+            "test_it.py::test_it",
+            "  growth         30% superlinear  pyproject.toml:3",
+            "  updates_every  100 ms           pyproject.toml:7 (chat-ui)",
+            "  max_gap        200 ms           pyproject.toml:2",
+            "  max_stall      50.0 ms          marker, test_it.py:14",
+        ]
+    )
+
+
+def test_a_list_of_what_is_wrong_is_an_error(budgeted):
+    """It validates, too."""
+    result = budgeted(
+        """
+        @pytest.mark.parametrize("n", [pytest.param(2, marks=budget(max_gap="1 parsec"))])
+        def test_unit(n): pass
+        """,
+        "--streamperf-budgets",
+    )
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: marker, test_it.py:14: max_gap must be a time, *"])
+
+
+def test_a_fetch_is_budgeted(budgeted):
+    """By a default, and a test that may is one that says so."""
+    budgeted(
+        """
+        import socket
+        def fetch():
+            with socket.socket() as sock:
+                sock.settimeout(0.01)
+                sock.connect_ex(("192.0.2.1", 80))
+
+        def test_default(): fetch()
+
+        @budget(background_fetch=True)
+        def test_allowed(): fetch()
+        """,
+        settings="[tool.streamperf.budgets]\nbackground_fetch = false",
+        expect={"passed": 1, "failed": 1},
+    )

@@ -1,0 +1,68 @@
+"""How people write times, shares, rates and sizes."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_streamperf.units import bytes_of, rate_of, seconds_of, share_of
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "value"),
+    [
+        (seconds_of, "200ms", 0.2),
+        (seconds_of, " 1.5 s ", 1.5),
+        (seconds_of, "50us", 0.00005),
+        (seconds_of, "2min", 120.0),
+        (seconds_of, "10MS", 0.01),
+        (seconds_of, 0.2, 0.2),
+        (share_of, "25%", 0.25),
+        (share_of, "0.5 %", 0.005),
+        (share_of, 1, 1),
+        (rate_of, "10/s", 10.0),
+        (rate_of, "10 /S", 10.0),
+        (rate_of, 10, 10),
+        (bytes_of, "64MiB", 2**26),
+        (bytes_of, "1.5 kB", 1500),
+        (bytes_of, 5, 5),
+    ],
+)
+def test_what_people_write(read, text, value):
+    """With a unit, or as a number of the plain one."""
+    assert read(text) == value
+
+
+@pytest.mark.parametrize("value", ["", "5", "5 parsec", "-1s", "1e3s", "5%%", None, True, [], -1])
+@pytest.mark.parametrize(
+    ("read", "allowed"),
+    [(seconds_of, "200ms"), (share_of, "25%"), (rate_of, "10/s"), (bytes_of, "64MiB")],
+)
+def test_what_is_wrong(read, allowed, value):
+    """It is repeated, with an example of what is right."""
+    with pytest.raises(ValueError, match=f"must be .*{allowed}.*, not ") as raised:
+        read(value)
+    assert str(raised.value).endswith(f"not {value!r}")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("read", [seconds_of, share_of, rate_of, bytes_of])
+def test_no_number_is_infinite(read, value):
+    """Or none at all."""
+    with pytest.raises(ValueError, match="must be"):
+        read(value)
+
+
+@pytest.mark.parametrize(
+    ("read", "value"), [(share_of, 0), (share_of, "101%"), (rate_of, "0.5/s"), (rate_of, 0)]
+)
+def test_out_of_range(read, value):
+    """A share of nothing would fail whatever comes; a rate below one is a time."""
+    with pytest.raises(ValueError, match="must be"):
+        read(value)
+
+
+@given(st.integers(0, 10**6))
+def test_units_are_factors(number):
+    """A thousand of one are one of the next."""
+    assert seconds_of(f"{number}ms") == pytest.approx(seconds_of(f"{number * 1000}us"))
+    assert bytes_of(f"{number}kB") == bytes_of(f"{number * 1000}B")
