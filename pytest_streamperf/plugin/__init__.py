@@ -218,6 +218,10 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_streamperf.plugin.budgeting import Listing  # noqa: PLC0415
 
         config.pluginmanager.register(Listing())
+    if getattr(config.option, "loadgroup", False):  # one of xdist's workers
+        from pytest_streamperf.plugin.grouping import Grouping  # noqa: PLC0415
+
+        config.pluginmanager.register(Grouping())
     if config.option.streamperf_json and not hasattr(config, "workerinput"):
         from pytest_streamperf.plugin.writing import Writing  # noqa: PLC0415
 

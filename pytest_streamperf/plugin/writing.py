@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pytest_streamperf import clock
+from pytest_streamperf.plugin.grouping import without_group
 from pytest_streamperf.report import collect
 from pytest_streamperf.report.document import ReportError, write
 
@@ -23,6 +24,8 @@ class Writing:
         self._root: Path = config.rootpath
         self._started, self._began = collect.now(), clock.wall()
         self._noise = clock.noise()
+        grouped = getattr(config.option, "dist", "no") == "loadgroup"
+        self._named = without_group if grouped else str
         self._tests: set[str] = set()
         self._lost: set[str] = set()
         self._said = ""
@@ -30,14 +33,15 @@ class Writing:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take what a test reports: here under xdist, too, in the order of arrival."""
+        test = self._named(report.nodeid)
         if report.when not in ("setup", "call", "teardown"):  # xdist's, for a worker that crashed
-            self._lost.add(report.nodeid)
+            self._lost.add(test)
         elif report.when == "call" or report.outcome == "failed":
-            self._tests.add(report.nodeid)
+            self._tests.add(test)
         if str(report.outcome) == "rerun":  # by pytest-rerunfailures: the last run is what counts
-            self._reported = [each for each in self._reported if each[0] != report.nodeid]
+            self._reported = [each for each in self._reported if each[0] != test]
             return
-        self._reported += [(report.nodeid, check) for check in getattr(report, "streamperf", ())]
+        self._reported += [(test, check) for check in getattr(report, "streamperf", ())]
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(

@@ -1,0 +1,35 @@
+"""Keep timed tests on one worker, under xdist's `--dist loadgroup`: two would share the cores."""
+
+import pytest
+
+from pytest_streamperf.plugin.budgeting import budget_of
+
+GROUP = "streamperf"
+_TIMED_FIXTURES = {"assert_linear", "stall_watch"}
+_TIMED_BUDGETS = {"growth", "max_gap", "max_stall", "max_gc_pause", "cpu_share"}
+
+
+class Grouping:
+    """Puts them into a group, unless they are in one."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        for item in items:
+            if item.get_closest_marker("xdist_group") is None and _is_timed(item):
+                item.add_marker(pytest.mark.xdist_group(GROUP))
+
+
+def _is_timed(item: pytest.Item) -> bool:
+    fixtures = getattr(item, "fixturenames", ())
+    own = _TIMED_BUDGETS & {key for key, each in budget_of(item).limits.items() if each.must}
+    return bool(own or not _TIMED_FIXTURES.isdisjoint(fixtures))
+
+
+def without_group(test: str) -> str:
+    """The id of a test without the group that xdist appends to it.
+
+    >>> without_group("test_it.py::test_one[a@b]@streamperf")
+    'test_it.py::test_one[a@b]'
+    """
+    at = test.rfind("@")
+    return test[:at] if at > test.rfind("]") else test

@@ -1,0 +1,188 @@
+"""The document that a run writes: all that was measured, once, wherever it was."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from pytest_streamperf.plugin.grouping import without_group
+from pytest_streamperf.report.document import read
+
+TESTS = """
+import os
+import pytest
+from pytest_streamperf import FetchGuard, StallWatch, TokenStream, UpdateCounter
+
+def consume(stream):
+    return "".join([delta for delta in stream])
+
+@pytest.mark.parametrize("n", range(4))
+def test_growth(assert_linear, n):
+    assert_linear(consume, up_to=640, meters=("calls",))
+
+def test_two(assert_linear):
+    assert_linear(consume, up_to=640, meters=("calls",))
+    assert_linear(consume, up_to=1_280, meters=("calls",))
+
+def test_pulse(virtual_clock):
+    stream = TokenStream(tokens=3, every=0.3)
+    with StallWatch(of=stream) as watch:
+        "".join(stream)
+    watch.assert_smooth(max_gap=0.2)
+
+@pytest.fixture
+def guarded():
+    yield
+    with FetchGuard():
+        pass
+
+def test_network(guarded): pass
+
+def test_nothing(): pass
+"""
+
+
+@pytest.fixture
+def written(pytester, run_alone):
+    """Run these tests, and read what was written."""
+
+    def run(*options, tests=TESTS):
+        pytester.makepyfile(test_it=tests)
+        workers = ["-p", "xdist"] if "-n" in options else []
+        run_alone("--streamperf-json", "out/run.json", *workers, *options)
+        return read(pytester.path / "out" / "run.json")
+
+    return run
+
+
+def _said(document):
+    """What is the same wherever it ran."""
+    keys = ("test", "stem", "number", "verdict", "accepted", "headline", "given", "counts", "facts")
+    return [{key: check[key] for key in keys} for check in document["checks"]]
+
+
+def test_all_that_was_measured_is_written(written):
+    """Each check of a test with a number of its own; tests without one are counted."""
+    document = written()
+    assert document["complete"]
+    assert document["tests"] == 8
+    assert [(c["test"], c["stem"], c["number"], c["verdict"]) for c in document["checks"]] == [
+        *((f"test_it.py::test_growth[{n}]", "growth", 1, "within") for n in range(4)),
+        ("test_it.py::test_network", "network", 1, "within"),
+        ("test_it.py::test_pulse", "pulse", 1, "exceeded"),
+        ("test_it.py::test_two", "growth", 1, "within"),
+        ("test_it.py::test_two", "growth", 2, "within"),
+    ]
+
+
+def test_figures_and_rows_are_those_of_the_check(written):
+    """In virtual time they are known."""
+    (pulse,) = (check for check in written()["checks"] if check["stem"] == "pulse")
+    assert pulse["given"] == {"messages": 3}
+    assert pulse["seconds"]["longest gap"] == pytest.approx(0.3)
+    assert pulse["limits"] == {"longest gap": 0.2}
+    assert [row[1] for row in pulse["series"]["gaps"]] == pytest.approx([0.3, 0.3])
+    assert pulse["headline"] == "300 ms passed between two messages, limit 200 ms"
+    assert pulse["details"][1] == "  means  the text stands still, and then jumps"
+
+
+@pytest.mark.parametrize("dist", ["load", "loadgroup"])
+def test_workers_are_merged(written, dist):
+    """Nothing is lost or doubled, and tests have the names that they have alone."""
+    assert _said(written("-n", "2", "--dist", dist)) == _said(written())
+
+
+def test_a_worker_that_crashes_takes_one_test_along(written):
+    """It is named; what others measured is there."""
+    document = written("-n", "2", tests=f"{TESTS}\ndef test_crash(): os._exit(1)\n")
+    assert document["lost"] == ["test_it.py::test_crash"]
+    assert not document["complete"]
+    assert len(document["checks"]) == 8
+
+
+@pytest.mark.parametrize(
+    ("option", "complete"), [("-k=growth", True), ("-x", False), ("--maxfail=1", False)]
+)
+def test_a_run_that_stopped_early_is_not_complete(written, option, complete):
+    """One of some tests is."""
+    assert written(option)["complete"] is complete
+
+
+def test_an_interrupted_run_writes_what_it_had(pytester, monkeypatch):
+    """Ctrl-C, in the midst of a test."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makepyfile(
+        test_it=TESTS
+        + "\ndef test_waits():\n    print('here', flush=True)\n    __import__('time').sleep(60)\n"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "streamperf",
+        "-s",
+        "--streamperf-json=run.json",
+    ]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=pytester.path)
+    with run:
+        while "here" not in run.stdout.readline():
+            assert run.poll() is None
+        run.send_signal(signal.SIGINT)
+        run.stdout.read()
+    document = read(pytester.path / "run.json")
+    assert not document["complete"]
+    assert len(document["checks"]) == 8
+
+
+def test_what_cannot_be_written_is_said(pytester, run_alone):
+    """And the run is no success."""
+    pytester.makepyfile("def test_it(): pass")
+    pytester.makefile("", file="")
+    result = run_alone("--streamperf-json", "file/run.json")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stdout.fnmatch_lines(["streamperf: there is no report: *"])
+
+
+def test_it_is_told_where_it_is(pytester, run_alone):
+    """In one line."""
+    pytester.makepyfile("def test_it(): pass")
+    result = run_alone("--streamperf-json=run.json")
+    result.stdout.fnmatch_lines([f"streamperf: 0 checks in {pytester.path / 'run.json'}"])
+
+
+def test_the_commit_is_written(pytester, written):
+    """And whether files differ from it; none where there is no repository."""
+    assert written()["commit"] is None
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for words in (["init", "-q"], ["add", "test_it.py"], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *words], cwd=pytester.path, check=True)
+    clean = written()["commit"]
+    assert (len(clean["id"]), clean["dirty"]) == (40, False)
+    assert written(tests=f"{TESTS}\n# changed")["commit"] == {"id": clean["id"], "dirty": True}
+
+
+def test_timed_tests_are_kept_on_one_worker(pytester, run_alone):
+    """Under `--dist loadgroup`; others go wherever there is room."""
+    pytester.makepyfile(
+        test_it=TESTS
+        + """
+@pytest.mark.xdist_group("mine")
+def test_own_group(assert_linear): pass
+"""
+    )
+    result = run_alone("-p", "xdist", "-n", "2", "--dist", "loadgroup", "-v")
+    result.stdout.fnmatch_lines_random(
+        [
+            "*PASSED*test_growth?0?@streamperf*",
+            "*PASSED*test_own_group@mine*",
+            "*PASSED*test_nothing *",
+        ]
+    )
+
+
+def test_a_group_is_no_part_of_a_name():
+    """But an at sign in a parameter is."""
+    assert without_group("test_it.py::test_one@streamperf") == "test_it.py::test_one"
+    assert without_group("test_it.py::test_one[a@b]") == "test_it.py::test_one[a@b]"
