@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pytest_streamperf.growth.terms import Terms
 from pytest_streamperf.network.attempts import allowed_hosts
@@ -78,7 +78,19 @@ KEYS: Mapping[str, _Key] = {
 }
 """What may be budgeted."""
 
-_SAYING_HOW = {"rerun": _flag, "tighter": _flag}
+
+def _mode(value: object) -> object:
+    if value not in _CHOICES["mode"]:
+        msg = f"must be 'fail' or 'warn', not {value!r}"
+        raise ValueError(msg)
+    return value
+
+
+_SAYING_HOW: Mapping[str, Callable[[object], Any]] = {
+    "rerun": _flag,
+    "tighter": _flag,
+    "mode": _mode,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +101,7 @@ class Layer:
     origins: Mapping[str, str] = field(default_factory=dict)
     rerun: bool = False
     tighter: bool = False
+    mode: Literal["fail", "warn"] | None = None
     must: bool = False
     """Whether what it declares has to be measured: a project's default may find nothing to."""
 
@@ -112,6 +125,7 @@ class Budget:
 
     limits: Mapping[str, Budgeted] = field(default_factory=dict)
     rerun: bool = False
+    mode: Literal["fail", "warn"] | None = None
 
     def value(self, key: str) -> Any:
         """The value of a key; None where it is not budgeted."""
@@ -127,7 +141,8 @@ class Budget:
         lines = [
             f"{key:{wide[0]}}  {said:{wide[1]}}  {origin}".rstrip() for key, said, origin in rows
         ]
-        return [*lines, "in two runs: one for the memory"] if self.rerun and lines else lines
+        lines += ["in two runs: one for the memory"] if self.rerun else []
+        return lines + ([f"mode  {self.mode}"] if self.mode else [])
 
 
 def layer_of(
@@ -160,9 +175,9 @@ def budget_of(layers: Iterable[Layer]) -> Budget:
     Raises `BudgetError` where they contradict each other, with both places.
     """
     limits: dict[str, Budgeted] = {}
-    rerun = False
+    rerun, mode = False, None
     for layer in layers:
-        rerun |= layer.rerun
+        rerun, mode = rerun or layer.rerun, layer.mode or mode
         for key, value in layer.values.items():
             new = Budgeted(value, layer.origins[key], layer.must)
             old = limits.get(key)
@@ -182,6 +197,7 @@ def budget_of(layers: Iterable[Layer]) -> Budget:
     return Budget(
         {key: limits[key] for key in KEYS if key in limits},
         rerun and "peak_memory" in limits and bool(disturbed),
+        mode,
     )
 
 

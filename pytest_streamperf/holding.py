@@ -58,6 +58,7 @@ class Held:
             if part == "all" or (key == "peak_memory") is (part == "memory")
         }
         self.stems: set[str] = set()
+        self._mode = budget.mode
         self._counters: list[UpdateCounter | FlushCounter] = []
         self._watch: StallWatch | None = None
         if self._limits.keys() & _PULSE.keys():
@@ -69,7 +70,8 @@ class Held:
         terms = {
             term: self._limits[key].value for key, term in _TERMS.items() if key in self._limits
         }
-        return replace(policy, growth={**policy.growth, **terms})
+        growth, mode = {**policy.growth, **terms}, self._mode or policy.mode
+        return replace(policy, growth=growth, mode=mode)
 
     def made(self, subject: object) -> None:
         """Hold a stream or a counter, too, that the test has made."""

@@ -15,12 +15,12 @@ from ruamel.yaml import YAML
 
 import pytest_streamperf
 from examples import demo
-from pytest_streamperf import properties, service
+from pytest_streamperf import cli, properties, service
 from pytest_streamperf.budgets import read_policy
 
 ROOT = Path(demo.HERE.parent)
 LESSON = Path(demo.HERE, "02_cadence", "test_cadence_good.py").read_text(encoding="utf-8")
-COMMANDS = {"report", "compare", "merge", "baseline", "budgets", "init"}
+COMMANDS = set(cli._COMMANDS)
 
 
 class Block(NamedTuple):
@@ -87,7 +87,9 @@ def test_the_readme_opens_with_what_really_happens(pytester, run_alone):
 def test_every_test_that_is_shown_passes(block, pytester, run_alone):
     """In a project of its own; the `Reply` that it asks for is the lesson's."""
     pytester.makepyfile(block.code, agent=LESSON)
-    run_alone("-W", "error").assert_outcomes(passed=1)
+    outcomes = run_alone("-W", "error").parseoutcomes()
+    assert outcomes.pop("passed") >= 1
+    assert not outcomes
 
 
 @pytest.mark.parametrize(
@@ -108,9 +110,8 @@ def test_the_readme_is_short():
 def test_settings_that_are_shown_are_settings(block, tmp_path):
     """What is in `[tool.streamperf]` is read without a complaint."""
     assert "tool" in tomllib.loads(block.code)
-    settings, _, _ = block.code.partition("[tool.streamperf.budgets]")  # not read yet
     file = tmp_path / "pyproject.toml"
-    file.write_text(settings, encoding="utf-8")
+    file.write_text(block.code, encoding="utf-8")
     read_policy(file)
 
 

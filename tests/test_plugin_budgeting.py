@@ -324,6 +324,25 @@ def test_a_mode_of_warning_lets_them_pass(budgeted):
     result.stdout.fnmatch_lines(["*pulse  test_it.py::test_pause: * (a warning)"])
 
 
+def test_one_test_may_warn(budgeted):
+    """By its marker, until it is mended: all else fails."""
+    budgeted(
+        """
+        def quadratic(stream):
+            seen = []
+            for delta in stream:
+                seen.append(delta)
+                "".join(seen)
+
+        @budget(mode="warn")
+        def test_known(): assert_linear(quadratic, up_to=640)
+
+        def test_new(): assert_linear(quadratic, up_to=640)
+        """,
+        expect={"passed": 1, "warnings": 1, "failed": 1},
+    ).stdout.fnmatch_lines(["*growth  test_it.py::test_known: * (a warning)"])
+
+
 def test_budgets_by_parameter_and_the_nearest_wins(budgeted):
     """Module, class, function, parameter."""
     budgeted(
@@ -342,10 +361,14 @@ def test_budgets_by_parameter_and_the_nearest_wins(budgeted):
             @pytest.mark.parametrize("n", [1, pytest.param(2, marks=budget(max_gc_pause="1us"))])
             def test_parameter(self, n): gc.collect()
 
+            @budget(max_gc_pause="1us")
+            @pytest.mark.parametrize("n", [1, pytest.param(2, marks=budget(max_gc_pause="10s"))])
+            def test_parameter_of_a_function(self, n): gc.collect()
+
             @budget(max_gc_pause="20s", tighter=True)
             def test_tighter(self): gc.collect()
         """,
-        expect={"passed": 3, "failed": 3},
+        expect={"passed": 4, "failed": 4},
     )
 
 

@@ -46,8 +46,9 @@ def guard_settings(item: pytest.Item) -> dict[str, Any]:
 
 
 def _markers(item: pytest.Item) -> list[tuple[Any, pytest.Mark]]:
-    """Markers, and on what: the farthest first."""
-    return [*item.iter_markers_with_node("streamperf")][::-1]
+    """Markers, and on what: the farthest first, those of a function before its parameters'."""
+    found = item.iter_markers_with_node("streamperf")
+    return sorted(found, key=lambda each: len(each[0].listchain()))
 
 
 def _layers(item: pytest.Item) -> Iterator[budgets.Layer]:
@@ -122,7 +123,8 @@ class Budgeting:
         self._unplaced = item.stash.get(_WRONG, None)
         budget = budget_of(item)
         # From here on: streams and counters may be made by fixtures.
-        self._record.held = Held(budget, _run_of(item) or "all") if budget.limits else None
+        held = Held(budget, _run_of(item) or "all") if budget.limits or budget.mode else None
+        self._record.held = held
         result = yield  # what others set up they expect to find at the end
         if self._unplaced:
             raise self._unplaced
@@ -149,9 +151,6 @@ class Budgeting:
                 raise
         return result
 
-    def pytest_runtest_teardown(self) -> None:
-        self._record.held = None
-
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
         self, call: pytest.CallInfo[None]
@@ -159,6 +158,8 @@ class Budgeting:
         report = yield
         if call.excinfo is not None and call.excinfo.value is self._unplaced:
             unplaced(report, call.excinfo.value)
+        if call.when == "teardown":
+            self._record.held = None
         return report
 
 
