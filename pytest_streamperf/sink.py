@@ -24,6 +24,9 @@ class Sink(Protocol):
     def made(self, subject: object) -> None:
         """A stream or a counter was made, which a budget may be about."""
 
+    def progress(self, text: str) -> None:
+        """A check that takes long says where it is; with nothing that it is done."""
+
     def report(self, verdict: Verdict) -> None:
         """A check was concluded."""
 

@@ -181,6 +181,13 @@ def report(verdict: Verdict) -> None:
         sink.report(verdict)
 
 
+def progress(text: str) -> None:
+    """Tell the current sink, if there is one, where a check is; nothing that it is done."""
+    sink = current_sink()
+    if sink is not None:
+        sink.progress(text)
+
+
 def made(subject: object) -> None:
     """Tell the current sink, if there is one, of a stream or a counter."""
     sink = current_sink()

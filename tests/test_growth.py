@@ -28,7 +28,10 @@ from pytest_streamperf import (
     measure_growth_async,
     trace,
 )
+from pytest_streamperf.growth import drive
 from pytest_streamperf.growth.runs import Runner, Stopped
+from pytest_streamperf.sink import reporting_to
+from pytest_streamperf.verdict import Policy
 
 pytestmark = pytest.mark.alone
 
@@ -786,3 +789,48 @@ def test_a_run_that_only_shows_may_be_stopped(monkeypatch):
     monkeypatch.setattr(Runner, "run", run)
     growth = measure_growth(attribute, up_to=4_000)
     assert (growth.verdict, growth.witness) == ("exceeded", "copies")
+
+
+class Told:
+    """A sink that takes down what it is told of a check that takes long."""
+
+    policy = Policy()
+
+    def __init__(self):
+        self.told = []
+
+    def progress(self, text):
+        self.told.append(text)
+
+    def made(self, subject):
+        pass
+
+
+def test_a_check_that_takes_long_says_where_it_is(monkeypatch):
+    """And that it is done; a short one says nothing."""
+    sink = Told()
+    with reporting_to(sink):
+        measure_growth(attribute, up_to=640)
+    assert sink.told == []
+    monkeypatch.setattr(drive, "_QUIET", 0.0)
+    monkeypatch.setattr(drive, "_TOLD_AGAIN", 0.0)
+    with reporting_to(sink):
+        measure_growth(attribute, up_to=640)
+    *steps, last = sink.told
+    assert len(steps) > 2
+    assert all(step.startswith("growth: ") and step.endswith(" deltas") for step in steps)
+    assert last == ""
+
+
+def test_a_check_that_is_ended_by_an_error_is_done(monkeypatch):
+    """Nothing stays on the line."""
+
+    def fails(stream):
+        raise ZeroDivisionError(next(iter(stream)))
+
+    monkeypatch.setattr(drive, "_QUIET", 0.0)
+    monkeypatch.setattr(drive, "_TOLD_AGAIN", 0.0)
+    sink = Told()
+    with reporting_to(sink), pytest.raises(ZeroDivisionError):
+        measure_growth(fails)
+    assert sink.told[-1] == ""

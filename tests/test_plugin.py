@@ -1,6 +1,9 @@
 """The plugin inside pytest: loading, fixtures, outcomes, and what a run says."""
 
+import contextlib
 import os
+import pty
+import re
 import subprocess
 import sys
 import textwrap
@@ -1057,3 +1060,37 @@ def test_a_gate_by_its_fixture(pytester):
         """
     )
     _run(pytester).assert_outcomes(passed=1)
+
+
+# -- checks that take long
+
+SLOW = f"""
+from pytest_streamperf.growth import drive
+drive._QUIET = drive._TOLD_AGAIN = 0.0
+{GOOD}
+"""
+
+
+def test_a_long_check_says_where_it_is(pytester, monkeypatch):
+    """On a line that is wiped when it is done, if there is a terminal."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makepyfile(SLOW)
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "pytest", "-p", "streamperf"]
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        run = subprocess.Popen(command, stdout=theirs, stderr=theirs, cwd=pytester.path)
+        os.close(theirs)
+        shown = b""
+        with run, contextlib.suppress(OSError):  # Linux's word for the end of a terminal
+            while piece := terminal.read(4096):
+                shown += piece
+    lines = re.split("[\r\n]+", shown.decode())
+    assert any(line.startswith("growth: ") and "deltas" in line for line in lines)
+    assert any("1 passed" in line for line in lines)
+    assert run.returncode == 0
+
+
+def test_where_there_is_no_terminal_nothing_is_said_meanwhile(pytester):
+    """A log in CI has no use for it."""
+    pytester.makepyfile(SLOW)
+    _run(pytester).stdout.no_fnmatch_line("*now * deltas*")

@@ -49,6 +49,9 @@ class _Nowhere:
     def made(self, subject: object) -> None:
         pass
 
+    def progress(self, text: str) -> None:
+        pass
+
     def report(self, verdict: Verdict) -> None:
         pass
 

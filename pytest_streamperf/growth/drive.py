@@ -20,7 +20,7 @@ from pytest_streamperf.growth.evidence import Evidence
 from pytest_streamperf.growth.runs import Probe
 from pytest_streamperf.growth.terms import Terms
 from pytest_streamperf.here import running_loop, running_task
-from pytest_streamperf.verdict import missing_extra
+from pytest_streamperf.verdict import duration, missing_extra, progress
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
@@ -32,6 +32,8 @@ RunAsync = Callable[[Coroutine[Any, Any, None]], None]
 _GRACE = 0.1
 # An event loop of our own is given this many seconds to end what is still on it.
 _CLOSING = 2.0
+# A check that takes longer, in seconds, says where it is, and so long after that again.
+_QUIET, _TOLD_AGAIN = 1.0, 0.5
 
 # Who is checking: process-wide hooks, clocks and the collector serve one check at a time.
 _checking: list[tuple[int, object]] = []
@@ -56,12 +58,27 @@ class Drive:
         self._steps = steps
         self.probe: Probe | None = None
         self.evidence: Evidence
+        self._began, self._told = clock.wall(), 0.0
+
+    def tell(self) -> None:
+        """Say how far it is, if that takes long; and at the end, that it is done."""
+        took = clock.wall() - self._began
+        if self.probe is not None and took > max(_QUIET, self._told + _TOLD_AGAIN):
+            progress(f"growth: {duration(took)}, now {self.probe.length:,} deltas")
+            self._told = took
+        elif self.probe is None and self._told:
+            progress("")
 
     def advance(self, error: BaseException | None = None) -> None:
         try:
             self.probe = next(self._steps) if error is None else self._steps.throw(error)
         except StopIteration as stop:
             self.probe, self.evidence = None, stop.value
+        except BaseException:
+            self.probe = None
+            raise
+        finally:
+            self.tell()
 
     def __enter__(self) -> None:
         pass

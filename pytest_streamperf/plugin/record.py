@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -43,6 +44,16 @@ class Record:
     def made(self, subject: object) -> None:
         if self.held is not None:
             self.held.made(subject)
+
+    def progress(self, text: str) -> None:
+        terminal: Any = self._config.pluginmanager.get_plugin("terminalreporter")
+        if terminal is None or not terminal.isatty:
+            return
+        capture: Any = self._config.pluginmanager.get_plugin("capturemanager")
+        with capture.global_and_fixture_disabled() if capture else nullcontext():
+            terminal.ensure_newline()
+            terminal.rewrite(text, erase=True)
+            terminal.write("" if text else "\r")
 
     def report(self, concluded: Verdict) -> None:
         self._verdicts.append(concluded)
