@@ -504,6 +504,15 @@ def test_a_library_is_told_by_its_symbols(tmp_path, content, connects):
     assert native._connects(str(library)) is connects
 
 
+def test_a_profilers_copy_of_libcurl_asks_nobody(tmp_path):
+    """Memray loads one with its plugin, in every run where that is installed."""
+    for package, connects in (("memray.libs", False), ("others.libs", True)):
+        library = tmp_path / package / "libcurl.so"
+        library.parent.mkdir()
+        library.write_bytes(elf((b"connect", False), (b"socket", False)))
+        assert native._connects(str(library)) is connects
+
+
 def test_a_library_that_is_gone(tmp_path):
     """Was replaced by an upgrade, say."""
     assert not native._connects(str(tmp_path / "missing.so"))

@@ -21,6 +21,11 @@ _HARMLESS = (
     ),
     *("_socket.", "_ssl.", "libssl", "libcrypto", "libuuid."),
 )
+# Packages that use nothing of theirs that needs a network: OpenSSL for its ciphers, and a copy of
+# libcurl, behind elfutils, that asks for other people's symbols once a profile is looked at.
+_OF_OTHERS = tuple(
+    f"{os.sep}{package}{os.sep}" for package in ("cryptography", "memray", "memray.libs")
+)
 # What a library asks of the C library if it connects to anything.
 _SYMBOLS = b"connect", b"socket"
 _ELF = b"\x7fELF"
@@ -52,7 +57,7 @@ def _name(file: str) -> str:
 @functools.cache
 def _connects(file: str) -> bool:
     name = Path(file).name
-    if name.startswith(_HARMLESS) or _is_cryptography(file):
+    if name.startswith(_HARMLESS) or any(part in file for part in _OF_OTHERS):
         return False
     try:
         with (
@@ -91,8 +96,3 @@ def _asked_for(file: mmap.mmap) -> set[bytes]:
         for symbol in _SYMBOLS
         if any(texts.startswith(symbol + b"\0", name) for name in undefined)
     }
-
-
-def _is_cryptography(file: str) -> bool:
-    # It holds a copy of OpenSSL, of which it uses what needs no network.
-    return f"{os.sep}cryptography{os.sep}" in file
