@@ -145,12 +145,16 @@ class _Profiler:
         self._installed = False
         self._stopped = False
         self._before: Any = None
+        # Memray's is in C, and shows nowhere; what puts it into threads that start puts it back
+        # here, too. Without it memray no longer knows whose an allocation is.
+        hook = threading.getprofile()
+        self._by_hook = hook if getattr(hook, "__module__", "").startswith("memray.") else None
 
     def start(self) -> None:
         """Profile the current thread; once started, further calls do nothing."""
         if not self._installed:
             self._installed, self._stopped = True, False
-            self._before = sys.getprofile()
+            self._before = sys.getprofile() or self._by_hook
             sys.setprofile(self._event)
 
     def stop(self) -> None:

@@ -313,6 +313,32 @@ def test_profiler_is_noticed(profile_before):
     assert profile_before
 
 
+def test_profile_function_in_c_comes_back(monkeypatch):
+    """Memray's, which `sys` does not tell of, by what puts it into the threads that start."""
+
+    def hook(_frame, _event, _arg):
+        sys.setprofile(None)  # as in C: nothing shows
+        came.append("back")
+
+    came, hook.__module__ = [], "memray._memray"
+    monkeypatch.setattr(threading, "_profile_hook", hook)
+    counter = CallCounter()
+    with counter.in_new_threads():
+        counter.start()
+        counter.stop()
+    assert came
+    assert counter.count
+
+
+def test_what_threads_are_started_with_stays_there(monkeypatch):
+    """It is nothing that was in this thread."""
+    monkeypatch.setattr(threading, "_profile_hook", lambda *_: None)
+    counter = CallCounter()
+    counter.start()
+    counter.stop()
+    assert sys.getprofile() is None
+
+
 def test_profile_function_comes_back(profile_before):
     """A profiler that was on is on again."""
     counter = CallCounter()
