@@ -9,6 +9,7 @@ import socket
 import struct
 import sys
 import threading
+import types
 import urllib.request
 
 import httpx
@@ -446,6 +447,40 @@ def test_what_goes_wrong_here_breaks_nothing(monkeypatch):
         reach(*server.getsockname())
         (attempt,) = network.attempts(origins.origin_here())
     assert attempt.host == "somebody, by socket.getaddrinfo"
+
+
+# -- what others refuse
+
+
+@pytest.fixture
+def refuse(monkeypatch):
+    """A guard as pytest-socket has: it raises before Python tells of anything."""
+
+    class SocketConnectBlockedError(RuntimeError):
+        def __init__(self, host):
+            super().__init__(host)
+
+    def guarded_connect(inst, *args):
+        inst.close()
+        raise SocketConnectBlockedError(args[0][0])
+
+    theirs = types.SimpleNamespace(SocketConnectBlockedError=SocketConnectBlockedError)
+    monkeypatch.setitem(sys.modules, "pytest_socket", theirs)
+    monkeypatch.setattr(socket.socket, "connect", guarded_connect)
+    return SocketConnectBlockedError
+
+
+def test_what_others_refuse_was_tried(refuse):
+    """And they refuse it as they do without us."""
+    before = refuse.__init__
+
+    def start():
+        with pytest.raises(refuse):
+            reach()
+
+    (attempt,) = seen(start)
+    assert attempt.target == f"{NOBODY}:443"
+    assert refuse.__init__ is before
 
 
 # -- native code

@@ -56,7 +56,7 @@ class Watch:
         socket.getaddrinfo = self._remembering(look_up)
         _watches.append(self)
         try:
-            with origins.carried():
+            with origins.carried(), _refused_by_others():
                 yield
         finally:
             _watches.remove(self)
@@ -227,6 +227,64 @@ _EVENTS: Mapping[str, Callable[[Watch, tuple[Any, ...], FrameType], None]] = {
     "os.exec": _spawns,
     "os.fork": _spawns,
     "ctypes.dlopen": _loads,
+}
+
+
+@contextmanager
+def _refused_by_others() -> Iterator[None]:
+    """See what pytest-socket refuses before Python does anything of which it would tell.
+
+    Whatever is refused is raised with one of its errors: who makes one holds what was asked for.
+    """
+    theirs = sys.modules.get("pytest_socket")
+    kinds = [
+        getattr(theirs, name)
+        for name in ("SocketBlockedError", "SocketConnectBlockedError")
+        if hasattr(theirs, name)
+    ]
+    before = {kind: kind.__init__ for kind in kinds}
+    for kind, init in before.items():
+        kind.__init__ = _telling(init)
+    try:
+        yield
+    finally:
+        for kind, init in before.items():
+            kind.__init__ = init
+
+
+def _telling(init: Callable[..., None]) -> Callable[..., None]:
+    def __init__(self: object, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it is one
+        frame = sys._getframe(1)  # noqa: SLF001 - who refuses
+        see = _REFUSALS.get(frame.f_code.co_name, _looks_away)
+        for watch in _watches:
+            try:
+                see(watch, frame)
+            except BlockedFetch:  # as it is
+                continue
+            except Exception:  # noqa: BLE001 - as above
+                watch.missed("socket.connect")
+        init(self, *args, **kwargs)
+
+    return __init__
+
+
+def _looks_away(_watch: Watch, _frame: FrameType) -> None:
+    """Whatever else makes such an error."""
+
+
+def _refused_socket(watch: Watch, frame: FrameType) -> None:
+    # Where it was to lead to is not known.
+    if frame.f_locals["family"] in {*_INTERNET, -1}:
+        watch.tried(frame, "connect", host="somebody, by socket.socket")
+
+
+_REFUSALS: Mapping[str, Callable[[Watch, FrameType], None]] = {
+    "guarded_connect": lambda watch, frame: _connects(
+        watch, (frame.f_locals["inst"], frame.f_locals["args"][0]), frame
+    ),
+    "_guarded_getaddrinfo": lambda watch, frame: _looks_up(watch, frame.f_locals["_args"], frame),
+    "_guarded_gethostbyname": lambda watch, frame: _looks_up(watch, frame.f_locals["_args"], frame),
+    "__new__": _refused_socket,
 }
 
 
