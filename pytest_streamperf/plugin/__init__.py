@@ -286,12 +286,14 @@ def pytest_xdist_setupnodes(config: pytest.Config) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """One line per check; with -q only for those that were not within, with -v a picture too."""
+    rerun = terminalreporter.stats.get("rerun", ())  # by pytest-rerunfailures: the last one counts
+    before = {report.nodeid: getattr(report, "rerun", 0) for report in rerun}
     reports = [
         report
-        for outcome, reports in terminalreporter.stats.items()
+        for reports in terminalreporter.stats.values()
         for report in reports
-        # By pytest-rerunfailures: the last run is what counts.
-        if outcome != "rerun" and getattr(report, "streamperf", None)
+        if getattr(report, "streamperf", None)
+        and getattr(report, "rerun", 0) > before.get(report.nodeid, -1)
     ]
     if not reports:
         return

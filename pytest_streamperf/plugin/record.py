@@ -97,6 +97,9 @@ class Record:
 
         if call.when != "setup":
             self._discard(call)
+        else:  # of another run of it, perhaps, by pytest-rerunfailures: the last one counts
+            kept = [each for each in item.user_properties if not each[0].startswith("streamperf.")]
+            item.user_properties[:] = kept
         found, self._verdicts = self._verdicts, []
         item.user_properties += [each for one in found for each in properties(one)]
         report = yield
