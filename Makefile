@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test test-browser chromium docs clean
+.PHONY: demo test test-browser test-neighbours chromium docs clean
 
 demo: .venv/ready
 	$(BIN)/python -m examples.demo
@@ -15,9 +15,13 @@ test: .venv/ready
 	$(BIN)/python -m pytest -p streamperf -m "not alone" -n 2 --dist loadfile
 	$(BIN)/python -m pytest -p streamperf -m alone
 	@echo "tests/browser was not run, which needs Chromium: make test-browser runs it"
+	@echo "tests/neighbours was not run, which needs their plugins: make test-neighbours runs it"
 
 test-browser: .venv/browser chromium
 	$(BIN)/python -m pytest -p streamperf tests/browser
+
+test-neighbours: .venv-neighbours/ready
+	.venv-neighbours/bin/python -m pytest -p streamperf -p no:randomly tests/neighbours
 
 docs: .venv/ready
 	$(BIN)/python -m sphinx --nitpicky --fail-on-warning --keep-going --quiet docs docs/_build
@@ -25,6 +29,11 @@ docs: .venv/ready
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+.venv-neighbours/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-neighbours
+	.venv-neighbours/bin/python -m pip install --quiet --disable-pip-version-check -e '.[neighbours]'
 	touch $@
 
 .venv/browser: .venv/ready
@@ -37,4 +46,4 @@ chromium:
 	else echo "tests/browser needs a program called chromium on the PATH: install it first" >&2; exit 1; fi
 
 clean:
-	rm -rf .venv dist docs/_build
+	rm -rf .venv .venv-neighbours dist docs/_build

@@ -9,8 +9,8 @@ from pytest_streamperf.wire import WireError
 
 pytest_plugins = ["pytester"]
 
-# It needs a browser: `make test-browser`.
-collect_ignore = ["browser"]
+# One needs a browser, the other all kinds of plugins: `make test-browser test-neighbours`.
+collect_ignore = ["browser", "neighbours"]
 
 # The same examples in every run, and no limit of time on them: a suite that is red is red for all.
 settings.register_profile("suite", derandomize=True, database=None, deadline=None, max_examples=60)

@@ -1,0 +1,231 @@
+"""The lessons, and small tests, where other people's plugins are installed and active.
+
+Run by `make test-neighbours`, in an environment that has them all: see docs/neighbours.md.
+"""
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from examples import demo
+
+LESSONS = sorted(demo.HERE.glob("[0-9][0-9]_*"))
+BESIDE = {
+    "blocked and timed out": (
+        *("--disable-socket", "--allow-hosts=127.0.0.1", "--timeout=60", "-p", "no:randomly"),
+    ),
+    "shuffled over workers": ("--randomly-seed=7", "-n", "2"),
+}
+SLOWED = {
+    "memray": ("--memray", "-p", "no:randomly"),
+    "coverage": ("--cov=reference_impl", "--cov=examples", "--cov-report=", "-p", "no:randomly"),
+}
+CHECKS = """
+import pytest
+from pytest_streamperf import assert_linear
+
+class Reply:
+    text = ""
+
+    def feed(self, delta):
+        self.text += delta
+
+def copies(stream):
+    reply = Reply()
+    for delta in stream:
+        reply.feed(delta)
+
+def joins(stream):
+    return "".join(list(stream))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _as_it_comes(monkeypatch):
+    """Whatever this run was started with, the inner ones have every plugin."""
+    for name in ("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "PYTEST_ADDOPTS", "PYTEST_PLUGINS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def outcomes(folder, options):
+    """The log of all lessons, run with these options."""
+    log = folder / "outcomes.xml"
+    subprocess.run(
+        [*demo.command(log, LESSONS), *options],
+        cwd=demo.HERE.parent,
+        env={**os.environ, "COLUMNS": "200", "COVERAGE_FILE": str(folder / "coverage")},
+        check=False,
+        capture_output=True,
+    )
+    return log
+
+
+@pytest.mark.parametrize("options", BESIDE.values(), ids=BESIDE)
+def test_the_lessons_go_as_they_say(options, tmp_path):
+    """Good tests pass, and bad ones fail with their messages."""
+    assert list(demo.surprises(outcomes(tmp_path, options), LESSONS)) == []
+
+
+def stem(message):
+    """The kind of check that a message is of, whether that was exceeded or unproven."""
+    return re.sub("(Exceeded|Unproven)$", "", message.partition(":")[0])
+
+
+@pytest.mark.parametrize("options", SLOWED.values(), ids=SLOWED)
+def test_what_slows_code_down_turns_nothing_round(options, tmp_path):
+    """Good tests pass, and bad ones fail by the same check, perhaps after a shorter stream."""
+    failed = {
+        f"{case.get('classname')}.{case.get('name')}": stem(part.get("message"))
+        for case in ET.parse(outcomes(tmp_path, options)).iter("testcase")  # noqa: S314 - ours
+        for part in case
+        if part.tag in {"failure", "error"}
+    }
+    expected = {
+        test: stem(lines[0]) for lesson in LESSONS for test, lines in demo._expectations(lesson)
+    }
+    assert failed == expected
+
+
+def run(pytester, tests, *options):
+    """What a run of small tests says, in the order in which they stand."""
+    pytester.makepyfile(CHECKS + tests)
+    quiet = ("-p", "no:cacheprovider", "-p", "no:randomly", "-o", "asyncio_mode=strict")
+    return pytester.runpytest_subprocess(*quiet, *options)
+
+
+def document(pytester):
+    """The report of a run that was asked to write one to `out.json`."""
+    return json.loads(Path(pytester.path, "out.json").read_text(encoding="utf-8"))
+
+
+AGAIN = """
+runs = []
+
+@pytest.fixture
+def torn_down():
+    yield
+    assert len(runs) != {fails}
+
+def test_again(torn_down):
+    runs.append(1)
+    assert_linear({first} if len(runs) == 1 else {then}, up_to=1_000)
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "fails", "verdict"),
+    [
+        ("copies", "joins", 0, "within"),
+        ("copies", "copies", 0, "exceeded"),
+        ("joins", "joins", 1, "within"),
+    ],
+    ids=["then green", "red again", "red after it"],
+)
+def test_of_a_test_that_is_run_again_the_last_run_is_told(first, then, fails, verdict, pytester):
+    """Once: on the terminal, in the report, and in JUnit's log, which has each run by itself."""
+    logs = ("--reruns", "1", "--junitxml=out.xml", "--streamperf-json=out.json")
+    result = run(pytester, AGAIN.format(first=first, then=then, fails=fails), *logs)
+    result.stdout.fnmatch_lines(["*1 rerun*"])
+    assert [check["verdict"] for check in document(pytester)["checks"]] == [verdict]
+    assert len(re.findall("growth  .*::test_again", result.stdout.str())) == 1
+    log = ET.parse(pytester.path / "out.xml")  # noqa: S314 - ours
+    told = [*log.iter("testcase")][-1].findall(".//property[@name='streamperf.growth']")
+    assert [each.get("value").partition(":")[0] for each in told] == [verdict]
+
+
+BENCHMARKED = """
+@pytest.mark.benchmark
+def test_marked():
+    assert_linear(copies, up_to=1_000)
+
+def test_timed(benchmark):
+    benchmark(sum, range(10))
+    assert_linear(joins, up_to=1_000)
+"""
+
+
+@pytest.mark.parametrize("option", ["--benchmark-disable", "--benchmark-only", "--codspeed"])
+def test_benchmarks_may_check_too(option, pytester):
+    """A verdict beside a figure: neither plugin is in the other's way."""
+    result = run(pytester, BENCHMARKED, option)
+    marked = 0 if option == "--benchmark-only" else 1
+    result.assert_outcomes(passed=1, failed=marked, skipped=1 - marked)
+    result.stdout.fnmatch_lines(["*growth  *::test_timed: *"])
+
+
+def test_codspeed_leaves_out_what_is_no_benchmark(pytester):
+    """By its own rule; that nothing was checked shows."""
+    result = run(pytester, "def test_plain():\n    assert_linear(copies)\n", "--codspeed")
+    result.assert_outcomes(deselected=1)
+    result.stdout.no_fnmatch_line("*= streamperf =*")
+
+
+def test_memray_knows_whose_memory_it_is_after_a_check(pytester):
+    """Calls are counted by the hook that memray has; it is given back."""
+    tests = """
+def allocates():
+    return bytearray(30_000_000)
+
+def test_memory():
+    assert_linear(joins, up_to=1_000)
+    assert allocates()
+"""
+    result = run(pytester, tests, "--memray")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*- allocates:*"])
+
+
+def test_a_guard_is_quiet_beside_memray(pytester):
+    """Memray's plugin loads a libcurl, in every run."""
+    result = run(pytester, "def test_it(no_background_fetch):\n    pass\n")
+    result.assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("tried", "options", "target"),
+    [
+        (
+            'socket.create_connection(("192.0.2.1", 80), timeout=1)',
+            ("--disable-socket", "--allow-hosts=127.0.0.1"),
+            "connect to 192.0.2.1:80",
+        ),
+        ('socket.getaddrinfo("a.example", 80)', ("--disable-socket",), "look up a.example"),
+        ('socket.gethostbyname("a.example")', ("--disable-socket",), "look up a.example"),
+        ("socket.socket()", ("--disable-socket",), "connect to somebody, by socket.socket"),
+    ],
+    ids=["a host", "a name", "an old name", "a socket"],
+)
+def test_a_guard_sees_what_pytest_socket_refuses(tried, options, target, pytester):
+    """Who is refused, and swallows it, has tried all the same."""
+    tests = """
+from contextlib import suppress
+import socket
+
+def test_swallowed(no_background_fetch):
+    with suppress(Exception):
+        {}
+
+def test_silent(no_background_fetch):
+    pass
+"""
+    result = run(pytester, tests.format(tried), *options)
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines([f"NetworkExceeded: 1 attempt to {target}, limit 0"])
+
+
+def test_a_time_limit_stops_a_check(pytester):
+    """The consumer that waits for ever is stopped by pytest-timeout, and said to be."""
+    tests = """
+import threading
+
+def test_waits():
+    assert_linear(lambda stream: threading.Event().wait(), timeout=60)
+"""
+    result = run(pytester, tests, "--timeout=1")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*Timeout*1.0s*"])
