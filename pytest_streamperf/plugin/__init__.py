@@ -271,9 +271,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         "no_background_fetch" in getattr(item, "fixturenames", ()) for item in session.items
     ):
         return
-    from pytest_streamperf.plugin.guarding import guards  # noqa: PLC0415
+    from pytest_streamperf.plugin.guarding import watch  # noqa: PLC0415
 
-    guards(config)
+    watch(config)
 
 
 @pytest.hookimpl(optionalhook=True)

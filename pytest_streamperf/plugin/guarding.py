@@ -7,7 +7,7 @@ import pytest
 
 from pytest_streamperf.network.run import Guards
 from pytest_streamperf.plugin.budgeting import budget_of, guard_settings
-from pytest_streamperf.plugin.record import GUARDS, Record, record_of, unplaced
+from pytest_streamperf.plugin.record import GUARDS, record_of, unplaced
 from pytest_streamperf.report.collect import plain
 from pytest_streamperf.verdict import NetworkExceeded, NetworkUnproven
 
@@ -17,9 +17,15 @@ __tracebackhide__ = True  # pytest shows the user's own frames
 def guards(config: pytest.Config) -> Guards:
     """The guards of this run, which are there from the first that is asked for on."""
     if GUARDS not in config.stash:
-        config.stash[GUARDS] = found = Guards()
-        config.pluginmanager.register(_Guarding(found, record_of(config)))
+        config.stash[GUARDS] = Guards()
+        watch(config)
     return config.stash[GUARDS]
+
+
+def watch(config: pytest.Config) -> None:
+    """Be there for tests that ask for a guard."""
+    if not config.pluginmanager.has_plugin(_NAME):
+        config.pluginmanager.register(_Guarding(config), _NAME)
 
 
 def guard_the_run(config: pytest.Config, settings: Mapping[str, Any]) -> None:
@@ -30,21 +36,29 @@ def guard_the_run(config: pytest.Config, settings: Mapping[str, Any]) -> None:
         guards(config).guard_exactly(settings)
 
 
-class _Guarding:
-    """The hooks of a run in which something is guarded."""
+_NAME = "streamperf-guarding"
 
-    def __init__(self, guards: Guards, record: Record) -> None:
-        self._guards = guards
-        self._record = record
+
+class _Guarding:
+    """The hooks of a run in which something may be guarded."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._record = record_of(config)
         self._failed = False  # the test that is running, by itself, which wins
+
+    @property
+    def _guards(self) -> Guards | None:
+        return self._config.stash.get(GUARDS, None)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self) -> None:
-        self._guards.collected()
+        if self._guards:
+            self._guards.collected()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: Any) -> Generator[None, object, object]:
-        if fixturedef.scope == "function":
+        if fixturedef.scope == "function" or not self._guards:
             return (yield)
         with self._guards.shared():
             return (yield)
@@ -54,18 +68,22 @@ class _Guarding:
         """Guard a test that asks for it, from its fixtures on."""
         settings = _settings(item, self._record.policy.network)
         if not settings.get("background_fetch", True):
-            self._guards.begin(item.nodeid, settings)
+            guards(self._config).begin(item.nodeid, settings)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         result = yield
         failed = getattr(item, "_excinfo", None)  # unittest's
-        if not failed and not self._record.has_forgotten():  # else its teardown tells
+        if (
+            self._guards and not failed and not self._record.has_forgotten()
+        ):  # else its teardown tells
             self._guards.conclude(item.nodeid, failed=False, over=False)
         return result
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
+        if not self._guards:
+            return (yield)
         try:
             result = yield
             self._guards.conclude(item.nodeid, failed=self._failed, over=True)
@@ -90,7 +108,7 @@ class _Guarding:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         policy = self._record.policy
-        for origin, error in self._guards.left():
+        for origin, error in self._guards.left() if self._guards else ():
             accepted = policy.accepts(error.verdict.verdict)
             report = pytest.TestReport(
                 nodeid=origin,
