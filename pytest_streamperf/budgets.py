@@ -41,6 +41,14 @@ def _length(value: object) -> int:
         raise ValueError(str(error).removeprefix("up_to ")) from None
 
 
+def _interval(value: object) -> float:
+    seconds = seconds_of(value)
+    if not seconds:
+        msg = f"must be more than 0 seconds, not {value!r}"
+        raise ValueError(msg)
+    return seconds
+
+
 def _flag(value: object) -> bool:
     if not isinstance(value, bool):
         msg = f"must be true or false, not {value!r}"
@@ -67,7 +75,7 @@ def _say_shares(shares: Mapping[str, float]) -> str:
 KEYS: Mapping[str, _Key] = {
     "growth": _Key(share_of, min, lambda share: f"{percent(share)} superlinear"),
     "up_to": _Key(_length, max, lambda deltas: f"{deltas:,} deltas"),
-    "updates_every": _Key(seconds_of, max, duration),
+    "updates_every": _Key(_interval, max, duration),
     "flushes_per_second": _Key(rate_of, min, lambda rate: f"{rate:g}/s"),
     "max_gap": _Key(seconds_of, min, duration),
     "max_stall": _Key(seconds_of, min, duration),
@@ -183,7 +191,9 @@ def budget_of(layers: Iterable[Layer]) -> Budget:
             old = limits.get(key)
             if layer.tighter and old:
                 tightest = KEYS[key].tighter(old.value, value)
-                new = old if tightest == old.value else new._replace(value=tightest)
+                new = (old if tightest == old.value else new)._replace(
+                    value=tightest, must=old.must or layer.must
+                )
             limits[key] = new
     disturbed = [key for key in _DISTURBED if key in limits]
     if "peak_memory" in limits and disturbed and not rerun:
@@ -221,6 +231,9 @@ def read_policy(file: Path) -> Policy:
 
     def place(table: Sequence[str], key: str) -> str:
         line = line_of(text, table, key)
+        while line is None and table:  # in one line with what it is in
+            *table, key = table
+            line = line_of(text, table, key)
         return f"{file.name}:{line}" if line else file.name
 
     for table in ("tool", "streamperf"):

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Mapping
-from math import inf
 
+# What is no more than this is no infinity in any unit.
+_MOST = 1e100
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0}
 _SHARES = {"%": 0.01}
 _RATES = {"/s": 1.0}
@@ -78,6 +79,6 @@ def _read(value: object, units: Mapping[str, float]) -> float | None:
         if match is None or match[2].lower() not in units:
             return None
         value, factor = float(match[1]), units[match[2].lower()]
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < inf:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= _MOST:
         return None
     return round(value * factor, 9)

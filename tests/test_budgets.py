@@ -136,6 +136,8 @@ def test_each_budget_knows_its_line(tmp_path):
     ("text", "says"),
     [
         ("max_gaps = 1", r":2: there is no budget 'max_gaps'; there are growth, up_to, "),
+        ('updates_every = "0ms"', r":2: updates_every must be more than 0 seconds, not '0ms'"),
+        (f"peak_memory = {10**400}", r":2: peak_memory must be a number of bytes"),
         ('max_gap = "1 parsec"', r":2: max_gap must be a time, as .*, not '1 parsec'"),
         ("growth = 3", r":2: growth must be a share, as '25%' or 0.25, not 3"),
         ("up_to = 3", r":2: up_to must be at least 64, not 3"),
@@ -165,6 +167,16 @@ def test_a_wrong_budget_is_named_with_its_line(tmp_path, text, says):
     """And what is allowed."""
     with pytest.raises(BudgetError, match=rf"^pyproject\.toml{says}"):
         read(tmp_path, f"[tool.streamperf.budgets]\n{text}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["budgets = {max_gap = []}", "budgets.max_gap = []", "budgets = {ui = {max_gap = []}}"],
+)
+def test_a_budget_in_one_line_is_named_with_it(tmp_path, text):
+    """TOML has several ways to say the same."""
+    with pytest.raises(BudgetError, match=r"^pyproject\.toml:3( \(ui\))?: max_gap must be"):
+        read(tmp_path, f"[tool.streamperf]\nmode = 'warn'\n{text}")
 
 
 def test_budgets_are_a_table(tmp_path):
@@ -216,6 +228,12 @@ def test_what_is_not_tighter_stays_where_it_was():
     """It is said of the place that it really comes from."""
     near = layer_of({"max_gap": 3, "tighter": True}, lambda _: "there")
     assert budget_of([layer(max_gap=2), near]).limits["max_gap"].origin == "here"
+
+
+def test_what_a_marker_asks_for_has_to_be_measured_even_if_another_is_tighter():
+    """Else a default would excuse a test that has nothing to measure."""
+    marker = layer_of({"max_gap": 2, "tighter": True}, lambda _: "marker", must=True)
+    assert budget_of([layer(max_gap=1), marker]).limits["max_gap"] == (1, "here", True)
 
 
 def test_memory_is_measured_in_a_run_of_its_own():

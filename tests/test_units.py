@@ -44,7 +44,7 @@ def test_what_is_wrong(read, allowed, value):
     assert str(raised.value).endswith(f"not {value!r}")
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), pytest.param(10**400, id="huge")])
 @pytest.mark.parametrize("read", [seconds_of, share_of, rate_of, bytes_of])
 def test_no_number_is_infinite(read, value):
     """Or none at all."""
