@@ -89,6 +89,10 @@ class Held:
         if self._watch:
             self._watch.__exit__(*of_an_error)
 
+    def close(self) -> None:
+        """Listen no more: a test that never began was not left, either."""
+        self.__exit__()
+
     def around(
         self, test: Callable[..., Coroutine[Any, Any, Any]]
     ) -> Callable[..., Coroutine[Any, Any, Any]]:

@@ -359,6 +359,7 @@ def test_budgets_by_parameter_and_the_nearest_wins(budgeted):
             def test_own(self): gc.collect()
 
             @pytest.mark.parametrize("n", [1, pytest.param(2, marks=budget(max_gc_pause="1us"))])
+            @budget(max_gc_pause="10s")
             def test_parameter(self, n): gc.collect()
 
             @budget(max_gc_pause="1us")
@@ -372,7 +373,11 @@ def test_budgets_by_parameter_and_the_nearest_wins(budgeted):
     )
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
+@pytest.mark.parametrize(
+    "workers",
+    [(), ("-n", "2"), ("-n", "2", "--dist", "loadgroup")],
+    ids=["alone", "xdist", "groups"],
+)
 def test_a_wrong_marker_fails_its_test_with_its_line(budgeted, workers):
     """Others run; what is wrong for a whole function is so when it is collected."""
     result = budgeted(
@@ -445,6 +450,87 @@ def test_a_list_of_what_is_wrong_is_an_error(budgeted):
     )
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: marker, test_it.py:14: max_gap must be a time, *"])
+
+
+def test_what_applies_is_listed_under_xdist_too(budgeted):
+    """Where its options are a project's own, others would collect."""
+    result = budgeted("def test_it(): pass", "-n", "2", "--streamperf-budgets", settings=SETTINGS)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["test_it.py::test_it", "  growth *"])
+
+
+def test_an_async_test_case_is_watched(budgeted):
+    """A TestCase calls its own method: it has to be held all the same."""
+    result = budgeted(
+        """
+        import unittest
+        class TestIt(unittest.IsolatedAsyncioTestCase):
+            @budget(max_stall="50ms")
+            async def test_stall(self): time.sleep(0.12)
+
+            @budget(max_gc_pause="1us")
+            async def test_pause(self): gc.collect()
+
+            @budget(max_stall="10s")
+            async def test_fine(self): self.assertTrue(self)
+        """,
+        expect={"passed": 1, "failed": 2},
+    )
+    result.stdout.fnmatch_lines_random(
+        [
+            "PulseExceeded: the event loop stood still for *, limit 50.0 ms",
+            "PulseExceeded: the garbage collector paused for *, limit 1.00 us",
+        ]
+    )
+
+
+def test_nobody_listens_to_a_stream_whose_test_never_ran(budgeted):
+    """It may be a session's."""
+    budgeted(
+        """
+        @pytest.fixture(scope="session")
+        def shared(): return TokenStream(3)
+
+        @pytest.fixture
+        def absent(shared): pytest.skip("not here")
+
+        def test_skipped(absent): pass
+
+        def test_left(shared): assert shared.listeners == []
+        """,
+        settings=SETTINGS,
+        expect={"passed": 1, "skipped": 1},
+    )
+
+
+@pytest.mark.parametrize(
+    ("marker", "says"),
+    [
+        ("background_fetch=False, block_network='yes'", "block_network must be true or false, *"),
+        ("background_fetch=False, allow_hosts=['a:1']", "allow_hosts takes names, *"),
+        ("cpu_share={'nowhere:it': '1%'}", "cpu_share: cpu_of takes *No module named 'nowhere'"),
+        ("cpu_share={'test_it:wait': '1%'}", "cpu_share: cpu_of takes *'test_it:wait' does it *"),
+    ],
+)
+def test_what_cannot_be_had_is_told_with_the_line_of_its_marker(budgeted, marker, says):
+    """Once, and the teardown of others finds what it expects."""
+    tests = f"async def wait(): pass\n@budget({marker})\ndef test_it(): pass"
+    result = budgeted(tests, expect={"errors": 1})
+    result.stdout.fnmatch_lines([f"BudgetError: marker, test_it.py:14: {says}"])
+
+
+def test_memory_that_is_no_longer_traced_was_not_measured(budgeted):
+    """By code that stops what it did not start."""
+    budgeted(
+        """
+        import tracemalloc
+        @budget(peak_memory="1MiB")
+        def test_it():
+            bytes(3_000_000)
+            tracemalloc.stop()
+        """,
+        expect={"failed": 1},
+    ).stdout.fnmatch_lines(["NothingMeasured: memory was not traced"])
 
 
 def test_a_fetch_is_budgeted(budgeted):

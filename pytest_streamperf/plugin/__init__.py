@@ -217,6 +217,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.streamperf_budgets:
         from pytest_streamperf.plugin.budgeting import Listing  # noqa: PLC0415
 
+        config.option.dist = "no"  # xdist would have others collect
         config.pluginmanager.register(Listing())
     if getattr(config.option, "loadgroup", False):  # one of xdist's workers
         from pytest_streamperf.plugin.grouping import Grouping  # noqa: PLC0415

@@ -1,6 +1,7 @@
 """Budgets of tests; loaded where a project or a marker declares one."""
 
 import inspect
+import unittest
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -40,6 +41,8 @@ def declared_by(config: pytest.Config) -> Mapping[str, budgets.Layer]:
 def guard_settings(item: pytest.Item) -> dict[str, Any]:
     """What the markers of a test say of its guard, beside its budget."""
     settings: dict[str, Any] = {}
+    if _WRONG in item.stash:
+        return settings
     for _, marker in _markers(item):
         settings |= {key: value for key, value in marker.kwargs.items() if key in _GUARD}
     return settings
@@ -103,8 +106,11 @@ def check(items: Iterable[pytest.Item]) -> None:
     for item in items:
         try:
             rerun, wrong = budget_of(item).rerun, ""
+            budgets.check_network(**guard_settings(item))
         except verdict.BudgetError as error:
             rerun, wrong = False, str(error)
+        except (TypeError, ValueError) as error:
+            rerun, wrong = False, f"marker, {_place(item)}: {error}"
         if rerun and not _run_of(item):
             wrong = f"{_place(item)}: rerun is for functions, not a parameter or a TestCase"
         if wrong:
@@ -123,8 +129,13 @@ class Budgeting:
         self._unplaced = item.stash.get(_WRONG, None)
         budget = budget_of(item)
         # From here on: streams and counters may be made by fixtures.
-        held = Held(budget, _run_of(item) or "all") if budget.limits or budget.mode else None
-        self._record.held = held
+        self._record.held = None
+        try:
+            if budget.limits or budget.mode:
+                self._record.held = Held(budget, _run_of(item) or "all")
+        except ValueError as error:  # a function that is none
+            place = budget.limits["cpu_share"].origin
+            self._unplaced = verdict.BudgetError(f"{place}: cpu_share: {error}")
         result = yield  # what others set up they expect to find at the end
         if self._unplaced:
             raise self._unplaced
@@ -158,7 +169,8 @@ class Budgeting:
         report = yield
         if call.excinfo is not None and call.excinfo.value is self._unplaced:
             unplaced(report, call.excinfo.value)
-        if call.when == "teardown":
+        if call.when == "teardown" and self._record.held is not None:
+            self._record.held.close()
             self._record.held = None
         return report
 
@@ -174,6 +186,13 @@ def _watching(item: Any, held: Held) -> Iterator[None]:
     if not inspect.iscoroutinefunction(test):
         with held:
             yield
+        return
+    if isinstance(item.instance, unittest.TestCase):  # which calls its own, by name
+        vars(item.instance)[item.name] = held.around(test)
+        try:
+            yield
+        finally:
+            del vars(item.instance)[item.name]
         return
     item.obj = held.around(test)
     try:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pytest_streamperf.plugin.budgeting import budget_of
+from pytest_streamperf.plugin.budgeting import budget_of, check
 
 GROUP = "streamperf"
 _TIMED_FIXTURES = {"assert_linear", "stall_watch"}
@@ -14,6 +14,7 @@ class Grouping:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        check(items)
         for item in items:
             if item.get_closest_marker("xdist_group") is None and _is_timed(item):
                 item.add_marker(pytest.mark.xdist_group(GROUP))
@@ -32,4 +33,4 @@ def without_group(test: str) -> str:
     'test_it.py::test_one[a@b]'
     """
     at = test.rfind("@")
-    return test[:at] if at > test.rfind("]") else test
+    return test[:at] if at > max(test.rfind("]"), test.rfind("::")) else test

@@ -9,6 +9,7 @@
 """
 
 import functools
+import inspect
 import time
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -163,7 +164,8 @@ class StallWatch:
         self._stack.close()
 
     def _take_memory(self, before: int) -> None:
-        self._peak = tracemalloc.get_traced_memory()[1] - before
+        if tracemalloc.is_tracing():  # the code may have stopped it
+            self._peak = tracemalloc.get_traced_memory()[1] - before
 
     def _take_growth(self, before: int | None) -> None:
         after = _resident()
@@ -332,6 +334,13 @@ def _longest(times: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
     return sorted(nlargest(MOST_DRAWN, times, key=itemgetter(1)))
 
 
+_ELSEWHERE = (
+    inspect.iscoroutinefunction,
+    inspect.isgeneratorfunction,
+    inspect.isasyncgenfunction,
+)
+
+
 def _named(name: str) -> tuple[Any, str, Callable[..., Any]]:
     """Find a function by its name: what holds it, as what, and itself."""
     module_name, colon, path = name.partition(":")
@@ -346,6 +355,9 @@ def _named(name: str) -> tuple[Any, str, Callable[..., Any]]:
         raise ValueError(msg) from None
     if not colon or not callable(function) or attribute not in vars(holder):
         msg = f"cpu_of takes functions by where they are defined, and {name!r} names none"
+        raise ValueError(msg)
+    if any(each(function) for each in _ELSEWHERE):
+        msg = f"cpu_of takes functions that do their work when called, and {name!r} does it later"
         raise ValueError(msg)
     return holder, attribute, function
 
