@@ -136,6 +136,26 @@ def test_an_interrupted_run_writes_what_it_had(pytester, monkeypatch):
     assert len(document["checks"]) == 8
 
 
+def test_an_exit_is_no_end_whatever_status_it_gives(written):
+    """Tests did not run that would have."""
+    leaving = "def test_leaves():\n    pytest.exit('enough', returncode=0)\n"
+    assert not written(tests=f"import pytest\n{leaving}")["complete"]
+
+
+def test_a_test_that_runs_again_has_the_properties_of_its_last_run(pytester, run_alone):
+    """As pytest-rerunfailures does it."""
+    pytester.makeconftest(
+        """
+        from _pytest.runner import runtestprotocol
+        def pytest_runtest_protocol(item, nextitem):
+            runtestprotocol(item, nextitem=None, log=False)
+        """
+    )
+    pytester.makepyfile(test_it=TESTS)
+    run_alone("--junitxml=junit.xml", "-k", "pulse")
+    assert (pytester.path / "junit.xml").read_text().count('"streamperf.pulse"') == 1
+
+
 def test_what_cannot_be_written_is_said(pytester, run_alone):
     """And the run is no success."""
     pytester.makepyfile("def test_it(): pass")
@@ -196,3 +216,4 @@ def test_a_group_is_no_part_of_a_name():
     """But an at sign in a parameter is."""
     assert without_group("test_it.py::test_one@streamperf") == "test_it.py::test_one"
     assert without_group("test_it.py::test_one[a@b]") == "test_it.py::test_one[a@b]"
+    assert without_group("@one/test_it.py::test_one") == "@one/test_it.py::test_one"

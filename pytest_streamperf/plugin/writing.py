@@ -29,6 +29,7 @@ class Writing:
         self._tests: set[str] = set()
         self._lost: set[str] = set()
         self._said = ""
+        self._interrupted = False
         self._reported: list[tuple[str, Mapping[str, Any]]] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -43,6 +44,10 @@ class Writing:
             return
         self._reported += [(test, check) for check in getattr(report, "streamperf", ())]
 
+    def pytest_keyboard_interrupt(self) -> None:
+        """Of `pytest.exit`, too, which may give a status that says nothing of it."""
+        self._interrupted = True
+
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(
         self, session: pytest.Session, exitstatus: int
@@ -51,7 +56,7 @@ class Writing:
         try:
             return (yield)
         finally:
-            stopped = bool(session.shouldstop or session.shouldfail)
+            stopped = self._interrupted or bool(session.shouldstop or session.shouldfail)
             whole = exitstatus in _ENDED and not stopped and not self._lost
             try:
                 write(self._document(complete=whole), self._file)
