@@ -8,37 +8,24 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pytest_streamperf.onboarding.candidate import Candidate
-from pytest_streamperf.onboarding.candidates import candidates
-from pytest_streamperf.onboarding.consumers import ENOUGH
+from pytest_streamperf.onboarding.consumers import ENOUGH, streamed
+from pytest_streamperf.onboarding.outside import apps, fetches
 from pytest_streamperf.onboarding.project import (
     Place,
     Project,
+    Unwritable,
+    appended,
     found_by_name,
     place_of,
     project_of,
+    put_in_place,
     sources_in,
 )
-from pytest_streamperf.onboarding.proposals import Proposal, chosen, proposal
-from pytest_streamperf.onboarding.source import Unreadable, read
-from pytest_streamperf.onboarding.templates import TEMPLATES
-from pytest_streamperf.onboarding.writing import (
-    Unwritable,
-    appended,
-    has_table,
-    put_in_place,
-    text_of,
-)
+from pytest_streamperf.onboarding.proposal import ABOUT, Candidate, Proposal, chosen, proposal
+from pytest_streamperf.onboarding.source import Source, Unreadable, read
 
 _MOST_SHOWN = 20
 _REFUSED, _MISTAKE = 1, 2
-
-
-class _Found(NamedTuple):
-    """A candidate, and the file that it is in."""
-
-    file: Path
-    candidate: Candidate
 
 
 class _Looked(NamedTuple):
@@ -48,8 +35,14 @@ class _Looked(NamedTuple):
     project: Project
     place: Place
     picked: Sequence[Candidate]
-    others: Sequence[_Found]
+    others: Sequence[tuple[Path, Candidate]]
     unread: Sequence[str]
+
+    @property
+    def test(self) -> Path:
+        """Where the test is, or would be."""
+        name = self.place.module.rsplit(".", 1)[-1]
+        return self.project.root / "tests" / f"test_{name}_streaming.py"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,12 +66,11 @@ def run(options: argparse.Namespace) -> int:
     try:
         looked = _look(options.target)
         proposed = proposal(looked.place.module, looked.picked, looked.place.doubts)
-        test = looked.project.root / "tests" / f"test_{_stem(looked.place.module)}_streaming.py"
-        _print(_listed(looked))
+        _say(_listed(looked))
         if options.write and not proposed.doubts:
-            _print(_write(looked, proposed, test))
+            _say(_write(looked, proposed))
             return 0
-        _print(_shown(looked, proposed, test, options.target))
+        _say(_shown(looked, proposed, options.target))
     except (Unreadable, Unwritable) as error:
         print(f"streamperf init: {error}", file=sys.stderr)  # noqa: T201 - it is a command
         return _REFUSED if isinstance(error, Unwritable) else _MISTAKE
@@ -88,77 +80,92 @@ def run(options: argparse.Namespace) -> int:
 # -- reading
 
 
+def candidates(source: Source, module: str) -> list[Candidate]:
+    """Find all there is to test in a module, the best first.
+
+    Raises `Unreadable` where it is nested too deep.
+
+    >>> candidates(read("a.py", b"x = 1"), "a")
+    []
+    """
+    try:
+        found = [*streamed(source), *apps(source), *fetches(source, module)]
+    except RecursionError:
+        msg = f"{module} is nested too deep to be read"
+        raise Unreadable(msg) from None
+    return sorted(found, key=_order)
+
+
+def _order(each: Candidate) -> tuple[bool, int, int]:
+    return bool(each.doubts), -each.score, each.line
+
+
 def _look(target: str) -> _Looked:
     path, name = _resolved(target)
-    files = sources_in(path) if path.is_dir() else [path]
+    files = [*sources_in(path)] if path.is_dir() else [path]
     if not files:
         msg = f"{target} has no Python in it that is not a test"
         raise Unreadable(msg)
-    found, unread = [], []
+    found: list[tuple[Path, Candidate]] = []
+    unread = []
     for file in files:
         try:
-            found += [_Found(file, each) for each in _candidates(file)]
+            source = read(str(file), _bytes_of(file))
+            found += [(file, each) for each in candidates(source, _place(file)[1].module)]
         except Unreadable as error:
             if len(files) == 1:
                 raise
             unread.append(str(error))
-    asked = [each for each in found if each.candidate.is_asked_for(name)]
+    asked = [each for each in found if each[1].is_asked_for(name)]
     if not name:
-        asked = [each for each in asked if each.candidate.score >= ENOUGH]
+        asked = [each for each in asked if each[1].score >= ENOUGH]
     if not asked:
-        raise Unreadable(_nothing(target, name, found))
-    asked.sort(key=lambda each: (not each.candidate.sure, -each.candidate.score))
-    best = asked[0].file
-    project = project_of(best.resolve())
-    # What is first on the path of a command is where the command is.
-    place = place_of(best.resolve(), project, sys.path[1:])
-    of_best = [each.candidate for each in asked if each.file == best]
-    if path.is_dir():
-        of_best = [each for each in of_best if each.is_asked_for(of_best[0].name.split(".")[0])]
-    picked = chosen(of_best)
-    others = [each for each in asked if each.candidate not in picked]
-    return _Looked(best, project, place, picked, others, unread)
+        raise Unreadable(_nothing(target, [each for _, each in found]))
+    asked.sort(key=lambda each: _order(each[1]))
+    best, first = asked[0]
+    about = first.name.split(".")[0] if path.is_dir() else ""
+    picked = chosen([each for file, each in asked if file == best and each.is_asked_for(about)])
+    others = [each for each in asked if each[1] not in picked]
+    return _Looked(best, *_place(best), picked, others, unread)
 
 
 def _resolved(target: str) -> tuple[Path, str]:
     """The file or folder that is meant, and the name in it."""
     where, _, name = target.partition("::")
     path = Path(where)
-    if path.exists():
-        if path.is_file() and path.suffix != ".py":
-            msg = f"{where} is no Python file"
-            raise Unreadable(msg)
+    if path.is_dir() or (path.is_file() and path.suffix == ".py"):
         return path, name.replace("::", ".")
+    if path.exists():
+        msg = f"{where} is no Python file"
+        raise Unreadable(msg)
     if not name and re.fullmatch(r"[^\W\d][\w.]*(:[^\W\d][\w.]*)?", target):
         module, _, name = target.partition(":")
         here = Path.cwd()
         file = found_by_name(module, project_of(here), sys.path[1:])
         if file is not None:
-            file = Path(os.path.relpath(file)) if file.is_relative_to(here) else file
-            return (file.parent, "") if file.name == "__init__.py" and not name else (file, name)
+            return (file.relative_to(here) if file.is_relative_to(here) else file), name
     msg = f"{where} is no file, no folder and no module that is found from here"
     raise Unreadable(msg)
 
 
-def _candidates(file: Path) -> list[Candidate]:
+def _bytes_of(file: Path) -> bytes:
     try:
-        source = read(str(file), file.read_bytes())
+        return file.read_bytes()
     except OSError as error:
         msg = f"{file} cannot be read: {error.strerror}"
         raise Unreadable(msg) from None
-    resolved = file.resolve()
-    place = place_of(resolved, project_of(resolved), sys.path[1:])
-    return candidates(source, place.module)
 
 
-def _nothing(target: str, name: str, found: Sequence[_Found]) -> str:
-    names = list(dict.fromkeys(each.candidate.name for each in found if each.candidate.name))
-    if name:
-        has = f"it has {', '.join(names[:_MOST_SHOWN])}" if names else "nor has anything else there"
-        return f"{target} has no loop over a parameter, and takes no deltas; {has}"
-    if names:
-        return f"{target} has nothing that looks like a stream's; by name there is {names[0]}"
-    return f"{target} has nothing that takes a stream, serves one, or fetches"
+def _place(file: Path) -> tuple[Project, Place]:
+    project = project_of(file.resolve())
+    # What is first on the path of a command is where the command is.
+    return project, place_of(file.resolve(), project, sys.path[1:])
+
+
+def _nothing(target: str, found: Sequence[Candidate]) -> str:
+    names = list(dict.fromkeys(each.name for each in found if each.name))[:_MOST_SHOWN]
+    by_name = f"; by name there is {', '.join(names)}" if names else ""
+    return f"{target} has nothing that takes a stream, serves one, or fetches{by_name}"
 
 
 # -- saying
@@ -166,73 +173,67 @@ def _nothing(target: str, name: str, found: Sequence[_Found]) -> str:
 
 def _listed(looked: _Looked) -> Iterator[str]:
     """What was found, the best first, with the command for each of the others."""
-    here = _relative(looked.file)
     for each in looked.picked:
-        template = TEMPLATES[each.kind]
-        yield f"{here}:{each.line} {each.name or looked.place.module}: {each.why}"
-        yield f"    {template.stem}: {template.about}"
+        where = f"{_relative(looked.file)}:{each.line}"
+        yield f"{where} {each.name or looked.place.module}: {each.why}"
+        yield f"    {each.check}: {ABOUT[each.check]}"
     if looked.others:
         yield "also found:"
     for file, each in looked.others[:_MOST_SHOWN]:
         name = f"::{each.name}" if each.name else ""
-        sure = "" if each.sure else " (not sure)"
-        command = f"streamperf init {_relative(file)}{name}"
-        yield f"    {command}  # {TEMPLATES[each.kind].stem}{sure}: {each.why}"
+        sure = " (not sure)" if each.doubts else ""
+        yield f"    streamperf init {_relative(file)}{name}  # {each.check}{sure}: {each.why}"
     if len(looked.others) > _MOST_SHOWN:
         yield f"    and {len(looked.others) - _MOST_SHOWN} more"
     yield from (f"not read: {each}" for each in looked.unread)
 
 
-def _shown(looked: _Looked, proposed: Proposal, test: Path, target: str) -> Iterator[str]:
-    yield from ["", f"# {_relative(test)}", "", proposed.test]
+def _shown(looked: _Looked, proposed: Proposal, target: str) -> Iterator[str]:
+    yield from ["", f"# {_relative(looked.test)}", "", proposed.test]
     yield from [f"# {_relative(looked.project.pyproject)}", "", proposed.table]
-    yield from _extras(proposed)
+    yield from _needed(proposed)
     yield from (f"not sure: {each}" for each in proposed.doubts)
     if not proposed.doubts:
         yield f"next: streamperf init {target} --write"
 
 
-def _write(looked: _Looked, proposed: Proposal, test: Path) -> Iterator[str]:
+def _write(looked: _Looked, proposed: Proposal) -> Iterator[str]:
     """Check all that can be checked, write, and say what was written."""
+    test, pyproject = looked.test, looked.project.pyproject
     if "site-packages" in test.parts:
         msg = f"{looked.file} is installed, and not part of a project that has tests here"
         raise Unwritable(msg)
     if test.exists():
         msg = f"{_relative(test)} is there already, and is not overwritten"
         raise Unwritable(msg)
-    pyproject, changed, kept = looked.project.pyproject, {}, ""
+    kept, settings = "", ""
     if not pyproject.is_file():
         kept = "there is no pyproject.toml; the budget would be"
-    elif has_table(looked.project.settings):
+    elif looked.project.ours:
         kept = "pyproject.toml has [tool.streamperf] already; the budget would be"
     else:
-        changed = {pyproject.resolve(): appended(text_of(pyproject), proposed.table)}
-    put_in_place({test: proposed.test}, changed)
+        settings = appended(_bytes_of(pyproject).decode(), proposed.table)
+    put_in_place(test, proposed.test, pyproject, settings)
     yield f"wrote {_relative(test)}"
-    if changed:
-        yield f'wrote [tool.streamperf] to {_relative(pyproject)}: mode = "warn" fails nothing yet'
-    else:
+    if kept:
         yield from [kept, "", proposed.table]
-    yield from _extras(proposed)
+    else:
+        yield f'wrote [tool.streamperf] to {_relative(pyproject)}: mode = "warn" fails nothing yet'
+    yield from _needed(proposed)
     yield f"next: pytest -p streamperf {_relative(test)}"
 
 
-def _extras(proposed: Proposal) -> Iterator[str]:
-    for each in proposed.extras:
-        yield f"needs: pip install 'pytest-streamperf[{each}]'"
+def _needed(proposed: Proposal) -> Iterator[str]:
+    return (f"needs: pip install 'pytest-streamperf[{each}]'" for each in proposed.extras)
 
 
-def _stem(module: str) -> str:
-    return module.rsplit(".", 1)[-1]
+def _say(lines: Iterator[str]) -> None:
+    encoding = sys.stdout.encoding or "ascii"
+    for line in lines:
+        print(line.encode(encoding, "backslashreplace").decode(encoding))  # noqa: T201 - it is a command
 
 
 def _relative(path: Path) -> str:
     """As people would type it from here."""
     shown = os.path.relpath(path)
     return str(path) if shown.startswith(os.pardir) else shown
-
-
-def _print(lines: Iterator[str]) -> None:
-    encoding = sys.stdout.encoding or "ascii"
-    for line in lines:
-        print(line.encode(encoding, "backslashreplace").decode(encoding))  # noqa: T201 - it is a command

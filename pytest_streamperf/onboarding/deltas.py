@@ -1,162 +1,84 @@
-"""What a delta is, told by what is done with it: text, bytes, or something that is not known."""
+"""Whether what is sent one by one is text, told by what is done with it."""
 
 import ast
-import re
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
-from pytest_streamperf.onboarding.source import assigned, last_name, own
+from pytest_streamperf.onboarding.source import assigned, calls, last_name, own
 
-DELTA_NAMES = {"delta", "token", "chunk", "piece", "text", "fragment", "word", "part", "event"}
-_TEXT_NAMES = {"delta", "token", "piece", "text", "fragment", "word"}
-_METHODS = {**dict.fromkeys(dir(bytes), "bytes"), **dict.fromkeys(dir(str), "text")}
-# What adds to something that is kept, and what only looks.
-_TAKES = {"append", "extend", "write", "appendleft", "put_nowait", "put"}
-_LOOKS = {"len", "print", "str", "repr", "isinstance", "bool", "id", "hash"}
-_PARSES = {"loads", "load", "raw_decode", "from_json", "model_validate_json", "fromstring"}
-_PARSES |= {"parse_json", "literal_eval", "validate_json", "int", "float"}
-_HOLDS = {"StringIO": "text", "BytesIO": "bytes", "bytearray": "bytes"}
 # What says that a protocol is read: words of a stream of text are none of it.
+_PARSES = {"loads", "raw_decode", "model_validate_json", "fromstring", "literal_eval"}
 _FORMATS = ("data:", "event:", "[DONE]", "\n\n", "\r\n", "</", "```", '{"')
-_SAYS_NOTHING = {"Any", "object", "None", "Union", "Optional", "bytearray", "memoryview"}
-_CALLS_FOR = "make them with delta=, a callable from index to delta"
 
 
-class Delta(NamedTuple):
-    """What to send: the value of `delta=`, if it takes one, and what is not sure of it."""
+def delta_doubts(
+    name: str, annotation: str, scope: Sequence[ast.AST], function: str
+) -> Iterator[str]:
+    """What is not sure of a delta, from its annotation and all that is done in `scope`.
 
-    made_by: str = ""
-    doubt: str = ""
-
-
-_BYTES = Delta(made_by='lambda _: b"a line of text\\n"')
-
-
-def delta_of(name: str, annotation: str, scope: Sequence[ast.AST]) -> Delta:
-    """Tell what the variable `name` is, from its annotation and all that is done in `scope`.
-
-    >>> tree = ast.parse("for delta in stream: text = delta.choices[0]")
-    >>> delta_of("delta", "", [tree]).doubt.split(":")[0]
-    'it reads .choices of a delta, which text has not'
+    >>> scope = [ast.parse("for event in stream: print(event.type)")]
+    >>> [each.partition(":")[0] for each in delta_doubts("event", "", scope, "show")]
+    ['whether event is text cannot be told']
     """
     nodes = [*own(*scope)]
-    evidence = {*_evidence(name, nodes)}
-    foreign = sorted(each for each in evidence if each not in {"text", "bytes", "handed on"})
-    typed = {*re.findall(r"[\w.]+", annotation)} - _SAYS_NOTHING
-    format_read = _format(nodes)
-    by_name = name in _TEXT_NAMES and (name != "delta" or "handed on" not in evidence)
-    doubt = ""
-    if foreign:
-        doubt = f"{foreign[0]}: {_CALLS_FOR}"
-    elif typed and not typed & {"str", "bytes"}:
-        doubt = f"a delta is of type {annotation}: {_CALLS_FOR}"
-    elif format_read:
-        doubt = f"{format_read}: {_CALLS_FOR}, whole or in pieces"
-    elif "bytes" in evidence or typed == {"bytes"}:
-        return _BYTES
-    elif not ("text" in evidence or "str" in typed or by_name):
-        doubt = f"whether {name} is text cannot be told: if it is not, {_CALLS_FOR}"
-    return Delta(doubt=doubt)
+    how = "with delta=, a callable from index to delta"
+    if any(each in function.lower() for each in ("decode", "parse", "sse")) or _reads_format(nodes):
+        yield f"it reads a format: make deltas that are in it {how}"
+    elif annotation != "str" and not (annotation in {"", "Any"} and _is_text(name, nodes)):
+        yield f"whether {name} is text cannot be told: if it is not, make it {how}"
 
 
-def element_of(annotation: str) -> str:
-    """What is in a stream, from its annotation: "str" of "AsyncIterator[str]"; else nothing."""
-    _, bracket, inside = annotation.partition("[")
-    return inside.removesuffix("]").split(",")[0].strip() if bracket else ""
+def _reads_format(nodes: Sequence[ast.AST]) -> bool:
+    said = {id(each.value) for each in nodes if isinstance(each, ast.Expr)}  # docstrings
+    said |= {id(each.func.value) for each in calls(nodes) if isinstance(each.func, ast.Attribute)}
+    texts = [each for each in nodes if isinstance(each, ast.Constant) and id(each) not in said]
+    return any(last_name(each.func) in _PARSES for each in calls(nodes)) or any(
+        mark in str(each.value) for each in texts for mark in _FORMATS
+    )
 
 
-def _evidence(name: str, nodes: Sequence[ast.AST]) -> Iterator[str]:  # noqa: C901 - a table
-    methods = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+def _is_text(name: str, nodes: Sequence[ast.AST]) -> bool:
+    """Whether something is done with it that is only done with text, and nothing else."""
+    used = {id(each.func) for each in calls(nodes)}
+    kept, proven = set(), False
     for node in nodes:
         match node:
             case ast.Attribute(value=ast.Name(id=each), attr=attribute) if each == name:
-                if id(node) in methods and attribute in _METHODS:
-                    yield _METHODS[attribute]
-                else:
-                    yield f"it reads .{attribute} of a delta, which text has not"
-            case ast.Subscript(value=ast.Name(id=each), slice=ast.Constant(value=str())) if (
-                each == name
-            ):
-                yield "it takes parts of a delta by their names, as of a dict"
-            case ast.Await(value=ast.Name(id=each)) if each == name:
-                yield "it awaits a delta"
-            case ast.Match(subject=ast.Name(id=each)) if each == name:
-                yield "it tells kinds of deltas apart"
-            case ast.AugAssign(op=ast.Add(), target=target, value=ast.Name(id=each)) if (
-                each == name
-            ):
-                yield from _begun(ast.unparse(target), nodes)
-            case ast.BinOp(op=ast.Add(), left=left, right=ast.Name(id=each)) if each == name:
-                yield from _begun(ast.unparse(left), nodes)
-            case ast.Compare(left=left, comparators=[right]):
-                yield from _compared(name, left, right)
-            case ast.Call():
-                yield from _passed(name, node, nodes)
+                if id(node) not in used or attribute not in dir(str):
+                    return False
+                proven = True
+            case (
+                ast.Subscript(value=ast.Name(id=each), slice=ast.Constant(value=str()))
+                | ast.Await(value=ast.Name(id=each))
+                | ast.Match(subject=ast.Name(id=each))
+                | ast.Call(func=ast.Name(id="isinstance"), args=[ast.Name(id=each), _])
+            ) if each == name:
+                return False
+            case ast.Compare(left=ast.Name(id=each), comparators=[ast.Constant(value=str())]):
+                proven |= each == name
+            case (
+                ast.AugAssign(op=ast.Add(), target=place, value=ast.Name(id=each))
+                | ast.BinOp(op=ast.Add(), left=place, right=ast.Name(id=each))
+                | ast.Call(func=ast.Attribute(value=place), args=[ast.Name(id=each)])
+                | ast.Call(
+                    func=ast.Attribute(value=place), args=[ast.List(elts=[ast.Name(id=each)])]
+                )
+            ) if each == name:
+                kept.add(ast.unparse(place))
+            case ast.BinOp(op=ast.Add(), left=place, right=ast.List(elts=[ast.Name(id=each)])):
+                kept |= {ast.unparse(place)} if each == name else set()
+    return proven or any(_holds_text(place, name, nodes) for place in {*kept, ""})
 
 
-def _compared(name: str, left: ast.expr, right: ast.expr) -> Iterator[str]:
-    sides = left, right
-    if any(isinstance(each, ast.Name) and each.id == name for each in sides):
-        values = [each.value for each in sides if isinstance(each, ast.Constant)]
-        if values and not isinstance(values[0], str | bytes | None):
-            yield "it compares a delta to what is not text"
-        elif values and values[0] is not None:
-            yield "text" if isinstance(values[0], str) else "bytes"
-
-
-def _passed(name: str, call: ast.Call, nodes: Sequence[ast.AST]) -> Iterator[str]:
-    """What a call that takes a delta says of it."""
-    given = [*call.args, *(keyword.value for keyword in call.keywords)]
-    if not any(isinstance(each, ast.Name) and each.id == name for each in given):
-        return
-    function = last_name(call.func)
-    if function in _PARSES:
-        yield f"it calls {function} with each delta"
-    elif function == "isinstance" and len(call.args) > 1:
-        kinds = ast.unparse(call.args[1])
-        yield "text" if "str" in kinds else f"a delta may be {kinds}"
-    elif function in _TAKES and isinstance(call.func, ast.Attribute):
-        yield from _begun(ast.unparse(call.func.value), nodes)
-    elif function not in _LOOKS:
-        yield "handed on"
-
-
-def _begun(place: str, nodes: Sequence[ast.AST]) -> Iterator[str]:
-    """What is kept at a place, from how it begins, and from how it is joined."""
-    for node in nodes:
+def _holds_text(place: str, name: str, nodes: Sequence[ast.AST]) -> bool:
+    """Whether what is kept at a place begins as text, or is joined as text is."""
+    for node in calls(nodes):
         match node:
-            case ast.Call(
-                func=ast.Attribute(value=ast.Constant(value=glue), attr="join"), args=[joined]
-            ) if ast.unparse(joined) == place:
-                yield "bytes" if isinstance(glue, bytes) else "text"
-    for target, value in assigned(nodes):
-        if ast.unparse(target) in {place, place.removeprefix("self.")}:
-            match value:
-                case ast.Constant(value=str()):
-                    yield "text"
-                case ast.Constant(value=bytes()):
-                    yield "bytes"
-                case ast.Constant(value=int() | float()):
-                    yield "it adds up deltas, as numbers are"
-                case ast.Call(func=func) if last_name(func) in _HOLDS:
-                    yield _HOLDS[last_name(func)]
-
-
-def _format(nodes: Sequence[ast.AST]) -> str:
-    """The format that is read here, as a doubt; empty if it is none that can be told."""
-    glue = {
-        id(node.func.value)
-        for node in nodes
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-        if node.func.attr == "join"
-    }
-    docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
-    for node in nodes:
-        if isinstance(node, ast.Call) and last_name(node.func) in _PARSES - {"int", "float"}:
-            return f"it parses what comes, with {last_name(node.func)}"
-        if isinstance(node, ast.Constant) and id(node) not in glue | docstrings:
-            value = node.value.decode("latin-1") if isinstance(node.value, bytes) else node.value
-            known = [each for each in _FORMATS if isinstance(value, str) and each in value]
-            if known:
-                return f"it looks for {known[0]!r} in what comes"
-    return ""
+            case ast.Call(func=ast.Attribute(ast.Constant(str()), "join"), args=[joined]):
+                elements = getattr(joined, "elt", None)
+                if ast.unparse(elements or joined) == (name if elements else place):
+                    return True
+    return any(
+        ast.unparse(target) in {place, place.removeprefix("self.")}
+        and (last_name(value) == "StringIO" or isinstance(getattr(value, "value", None), str))
+        for target, value in assigned(nodes)
+    )

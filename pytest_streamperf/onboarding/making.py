@@ -4,49 +4,25 @@ import ast
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from pytest_streamperf.onboarding.source import Member, Parameter, Source, assigned, last_name, own
+from pytest_streamperf.onboarding.proposal import IGNORES, IGNORES_ASYNC
+from pytest_streamperf.onboarding.source import (
+    Member,
+    Parameter,
+    Source,
+    assigned,
+    calls,
+    last_name,
+    own,
+)
 
-IGNORES, IGNORES_ASYNC = "lambda *_: None", "ignore_it"
-"""What to give where a callback is taken: the second is defined beside the tests."""
-
-_PLAIN = {"object", "ABC", "Generic", "Protocol", ""}
-_BY_FIELDS = {"BaseModel", "NamedTuple"}
-_MAKES_FIELDS = {"dataclass", "define", "frozen", "mutable"}
+_PLAIN = {"object", "ABC", "Generic", "BaseModel", "NamedTuple"}
+_MAKES_FIELDS = {"dataclass", "define", "frozen", "BaseModel", "NamedTuple"}
 _ENDS = ("end", "finish", "finalize", "done", "complete", "close", "flush")
 _RESULTS = ("text", "result", "value", "getvalue", "content", "message", "output", "build")
 
 
-class Making(NamedTuple):
-    """What a class is called with: its required parameters, and what cannot be told of them."""
-
-    takes: Sequence[Parameter]
-    callbacks: Sequence["Callback"]
-    doubts: Sequence[str]
-
-    def arguments(self, given: dict[str, str]) -> list[str]:
-        """Arguments for what it takes: those given, callbacks that ignore all, and dots."""
-        ignored = {
-            each.parameter: IGNORES_ASYNC if each.awaited else IGNORES for each in self.callbacks
-        }
-        return [
-            f"{each.name}={value}" if each.by_name else value
-            for each in self.takes
-            if each.required or each.name in given
-            for value in [given.get(each.name) or ignored.get(each.name, "...")]
-        ]
-
-    def unknown(self, given: Sequence[str] = ()) -> list[str]:
-        """What has to be filled in."""
-        known = {*given, *(each.parameter for each in self.callbacks)}
-        return [
-            f"{each.name} has no default: put it in for ..."
-            for each in self.takes
-            if each.required and each.name not in known
-        ]
-
-
 class Callback(NamedTuple):
-    """A parameter that is called: by what name the code calls it, where, and if it awaits it."""
+    """A parameter that is called: by what name the code calls it, and if it awaits it."""
 
     parameter: str
     place: str
@@ -54,133 +30,121 @@ class Callback(NamedTuple):
     awaited: bool
 
 
+class Making(NamedTuple):
+    """What a class takes when an instance is made, which of it is called, and what is not sure."""
+
+    takes: Sequence[Parameter]
+    callbacks: Sequence[Callback]
+    doubts: Sequence[str]
+
+    def arguments(self, given: Mapping[str, str]) -> str:
+        """Arguments for what it takes: those given, callbacks that ignore all, and dots."""
+        needed = {each.name for each in self.takes if each.default is None}
+        ignored = {each.parameter: ignores(each) for each in self.callbacks}
+        values = {name: value for name, value in ignored.items() if name in needed} | {**given}
+        return called_with([each for each in self.takes if each.name in {*needed, *given}], values)
+
+
+class Ending(NamedTuple):
+    """Lines at the end, and what returns what came of it; whether they await."""
+
+    calls: Sequence[str]
+    result: Sequence[str]
+    awaits: bool
+
+
+def ignores(callback: Callback) -> str:
+    """What to give for a callback that nobody looks at."""
+    return IGNORES_ASYNC if callback.awaited else IGNORES
+
+
+def called_with(takes: Sequence[Parameter], values: Mapping[str, str]) -> str:
+    """Arguments for these parameters, and dots for those that nothing is known of.
+
+    >>> called_with([Parameter("stream", "", None), Parameter("n", "", None, True)], {"n": "1"})
+    '..., n=1'
+    """
+    values = {each.name: values.get(each.name, "...") for each in takes}
+    return ", ".join(
+        f"{each.name}={values[each.name]}" if each.by_name else values[each.name] for each in takes
+    )
+
+
+def callback(parameter: str, place: str, nodes: Sequence[ast.AST]) -> Callback | None:
+    """What is called at a place, if nothing is made of what it returns."""
+    made = [each for each in calls(nodes) if ast.unparse(each.func) == place]
+    alone = {id(each.value) for each in nodes if isinstance(each, ast.Expr)}
+    awaits = [each for each in nodes if isinstance(each, ast.Await)]
+    awaited = {id(each.value) for each in awaits if id(each) in alone}
+    if not made or any(id(each) not in alone | awaited for each in made):
+        return None
+    return Callback(parameter, place, made, any(id(each) in awaited for each in made))
+
+
 def making(source: Source, owner: ast.ClassDef) -> Making:
     r"""Tell how an instance is made.
 
     >>> from pytest_streamperf.onboarding.source import read
-    >>> source = read("a.py", b"class Reply:\\n    def __init__(self, show): self.show = show")
-    >>> making(source, source.classes["Reply"]).unknown()
-    ['show has no default: put it in for ...']
+    >>> source = read("a.py", b"class Reply:\n    def __init__(self, model): pass")
+    >>> making(source, source.classes["Reply"]).doubts
+    ['model has no default: put it in for ...']
     """
     methods, line = source.methods(owner), source.line_of(owner)
-    doubts = [
-        f"{owner.name} is a {base}, and what that takes is not in this file"
-        for each in line
-        for base in map(last_name, each.bases)
-        if base not in source.classes and base not in _PLAIN | _BY_FIELDS
-    ]
-    init = methods.get("__init__")
+    init, doubts = methods.get("__init__"), []
     if init is not None:
-        # What its own constructor takes is all it takes.
-        takes, stored = init.parameters, dict(_stored(init))
-        doubts = []
+        takes = init.parameters
+        kept = assigned(own(init.node))
+        stored = {ast.unparse(value): ast.unparse(target) for target, value in kept}
     else:
         takes = [field for each in reversed(line) if _has_fields(each) for field in _fields(each)]
         stored = {each.name: f"self.{each.name}" for each in takes}
-    if any(keyword.arg == "metaclass" for each in line for keyword in each.keywords):
-        doubts = [f"what the metaclass of {owner.name} makes of it cannot be told"]
+        bases = {last_name(base) for each in line for base in each.bases}
+        elsewhere = sorted(bases - _PLAIN - {*source.classes})
+        doubts = [f"what {each} takes is not in this file" for each in elsewhere]
+    if any(each.keywords for each in line):
+        doubts.append(f"what the metaclass of {owner.name} makes of it cannot be told")
     nodes = [each for method in methods.values() for each in own(method.node)]
-    callbacks = [
-        found for each in takes if (found := callback(each, stored.get(each.name, ""), nodes))
-    ]
+    found = (callback(each.name, stored.get(each.name, ""), nodes) for each in takes)
+    callbacks = [each for each in found if each is not None]
+    known = {each.parameter for each in callbacks}
+    needed = [each.name for each in takes if each.default is None and each.name not in known]
+    doubts += [f"{each} has no default: put it in for ..." for each in needed]
     return Making(takes, callbacks, doubts)
-
-
-def callback(parameter: Parameter, place: str, nodes: Sequence[ast.AST]) -> Callback | None:
-    """What is called at a place, if nothing is made of what it returns."""
-    calls = [
-        node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func) == place
-    ]
-    awaited = {id(node.value) for node in nodes if isinstance(node, ast.Await)}
-    alone = {
-        id(value.value if isinstance(value, ast.Await) else value)
-        for node in nodes
-        if isinstance(node, ast.Expr)
-        for value in [node.value]
-    }
-    if not place or not calls or any(id(each) not in alone for each in calls):
-        return None
-    return Callback(parameter.name, place, calls, any(id(each) in awaited for each in calls))
-
-
-class Ending(NamedTuple):
-    """What is called at the end, and what is returned then: code, `{}` standing for the object."""
-
-    calls: Sequence[str]
-    result: str
-    awaits: bool
-    names: Sequence[str]
 
 
 def ending(source: Source, owner: ast.ClassDef) -> Ending:
     """Tell how an object is brought to its end."""
     methods = source.methods(owner)
-    ends = next((methods[name] for name in _ENDS if _plain(methods.get(name))), None)
-    result = next((methods[name] for name in _RESULTS if _shows(methods.get(name))), None)
-    kept = next((name for name in _RESULTS if _kept(methods, name)), "")
-    calls, shown = [], f"{{}}.{kept}" if kept else ""
-    if ends is not None:
-        calls = [f"{'await ' if ends.is_async else ''}{{}}.{ends.node.name}()"]
-    if result is not None:
-        by_name = bool(result.decorators)
-        shown = f"{{}}.{result.node.name}{'' if by_name else '()'}"
-        shown = f"await {shown}" if result.is_async else shown
-    used = [each for each in (ends, result) if each is not None]
-    awaits = any(each.is_async for each in used)
-    return Ending(calls, shown, awaits, [each.node.name for each in used])
-
-
-def _plain(method: Member | None) -> bool:
-    return method is not None and not method.decorators and not _required(method)
-
-
-def _shows(method: Member | None) -> bool:
-    if method is None or _required(method):
-        return False
-    return not method.decorators or method.decorators <= {"property", "cached_property"}
-
-
-def _required(method: Member) -> bool:
-    return any(each.required for each in method.parameters)
-
-
-def _kept(methods: Mapping[str, Member], name: str) -> bool:
-    """Whether the constructor puts something at this name."""
-    init = methods.get("__init__")
-    return init is not None and any(
-        isinstance(node, ast.Attribute)
-        and isinstance(node.ctx, ast.Store)
-        and ast.unparse(node) == f"self.{name}"
-        for node in own(init.node)
+    ends = next((each for name in _ENDS if (each := methods.get(name)) and _bare(each)), None)
+    result = next((each for name in _RESULTS if (each := methods.get(name)) and _shows(each)), None)
+    shown = f"{_call(result)}".removesuffix("()" * bool(result.decorators)) if result else ""
+    return Ending(
+        calls=[_call(ends)] if ends else [],
+        result=[f"return {shown}"] if shown else [],
+        awaits=any(each.is_async for each in (ends, result) if each),
     )
 
 
-def _stored(init: Member) -> Iterator[tuple[str, str]]:
-    """Parameters of a constructor, and where it keeps them."""
-    for target, value in assigned(own(init.node)):
-        if isinstance(value, ast.Name) and isinstance(target, ast.Attribute):
-            yield value.id, ast.unparse(target)
+def _call(method: Member) -> str:
+    return f"{'await ' * method.is_async}subject.{method.node.name}()"
+
+
+def _bare(method: Member) -> bool:
+    return not method.decorators and not method.required
+
+
+def _shows(method: Member) -> bool:
+    return not method.required and method.decorators <= {"property", "cached_property"}
 
 
 def _has_fields(owner: ast.ClassDef) -> bool:
-    made = {*map(last_name, owner.decorator_list)} & _MAKES_FIELDS
-    return bool(made or {*map(last_name, owner.bases)} & _BY_FIELDS)
+    return bool({*map(last_name, (*owner.decorator_list, *owner.bases))} & _MAKES_FIELDS)
 
 
 def _fields(owner: ast.ClassDef) -> Iterator[Parameter]:
     for node in owner.body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            annotation = ast.unparse(node.annotation)
-            if "ClassVar" in annotation or annotation == "KW_ONLY":
-                continue
-            set_here = isinstance(node.value, ast.Call) and last_name(node.value) == "field"
-            options = {
-                keyword.arg: ast.unparse(keyword.value)
-                for keyword in (node.value.keywords if isinstance(node.value, ast.Call) else ())
-                if set_here
-            }
-            if options.get("init") == "False":
-                continue
-            required = not (options.keys() & {"default", "default_factory", "factory"})
-            required = node.value is None if not set_here else required
-            yield Parameter(node.target.id, annotation, node.value, required, by_name=True)
+            default = node.value
+            if default and last_name(default) == "field" and "default" not in ast.unparse(default):
+                default = None
+            yield Parameter(node.target.id, ast.unparse(node.annotation), default, by_name=True)

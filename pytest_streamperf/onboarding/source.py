@@ -5,12 +5,8 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-Function = ast.FunctionDef | ast.AsyncFunctionDef
-
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
-_NOT_CALLED = {"property", "cached_property", "overload", "abstractmethod", "setter", "fixture"}
-_NOT_CALLED |= {"contextmanager", "asynccontextmanager", "validator", "field_validator", "getter"}
-_HARMLESS = {"staticmethod", "classmethod", "override", "final", "typing_extensions", "wraps"}
+_HARMLESS = {"staticmethod", "classmethod", "override", "final"}
 
 
 class Unreadable(ValueError):  # noqa: N818 - what is wrong, as an adjective: it is shown to people
@@ -18,43 +14,24 @@ class Unreadable(ValueError):  # noqa: N818 - what is wrong, as an adjective: it
 
 
 class Parameter(NamedTuple):
-    """One parameter of a function; `annotation` is its text."""
+    """What a function takes; `annotation` is its text, `default` is None where it is required."""
 
     name: str
     annotation: str
     default: ast.expr | None
-    required: bool
-    by_name: bool
+    by_name: bool = False
 
 
 class Member(NamedTuple):
     """A function of a module, or a method of one of its classes."""
 
-    node: Function
-    owner: ast.ClassDef | None = None
+    node: ast.FunctionDef | ast.AsyncFunctionDef
+    owner: ast.ClassDef | None
 
     @property
     def name(self) -> str:
         """As it is found in its module: "collect", "Reply.feed"."""
         return f"{self.owner.name}.{self.node.name}" if self.owner else self.node.name
-
-    @property
-    def decorators(self) -> set[str]:
-        """The last parts of their names."""
-        return {last_name(each) for each in self.node.decorator_list}
-
-    @property
-    def called(self) -> bool:
-        """Whether people call it: not what is abstract, or made something else by its decorator."""
-        routed = any(isinstance(called(each), ast.Attribute) for each in self.node.decorator_list)
-        begun = ast.unparse(self.node.body[-1]).startswith("raise NotImplementedError")
-        return not (routed or begun or self.decorators & _NOT_CALLED)
-
-    @property
-    def doubts(self) -> Sequence[str]:
-        """What its decorators leave open."""
-        unknown = sorted(self.decorators - _HARMLESS)
-        return [f"what @{each} makes of {self.name} cannot be told" for each in unknown]
 
     @property
     def is_async(self) -> bool:
@@ -67,16 +44,32 @@ class Member(NamedTuple):
         return any(isinstance(each, ast.Yield | ast.YieldFrom) for each in own(self.node))
 
     @property
-    def on_self(self) -> bool:
-        """Whether it takes an instance first."""
-        return self.owner is not None and not self.decorators & {"staticmethod", "classmethod"}
+    def decorators(self) -> set[str]:
+        """The last parts of their names; not of those that change nothing here."""
+        return {last_name(each) for each in self.node.decorator_list} - _HARMLESS
+
+    @property
+    def doubts(self) -> list[str]:
+        """What its decorators leave open."""
+        decorators = sorted(self.decorators)
+        return [f"what @{each} makes of {self.name} cannot be told" for each in decorators]
 
     @property
     def parameters(self) -> Sequence[Parameter]:
         """Those that a caller gives, in order; `*` and `**` are left out."""
-        return parameters(
-            self.node, bound=bool(self.owner) and "staticmethod" not in self.decorators
-        )
+        given = self.node.args
+        placed = [*given.posonlyargs, *given.args]
+        defaults = [*[None] * (len(placed) - len(given.defaults)), *given.defaults]
+        static = "staticmethod" in map(last_name, self.node.decorator_list)
+        found = [_parameter(*each) for each in zip(placed, defaults, strict=True)]
+        named = zip(given.kwonlyargs, given.kw_defaults, strict=True)
+        bound = self.owner is not None and not static
+        return [*found[bound:], *(_parameter(*each, by_name=True) for each in named)]
+
+    @property
+    def required(self) -> Sequence[Parameter]:
+        """Those of its parameters that have no default."""
+        return [each for each in self.parameters if each.default is None]
 
 
 class Source(NamedTuple):
@@ -87,15 +80,6 @@ class Source(NamedTuple):
     classes: Mapping[str, ast.ClassDef]
     imported: Mapping[str, str]
 
-    def methods(self, owner: ast.ClassDef) -> Mapping[str, Member]:
-        """The methods of a class, its bases in this module included."""
-        found: dict[str, Member] = {}
-        for each in self.line_of(owner):
-            for member in self.members:
-                if member.owner is each:
-                    found.setdefault(member.node.name, member)
-        return found
-
     def line_of(self, owner: ast.ClassDef) -> Sequence[ast.ClassDef]:
         """A class, and those of its bases that are in this module."""
         line = [owner]
@@ -103,6 +87,15 @@ class Source(NamedTuple):
             bases = (self.classes.get(last_name(base)) for base in each.bases)
             line += [base for base in bases if base is not None and base not in line]
         return line
+
+    def methods(self, owner: ast.ClassDef) -> Mapping[str, Member]:
+        """The methods of a class, its bases in this module included."""
+        found: dict[str, Member] = {}
+        for each in self.line_of(owner):
+            for member in self.members:
+                if member.owner is each:
+                    found.setdefault(member.node.name, Member(member.node, owner))
+        return found
 
     def dotted(self, node: ast.expr) -> str:
         """What a name stands for, in full: "urllib.request.urlopen"; empty for what is no name."""
@@ -140,12 +133,16 @@ def _source(tree: ast.Module) -> Source:
     members: list[Member] = []
     classes: dict[str, ast.ClassDef] = {}
     for node in statements(tree.body):
-        if isinstance(node, Function):
-            members.append(Member(node))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            members.append(Member(node, None))
         elif isinstance(node, ast.ClassDef):
             classes[node.name] = node
-            inner = (each for each in statements(node.body) if isinstance(each, Function))
-            members += [Member(each, node) for each in inner]
+            inner = (each for each in statements(node.body))
+            members += [
+                Member(each, node)
+                for each in inner
+                if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)
+            ]
     return Source(tree, members, classes, dict(_imported(tree)))
 
 
@@ -166,11 +163,15 @@ def own(*nodes: ast.AST) -> Iterator[ast.AST]:
     """All below these nodes, but for what is inside of functions and classes that they define."""
     left = [*nodes]
     while left:
-        node = left.pop()
-        for child in ast.iter_child_nodes(node):
+        for child in ast.iter_child_nodes(left.pop()):
             yield child
             if not isinstance(child, _SCOPES):
                 left.append(child)
+
+
+def calls(nodes: Iterable[ast.AST]) -> Iterator[ast.Call]:
+    """Those of the nodes that call something."""
+    return (each for each in nodes if isinstance(each, ast.Call))
 
 
 def assigned(nodes: Iterable[ast.AST]) -> Iterator[tuple[ast.expr, ast.expr]]:
@@ -181,34 +182,12 @@ def assigned(nodes: Iterable[ast.AST]) -> Iterator[tuple[ast.expr, ast.expr]]:
                 yield from zip(targets, values, strict=False)
             case ast.Assign(targets=targets, value=value):
                 yield from ((target, value) for target in targets)
-            case ast.AnnAssign(target=target, value=ast.expr() as value):
+            case (
+                ast.AnnAssign(target=target, value=ast.expr() as value)
+                | ast.NamedExpr(target=target, value=value)
+                | ast.withitem(optional_vars=ast.expr() as target, context_expr=value)
+            ):
                 yield target, value
-            case ast.NamedExpr(target=target, value=value):
-                yield target, value
-
-
-def parameters(node: Function, *, bound: bool) -> Sequence[Parameter]:
-    """The parameters of a function, without the first where it is `bound`."""
-    arguments = node.args
-    placed = [*arguments.posonlyargs, *arguments.args]
-    defaults = [*[None] * (len(placed) - len(arguments.defaults)), *arguments.defaults]
-    found = [_parameter(*each, by_name=False) for each in zip(placed, defaults, strict=True)]
-    named = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
-    return [*found[bound:], *(_parameter(*each, by_name=True) for each in named)]
-
-
-def _parameter(argument: ast.arg, default: ast.expr | None, *, by_name: bool) -> Parameter:
-    annotation = argument.annotation
-    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
-        text = annotation.value
-    else:
-        text = ast.unparse(annotation) if annotation else ""
-    return Parameter(argument.arg, text, default, default is None, by_name)
-
-
-def called(node: ast.expr) -> ast.expr:
-    """What is called, where that is what a node does."""
-    return node.func if isinstance(node, ast.Call) else node
 
 
 def last_name(node: ast.expr) -> str:
@@ -222,13 +201,18 @@ def last_name(node: ast.expr) -> str:
     return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
 
 
+def _parameter(argument: ast.arg, default: ast.expr | None, *, by_name: bool = False) -> Parameter:
+    annotation = ast.unparse(argument.annotation) if argument.annotation else ""
+    return Parameter(argument.arg, annotation.strip("'\""), default, by_name)
+
+
 def _imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield (
-                    (alias.asname, alias.name) if alias.asname else (alias.name.split(".")[0],) * 2
-                )
+            for each in node.names:
+                root = each.name.split(".")[0]
+                yield (each.asname, each.name) if each.asname else (root, root)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            for alias in node.names:
-                yield alias.asname or alias.name, f"{node.module}.{alias.name}"
+            yield from (
+                (each.asname or each.name, f"{node.module}.{each.name}") for each in node.names
+            )

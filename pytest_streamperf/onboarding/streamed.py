@@ -1,225 +1,273 @@
-"""Tests for what consumes a stream: its work is linear, and it calls back now and then."""
+"""Tests for what consumes a stream: its work is linear, it calls back now and then, and lets go."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import ast
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from pytest_streamperf.onboarding.candidate import (
-    Candidate,
-    called_as,
-    made_for,
-    spoken,
-    test_line,
-    variable,
-)
-from pytest_streamperf.onboarding.consumers import Consumer, Feeder
-from pytest_streamperf.onboarding.deltas import Delta
-from pytest_streamperf.onboarding.making import (
-    IGNORES,
-    IGNORES_ASYNC,
-    Ending,
-    Making,
-    ending,
-    making,
-)
-from pytest_streamperf.onboarding.source import Source
-from pytest_streamperf.onboarding.templates import Call, todo
-from pytest_streamperf.onboarding.throttles import Throttle, needs_loop, throttle
+from pytest_streamperf.onboarding.making import Callback, ignores
+from pytest_streamperf.onboarding.proposal import Candidate, test_of, within
+from pytest_streamperf.onboarding.source import Member, Source, assigned, calls, last_name, own
+
+_CLOCKS = {"monotonic", "time", "perf_counter"}
+_TIMERS = {"call_later", "sleep"}
+_LONGEST = 60.0
 
 
-def of_feeder(source: Source, feeder: Feeder) -> Iterator[Candidate]:
-    """Have a class take delta after delta."""
-    owner, member = feeder.owner, feeder.member
-    made, over = making(source, owner), ending(source, owner)
-    methods = source.methods(owner)
-    members = [*methods.values()]
-    kept = throttle(source, members, made.callbacks, methods.get("__init__"))
-    on_loop = member.is_async or over.awaits or needs_loop(members)
-    name = f"{owner.name}.{member.node.name}"
-    subject = variable(owner.name)
-    fed = member.node.name
-    doubts = [*member.doubts, *made.doubts, *feeder.doubts]
-    if feeder.others:
-        names = " and ".join(each.name for each in feeder.others)
-        doubts.append(f"{fed} takes {names} besides: say what, for ..., and which deltas have them")
-    takes = Making(
-        [each for each in member.parameters if each.required or each == feeder.takes], (), ()
-    )
-    feed = Call(
-        "await " if member.is_async else "",
-        subject if fed == "__call__" else f"{subject}.{fed}",
-        takes.arguments({feeder.takes.name: "delta"}),
-    )
-    growth = [*doubts, *made.unknown(), *filter(None, [feeder.delta.doubt])]
+class Consumer(NamedTuple):
+    """Code that takes a stream, and the lines of a test that have it take `stream`.
+
+    `lines` is told what to give for some parameters; `members` is where a throttle may be. It is
+    `fed` one by one, or goes through the stream itself; `direct` is what takes it alone.
+    """
+
+    name: str
+    line: int
+    score: int
+    why: str
+    uses: str
+    lines: Callable[[Mapping[str, str]], Sequence[str]]
+    is_async: bool
+    callbacks: Sequence[Callback]
+    members: Sequence[Member]
+    fed: bool
+    ends: bool
+    doubts: Sequence[str]
+    direct: str = ""
+
+
+class _Throttle(NamedTuple):
+    """What a throttle keeps to: an interval in seconds, zero if not known, by a timer or not.
+
+    `batches` says that each update holds only what came since the one before it.
+    """
+
+    callback: Callback
+    every: float
+    timed: bool
+    batches: bool
+    doubts: Sequence[str]
+
+
+def tests_of(source: Source, consumer: Consumer) -> Iterator[Candidate]:
+    """Hold a consumer's work to be linear, and the throttle that it has to what that promises."""
+    kept = _throttle(source, consumer.members, consumer.callbacks)
+    name = consumer.uses if consumer.fed else consumer.name
     if kept is None or not kept.batches:  # those are emptied by time, which does not pass there
+        head = f"{'async ' * consumer.is_async}def consume(stream):"
+        head += "  # called many times: it builds its state inside"
+        body = [*within(head, consumer.lines({})), "", "assert_linear(consume)"]
+        if consumer.direct and not consumer.doubts:
+            body = [f"assert_linear({consumer.direct})"]
         yield Candidate(
-            kind="fed async" if on_loop else "fed",
-            name=name,
-            line=member.node.lineno,
-            score=feeder.score,
-            why=f"adds what {fed}({feeder.takes.name}) takes to what it has",
-            fills={
-                "test_is_linear": [test_line(owner.name, "is_linear", ["assert_linear"])],
-                "todo": todo(growth),
-                "make": [Call(f"{subject} = ", spoken(owner.name), made.arguments({}))],
-                "feed": [feed],
-                "finish": _finish(over, subject, result=True),
-                "check": [_linear("consume", feeder.delta)],
-            },
-            budget={},
-            doubts=growth,
+            check="growth",
+            name=consumer.name,
+            line=consumer.line,
+            score=consumer.score,
+            why=consumer.why,
+            test=test_of(name, "is_linear", ["assert_linear"], body, doubts=consumer.doubts),
+            doubts=consumer.doubts,
+            uses=consumer.uses,
+            budgets={"growth": '"25%"', "up_to": "20_000"},
         )
-    if kept is None:
-        return
-    sink = kept.callback.parameter
-    rest = made.unknown([sink])
-    show = _show(kept)
-    cadence = [*doubts, *rest, *kept.doubts, *filter(None, [feeder.delta.doubt])]
-    end = _finish(over._replace(result=""), subject, result=False)
-    end = [*end, "show.end()"] if end and kept.timed and not kept.batches else end
-    yield Candidate(
-        kind=_kind("throttled", kept, on_loop=on_loop or kept.callback.awaited),
-        name=name,
-        line=member.node.lineno,
-        score=feeder.score + 5,
-        why=f"calls {sink} now and then, of what {fed}({feeder.takes.name}) takes",
-        fills={
-            "test_is_throttled": [_throttled_test(owner.name, kept)],
-            "todo": todo(cadence),
-            "show": show.made,
-            "make": [Call(f"{subject} = ", spoken(owner.name), made.arguments({sink: show.sink}))],
-            "feed": [feed],
-            "finish": end,
-            "check": _throttled(kept, "end" if over.calls else "next"),
-            "pace": _pace(kept),
-        },
-        budget=_promise(kept),
-        doubts=cadence,
-    )
+    if kept is not None:
+        yield _throttled(consumer, kept, name)
 
 
-def of_consumer(source: Source, consumer: Consumer) -> Iterator[Candidate]:
-    """Have a function go through a stream."""
-    member = consumer.member
-    made = made_for(source, member)
-    callbacks = {each.parameter: each for each in consumer.callbacks}
-    known = {*callbacks, consumer.stream.name}
-    missing = [
-        f"{each.name} has no default: put it in for ..."
-        for each in consumer.others
-        if each.name not in known
+def _throttled(consumer: Consumer, kept: _Throttle, name: str) -> Candidate:
+    awaited, every = kept.callback.awaited, kept.every or 0.1
+    if kept.batches:
+        per_second = int(1 / every) + 1  # both ends of a second are in it
+        counter, budgets = "flush_counter", {"flushes_per_second": f'"{per_second}/s"'}
+        made = "flushes = flush_counter(of=stream)"
+        sink = f"flushes.call({ignores(kept.callback)})"
+        check = f"flushes.assert_coalesced(per_second={per_second})"
+    else:
+        counter, budgets = "update_counter", {"updates_every": f'"{every * 1000:g}ms"'}
+        made = "show = update_counter(of=stream, value=lambda call: call.args[0])"
+        sink = "show.aio" if awaited else "show"
+        trailing = "" if kept.timed else f', trailing="{"end" if consumer.ends else "next"}"'
+        check = f"show.assert_throttled(every={every:g}{trailing})"
+    lines = [
+        each.removeprefix("return ") for each in consumer.lines({kept.callback.parameter: sink})
     ]
-    doubts = [*member.doubts, *made.doubts, *made.unknown(), *missing, *consumer.doubts]
-    growth = [*doubts, *filter(None, [consumer.delta.doubt])]
-    before, function = called_as(member, made)
-    direct = not (before or growth or consumer.others) and consumer.stream == member.parameters[0]
-    direct = direct and not consumer.stream.by_name
-    takes = Making(member.parameters, consumer.callbacks, ())
-    given = takes.arguments({consumer.stream.name: "stream"})
-    yield Candidate(
-        kind="direct" if direct else "called",
-        name=member.name,
-        line=member.node.lineno,
-        score=consumer.score,
-        why=f"goes through {consumer.stream.name}, {consumer.variable} by {consumer.variable}",
-        fills={
-            "test_is_linear": [test_line(member.name, "is_linear", ["assert_linear"])],
-            "todo": todo(growth),
-            "prepare": before,
-            "call": [Call("return ", function, given)],
-            "check": [_linear(function if direct else "consume", consumer.delta)],
-        },
-        budget={},
-        doubts=growth,
-    )
-    kept = throttle(source, [member], consumer.callbacks, None)
-    if kept is not None and not member.yields:
-        yield _relayed(consumer, made, kept, [*doubts, *filter(None, [consumer.delta.doubt])])
-
-
-def _relayed(consumer: Consumer, made: Making, kept: Throttle, doubts: Sequence[str]) -> Candidate:
-    member, sink = consumer.member, kept.callback.parameter
-    before, function = called_as(member, made)
-    show, cadence = _show(kept), [*doubts, *kept.doubts]
-    takes = Making(member.parameters, consumer.callbacks, ())
-    given = takes.arguments({consumer.stream.name: "stream", sink: show.sink})
+    ended = consumer.fed and consumer.ends and kept.timed and not kept.batches
+    body = [
+        f"stream = token_stream(tokens=3_000, every={min(0.02, every / 5):g})",
+        made,
+        *lines,
+        *["show.end()"] * ended,
+    ]
+    on_loop = consumer.is_async or awaited
+    if on_loop:
+        waits = ["await asyncio.sleep(1)  # would anything still come?"] * consumer.fed
+        body = [*within("async def main():", [*body, *waits, check]), "", "asyncio.run(main())"]
+    else:
+        body.append(check)
+    doubts = [*consumer.doubts, *kept.doubts]
+    fixtures = ["virtual_clock", "token_stream", counter]
     return Candidate(
-        kind=_kind("relayed", kept, on_loop=member.is_async),
-        name=member.name,
-        line=member.node.lineno,
-        score=consumer.score + 5,
-        why=f"calls {sink} now and then, of what comes from {consumer.stream.name}",
-        fills={
-            "test_is_throttled": [_throttled_test(member.name, kept)],
-            "todo": todo(cadence),
-            "show": show.made,
-            "call": [*before, Call("await " if member.is_async else "", function, given)],
-            "check": _throttled(kept, "end"),
-            "pace": _pace(kept),
-        },
-        budget=_promise(kept),
-        doubts=cadence,
+        check="cadence",
+        name=consumer.name,
+        line=consumer.line,
+        score=consumer.score + 1,
+        why=f"calls {kept.callback.parameter} now and then",
+        test=test_of(name, "is_throttled", fixtures, body, doubts=doubts),
+        doubts=doubts,
+        uses=consumer.uses,
+        imports=["import asyncio"] * on_loop,
+        budgets=budgets,
     )
 
 
-def _finish(over: Ending, subject: str, *, result: bool) -> Sequence[str]:
-    lines = [each.format(subject) for each in over.calls]
-    if result and over.result:
-        shown = over.result.format(subject)
-        lines.append(f"return {shown}")
-    return lines
+def smooth_test(consumer: Consumer) -> Candidate:
+    """Have an async generator run beside a watch."""
+    doubts = [*consumer.doubts]
+    if any(_waits_elsewhere(each) for each in own(consumer.members[0].node)):
+        doubts.append("it may wait for what is elsewhere, or never end: put something in its place")
+    watched = within("with stall_watch() as watch:", consumer.lines({}))
+    main = ["stream = token_stream(tokens=500)", *watched, "return watch"]
+    checked = "asyncio.run(main()).assert_smooth(max_stall=0.05)"
+    body = [*within("async def main():", main), "", checked]
+    fixtures = ["stall_watch", "token_stream"]
+    return Candidate(
+        check="pulse",
+        name=consumer.name,
+        line=consumer.line,
+        score=consumer.score,
+        why="an async generator: what blocks in it holds up all else on its event loop",
+        test=test_of(consumer.name, "leaves_the_loop_free", fixtures, body, doubts=doubts),
+        doubts=doubts,
+        uses=consumer.uses,
+        imports=["import asyncio"],
+        budgets={"max_stall": '"50ms"'},
+    )
 
 
-def _linear(subject: str, delta: Delta) -> Call:
-    made_by = [f"delta={delta.made_by}"] if delta.made_by else []
-    return Call("", "assert_linear", [subject, *made_by])
+def _waits_elsewhere(node: ast.AST) -> bool:
+    waits = isinstance(node, ast.Await) and not ast.unparse(node.value).startswith("asyncio.")
+    return waits or isinstance(node, ast.While | ast.AsyncWith)
 
 
-# -- how often
+# -- throttles
 
 
-class _Shown(NamedTuple):
-    made: Sequence[str | Call]
-    sink: str
+def _throttle(
+    source: Source, members: Sequence[Member], callbacks: Sequence[Callback]
+) -> _Throttle | None:
+    """Find the throttle in these functions; None where no time is asked for near a callback."""
+    nodes = [node for member in members for node in own(member.node)]
+    timers = [each for each in calls(nodes) if last_name(each.func) in _TIMERS and each.args]
+    waits = [each for each in nodes if isinstance(each, ast.Compare) and _timed(each, nodes)]
+    if not callbacks or not (timers or waits):
+        return None
+    settings = dict(_settings(source, members, nodes))
+    asked = [*(each.args[0] for each in timers), *(each.left for each in waits)]
+    asked += [term for each in waits for term in each.comparators]
+    found = {number for each in asked for number in _numbers(each, settings)}
+    intervals = [each for each in found if 0 < each <= _LONGEST]
+    sink = callbacks[0]
+    place = _sent(sink, members, nodes)
+    doubts = []
+    if len(intervals) != 1:
+        doubts.append("how often it may update cannot be told: say so in every=, in seconds")
+    if not place or len(callbacks) > 1:
+        doubts.append(f"value= is what an update carries: say what {sink.place} gets")
+    return _Throttle(
+        callback=sink,
+        every=intervals[0] if len(intervals) == 1 else 0.0,
+        timed=bool(timers),
+        batches=bool(place) and _begins_again(place, members),
+        doubts=doubts,
+    )
 
 
-def _show(kept: Throttle) -> _Shown:
-    """What counts updates, and what is given to the code as its callback."""
-    awaited = kept.callback.awaited
-    if kept.batches:
-        ignores = IGNORES_ASYNC if awaited else IGNORES
-        return _Shown(["flushes = flush_counter(of=stream)"], f"flushes.call({ignores})")
-    value = f"value=lambda call: {kept.value}"
-    counter = Call("show = ", "update_counter", ["of=stream", value])
-    return _Shown([counter], "show.aio" if awaited else "show")
+# -- when
 
 
-def _throttled(kept: Throttle, trailing: str) -> Sequence[Call]:
-    if kept.batches:
-        return [Call("", "flushes.assert_coalesced", [f"per_second={_per_second(kept)}"])]
-    by = "" if kept.timed else f'trailing="{trailing}"'
-    every = f"every={kept.every:g}" if kept.every else "every=..."
-    return [Call("", "show.assert_throttled", [every, *filter(None, [by])])]
+def _timed(compare: ast.Compare, nodes: Sequence[ast.AST]) -> bool:
+    """Whether it compares what a clock says, or what was made of that."""
+    names = {each.id for each in ast.walk(compare) if isinstance(each, ast.Name)}
+    made = [value for target, value in assigned(nodes) if ast.unparse(target) in names]
+    return any(
+        last_name(each.func) in _CLOCKS and not each.args
+        for node in [compare, *made]
+        for each in calls(ast.walk(node))
+    )
 
 
-def _promise(kept: Throttle) -> Mapping[str, str]:
-    every = kept.every or 0.1
-    shown = f"{every * 1000:g}ms" if every < 1 else f"{every:g}s"
-    return {"spoken": shown, "per_second": str(_per_second(kept))}
+def _settings(
+    source: Source, members: Sequence[Member], nodes: Sequence[ast.AST]
+) -> Iterator[tuple[str, ast.expr]]:
+    """Names that stand for one value: of the module, of defaults, of instances."""
+    for target, value in assigned(source.tree.body):
+        yield ast.unparse(target), value
+    for owner in {id(each.owner): each.owner for each in members if each.owner}.values():
+        for target, value in assigned(owner.body):
+            yield f"self.{ast.unparse(target)}", value
+    for each in (each for member in members for each in member.parameters):
+        if each.default is not None:
+            yield each.name, each.default
+    for target, value in assigned(nodes):
+        if isinstance(target, ast.Attribute) and isinstance(value, ast.Name | ast.Constant):
+            yield ast.unparse(target), value
 
 
-def _per_second(kept: Throttle) -> int:
-    """In any second, both of its ends included."""
-    return max(1, int(1 / (kept.every or 0.1)) + 1)
+def _numbers(node: ast.expr, settings: Mapping[str, ast.expr]) -> Iterator[float]:
+    """Numbers that are added or taken away in an expression; names are looked up."""
+    left, seen = [node], set()
+    while left:
+        match left.pop():
+            case ast.Constant(value=int() | float() as value):
+                yield float(value)
+            case ast.BinOp(op=ast.Add() | ast.Sub()) as both:
+                left += [both.left, both.right]
+            case ast.Name() | ast.Attribute() as each:
+                name = ast.unparse(each)
+                if name in settings and name not in seen:
+                    seen.add(name)
+                    left.append(settings[name])
 
 
-def _pace(kept: Throttle) -> str:
-    return f"{min(0.02, (kept.every or 0.1) / 5):g}"
+# -- what
 
 
-def _kind(name: str, kept: Throttle, *, on_loop: bool) -> str:
-    return f"{name}{' async' if on_loop else ''}{', in batches' if kept.batches else ''}"
+def _sent(sink: Callback, members: Sequence[Member], nodes: Sequence[ast.AST]) -> str:
+    """Where the text that is sent was added up; empty if it is not that, or not always."""
+    sent = {_grown(each.args[0], members, nodes) if each.args else "" for each in sink.calls}
+    return sent.pop() if len(sent) == 1 else ""
 
 
-def _throttled_test(name: str, kept: Throttle) -> Call:
-    counter = "flush_counter" if kept.batches else "update_counter"
-    return test_line(name, "is_throttled", ["virtual_clock", "token_stream", counter])
+def _grown(node: ast.expr, members: Sequence[Member], nodes: Sequence[ast.AST]) -> str:
+    """Where the text of an expression is added up: at `parts` for "".join(parts)."""
+    match node:
+        case ast.Call(func=ast.Attribute(value=ast.Constant(value=""), attr="join"), args=[parts]):
+            place = ast.unparse(parts)
+            added = (each for each in calls(nodes) if ast.unparse(each.func) == f"{place}.append")
+            return place if any(added) else ""
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="self"), attr=name), args=[]):
+            for member in members:
+                match member.node:
+                    case ast.FunctionDef(name=str() as own_name, body=[ast.Return(value=value)]):
+                        if own_name == name and value is not None:
+                            return _grown(value, [], nodes)
+    place = ast.unparse(node)
+    made = [value for target, value in assigned(nodes) if ast.unparse(target) == place]
+    if any(isinstance(each, ast.AugAssign) and ast.unparse(each.target) == place for each in nodes):
+        is_text = any(isinstance(each, ast.Constant) and each.value == "" for each in made)
+        return place if is_text else ""
+    is_joined = len(made) == 1 and last_name(made[0]) == "join"
+    return _grown(made[0], [], nodes) if is_joined else ""
+
+
+def _begins_again(place: str, members: Sequence[Member]) -> bool:
+    """Whether what is added up is taken away once it was sent."""
+    for member in members:
+        nodes = [*own(member.node)]
+        begun = sum(ast.unparse(target) == place for target, _ in assigned(nodes))
+        taken = {f"{place}.clear()", f"{place}.truncate(0)", f"del {place}[:]"}
+        begins = not place.startswith("self.") or member.node.name == "__init__"
+        if begun > begins or any(
+            isinstance(each, ast.Expr | ast.Delete) and ast.unparse(each) in taken for each in nodes
+        ):
+            return True
+    return False
