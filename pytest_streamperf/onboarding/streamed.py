@@ -155,10 +155,12 @@ def _throttle(
     source: Source, members: Sequence[Member], callbacks: Sequence[Callback]
 ) -> _Throttle | None:
     """Find the throttle in these functions; None where no time is asked for near a callback."""
+    if not callbacks:
+        return None
     nodes = [node for member in members for node in own(member.node)]
     timers = [each for each in calls(nodes) if last_name(each.func) in _TIMERS and each.args]
     waits = [each for each in nodes if isinstance(each, ast.Compare) and _timed(each, nodes)]
-    if not callbacks or not (timers or waits):
+    if not timers and not waits:
         return None
     settings = dict(_settings(source, members, nodes))
     asked = [*(each.args[0] for each in timers), *(each.left for each in waits)]
