@@ -27,8 +27,7 @@ def seconds_of(value: object) -> float:
     """
     seconds = _read(value, _SECONDS)
     if seconds is None:
-        msg = f"must be a time, as '200ms', '1.5s' or 0.2 seconds, not {value!r}"
-        raise ValueError(msg)
+        raise _wrong(value, "a time, as '200ms', '1.5s' or 0.2 seconds")
     return seconds
 
 
@@ -40,8 +39,7 @@ def share_of(value: object) -> float:
     """
     share = _read(value, _SHARES)
     if share is None or not 0 < share <= 1:
-        msg = f"must be a share, as '25%' or 0.25, not {value!r}"
-        raise ValueError(msg)
+        raise _wrong(value, "a share, as '25%' or 0.25")
     return share
 
 
@@ -53,8 +51,7 @@ def rate_of(value: object) -> float:
     """
     rate = _read(value, _RATES)
     if rate is None or rate < 1:
-        msg = f"must be 1 or more in a second, as '10/s' or 10, not {value!r}"
-        raise ValueError(msg)
+        raise _wrong(value, "1 or more in a second, as '10/s' or 10")
     return rate
 
 
@@ -66,9 +63,12 @@ def bytes_of(value: object) -> int:
     """
     size = _read(value, _BYTES)
     if size is None:
-        msg = f"must be a number of bytes, or as '64MiB' or '64MB', not {value!r}"
-        raise ValueError(msg)
+        raise _wrong(value, "a number of bytes, or as '64MiB' or '64MB'")
     return int(size)
+
+
+def _wrong(value: object, allowed: str) -> ValueError:
+    return ValueError(f"must be {allowed}, not {value!r}")
 
 
 def _read(value: object, units: Mapping[str, float]) -> float | None:

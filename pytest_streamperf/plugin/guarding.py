@@ -74,9 +74,8 @@ class _Guarding:
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         result = yield
         failed = getattr(item, "_excinfo", None)  # unittest's
-        if (
-            self._guards and not failed and not self._record.has_forgotten()
-        ):  # else its teardown tells
+        # Where the test failed by itself, its teardown tells.
+        if self._guards and not failed and not self._record.has_forgotten():
             self._guards.conclude(item.nodeid, failed=False, over=False)
         return result
 
