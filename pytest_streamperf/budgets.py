@@ -19,6 +19,8 @@ from pytest_streamperf.verdict import BudgetError, Policy, duration, percent, si
 
 _CHOICES = {"mode": ("fail", "warn"), "unproven": ("fail", "warn")}
 _GROWTH = ("copies", "limit", "up_to")
+# Settings that are budgets by another name: they hold for all checks, and not for whole tests.
+_ALSO = {"limit": "growth", "up_to": "up_to", "background_fetch": "background_fetch"}
 _NETWORK = ("allow_hosts", "background_fetch", "block_network", "exact_network")
 _KEYS = sorted((*_CHOICES, *_GROWTH, *_NETWORK, "budgets"))
 # How much slower tracing memory makes all else is nobody's budget.
@@ -149,7 +151,6 @@ class Budget:
         lines = [
             f"{key:{wide[0]}}  {said:{wide[1]}}  {origin}".rstrip() for key, said, origin in rows
         ]
-        lines += ["in two runs: one for the memory"] if self.rerun else []
         return lines + ([f"mode  {self.mode}"] if self.mode else [])
 
 
@@ -269,7 +270,29 @@ def _policy(settings: dict[str, Any], place: Callable[[Sequence[str], str], str]
         raise refuse("budgets", f"budgets must be a table, not {budgets!r}")
     choices = {key: settings[key] for key in _CHOICES if key in settings}
     layers = _layers(budgets, place)
-    return Policy(growth=growth, network=network, budgets=layers, **choices)
+    defaults = _as_layer(settings, lambda key: place(table, key))
+    _refuse_two_values(defaults, layers.get("", Layer()))
+    return Policy(growth=growth, network=network, budgets=layers, defaults=defaults, **choices)
+
+
+def _as_layer(settings: Mapping[str, Any], origin: Callable[[str], str]) -> Layer:
+    """What settings say that could be said in a budget."""
+    found = {budget: key for key, budget in _ALSO.items() if key in settings}
+    return Layer(
+        {budget: settings[key] for budget, key in found.items()},
+        {budget: f"{origin(key)} ({key})" for budget, key in found.items()},
+    )
+
+
+def _refuse_two_values(defaults: Layer, declared: Layer) -> None:
+    for key in defaults.values.keys() & declared.values.keys():
+        one, other = defaults.values[key], declared.values[key]
+        if one != other:
+            msg = (
+                f"{declared.origins[key]}: {key}, {KEYS[key].say(other)}, contradicts "
+                f"{defaults.origins[key]}, {KEYS[key].say(one)}: say it once"
+            )
+            raise BudgetError(msg)
 
 
 def _layers(

@@ -31,7 +31,7 @@ class Verdict:
     `stem` names the kind of check ("growth"), `headline` says in one line what was measured and the
     limit, `details` are the lines that follow it when the check fails. `figures` are for machines,
     `where` the guilty lines, `series` rows to draw, and `picture` the lines that a verbose report
-    shows.
+    shows. A check that is not `measured` had nothing to measure: no policy accepts that.
 
     >>> Verdict(stem="growth", verdict="within", headline="2% superlinear, limit 25%").verdict
     'within'
@@ -45,6 +45,7 @@ class Verdict:
     where: Sequence[Place] = ()
     series: Mapping[str, Sequence[Sequence[float | str]]] = field(default_factory=dict)
     picture: Sequence[str] = ()
+    measured: bool = True
 
     @property
     def message(self) -> str:
@@ -145,7 +146,8 @@ class Policy:
 
     `growth` are arguments of `assert_linear`, where a call does not give them, and `network` those
     of a guard of every test: `background_fetch`, `allow_hosts`, `block_network`, `exact_network`.
-    `budgets` are what a test as a whole is held to: the default, under "", and profiles by name.
+    `budgets` are what a test as a whole is held to: the default, under "", and profiles by name;
+    `defaults` is what the arguments above would be as one of these.
     With `mode="warn"` a check that would fail warns, with `unproven="warn"` only one that could not
     be concluded.
 
@@ -156,6 +158,7 @@ class Policy:
     growth: Mapping[str, Any] = field(default_factory=dict)
     network: Mapping[str, Any] = field(default_factory=dict)
     budgets: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Any = field(default=None, compare=False)
     unproven: Literal["fail", "warn"] = "fail"
     mode: Literal["fail", "warn"] = "fail"
 
@@ -214,7 +217,7 @@ def conclude(
 def nothing_measured(stem: str, what: str, advice: str) -> NothingMeasured:
     """Report a check that had nothing to measure, and make the error for it."""
     details = lines_of({"try": advice})
-    verdict = Verdict(stem=stem, verdict="unproven", headline=what, details=details)
+    verdict = Verdict(stem=stem, verdict="unproven", headline=what, details=details, measured=False)
     report(verdict)
     return NothingMeasured(verdict)
 

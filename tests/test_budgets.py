@@ -30,6 +30,24 @@ def test_every_setting_is_read(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("setting", "budget"),
+    [
+        ("limit = 0.2", "growth = '25%'"),
+        ("up_to = 100", "up_to = 200"),
+        ("background_fetch = false", "background_fetch = true"),
+    ],
+)
+def test_a_limit_that_is_said_twice_is_the_same(tmp_path, setting, budget):
+    """Two values are an error, with both lines."""
+    text = f"[tool.streamperf]\n{setting}\n[tool.streamperf.budgets]\n{{}}"
+    assert read(tmp_path, text.format("max_gap = '1s'"))
+    with pytest.raises(
+        BudgetError, match=r"toml:4: .* contradicts pyproject\.toml:2 .*say it once"
+    ):
+        read(tmp_path, text.format(budget))
+
+
 @pytest.mark.parametrize("text", ["", "[tool.other]", "[tool.streamperf]", "tool = {}"])
 def test_no_setting_is_every_default(tmp_path, text):
     """A project may say nothing."""

@@ -222,6 +222,28 @@ def test_what_disturbs_each_other_is_measured_in_two_runs(budgeted):
     )
 
 
+def test_what_cannot_run_twice_runs_without_the_memory(budgeted):
+    """Where a project's default asks for both; a list of what applies says so."""
+    tests = """
+        import unittest
+
+        class TestCase(unittest.TestCase):
+            def test_it(self):
+                gc.collect()
+                self.kept = bytes(9_000_000)
+    """
+    settings = """
+        [tool.streamperf.budgets]
+        max_gc_pause = "1000s"
+        peak_memory = "1MB"
+        rerun = true
+    """
+    result = budgeted(tests, "-v", settings=settings, expect={"passed": 1})
+    result.stdout.fnmatch_lines(["* pulse *test_it: *"])
+    listed = budgeted(tests, "--streamperf-budgets", settings=settings)
+    listed.stdout.fnmatch_lines(["  without peak_memory, for want of a second run*"])
+
+
 def test_what_a_marker_asks_for_is_measured_or_an_error(budgeted):
     """That of a class may be about some of its tests, and a default finds what there is."""
     result = budgeted(
@@ -450,6 +472,23 @@ def test_a_list_of_what_is_wrong_is_an_error(budgeted):
     )
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: marker, test_it.py:14: max_gap must be a time, *"])
+
+
+def test_settings_are_listed_as_the_budgets_that_they_are(budgeted):
+    """With their lines, and what is no budget once, above all tests."""
+    result = budgeted(
+        "@budget(up_to=100)\ndef test_it(): pass",
+        "--streamperf-budgets",
+        settings="[tool.streamperf]\nlimit = 0.2\nup_to = 80\ncopies = 'warn'",
+    )
+    result.stdout.fnmatch_lines(
+        [
+            "streamperf: copies=warn, *",
+            "test_it.py::test_it",
+            "  growth  20% superlinear  pyproject.toml:2 (limit)",
+            "  up_to   100 deltas       marker, test_it.py:13",
+        ]
+    )
 
 
 def test_what_applies_is_listed_under_xdist_too(budgeted):

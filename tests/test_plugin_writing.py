@@ -172,6 +172,22 @@ def test_it_is_told_where_it_is(pytester, run_alone):
     result.stdout.fnmatch_lines([f"streamperf: 0 checks in {pytester.path / 'run.json'}"])
 
 
+def test_a_run_that_only_collects_writes_nothing(pytester, run_alone):
+    """It has measured nothing, and there may be a report of one that has."""
+    pytester.makefile(".json", run="kept")
+    run_alone("--streamperf-json", "run.json", "--collect-only")
+    assert (pytester.path / "run.json").read_text() == "kept"
+
+
+def test_nothing_measured_is_not_accepted(pytester, written):
+    """A project that lets failures be warnings has it fail, and the report says so."""
+    pytester.makefile(".toml", pyproject="[tool.streamperf]\nmode = 'warn'")
+    (check,) = written(tests="def test_it(assert_linear): assert_linear(lambda stream: None)")[
+        "checks"
+    ]
+    assert (check["verdict"], check["accepted"]) == ("unproven", False)
+
+
 def test_the_commit_is_written(pytester, written):
     """And whether files differ from it; none where there is no repository."""
     assert written()["commit"] is None

@@ -223,7 +223,8 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_streamperf.plugin.grouping import Grouping  # noqa: PLC0415
 
         config.pluginmanager.register(Grouping())
-    if config.option.streamperf_json and not hasattr(config, "workerinput"):
+    writes = config.option.streamperf_json and not config.option.collectonly
+    if writes and not hasattr(config, "workerinput"):  # which xdist's workers have
         from pytest_streamperf.plugin.writing import Writing  # noqa: PLC0415
 
         config.pluginmanager.register(Writing(config))

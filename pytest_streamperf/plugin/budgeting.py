@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from pytest_streamperf import budgets, verdict
-from pytest_streamperf.holding import Held
+from pytest_streamperf.holding import Held, Part
+from pytest_streamperf.plugin import pytest_report_header
 from pytest_streamperf.plugin.record import POLICY, Record, unplaced
 
 __tracebackhide__ = True  # pytest shows the user's own frames
@@ -20,6 +21,12 @@ _WRONG = pytest.StashKey[verdict.BudgetError]()
 _GUARD = ("allow_hosts", "block_network")
 # As a parameter of the test: by this name it shows which of its two runs one is.
 RUN = "streamperf_run"
+# By which of its runs a test is, of one whose budgets want two: None where it has one only.
+_SAID_OF_RUNS = {
+    "watched": "in this run without peak_memory",
+    "memory": "in this run peak_memory alone",
+    None: "without peak_memory, for want of a second run: rerun is for functions",
+}
 
 
 def budget_of(item: pytest.Item) -> budgets.Budget:
@@ -105,13 +112,13 @@ def check(items: Iterable[pytest.Item]) -> None:
     """Note which tests have a marker that is wrong: they fail, and the others run."""
     for item in items:
         try:
-            rerun, wrong = budget_of(item).rerun, ""
+            budget, wrong = budget_of(item), ""
             budgets.check_network(**guard_settings(item))
         except verdict.BudgetError as error:
-            rerun, wrong = False, str(error)
+            budget, wrong = budgets.Budget(), str(error)
         except (TypeError, ValueError) as error:
-            rerun, wrong = False, f"marker, {_place(item)}: {error}"
-        if rerun and not _run_of(item):
+            budget, wrong = budgets.Budget(), f"marker, {_place(item)}: {error}"
+        if budget.rerun and not _run_of(item) and budget.limits["peak_memory"].must:
             wrong = f"{_place(item)}: rerun is for functions, not a parameter or a TestCase"
         if wrong:
             item.stash[_WRONG], item.stash[_BUDGET] = verdict.BudgetError(wrong), budgets.Budget()
@@ -132,7 +139,8 @@ class Budgeting:
         self._record.held = None
         try:
             if budget.limits or budget.mode:
-                self._record.held = Held(budget, _run_of(item) or "all")
+                once: Part = "watched" if budget.rerun else "all"
+                self._record.held = Held(budget, _run_of(item) or once)
         except ValueError as error:  # a function that is none
             place = budget.limits["cpu_share"].origin
             self._unplaced = verdict.BudgetError(f"{place}: cpu_share: {error}")
@@ -210,9 +218,15 @@ class Listing:
         wrong = [str(item.stash[_WRONG]) for item in session.items if _WRONG in item.stash]
         if wrong:
             raise pytest.UsageError("\n".join(wrong))
+        policy = session.config.stash.get(POLICY, None)
+        if said := pytest_report_header(session.config):
+            terminal.line(said)
         for item in session.items:
             terminal.line()
             terminal.line(item.nodeid)
-            for line in budget_of(item).lines() or ["no budget"]:
+            layers = [policy.defaults] if policy is not None else []
+            budget = budgets.budget_of([*layers, *_layers(item)])
+            runs = [_SAID_OF_RUNS[_run_of(item)]] if budget.rerun else []
+            for line in [*budget.lines(), *runs] or ["no budget"]:
                 terminal.line(f"  {line}")
         return True

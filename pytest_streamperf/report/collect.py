@@ -24,7 +24,7 @@ def plain(found: Verdict, policy: Policy) -> dict[str, Any]:
     return {
         "stem": found.stem,
         "verdict": found.verdict,
-        "accepted": policy.accepts(found.verdict),
+        "accepted": found.measured and policy.accepts(found.verdict),
         "headline": found.headline,
         "details": list(found.details),
         "picture": list(found.picture),
