@@ -109,8 +109,9 @@ def test_a_run_that_stopped_early_is_not_complete(written, option, complete):
     assert written(option)["complete"] is complete
 
 
-def test_an_interrupted_run_writes_what_it_had(pytester, monkeypatch):
-    """Ctrl-C, in the midst of a test."""
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_writes_what_it_had(pytester, monkeypatch, sent):
+    """Ctrl-C, or a job that is cancelled, in the midst of a test."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     pytester.makepyfile(
         test_it=TESTS
@@ -129,11 +130,27 @@ def test_an_interrupted_run_writes_what_it_had(pytester, monkeypatch):
     with run:
         while "here" not in run.stdout.readline():
             assert run.poll() is None
-        run.send_signal(signal.SIGINT)
+        run.send_signal(sent)
         run.stdout.read()
     document = read(pytester.path / "run.json")
     assert not document["complete"]
     assert len(document["checks"]) == 8
+
+
+def test_a_child_that_is_forked_ends_as_it_would_without(pytester, run_alone):
+    """What is done for a run that is told to end is not done for its children."""
+    forks = """
+import multiprocessing, time
+
+def test_child():
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    child.start()
+    child.terminate()
+    child.join()
+    assert child.exitcode == -15
+"""
+    pytester.makepyfile(test_it=forks)
+    run_alone("--streamperf-json", "run.json").assert_outcomes(passed=1)
 
 
 def test_an_exit_is_no_end_whatever_status_it_gives(written):

@@ -1,6 +1,11 @@
 """One document of all that a run measured: written by the controller, when the run is over."""
 
-from collections.abc import Generator, Mapping
+import os
+import signal
+import threading
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +36,12 @@ class Writing:
         self._said = ""
         self._interrupted = False
         self._reported: list[tuple[str, Mapping[str, Any]]] = []
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self) -> Generator[None, object, object]:
+        """Let a CI job that is cancelled end as Ctrl-C does: nothing hears of SIGTERM else."""
+        with _interrupted_by_sigterm():
+            return (yield)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take what a test reports: here under xdist, too, in the order of arrival."""
@@ -87,3 +98,35 @@ class Writing:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say where it is."""
         terminalreporter.line(f"streamperf: {self._said}")
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Take SIGTERM for Ctrl-C, unless somebody takes it already; not in children that are forked.
+
+    What Python handles is lost on a child that has only just been forked.
+    """
+    if not _in_main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    own, over = signal.default_int_handler, False
+
+    def swap(old: object, new: Any) -> None:
+        if not over and _in_main_thread() and signal.getsignal(signal.SIGTERM) is old:
+            signal.signal(signal.SIGTERM, new)
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(
+            before=partial(swap, own, signal.SIG_DFL),
+            after_in_parent=partial(swap, signal.SIG_DFL, own),
+        )
+    swap(signal.SIG_DFL, own)
+    try:
+        yield
+    finally:
+        swap(own, signal.SIG_DFL)
+        over = True
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
