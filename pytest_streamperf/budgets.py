@@ -17,7 +17,7 @@ from pytest_streamperf.network.attempts import allowed_hosts
 from pytest_streamperf.units import bytes_of, rate_of, seconds_of, share_of
 from pytest_streamperf.verdict import BudgetError, Policy, duration, percent, size
 
-_CHOICES = {"mode": ("fail", "warn"), "unproven": ("fail", "warn")}
+_CHOICES = ("mode", "unproven")
 _GROWTH = ("copies", "limit", "up_to")
 # Settings that are budgets by another name: they hold for all checks, and not for whole tests.
 _ALSO = {"limit": "growth", "up_to": "up_to", "background_fetch": "background_fetch"}
@@ -89,8 +89,8 @@ KEYS: Mapping[str, _Key] = {
 """What may be budgeted."""
 
 
-def _mode(value: object) -> object:
-    if value not in _CHOICES["mode"]:
+def _choice(value: object) -> object:
+    if value not in ("fail", "warn"):
         msg = f"must be 'fail' or 'warn', not {value!r}"
         raise ValueError(msg)
     return value
@@ -99,7 +99,7 @@ def _mode(value: object) -> object:
 _SAYING_HOW: Mapping[str, Callable[[object], Any]] = {
     "rerun": _flag,
     "tighter": _flag,
-    "mode": _mode,
+    "mode": _choice,
 }
 
 
@@ -254,9 +254,11 @@ def _policy(settings: dict[str, Any], place: Callable[[Sequence[str], str], str]
     for key, value in settings.items():
         if key not in _KEYS:
             raise refuse(key, f"has no setting {key!r}; it has {', '.join(_KEYS)}")
-        if key in _CHOICES and value not in _CHOICES[key]:
-            allowed = " or ".join(map(repr, _CHOICES[key]))
-            raise refuse(key, f"{key} must be {allowed}, not {value!r}")
+        if key in _CHOICES:
+            try:
+                _choice(value)
+            except ValueError as error:
+                raise refuse(key, f"{key} {error}") from None
     growth = {key: settings[key] for key in _GROWTH if key in settings}
     network = {key: settings[key] for key in _NETWORK if key in settings}
     for check, asked in ((_check_growth, growth), (check_network, network)):
