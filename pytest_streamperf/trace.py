@@ -21,7 +21,8 @@ from pytest_streamperf.verdict import StreamperfWarning
 _BLOCK = 400
 _STRIDE_BITS = 18
 
-_told = False
+_told = _ours = False
+_readers: "list[Peak]" = []
 
 # CPython 3.12 freezes some hundred objects of its own; an application freezes all it has.
 _FROZEN_BY_PYTHON = 1_000
@@ -78,13 +79,15 @@ def calls_traced() -> bool:
 def allocations() -> Iterator[None]:
     """Trace allocations; a tracemalloc that was on before is left running, with its traces.
 
-    Its peak is lost, as no peak can be put back: there is a warning, once.
+    If that was somebody else's, its peak is lost, as none can be put back: there is a warning,
+    once. Those who read the peak by `peak` keep theirs.
     """
-    global _told  # noqa: PLW0603 - once is once for the process
+    global _told, _ours  # noqa: PLW0603 - tracemalloc is the process's, and once is once
     mine = not tracemalloc.is_tracing()
     if mine:
         tracemalloc.start(1)
-    elif not _told:
+        _ours = True
+    elif not _told and not _ours:
         _told = True
         msg = "tracemalloc was on: its traces are kept, but every check resets its peak"
         warnings.warn(msg, StreamperfWarning, stacklevel=2)
@@ -92,7 +95,50 @@ def allocations() -> Iterator[None]:
         yield
     finally:
         if mine:
+            _ours = False
             tracemalloc.stop()
+
+
+class Peak:
+    """The most bytes that were traced since it was made, on top of what there was then."""
+
+    def __init__(self) -> None:
+        self._before = self.seen = tracemalloc.get_traced_memory()[0]
+
+    @property
+    def above(self) -> int | None:
+        """So many bytes so far; None where somebody stopped the tracing."""
+        if not tracemalloc.is_tracing():
+            return None
+        return max(self.seen, tracemalloc.get_traced_memory()[1]) - self._before
+
+
+@contextmanager
+def peak() -> Iterator[Peak]:
+    """Read the peak while open; `allocations` must be. Others may, too, and read theirs.
+
+    >>> with allocations(), peak() as outer:
+    ...     del (text := "x" * 5_000)
+    ...     with peak() as inner:
+    ...         pass
+    >>> inner.above < 5_000 <= outer.above
+    """
+    restart_peak()
+    reader = Peak()
+    _readers.append(reader)
+    try:
+        yield reader
+    finally:
+        _readers.remove(reader)
+
+
+def restart_peak() -> None:
+    """Have tracemalloc's peak begin here; whoever reads from before keeps the greater one."""
+    if _readers:
+        reached = tracemalloc.get_traced_memory()[1]
+        for each in _readers:
+            each.seen = max(each.seen, reached)
+    tracemalloc.reset_peak()
 
 
 @contextmanager

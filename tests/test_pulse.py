@@ -20,6 +20,7 @@ from pytest_streamperf import (
     TokenStream,
     VirtualClock,
     clock,
+    measure_growth,
 )
 from pytest_streamperf.pulse import Collections, Pause, message
 from pytest_streamperf.pulse.stalls import Stall, StallMeter
@@ -338,6 +339,17 @@ def test_memory_at_the_peak():
     with pytest.raises(PulseExceeded, match=r"3.0 MB of memory at the peak, limit 1.0 MB"):
         watch.assert_smooth(peak_memory="1MiB")
     assert watch.assert_smooth(peak_memory="4MB").verdict == "within"
+
+
+def test_memory_within_a_watch_of_memory():
+    """A check inside, whichever it is, takes nothing from the watch around it."""
+    with StallWatch(memory=True) as watch:
+        bytearray(3_000_000)
+        with StallWatch(memory=True) as inner:
+            bytearray(1_000_000)
+        measure_growth(lambda stream: "".join(list(stream)), up_to=64, meters=("copies",))
+    assert 1_000_000 <= inner.pulse().peak_memory < 1_100_000
+    assert 3_000_000 <= watch.pulse().peak_memory < 3_100_000
 
 
 def test_memory_and_stalls_disturb_each_other():

@@ -7,6 +7,7 @@ import math
 import sys
 import threading
 import tracemalloc
+import warnings
 import weakref
 
 import pytest
@@ -21,6 +22,8 @@ from pytest_streamperf.trace import (
     arenas_held,
     calls_traced,
     collector_off,
+    peak,
+    restart_peak,
     threads_in_turns,
 )
 
@@ -169,6 +172,35 @@ def test_a_lost_peak_is_told_once(monkeypatch):
         pass
     with allocations():
         pass
+
+
+def test_a_peak_within_another_leaves_that_to_it():
+    """The outer reader keeps the greatest, whoever restarts it meanwhile; nobody is warned."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with allocations(), peak() as outer:
+            bytearray(3_000_000)
+            with allocations(), peak() as inner:
+                bytearray(1_000_000)
+                restart_peak()
+                assert 1_000_000 <= inner.above < 1_100_000
+            assert 3_000_000 <= outer.above < 3_100_000
+
+
+def test_a_later_peak_counts_for_the_outer_one():
+    """Whichever is greater: that before, within, or after."""
+    with allocations(), peak() as outer:
+        with peak():
+            bytearray(2_000_000)
+        bytearray(3_000_000)
+        assert 3_000_000 <= outer.above < 3_100_000
+
+
+def test_a_peak_that_is_no_longer_traced():
+    """Is not known."""
+    with allocations(), peak() as stopped:
+        tracemalloc.stop()
+        assert stopped.above is None
 
 
 def test_arenas_are_held_by_little():

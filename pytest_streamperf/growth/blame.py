@@ -20,7 +20,13 @@ from pathlib import Path
 from types import CodeType, FrameType
 
 from pytest_streamperf.here import INSTALLED, OWN, STANDARD, is_below
-from pytest_streamperf.trace import CalleeTracer, LineTracer, calls_traced, name_of
+from pytest_streamperf.trace import (
+    CalleeTracer,
+    LineTracer,
+    calls_traced,
+    name_of,
+    restart_peak,
+)
 
 # The part of all deltas that is traced early, and as much late, if there is time for so many.
 _PARTS = 16
@@ -97,7 +103,7 @@ class CopiedBytes:
     def __call__(self) -> float:
         live, peak = tracemalloc.get_traced_memory()
         spent = peak - self._live
-        tracemalloc.reset_peak()
+        restart_peak()
         self._live = live
         return spent
 

@@ -25,7 +25,7 @@ from typing import Any, Protocol, Self
 
 from pytest_streamperf.here import loop_running_here
 from pytest_streamperf.streams import TokenStream
-from pytest_streamperf.trace import CallCounter
+from pytest_streamperf.trace import CallCounter, restart_peak
 
 BLOCKS = 64
 """A run is recorded in this many equal blocks, so that its last six octaves lie on edges."""
@@ -94,7 +94,7 @@ class Copies:
         return self._live - (self._first or 0)
 
     def open(self) -> None:
-        tracemalloc.reset_peak()
+        restart_peak()
         self._live = tracemalloc.get_traced_memory()[0]
         if self._first is None:
             self._first = self._live

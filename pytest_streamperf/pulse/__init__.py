@@ -11,7 +11,6 @@
 import functools
 import inspect
 import time
-import tracemalloc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -142,8 +141,7 @@ class StallWatch:
         with ExitStack() as stack:
             if self._memory:
                 stack.enter_context(trace.allocations())
-                stack.callback(self._take_memory, tracemalloc.get_traced_memory()[0])
-                tracemalloc.reset_peak()
+                stack.callback(self._take_memory, stack.enter_context(trace.peak()))
             stack.callback(self._take_growth, resident)
             stack.enter_context(self._pauses.watching())
             for name, (holder, attribute, function) in self._cpu_of.items():
@@ -163,9 +161,8 @@ class StallWatch:
         self._done = True
         self._stack.close()
 
-    def _take_memory(self, before: int) -> None:
-        if tracemalloc.is_tracing():  # the code may have stopped it
-            self._peak = tracemalloc.get_traced_memory()[1] - before
+    def _take_memory(self, peak: trace.Peak) -> None:
+        self._peak = peak.above
 
     def _take_growth(self, before: int | None) -> None:
         after = _resident()
