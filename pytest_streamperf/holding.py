@@ -9,7 +9,7 @@
 
 import functools
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal, Self
 
@@ -37,7 +37,7 @@ _PULSE: dict[str, Callable[[Pulse], object]] = {
     "max_stall": lambda pulse: pulse.stalls,
     "max_gc_pause": lambda pulse: pulse.pauses,
     "peak_memory": lambda pulse: pulse.peak_memory,
-    "cpu_share": lambda pulse: pulse.cpu_shares,
+    "cpu_share": lambda pulse: pulse.cpu_shares or None,
 }
 
 
@@ -133,7 +133,7 @@ class Held:
         if self._watch:
             pulse = self._watch.pulse()
             limits = {
-                key: limit.value
+                key: limit.value if limit.must else _measured(limit.value, _PULSE[key](pulse))
                 for key, limit in self._limits.items()
                 if key in _PULSE and (limit.must or _PULSE[key](pulse) is not None)
             }
@@ -171,6 +171,13 @@ _TRY = {
 def _unused(stem: str, key: str) -> None:
     what = f"the test has nothing that {key} could be held against"
     raise nothing_measured(stem, what, _TRY[stem])
+
+
+def _measured(limit: Any, found: object) -> Any:
+    """A limit, or of limits by name those that something was found of."""
+    if not isinstance(limit, Mapping) or not isinstance(found, Mapping):
+        return limit
+    return {name: each for name, each in limit.items() if name in found}
 
 
 def _is_used(counter: UpdateCounter | FlushCounter) -> bool:

@@ -186,7 +186,7 @@ def test_the_whole_process_is_measured(budgeted):
             for _ in range(5_000): json.loads("[1, 2, 3]")
 
         @budget(peak_memory="8MiB", max_gc_pause="10s", cpu_share={"json:loads": 1.0}, rerun=True)
-        def test_fine(): pass
+        def test_fine(): json.loads("[]")
         """,
         expect={"passed": 2, "failed": 3},
     )
@@ -279,6 +279,37 @@ def test_what_a_marker_asks_for_is_measured_or_an_error(budgeted):
             "NothingMeasured: there were no two messages to see a gap between",
         ]
     )
+
+
+def test_a_function_is_found_by_whatever_name_it_is_called(budgeted):
+    """A marker's has to run; of those of a default, those that do are held to it."""
+    result = budgeted(
+        """
+        from json import loads
+
+        @budget(cpu_share={"json:loads": "1%"})
+        def test_imported():
+            for _ in range(5_000): loads("[1, 2, 3]")
+
+        @budget(cpu_share={"json:loads": "1%"})
+        def test_not_called(): pass
+
+        def test_default(): json.dumps([])
+
+        def test_nothing(): pass
+        """,
+        settings="""[tool.streamperf.budgets]
+cpu_share = { "json:loads" = "100%", "json:dumps" = "100%" }""",
+        expect={"passed": 2, "failed": 2},
+    )
+    result.stdout.fnmatch_lines(
+        [
+            "PulseExceeded: json:loads took *% of the CPU time, limit 1%",
+            "NothingMeasured: json:loads never ran",
+            "*pulse  test_it.py::test_default: json:dumps *% of CPU",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*test_nothing:*")
 
 
 def test_a_failure_of_its_own_wins(budgeted):

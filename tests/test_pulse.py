@@ -1,7 +1,9 @@
 """How smoothly: gaps, stalls and their lines, collections, memory, shares of CPU time."""
 
 import asyncio
+import functools
 import gc
+import inspect
 import json
 import mmap
 import sys
@@ -217,6 +219,26 @@ def test_a_collection_in_another_thread_is_not_sure(monkeypatch):
     assert watch.pulse().pauses[0][:3] == (pytest.approx(0.06), 0, False)
 
 
+@pytest.mark.parametrize(
+    ("seen", "limits", "says"),
+    [
+        ({}, {}, "no pause"),
+        ({}, {"pause": 1.0}, "no pause"),
+        ({"stalls": []}, {}, "no stall"),
+        ({"stalls": []}, {"pause": 1.0}, "no stall, no pause"),
+        ({"peak_memory": 3_000_000}, {}, "3.0 MB at the peak"),
+        ({"cpu_shares": {"json:loads": 0.5}}, {}, "json:loads 50% of CPU"),
+        ({"longest_gap": 0.1}, {"gap": 1.0}, "longest gap 100 ms"),
+    ],
+)
+def test_what_is_within_says_what_was_measured(seen, limits, says):
+    """Nothing of stalls where no event loop was seen."""
+    verdict, headline, _ = message.judged(
+        found() | {"stalls": None} | seen, message.Limits(**limits)
+    )
+    assert (verdict, headline) == ("within", says)
+
+
 def test_unsure_is_unproven():
     """The check says so, and why."""
 
@@ -390,25 +412,72 @@ class Parser:
         """Be costly."""
         return parse(text)
 
+    @classmethod
+    def of_class(cls, text):
+        """Be costly."""
+        return parse(text)
 
+
+@functools.lru_cache
+def cached(text):
+    """Be costly once."""
+    return parse(text)
+
+
+@functools.singledispatch
+def dispatched(text):
+    """Be costly, in a function that has free variables."""
+    return parse(text)
+
+
+BY_NAME = {"parse": parse, "cached": cached, "dispatched": dispatched, "static": Parser.static}
 NAMES = {
-    "parse": lambda: ME.parse("[1]"),
+    "cached": lambda: BY_NAME["cached"]("[1]"),
+    "dispatched": lambda: BY_NAME["dispatched"]("[1]"),
+    "Parser.of_class": lambda: Parser().of_class("[1]"),
+    "parse": lambda: BY_NAME["parse"]("[1]"),
     "Parser.method": lambda: Parser().method("[1]"),
-    "Parser.static": lambda: Parser.static("[1]"),
+    "Parser.static": lambda: BY_NAME["static"]("[1]"),
+    "sorted_in_c": lambda: ME.sorted_in_c(range(1_000_000)),
 }
+sorted_in_c = sorted
 
 
 @pytest.mark.parametrize(("name", "call"), NAMES.items(), ids=NAMES)
 def test_shares_of_cpu_time(name, call, monkeypatch):
-    """A named function's share of the thread's CPU time; the function is as it was afterwards."""
+    """A function's share of the thread's CPU time, however it is called; it is as it was then."""
     monkeypatch.setitem(sys.modules, "pulse_test", ME)
-    full, before = f"pulse_test:{name}", dict(vars(Parser))
+    full, before = f"pulse_test:{name}", (dict(vars(Parser)), ME.sorted_in_c, vars(parse).copy())
+    code = parse.__code__
     with StallWatch(cpu_of=[full]) as watch:
         call()
-    assert dict(vars(Parser)) == before
+    assert before == (dict(vars(Parser)), ME.sorted_in_c, vars(parse))
+    assert parse.__code__ is code
     assert 0.5 < watch.pulse().cpu_shares[full] <= 1
     with pytest.raises(PulseExceeded, match=r"took \d+% of the CPU time, limit 1%"):
         watch.assert_smooth(cpu_share={full: 0.01})
+
+
+def test_a_timed_function_looks_the_same(monkeypatch):
+    """Whoever asks for its signature, as frameworks do, gets that; its defaults hold."""
+    monkeypatch.setitem(sys.modules, "pulse_test", ME)
+    before = inspect.signature(json.loads)
+    with StallWatch(cpu_of=["json:loads", "pulse_test:found"]) as watch:
+        assert inspect.signature(json.loads) == before
+        assert found()["stalls"] == ()
+        assert found(gap=1.0)["longest_gap"] == 1.0
+        with pytest.raises(TypeError, match="unexpected keyword argument 'no'"):
+            found(no=1)
+    assert watch.pulse().cpu_shares.keys() == {"pulse_test:found"}
+
+
+def test_what_never_ran_has_no_share():
+    """It is not green: perhaps it is not the one that is meant."""
+    with StallWatch(cpu_of=["json:loads"]) as watch:
+        pass
+    with pytest.raises(NothingMeasured, match="json:loads never ran") as caught:
+        watch.assert_smooth(cpu_share={"json:loads": 0.1})
+    assert "name what is called here" in str(caught.value)
 
 
 def test_a_share_that_was_not_taken():

@@ -8,14 +8,11 @@
 3
 """
 
-import functools
-import inspect
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from heapq import nlargest
-from importlib import import_module
 from itertools import pairwise
 from operator import itemgetter
 from typing import Any, Self
@@ -24,6 +21,7 @@ from pytest_streamperf import clock, trace
 from pytest_streamperf.figures import MOST_DRAWN, Figures, Place, known
 from pytest_streamperf.pulse.message import Limits, check, judged
 from pytest_streamperf.pulse.pauses import Collections, Pause, PauseMeter
+from pytest_streamperf.pulse.shares import Shares
 from pytest_streamperf.pulse.stalls import Stall, StallMeter, watching
 from pytest_streamperf.streams import Stream, TokenStream
 from pytest_streamperf.units import bytes_of
@@ -48,7 +46,7 @@ class Pulse(Verdict):
     are longest first, a thousand at most; `collections` are all of these by generation.
     `peak_memory` is the most Python memory on top of what was there, `grown` the growth of the
     process. `cpu_shares` is the part of the thread's CPU time that was spent in each function that
-    was named.
+    was named, and of which anything ran.
     """
 
     messages: int
@@ -101,7 +99,7 @@ class StallWatch:
             msg = f"of must be a TokenStream, which knows what it hands out, not {of!r}"
             raise TypeError(msg)
         self._of = of
-        self._cpu_of = {name: _named(name) for name in cpu_of}
+        self._shares = Shares(cpu_of)
         self._memory = memory
         self._times: list[float] = []
         self._followed: list[_Followed] = []
@@ -111,8 +109,6 @@ class StallWatch:
         self._pauses = PauseMeter()
         self._peak: int | None = None
         self._grown: int | None = None
-        self._cpu: dict[str, float] = dict.fromkeys(self._cpu_of, 0.0)
-        self._all_cpu = 0.0
         self._done = False
 
     def message(self) -> None:
@@ -144,12 +140,10 @@ class StallWatch:
                 stack.callback(self._take_memory, stack.enter_context(trace.peak()))
             stack.callback(self._take_growth, resident)
             stack.enter_context(self._pauses.watching())
-            for name, (holder, attribute, function) in self._cpu_of.items():
-                stack.enter_context(self._timing(name, holder, attribute, function))
             meter = StallMeter()
             if stack.enter_context(watching(meter)):
                 self._stalls = meter
-            stack.callback(self._take_cpu, clock.thread_cpu())
+            stack.enter_context(self._shares.timing())
             if self._of is not None:
                 self._of.listeners.append(self)
                 stack.callback(self._of.listeners.remove, self)
@@ -167,34 +161,6 @@ class StallWatch:
     def _take_growth(self, before: int | None) -> None:
         after = _resident()
         self._grown = after - before if after is not None and before is not None else None
-
-    def _take_cpu(self, before: float) -> None:
-        self._all_cpu = clock.thread_cpu() - before
-
-    @contextmanager
-    def _timing(
-        self, name: str, holder: Any, attribute: str, function: Callable[..., Any]
-    ) -> Iterator[None]:
-        inside = False
-
-        @functools.wraps(function)
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            nonlocal inside
-            if inside:  # a call within a call is in the share of the outer one
-                return function(*args, **kwargs)
-            inside, started = True, clock.thread_cpu()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                inside = False
-                self._cpu[name] += clock.thread_cpu() - started
-
-        own = vars(holder).get(attribute)
-        setattr(holder, attribute, staticmethod(timed) if isinstance(own, staticmethod) else timed)
-        try:
-            yield
-        finally:
-            setattr(holder, attribute, own)
 
     # -- what came of it
 
@@ -216,10 +182,7 @@ class StallWatch:
             "collections": dict(sorted(self._pauses.generations.items())),
             "peak_memory": self._peak,
             "grown": self._grown,
-            "cpu_shares": {
-                name: cpu / self._all_cpu if self._all_cpu else 0.0
-                for name, cpu in self._cpu.items()
-            },
+            "cpu_shares": self._shares.taken(),
         }
         verdict, headline, details = judged(found, limits)
         return Pulse(
@@ -292,8 +255,10 @@ class StallWatch:
         if limits.stall is not None and self._memory:
             yield "stalls were not measured while memory was traced", "watch them one by one"
         for name in limits.shares:
-            if name not in self._cpu:
+            if name not in self._shares:
                 yield f"the CPU time of {name} was not taken", f"pass cpu_of=[{name!r}]"
+            elif name not in self._shares.taken():
+                yield f"{name} never ran", "name what is called here, in this process"
 
 
 def _figures(found: Mapping[str, Any], limits: Limits) -> Figures:
@@ -329,34 +294,6 @@ def _memory(asked: int | str) -> int:
 def _longest(times: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
     """The longest of many, as many as are drawn, in the order of time."""
     return sorted(nlargest(MOST_DRAWN, times, key=itemgetter(1)))
-
-
-_ELSEWHERE = (
-    inspect.iscoroutinefunction,
-    inspect.isgeneratorfunction,
-    inspect.isasyncgenfunction,
-)
-
-
-def _named(name: str) -> tuple[Any, str, Callable[..., Any]]:
-    """Find a function by its name: what holds it, as what, and itself."""
-    module_name, colon, path = name.partition(":")
-    *holders, attribute = path.split(".")
-    try:
-        holder: Any = import_module(module_name)
-        for each in holders:
-            holder = getattr(holder, each)
-        function = getattr(holder, attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        msg = f'cpu_of takes "module:function" or "module:Class.method", not {name!r}: {error}'
-        raise ValueError(msg) from None
-    if not colon or not callable(function) or attribute not in vars(holder):
-        msg = f"cpu_of takes functions by where they are defined, and {name!r} names none"
-        raise ValueError(msg)
-    if any(each(function) for each in _ELSEWHERE):
-        msg = f"cpu_of takes functions that do their work when called, and {name!r} does it later"
-        raise ValueError(msg)
-    return holder, attribute, function
 
 
 def _resident() -> int | None:

@@ -1,6 +1,6 @@
 """What a pulse check says: the worst of it, where, and what to do about it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pytest_streamperf.verdict import Outcome, duration, fit, lines_of, percent, size, where
@@ -99,13 +99,28 @@ def judged(found: Mapping[str, Any], limits: Limits) -> tuple[Outcome, str, Sequ
         why = "most of that was not spent on the CPU, and how long the thread waited for a core"
         details = lines_of({"why": f"{why} is not known here", "try": "run it on Linux"})
         return "unproven", fit(unproven), ("", *details)
-    gap = found["longest_gap"]
+    return "within", fit(", ".join(_measured(found, limits))), ()
+
+
+def _measured(found: Mapping[str, Any], limits: Limits) -> Iterator[str]:
+    """What was seen, and of what can always be seen what has a limit, or all that there is."""
     parts = [
         f"{found['messages']:,} messages" if found["messages"] else "",
-        f"longest gap {duration(gap)}" if gap is not None else "",
-        f"longest stall {duration(times['stall'][0].seconds)}" if times["stall"] else "",
+        "" if found["longest_gap"] is None else f"longest gap {duration(found['longest_gap'])}",
+        _longest("stall", found["stalls"]),
+        "" if found["peak_memory"] is None else f"{size(found['peak_memory'])} at the peak",
+        *(f"{name} {percent(share)} of CPU" for name, share in found["cpu_shares"].items()),
     ]
-    return "within", ", ".join(filter(None, parts)) or "no stall", ()
+    yield from filter(None, parts)
+    if limits.pause is not None or not any(parts):
+        yield _longest("pause", found["pauses"])
+
+
+def _longest(name: str, times: Sequence[Any] | None) -> str:
+    """Nothing where they could not have been seen."""
+    if times is None:
+        return ""
+    return f"longest {name} {duration(times[0].seconds)}" if times else f"no {name}"
 
 
 def _where(place: str, source: str) -> list[str]:
