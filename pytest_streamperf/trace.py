@@ -66,8 +66,8 @@ def threads_in_turns() -> Iterator[None]:
 
 
 def allocations_traced() -> bool:
-    """Whether somebody has tracemalloc running; timings taken meanwhile are not worth much."""
-    return tracemalloc.is_tracing()
+    """Whether somebody else has tracemalloc on; timings taken meanwhile are not worth much."""
+    return tracemalloc.is_tracing() and not _ours
 
 
 def calls_traced() -> bool:
@@ -99,6 +99,26 @@ def allocations() -> Iterator[None]:
             tracemalloc.stop()
 
 
+@contextmanager
+def allocations_untraced() -> Iterator[None]:
+    """Have `allocations` rest, for what is timed; its traces are lost, those who read a peak go on.
+
+    What is allocated meanwhile they do not see. Somebody else's tracemalloc is left alone.
+    """
+    if not _ours:
+        yield
+        return
+    restart_peak()
+    live = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    try:
+        yield
+    finally:
+        tracemalloc.start(1)
+        for each in _readers:
+            each.forget(live)
+
+
 class Peak:
     """The most bytes that were traced since it was made, on top of what there was then."""
 
@@ -111,6 +131,11 @@ class Peak:
         if not tracemalloc.is_tracing():
             return None
         return max(self.seen, tracemalloc.get_traced_memory()[1]) - self._before
+
+    def forget(self, live: int) -> None:
+        """Go on where tracemalloc knows nothing any more of bytes that are there."""
+        self.seen -= live
+        self._before -= live
 
 
 @contextmanager

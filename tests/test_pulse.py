@@ -374,6 +374,15 @@ def test_memory_within_a_watch_of_memory():
     assert 3_000_000 <= watch.pulse().peak_memory < 3_100_000
 
 
+def test_growth_is_timed_within_a_watch_of_memory():
+    """Whose tracing rests meanwhile."""
+    with StallWatch(memory=True) as watch:
+        growth = measure_growth("".join, up_to=640)
+        bytearray(3_000_000)
+    assert (growth.verdict, "time" in growth.along) == ("within", True)
+    assert 3_000_000 <= watch.pulse().peak_memory < 3_200_000
+
+
 def test_memory_and_stalls_disturb_each_other():
     """So that they are not measured at once."""
 

@@ -19,6 +19,7 @@ from pytest_streamperf.trace import (
     LineTracer,
     allocations,
     allocations_traced,
+    allocations_untraced,
     arenas_held,
     calls_traced,
     collector_off,
@@ -120,8 +121,8 @@ def test_what_somebody_froze_stays_frozen():
 def test_allocations_are_traced_inside():
     """The context turns tracemalloc on, and off again at its end."""
     with allocations():
-        assert allocations_traced()
-    assert not allocations_traced()
+        assert tracemalloc.is_tracing()
+    assert not tracemalloc.is_tracing()
 
 
 def test_one_frame_is_traced():
@@ -134,7 +135,7 @@ def test_tracing_ends_after_an_error():
     """It is turned off again when the code under test raises, too."""
     with pytest.raises(ZeroDivisionError), allocations():
         raise ZeroDivisionError
-    assert not allocations_traced()
+    assert not tracemalloc.is_tracing()
 
 
 @pytest.fixture
@@ -162,6 +163,28 @@ def test_traces_that_were_taken_are_kept():
         pass
     assert tracemalloc.get_traced_memory()[0] >= len(kept)
     assert tracemalloc.get_object_traceback(kept) is not None
+
+
+def test_our_own_tracing_rests_for_what_is_timed():
+    """It goes on afterwards, and whoever reads a peak has lost nothing."""
+    with allocations(), peak() as reader:
+        kept = bytearray(2_000_000)
+        bytearray(1_000_000)
+        with allocations_untraced():
+            assert not tracemalloc.is_tracing()
+            bytearray(9_000_000)
+        assert 3_000_000 <= reader.above < 3_100_000
+        bytearray(1_500_000)
+        assert 3_500_000 <= reader.above < 3_600_000
+    assert len(kept) == 2_000_000
+
+
+@pytest.mark.usefixtures("traced_before")
+def test_tracing_of_somebody_else_never_rests():
+    """Its traces would be lost."""
+    assert allocations_traced()
+    with allocations_untraced():
+        assert tracemalloc.is_tracing()
 
 
 @pytest.mark.usefixtures("traced_before")

@@ -2,7 +2,7 @@
 
 import tracemalloc
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from math import sqrt
 
@@ -318,7 +318,7 @@ class Runner:
 @contextmanager
 def _steady(meter: Meter) -> Iterator[None]:
     """Keep away what would disturb a run."""
-    traced = trace.allocations() if meter == "copies" else nullcontext()
+    traced = trace.allocations() if meter == "copies" else trace.allocations_untraced()
     with trace.collector_off(), trace.threads_in_turns(), traced:
         yield
 
