@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from math import log2
 from typing import Any
 
+from pytest_streamperf.figures import MOST_DRAWN
 from pytest_streamperf.verdict import duration, percent, size, sparkline, thousands
 
 SUPERLINEAR, INTERVAL, STALL = 0.25, 0.1, 0.05  # limits
@@ -31,11 +32,11 @@ def sample() -> dict[str, Any]:
 
 
 def many(checks: int = 500) -> dict[str, Any]:
-    """One run with so many checks of all stems, one in ten not within, each series 64 rows long."""
+    """One run with so many checks of all stems, one in ten not within, as long as they get."""
     makers = (
-        lambda test, bad: growth(test, bent=0.93 if bad else 0.04, rows=64),
-        lambda test, bad: updates(test, every=0.02 if bad else 0.1, rows=64),
-        lambda test, bad: pulse(test, stall=0.2 if bad else 0.01, rows=64),
+        lambda test, bad: growth(test, bent=0.93 if bad else 0.04, rows=MOST_DRAWN),
+        lambda test, bad: updates(test, every=0.02 if bad else 0.1, rows=MOST_DRAWN),
+        lambda test, bad: pulse(test, stall=0.2 if bad else 0.01, rows=MOST_DRAWN),
         lambda test, bad: service(test, verdict="exceeded" if bad else "within"),
         lambda test, _bad: gate(test),
     )

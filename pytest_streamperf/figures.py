@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
-MOST_DRAWN = 64
+MOST_DRAWN = 50
 
 T = TypeVar("T")
 
@@ -54,10 +54,10 @@ def known(figures: Mapping[str, float | None]) -> dict[str, float]:
 
 
 def thinned(values: Sequence[T]) -> Sequence[T]:
-    """At most 64 of many values, the first and the last among them.
+    """At most 50 of many values, the first and the last among them.
 
     >>> len(thinned(range(1_000)))
-    64
+    50
     """
     if len(values) <= MOST_DRAWN:
         return values

@@ -48,7 +48,7 @@ def _layer(series: str, mark: str, encoding: Mapping[str, Any] | None = None, **
     tooltip = [{"field": "x", "title": "at"}, {"field": "y", "title": series}]
     return {
         "data": {"name": series},
-        # The figures are in a table beside it, which says them better than 64 names of points.
+        # The figures are in a table beside it, which says them better than a name for each point.
         "mark": {"type": mark, "aria": False, **how},
         "encoding": {"tooltip": tooltip, **(encoding or {})},
     }

@@ -19,6 +19,9 @@
     return series;
   };
 
+  // Rounded to be read, and exact to be pointed at.
+  for (const figure of document.querySelectorAll("data")) figure.title = figure.value;
+
   const draw = (place) => {
     if (place.classList.contains("drawn")) return;
     place.classList.add("drawn");
