@@ -10,6 +10,7 @@
 import functools
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Literal, Self
 
@@ -73,8 +74,8 @@ class Held:
         growth, mode = {**policy.growth, **terms}, self._mode or policy.mode
         return replace(policy, growth=growth, mode=mode)
 
-    def made(self, subject: object) -> None:
-        """Hold a stream or a counter, too, that the test has made."""
+    def concerns(self, subject: object) -> None:
+        """Hold a stream that is read, too, whoever made it, or a counter that the test makes."""
         if isinstance(subject, Stream) and self._watch and "max_gap" in self._limits:
             self._watch.follow(subject)
         elif isinstance(subject, UpdateCounter | FlushCounter):
@@ -102,6 +103,18 @@ class Held:
         async def watched(*args: Any, **kwargs: Any) -> Any:
             with self:
                 return await test(*args, **kwargs)
+
+        return watched
+
+    def around_each(
+        self, example: Callable[..., Coroutine[Any, Any, Any]]
+    ) -> Callable[..., Coroutine[Any, Any, Any]]:
+        """Make an async test of which many are one, Hypothesis's examples: this is entered."""
+
+        @functools.wraps(example)
+        async def watched(*args: Any, **kwargs: Any) -> Any:
+            with self._watch.on_loop() if self._watch else nullcontext():
+                return await example(*args, **kwargs)
 
         return watched
 

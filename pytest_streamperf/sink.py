@@ -21,8 +21,8 @@ class Sink(Protocol):
     def end(self, check: object) -> None:
         """An async check was awaited."""
 
-    def made(self, subject: object) -> None:
-        """A stream or a counter was made, which a budget may be about."""
+    def concerns(self, subject: object) -> None:
+        """A counter was made, or a stream is about to be read: a budget may be about it."""
 
     def progress(self, text: str) -> None:
         """A check that takes long says where it is; with nothing that it is done."""

@@ -24,7 +24,7 @@ from pytest_streamperf.clock import to_the_next_step
 from pytest_streamperf.here import Loop, loop_running_here
 from pytest_streamperf.pacing import finite_seconds
 from pytest_streamperf.turns import Part, Turn
-from pytest_streamperf.verdict import made
+from pytest_streamperf.verdict import concerns
 
 # About four characters a token, the usual rule of thumb for English text.
 _WORDS = (
@@ -104,12 +104,12 @@ class Stream:
         self.every = _pace(every, len(items))
         self.error: ConnectionError | None = None
         self.listeners: list[Listener] = []
-        made(self)
 
     def __len__(self) -> int:
         return len(self.deltas)
 
     def __iter__(self) -> Iterator[Any]:
+        concerns(self)  # it may be older than the test that reads it
         if not self.every and not self.listeners and not self.error:
             return iter(self.deltas)
         return self._paced()
@@ -142,7 +142,6 @@ class Stream:
         """
         broken = copy(self)
         broken.listeners = []
-        made(broken)
         broken._break(faults)  # noqa: SLF001 - it is one of these
         return broken
 
@@ -167,6 +166,7 @@ class Stream:
         return items, error
 
     def __aiter__(self) -> AsyncIterator[Any]:
+        concerns(self)
         return _AsyncDeltas(self)
 
     def __repr__(self) -> str:
@@ -289,7 +289,7 @@ def _due(every: float | Iterable[float]) -> Iterator[float]:
 
 def listen(of: object, listener: Listener) -> None:
     """Have a new listener told what the stream `of` hands out; nothing where it is None."""
-    made(listener)
+    concerns(listener)
     if of is None:
         return
     if not isinstance(of, Stream):

@@ -191,11 +191,11 @@ def progress(text: str) -> None:
         sink.progress(text)
 
 
-def made(subject: object) -> None:
-    """Tell the current sink, if there is one, of a stream or a counter."""
+def concerns(subject: object) -> None:
+    """Tell the current sink, if there is one, of a counter, or of a stream that is to be read."""
     sink = current_sink()
     if sink is not None:
-        sink.made(subject)
+        sink.concerns(subject)
 
 
 def conclude(

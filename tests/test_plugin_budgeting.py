@@ -88,6 +88,45 @@ def test_a_default_is_held_against_what_there_is(budgeted):
     )
 
 
+def test_a_stream_of_a_wider_scope_is_followed_by_each_test_that_reads_it(budgeted):
+    """Also one that is older than all tests; read twice it is followed once."""
+    result = budgeted(
+        """
+        OLD = TokenStream(3)
+
+        @pytest.fixture(scope="module")
+        def shared(): return TokenStream(3)
+
+        def test_first(shared, virtual_clock): text_of(shared)
+
+        def test_second(shared, virtual_clock):
+            for _ in shared: time.sleep(0.3)
+
+        async def test_third(shared, virtual_clock):
+            async for _ in shared: await asyncio.sleep(0.3)
+
+        def test_old(virtual_clock):
+            for _ in OLD: time.sleep(0.3)
+
+        def test_twice(shared): text_of(shared), text_of(shared)
+
+        def test_left(shared): assert shared.listeners == OLD.listeners == []
+        """,
+        settings="[tool.streamperf.budgets]\nmax_gap = '200ms'",
+        expect={"passed": 3, "failed": 3},
+    )
+    result.stdout.fnmatch_lines(
+        [
+            "_* test_second _*",
+            "PulseExceeded: 300 ms passed between two messages, limit 200 ms",
+            "_* test_third _*",
+            "_* test_old _*",
+            "*pulse  test_it.py::test_first: 3 messages, longest gap *",
+            "*pulse  test_it.py::test_twice: 6 messages, longest gap *",
+        ]
+    )
+
+
 def test_a_stall_of_an_async_test_is_seen_where_it_runs(budgeted):
     """By a profile, as its default has nothing of stalls."""
     result = budgeted(
@@ -112,6 +151,44 @@ def test_a_stall_of_an_async_test_is_seen_where_it_runs(budgeted):
             "PulseExceeded: the event loop stood still for *, limit 50.0 ms",
             "  where  test_it.py:* in test_stall: time.sleep(0.12)",
             "  limit  max_stall 50.0 ms, pyproject.toml:6 (chat-ui)",
+        ]
+    )
+
+
+def test_the_examples_of_an_async_test_are_watched(budgeted):
+    """Each runs on the loop by itself; the longest stall of any counts, by a default, too."""
+    result = budgeted(
+        """
+        from hypothesis import given, settings, strategies
+        examples = settings(max_examples=3, deadline=None, database=None)
+
+        @examples
+        @given(n=strategies.integers())
+        async def test_stall(n): time.sleep(0.12 * (n == 0))
+
+        class TestAnyIO:
+            @pytest.mark.anyio
+            @pytest.mark.parametrize("anyio_backend", ["trio"])
+            @examples
+            @given(n=strategies.integers())
+            @budget(max_stall="50ms")
+            async def test_trio(self, anyio_backend, n): time.sleep(0.12 * (n == 0))
+
+        @examples
+        @given(n=strategies.integers())
+        @budget(max_stall="5s")
+        async def test_fine(n): await asyncio.sleep(0)
+        """,
+        "-p",
+        "anyio.pytest_plugin",
+        settings="[tool.streamperf.budgets]\nmax_stall = '60ms'",
+        expect={"passed": 1, "failed": 2},
+    )
+    result.stdout.fnmatch_lines(
+        [
+            "PulseExceeded: the event loop stood still for *, limit 60.0 ms",
+            "  where  test_it.py:* in test_stall:",
+            "PulseExceeded: the event loop stood still for *, limit 50.0 ms",
         ]
     )
 

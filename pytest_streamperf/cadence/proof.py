@@ -46,7 +46,7 @@ class _Nowhere:
     def end(self, check: object) -> None:
         pass
 
-    def made(self, subject: object) -> None:
+    def concerns(self, subject: object) -> None:
         pass
 
     def progress(self, text: str) -> None:

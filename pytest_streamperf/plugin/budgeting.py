@@ -191,6 +191,16 @@ def _run_of(item: pytest.Item) -> Any:
 def _watching(item: Any, held: Held) -> Iterator[None]:
     """Enter it where it sees the event loop: in the test, if that is async."""
     test = getattr(item, "obj", None)
+    given = getattr(test, "hypothesis", None)
+    example = getattr(given, "inner_test", None)
+    if given and inspect.iscoroutinefunction(example):
+        given.inner_test = held.around_each(example)
+        try:
+            with held:
+                yield
+        finally:
+            given.inner_test = example
+        return
     if not inspect.iscoroutinefunction(test):
         with held:
             yield

@@ -41,9 +41,9 @@ class Record:
     def end(self, check: object) -> None:
         self._begun.remove(check)
 
-    def made(self, subject: object) -> None:
+    def concerns(self, subject: object) -> None:
         if self.held is not None:
-            self.held.made(subject)
+            self.held.concerns(subject)
 
     def progress(self, text: str) -> None:
         terminal: Any = self._config.pluginmanager.get_plugin("terminalreporter")

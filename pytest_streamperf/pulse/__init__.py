@@ -10,7 +10,7 @@
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from heapq import nlargest
 from itertools import pairwise
@@ -124,6 +124,8 @@ class StallWatch:
 
     def follow(self, stream: Stream) -> None:
         """Take the deltas of another stream for messages, too; no gap is between those of two."""
+        if any(each in self._followed for each in stream.listeners if type(each) is _Followed):
+            return
         followed = _Followed()
         self._followed.append(followed)
         stream.listeners.append(followed)
@@ -140,9 +142,7 @@ class StallWatch:
                 stack.callback(self._take_memory, stack.enter_context(trace.peak()))
             stack.callback(self._take_growth, resident)
             stack.enter_context(self._pauses.watching())
-            meter = StallMeter()
-            if stack.enter_context(watching(meter)):
-                self._stalls = meter
+            stack.enter_context(self.on_loop())
             stack.enter_context(self._shares.timing())
             if self._of is not None:
                 self._of.listeners.append(self)
@@ -154,6 +154,19 @@ class StallWatch:
     def __exit__(self, *_: object) -> None:
         self._done = True
         self._stack.close()
+
+    @contextmanager
+    def on_loop(self) -> Iterator[None]:
+        """Watch the event loop that runs here, while open: one that began later than the watch.
+
+        >>> with StallWatch() as watch:
+        ...     asyncio.run(respond(watch))  # in which `with watch.on_loop(): ...`
+        """
+        meter = StallMeter(self._stalls)
+        with watching(meter) as is_there:
+            if is_there:
+                self._stalls = meter
+            yield
 
     def _take_memory(self, peak: trace.Peak) -> None:
         self._peak = peak.above

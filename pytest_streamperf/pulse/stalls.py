@@ -49,10 +49,13 @@ def keep(longest: list[Any], one: Any) -> None:
 
 
 class StallMeter:
-    """Takes down how long it takes from `began` to `ended`: `stalls` is a heap of the longest."""
+    """Takes down how long it takes from `began` to `ended`: `stalls` is a heap of the longest.
 
-    def __init__(self) -> None:
-        self.stalls: list[Stall] = []
+    Of those of `before`, too, whose time is over.
+    """
+
+    def __init__(self, before: "StallMeter | None" = None) -> None:
+        self.stalls: list[Stall] = before.stalls if before else []
         self._watch = clock.Stopwatch()
         self._seen = _UNSEEN
 
