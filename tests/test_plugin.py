@@ -860,6 +860,40 @@ def test_a_fetch_fails_the_test_that_started_it(pytester):
     result.stdout.no_fnmatch_line("*traceback entries are hidden*")
 
 
+def test_a_test_may_ask_for_its_guard_in_its_body(pytester):
+    """It is guarded from then on, also where it is the first of all that asks."""
+    result = _guard(
+        pytester,
+        """
+        import asyncio
+
+        def test_fixture(request):
+            guard = request.getfixturevalue("no_background_fetch")
+            fetch()
+            assert len(guard.attempts) == 1
+
+        def test_later(request):
+            request.getfixturevalue("no_background_fetch")
+            fetch()
+
+        def test_on_a_loop(request):
+            async def main():
+                request.getfixturevalue("no_background_fetch")
+                await asyncio.to_thread(fetch)
+
+            asyncio.run(main())
+
+        def test_silent(request): request.getfixturevalue("no_background_fetch")
+
+        def test_unguarded(): pass
+        """,
+        settings="[tool.streamperf]\nblock_network = true\n",
+    )
+    result.assert_outcomes(passed=2, failed=3)
+    assert result.stdout.str().count("\nNetworkExceeded: 1 attempt") == 3
+    result.stdout.fnmatch_lines(["*network  *::test_silent: no attempt *"])
+
+
 def test_a_failure_of_its_own_wins(pytester):
     """Also an expected one; what was tried is in the summary. A skip is no failure: it gets one."""
     result = _guard(

@@ -16,7 +16,7 @@ import threading
 import weakref
 from _thread import start_new_thread
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from multiprocessing.process import BaseProcess
 from types import FrameType
@@ -77,7 +77,8 @@ def origin(name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        _origin.reset(before)
+        with suppress(ValueError):  # of a task that is over, and of nothing else
+            _origin.reset(before)
         _tell(outer)
 
 

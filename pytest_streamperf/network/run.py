@@ -87,7 +87,9 @@ class Guards:
         self._stack.enter_context(origins.phase(SESSION))
 
     def begin(self, test: str, settings: Mapping[str, Any]) -> None:
-        """Take what is started from here on for this test's."""
+        """Take what is started from here on for this test's, if it is not already."""
+        if test in self._tests:
+            return
         self._network.guard(test, _rule(settings))
         self._tests[test] = stack = ExitStack()
         stack.enter_context(origins.origin(test))

@@ -82,9 +82,9 @@ def stall_watch() -> type[StallWatch]:
 @pytest.fixture
 def no_background_fetch(request: pytest.FixtureRequest) -> FetchGuard:
     """Fail this test for any attempt to reach the network that it causes, whenever that is."""
-    from pytest_streamperf.plugin.guarding import guards  # noqa: PLC0415
+    from pytest_streamperf.plugin.guarding import guarded  # noqa: PLC0415
 
-    return guards(request.config).guard_of(request.node.nodeid)
+    return guarded(request.node)
 
 
 @pytest.fixture

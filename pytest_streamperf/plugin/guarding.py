@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from pytest_streamperf.network import FetchGuard
 from pytest_streamperf.network.run import Guards
 from pytest_streamperf.plugin.budgeting import budget_of, guard_settings
 from pytest_streamperf.plugin.record import GUARDS, record_of, unplaced
@@ -20,6 +21,14 @@ def guards(config: pytest.Config) -> Guards:
         config.stash[GUARDS] = Guards()
         watch(config)
     return config.stash[GUARDS]
+
+
+def guarded(item: pytest.Item) -> FetchGuard:
+    """The guard of a test, which is guarded from here on if it was not: it asked in its body."""
+    found = guards(item.config)
+    settings = _settings(item, record_of(item.config).policy.network)
+    found.begin(item.nodeid, settings | {"background_fetch": False})
+    return found.guard_of(item.nodeid)
 
 
 def watch(config: pytest.Config) -> None:
@@ -46,6 +55,7 @@ class _Guarding:
         self._config = config
         self._record = record_of(config)
         self._failed = False  # the test that is running, by itself, which wins
+        self._sees_calls = False  # not where it is a test's call that put these hooks in
 
     @property
     def _guards(self) -> Guards | None:
@@ -72,12 +82,17 @@ class _Guarding:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        self._sees_calls = True
         result = yield
         failed = getattr(item, "_excinfo", None)  # unittest's
         # Where the test failed by itself, its teardown tells.
-        if self._guards and not failed and not self._record.has_forgotten():
-            self._guards.conclude(item.nodeid, failed=False, over=False)
+        if not failed:
+            self._conclude(item)
         return result
+
+    def _conclude(self, item: pytest.Item) -> None:
+        if self._guards and not self._record.has_forgotten():
+            self._guards.conclude(item.nodeid, failed=False, over=False)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
@@ -94,6 +109,11 @@ class _Guarding:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        if call.when == "call" and not self._sees_calls and call.excinfo is None:
+            try:
+                self._conclude(item)
+            except AssertionError:
+                call.excinfo = pytest.ExceptionInfo.from_current()
         report = yield
         failed = report.failed or hasattr(report, "wasxfail")
         self._failed = failed or (self._failed and call.when != "setup")
