@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import Any
 
+from pytest_streamperf import beside
 from pytest_streamperf.verdict import StreamperfWarning
 
 # Objects of 512 bytes or less come from pymalloc's arenas, of 1 MiB since CPython 3.10 (256 KiB on
@@ -21,7 +22,7 @@ from pytest_streamperf.verdict import StreamperfWarning
 _BLOCK = 400
 _STRIDE_BITS = 18
 
-_told = _ours = False
+_told = False
 _readers: "list[Peak]" = []
 
 # CPython 3.12 freezes some hundred objects of its own; an application freezes all it has.
@@ -67,7 +68,7 @@ def threads_in_turns() -> Iterator[None]:
 
 def allocations_traced() -> bool:
     """Whether somebody else has tracemalloc on; timings taken meanwhile are not worth much."""
-    return tracemalloc.is_tracing() and not _ours
+    return tracemalloc.is_tracing() and not beside.tracing_is_ours
 
 
 def calls_traced() -> bool:
@@ -82,12 +83,12 @@ def allocations() -> Iterator[None]:
     If that was somebody else's, its peak is lost, as none can be put back: there is a warning,
     once. Those who read the peak by `peak` keep theirs.
     """
-    global _told, _ours  # noqa: PLW0603 - tracemalloc is the process's, and once is once
+    global _told  # noqa: PLW0603 - once is once for the process
     mine = not tracemalloc.is_tracing()
     if mine:
         tracemalloc.start(1)
-        _ours = True
-    elif not _told and not _ours:
+        beside.tracing_is_ours = True
+    elif not _told and not beside.tracing_is_ours:
         _told = True
         msg = "tracemalloc was on: its traces are kept, but every check resets its peak"
         warnings.warn(msg, StreamperfWarning, stacklevel=2)
@@ -95,7 +96,7 @@ def allocations() -> Iterator[None]:
         yield
     finally:
         if mine:
-            _ours = False
+            beside.tracing_is_ours = False
             tracemalloc.stop()
 
 
@@ -105,7 +106,7 @@ def allocations_untraced() -> Iterator[None]:
 
     What is allocated meanwhile they do not see. Somebody else's tracemalloc is left alone.
     """
-    if not _ours:
+    if not beside.tracing_is_ours:
         yield
         return
     restart_peak()

@@ -5,9 +5,10 @@ Nothing here measures anything, and nothing is imported but the standard library
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from pytest_streamperf import beside
 from pytest_streamperf.figures import Figures, Place
 from pytest_streamperf.sink import current_sink
 
@@ -17,6 +18,7 @@ Outcome = Literal["within", "exceeded", "unproven"]
 
 # pytest puts 8 columns before a message raised in a function; 80 are promised.
 _WIDTH = 72
+_MOST_LINES = 13
 _INDENT = 9
 # Figures have three digits; those that round to a thousand take the next unit.
 _THREE_DIGITS, _THOUSAND = 99.95, 999.5
@@ -30,8 +32,9 @@ class Verdict:
 
     `stem` names the kind of check ("growth"), `headline` says in one line what was measured and the
     limit, `details` are the lines that follow it when the check fails. `figures` are for machines,
-    `where` the guilty lines, `series` rows to draw, and `picture` the lines that a verbose report
-    shows. A check that is not `measured` had nothing to measure: no policy accepts that.
+    with who disturbed the check among their facts, `where` the guilty lines, `series` rows to draw,
+    and `picture` the lines that a verbose report shows. A check that is not `measured` had nothing
+    to measure: no policy accepts that.
 
     >>> Verdict(stem="growth", verdict="within", headline="2% superlinear, limit 25%").verdict
     'within'
@@ -47,10 +50,17 @@ class Verdict:
     picture: Sequence[str] = ()
     measured: bool = True
 
+    def __post_init__(self) -> None:
+        if said := beside.note(self.stem):
+            facts = {**self.figures.facts, "beside": said}
+            object.__setattr__(self, "figures", replace(self.figures, facts=facts))  # made frozen
+
     @property
     def message(self) -> str:
-        """All that a failure says."""
-        return "\n".join((self.headline, *self.details))
+        """All that a failure says, and who disturbed the check, if there is room for that."""
+        lines = [self.headline, *self.details]
+        note = lines_of({"note": self.figures.facts.get("beside", "")})
+        return "\n".join(lines + note * (len(lines) + len(note) <= _MOST_LINES))
 
 
 class _Raised(AssertionError):  # noqa: N818 - an outcome, not an error

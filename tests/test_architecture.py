@@ -12,7 +12,7 @@ PACKAGE = ROOT / "pytest_streamperf"
 
 # a < b: b may import a, never the other way. One row is one rank.
 RANKS = (
-    ("sink", "figures", "units"),
+    ("sink", "figures", "units", "beside"),
     ("verdict",),
     ("trace", "clock"),
     ("here",),
@@ -36,6 +36,7 @@ STANDARD_ONLY = {
     "network",
     "figures",
     "units",
+    "beside",
     "sink",
     "verdict",
     "trace",

@@ -15,7 +15,9 @@ def summary(reports: Iterable[Any], verbosity: int) -> Iterator[tuple[str, dict[
     """One line per check, and how it is marked up.
 
     With a `verbosity` below 0 only for those that were not within, above 0 a picture of each, too.
+    Who disturbed them is said once, at the end.
     """
+    notes: dict[str, None] = {}
     as_is = _can_show("".join(_MARKS.values()) + _BARS)
     marks = _MARKS if as_is else _ASCII_MARKS
     bars = str.maketrans(_BARS, _BARS if as_is else _ASCII_BARS)
@@ -29,6 +31,8 @@ def summary(reports: Iterable[Any], verbosity: int) -> Iterator[tuple[str, dict[
             yield f"{line}{' (a warning)' if warned else ''}", {color: True}
             if verbosity > 0:
                 yield from ((row.translate(bars), {}) for row in each["picture"])
+            notes |= dict.fromkeys(filter(None, [each["facts"].get("beside")]))
+    yield from ((f"note: {said}", {}) for said in notes)
 
 
 def printable(text: str) -> str:

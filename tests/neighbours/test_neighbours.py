@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+from fnmatch import fnmatch
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -178,6 +179,37 @@ def test_memory():
     result = run(pytester, tests, "--memray")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*- allocates:*"])
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--memray"], "memray tracks memory: code is slower"),
+        (["--cov=.", "--cov-report="], "coverage * code is slower"),
+    ],
+    ids=SLOWED,
+)
+def test_who_slows_a_check_down_is_named(options, says, pytester):
+    """Once for the run, and in the report of each check."""
+    tests = "def test_it():\n    assert_linear(joins, up_to=1_000)\n"
+    result = run(pytester, tests, *options, "--streamperf-json=out.json")
+    result.stdout.fnmatch_lines([f"note: {says}"])
+    (check,) = document(pytester)["checks"]
+    assert fnmatch(check["facts"]["beside"], says)
+
+
+def test_a_profiler_that_counts_calls_is_named(pytester):
+    """Calls are left to it."""
+    tests = """
+import cProfile
+
+def test_it():
+    with cProfile.Profile():
+        assert_linear(joins, up_to=1_000, meters=("copies", "calls"))
+"""
+    result = run(pytester, tests)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["note: cProfile *: *code is slower"])
 
 
 def test_a_guard_is_quiet_beside_memray(pytester):
