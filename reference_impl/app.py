@@ -10,6 +10,7 @@ And only with `debug`:
 
     GET  /api/dev/metrics        what is going on; see `metrics`
     GET  /api/dev/heap           what is in memory; see `heap`
+    GET  /api/dev/workers        what worker processes do; see `workers`
     POST /api/dev/telemetry      tells everyone at /ws/telemetry what the body is
 
 The body of a run is `{"messages": [{"role": "user" or "assistant", "content": string}, ...]}`; the

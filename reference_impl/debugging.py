@@ -1,23 +1,24 @@
 """What is under `/api/dev`, and tells of the server's inside: there only where it was asked for."""
 
+import asyncio
 from threading import Lock
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from reference_impl import heap, metrics, telemetry
+from reference_impl import heap, metrics, telemetry, workers
 from reference_impl.bodies import RequestError, read
 
 
 def routes(
     counted: metrics.Metrics, hub: telemetry.Hub, max_body: int, snapshot_limit: float
 ) -> list[Route]:
-    """The metrics, a snapshot of the heap, and a way to tell everyone who gets telemetry something.
+    """Metrics, workers, a snapshot of the heap, and a way to tell everyone who gets telemetry.
 
     Bodies are of `max_body` bytes at most; a snapshot is taken for `snapshot_limit` seconds.
     """
-    taking = Lock()
+    taking, staff = Lock(), workers.OfTheLoop()
 
     async def measures(_request: Request) -> Response:
         found = {**counted.snapshot(), "telemetry": hub.snapshot()}
@@ -38,8 +39,16 @@ def routes(
             raise RequestError(503, "busy", "a snapshot is being taken, allowed: one at a time")
         return heap.Snapshot(taking, snapshot_limit)
 
+    async def working(_request: Request) -> Response:
+        try:
+            found = await asyncio.to_thread(staff.get().snapshot)
+        except ChildProcessError as error:
+            raise RequestError(503, "no_workers", f"{error}, allowed: to ask again") from None
+        return JSONResponse(found, headers={"Cache-Control": "no-cache"})
+
     return [
         Route(metrics.PATH, measures, methods=["GET"]),
         Route(heap.PATH, snapshot, methods=["GET"]),
+        Route(workers.PATH, working, methods=["GET"]),
         Route("/api/dev/telemetry", publish, methods=["POST"]),
     ]
