@@ -10,8 +10,10 @@ import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
+from functools import partial
 from itertools import chain
 
+from benchmarks import registry
 from benchmarks.matrix import EVERY, SCENARIOS, broken
 from pytest_streamperf import (
     FlushCounter,
@@ -31,6 +33,7 @@ from pytest_streamperf.service import (
     assert_stops,
     assert_streamed,
     assert_survives,
+    assert_untorn,
 )
 from reference_impl import REGRESSIONS, ModelManager, create_app, regressed, responses, run_turn
 from reference_impl.agent import Engine, Message
@@ -129,6 +132,14 @@ def ordered(_names: Sequence[str]) -> None:
     )
 
 
+def untorn(_names: Sequence[str]) -> None:
+    """What a worker says, in shared memory."""
+    with registry.shared_slot() as memory:
+        assert_untorn(
+            partial(registry.write, memory), partial(registry.read, memory), writer="process"
+        )
+
+
 def listed(_names: Sequence[str]) -> None:
     """What the listing does not have any more is gone: an assertion as people write it."""
     manager = ModelManager()
@@ -163,6 +174,7 @@ CHECKS: Mapping[str, Callable[[Sequence[str]], object]] = {
         ],
         CHAT,
     ),
+    "assert_untorn": untorn,
 }
 """By the name of the check in this project; each takes the names of the regressions in place."""
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from typing import Final
 
-from reference_impl.mistakes import Regression, cadence, network, service
+from reference_impl.mistakes import Regression, cadence, network, service, workers
 
 
 class QuadraticReply:
@@ -40,7 +40,10 @@ _GROWTH = (
 
 REGRESSIONS: Final[Mapping[str, Regression]] = {
     regression.name: regression
-    for stem in (_GROWTH, cadence.REGRESSIONS, network.REGRESSIONS, service.REGRESSIONS)
+    for stem in (
+        *(_GROWTH, cadence.REGRESSIONS, network.REGRESSIONS, service.REGRESSIONS),
+        workers.REGRESSIONS,
+    )
     for regression in stem
 }
 """Every seeded regression, by name."""

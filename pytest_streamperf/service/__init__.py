@@ -19,3 +19,4 @@ from pytest_streamperf.service.costly import assert_streamed as assert_streamed
 from pytest_streamperf.service.gauges import assert_gauges_settle as assert_gauges_settle
 from pytest_streamperf.service.stopping import assert_stops as assert_stops
 from pytest_streamperf.service.survival import assert_survives as assert_survives
+from pytest_streamperf.service.untorn import assert_untorn as assert_untorn
