@@ -10,17 +10,17 @@ through shared memory (see `slots`), or where there is none through a pipe, and 
 
 Nothing is left behind. The block loses its name when all workers have it open. They end when they
 are told to, when their pipe does, or when they are given another parent: also where the server was
-killed. They are spawned, so a script that has them started needs `if __name__ == "__main__":`.
+killed; in the moment in which they start that is left to Python's resource tracker, which says so.
+They are spawned, so a script that has them started needs `if __name__ == "__main__":`.
 """
 
-import asyncio
 import hashlib
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -52,7 +52,7 @@ class Registry:
         self._count = count
         self._team: _Team | None = None
         self._changing = threading.Lock()
-        self._closed = False
+        self.closed = False
 
     def snapshot(self) -> dict[str, Any]:
         """What each says, as it is now.
@@ -64,7 +64,7 @@ class Registry:
 
     def _started(self) -> "_Team":
         with self._changing:
-            if self._closed:
+            if self.closed:
                 raise RuntimeError("the workers were stopped")
             if self._team is None:
                 self._team = _Team(self._count)
@@ -73,35 +73,33 @@ class Registry:
     def close(self) -> None:
         """Stop them, and release what they share."""
         with self._changing:
-            self._closed = True
+            self.closed = True
             if self._team is not None:
                 self._team.close()
                 self._team = None
 
 
 class OfTheLoop:
-    """A registry that lasts as long as the event loop, which cancels what runs when it ends.
+    """A registry that lasts as long as the event loop, which closes async generators when it ends.
 
     So it ends with the server, whether or not that tells an app of its end.
     """
 
     def __init__(self) -> None:
-        self._attending: asyncio.Task[None] | None = None
+        self._lasting: AsyncGenerator[Registry, None] | None = None
         self._registry = Registry()
 
-    def get(self) -> Registry:
+    async def get(self) -> Registry:
         """The registry of the loop that runs."""
-        if self._attending is None or self._attending.done():
-            self._registry = Registry()
-            self._attending = asyncio.create_task(_attend(self._registry))
+        if self._lasting is None or self._registry.closed:
+            self._lasting = _lasting()
+            self._registry = await anext(self._lasting)
         return self._registry
 
 
-async def _attend(registry: Registry) -> None:
-    try:
-        await asyncio.get_running_loop().create_future()
-    finally:
-        registry.close()
+async def _lasting() -> AsyncGenerator[Registry, None]:
+    with closing(Registry()) as registry:
+        yield registry
 
 
 class _Board(Protocol):
