@@ -24,7 +24,8 @@ RANKS = (
     ("growth", "cadence", "pulse", "network", "service"),
     ("budgets", "agent_server", "properties"),
     ("holding", "listing"),
-    ("report", "onboarding"),
+    ("report",),
+    ("onboarding",),
     ("cli",),
     ("__main__", "plugin"),
 )

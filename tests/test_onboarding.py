@@ -1,10 +1,12 @@
 """`streamperf init`: what it proposes is right as it stands, or says what is not."""
 
 import contextlib
+import os
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 from hypothesis import given
@@ -200,7 +202,7 @@ def fetch():
 
 class Manager:
     def __init__(self):
-        self.listing = fetch()
+        self.listing = fetch
 """
 
 ON_AN_AGENT = """
@@ -213,8 +215,43 @@ class Agent:
             await self.on_text(token.upper())
 """
 
-MODULES = [FED, COLLECTED, SHOWN, TIMED, RELAYED, BATCHED, GENERATED, SERVED, GATED, ASKED]
-MODULES.append(ON_AN_AGENT)
+ADDED = [("parts = []", 'parts = ""'), ("parts.append(delta)", "parts += delta")]
+# A module, the lines of it that go wrong, and what is said then.
+GONE_WRONG = {
+    "fed": (FED, ADDED, "fed.py:7 in Reply.feed: self.parts += delta"),
+    "awaited": (
+        FED.replace("def feed", "async def feed"),
+        ADDED,
+        "awaited.py:7 in Reply.feed",
+    ),
+    "on_an_agent": (
+        ON_AN_AGENT,
+        [("await self", "self.a = getattr(self, 'a', '') + token; await self")],
+        "on_an_agent.py:8 in Agent.run",
+    ),
+    "collected": (
+        COLLECTED,
+        [("text.append(token)", "text = text + [token]")],
+        "collected.py:5 in collect",
+    ),
+    "shown": (SHOWN, [(">= EVERY", ">= 0")], "CadenceExceeded: "),
+    "timed": (TIMED, [("if self.waits:\n            self.update()", "pass")], "Cadence"),
+    "relayed": (RELAYED, [("if waits:", "if False:")], "CadenceExceeded: "),
+    "batched": (BATCHED, [(">= self.every", ">= 0")], "CadenceExceeded: "),
+    "generated": (
+        GENERATED,
+        [("    async for", "    time.sleep(0.1)\n    async for")],
+        "generated.py:6 in shouted",
+    ),
+    "served": (
+        SERVED,
+        [("return Str", "kept.add(asyncio.create_task(asyncio.sleep(60))); return Str")],
+        "ServiceExceeded: ",
+    ),
+    "gated": (GATED, [("_VERSION", "_CURRENT_TEST")], "NetworkExceeded: "),
+    "asked": (ASKED, [("= fetch\n", "= fetch()\n")], "asked.py:8 in fetch"),
+}
+MODULES = [code for code, _, _ in GONE_WRONG.values()]
 SETTINGS = '[tool.pytest.ini_options]\npythonpath = ["."]\n'
 
 
@@ -246,107 +283,56 @@ def mistaken(code, *changes):
     return code
 
 
-@pytest.mark.parametrize(
-    ("code", "changes", "says"),
-    [
-        pytest.param(
-            FED,
-            [
-                ("self.parts = []", 'self.parts = ""'),
-                ("self.parts.append(delta)", "self.parts += delta"),
-            ],
-            "*agent.py:7 in Reply.feed: self.parts += delta*",
-            id="fed",
-        ),
-        pytest.param(
-            FED.replace("def feed", "async def feed"),
-            [
-                ("self.parts = []", 'self.parts = ""'),
-                ("self.parts.append(delta)", "self.parts += delta"),
-            ],
-            "*agent.py:7 in Reply.feed: self.parts += delta*",
-            id="fed-async",
-        ),
-        pytest.param(
-            ON_AN_AGENT,
-            [
-                (
-                    "            await self",
-                    "            self.a = getattr(self, 'a', '') + token\n            await self",
-                )
-            ],
-            "*agent.py:8 in Agent.run*",
-            id="on-an-agent",
-        ),
-        pytest.param(
-            COLLECTED,
-            [("text.append(token)", "text = text + [token]")],
-            "*agent.py:5 in collect: text = text + ?token?*",
-            id="collected",
-        ),
-        pytest.param(SHOWN, [(">= EVERY", ">= 0")], "*CadenceExceeded: *", id="shown"),
-        pytest.param(
-            TIMED, [("if self.waits:\n            self.update()", "pass")], "*Cadence*", id="timed"
-        ),
-        pytest.param(RELAYED, [("if waits:", "if False:")], "*CadenceExceeded: *", id="relayed"),
-        pytest.param(BATCHED, [(">= self.every", ">= 0")], "*CadenceExceeded: *", id="batched"),
-        pytest.param(
-            GENERATED,
-            [("    async for", "    time.sleep(0.06)\n    async for")],
-            "*agent.py:6 in shouted*",
-            id="generated",
-        ),
-        pytest.param(
-            SERVED,
-            [
-                (
-                    "    return Str",
-                    "    kept.add(asyncio.create_task(asyncio.sleep(60)))\n    return Str",
-                )
-            ],
-            "*ServiceExceeded: *",
-            id="served",
-        ),
-        pytest.param(GATED, [("_VERSION", "_CURRENT_TEST")], "*NetworkExceeded: *", id="gated"),
-    ],
-)
-def test_what_is_written_passes_and_sees_a_mistake(pytester, run_alone, code, changes, says):
-    """Written for the healthy module, it is green; when a line goes wrong it is red."""
-    pytester.path.joinpath("conftest.py").touch()  # so the root is imported from, with no settings
-    module = pytester.path / "agent.py"
-    module.write_text(code, encoding="utf-8")
-    assert cli.main(["init", "agent.py", "--write"]) == 0
-    healthy = run_alone("-W", "error", "tests/test_agent_streaming.py")
-    assert healthy.parseoutcomes().keys() == {"passed"}
-    module.write_text(mistaken(code, *changes), encoding="utf-8")
-    result = run_alone("tests/test_agent_streaming.py")
-    assert result.parseoutcomes()["failed"]
-    result.stdout.fnmatch_lines([says])
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """What is said of each module by the tests that are written for it: healthy, and gone wrong."""
+    root = tmp_path_factory.mktemp("written")
+    quick = f"{SETTINGS}[tool.streamperf.budgets]\nup_to = 2_000\n"
+    root.joinpath("pyproject.toml").write_text(quick, encoding="utf-8")
+    for name, (code, changes, _) in GONE_WRONG.items():
+        module = root / f"{name}.py"
+        module.write_text(mistaken(code, *changes) if code == ASKED else code, encoding="utf-8")
+        assert cli.main(["init", str(module), "--write"]) == 0
+        module.write_text(code, encoding="utf-8")
+    healthy = outcomes(root)
+    for name, (code, changes, _) in GONE_WRONG.items():
+        root.joinpath(f"{name}.py").write_text(mistaken(code, *changes), encoding="utf-8")
+    return healthy, outcomes(root)
 
 
-def test_a_constructor_that_fetches_is_seen(pytester, run_alone):
-    """Without a gate there is nothing to prove: it is not to fetch at all."""
-    pytester.path.joinpath("conftest.py").touch()
-    module = pytester.path / "agent.py"
-    module.write_text(ASKED, encoding="utf-8")
-    assert cli.main(["init", "agent.py", "--write"]) == 0
-    result = run_alone("tests/test_agent_streaming.py")
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*NetworkExceeded: *", "*agent.py:8 in fetch*"])
-    module.write_text(mistaken(ASKED, ("= fetch()", "= fetch")), encoding="utf-8")
-    run_alone("tests/test_agent_streaming.py").assert_outcomes(passed=1)
+def outcomes(root):
+    """What was wrong in the tests of each module, all of which are run."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "streamperf"]
+    alone = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    command += ["-W", "error", "--junitxml=found.xml", "tests"]
+    done = subprocess.run(command, cwd=root, env=alone, check=False, capture_output=True)
+    assert done.returncode in {0, 1}, done.stdout
+    found = {}
+    for case in ET.parse(root / "found.xml").iter("testcase"):  # noqa: S314 - ours
+        name = case.get("classname").removeprefix("tests.test_").removesuffix("_streaming")
+        found[name] = found.get(name, "") + "".join(each.text or "" for each in case)
+    return found
+
+
+@pytest.mark.parametrize("name", GONE_WRONG)
+def test_what_is_written_passes_and_sees_a_mistake(runs, name):
+    """Written for the healthy module, it is green; when a line goes wrong it is red.
+
+    A fetch without a gate is written for as it is: there is nothing to prove, and it is to go.
+    """
+    healthy, wrong = runs
+    assert not healthy[name]
+    assert GONE_WRONG[name][-1] in wrong[name]
 
 
 def test_the_table_that_is_written_is_read(pytester, run_alone):
-    """The test passes with it; a mistake warns, as nothing turns red by being adopted."""
+    """A mistake warns, as nothing turns red by being adopted."""
     pytester.path.joinpath("pyproject.toml").write_text(SETTINGS, encoding="utf-8")
     module = pytester.path / "agent.py"
     module.write_text(SHOWN, encoding="utf-8")
     assert cli.main(["init", "agent.py", "--write"]) == 0
-    test = "tests/test_agent_streaming.py"
-    run_alone("-W", "error", test).assert_outcomes(passed=2)
     module.write_text(mistaken(SHOWN, (">= EVERY", ">= 0")), encoding="utf-8")
-    result = run_alone(test)
+    result = run_alone("tests/test_agent_streaming.py")
     result.assert_outcomes(passed=2, warnings=2)
     said = ["*StreamperfWarning: text: an update came 20.0 ms*", "*agent.py:25 in Reply.flush*"]
     result.stdout.fnmatch_lines(said)
@@ -357,13 +343,9 @@ def test_the_table_that_is_written_is_read(pytester, run_alone):
 
 def test_a_mistake_that_is_there_is_proposed_for_as_well():
     """A project that adopts has it already."""
-    bad = mistaken(
-        FED,
-        ("self.parts = []", 'self.parts = ""'),
-        ("self.parts.append(delta)", "self.parts += delta"),
-    )
-    proposals = [proposal("agent", chosen(found_in(code)), ()) for code in (FED, bad)]
-    assert proposals[0] == proposals[1]
+    both = (FED, mistaken(FED, *ADDED))
+    healthy, bad = (proposal("agent", chosen(found_in(code)), ()) for code in both)
+    assert healthy == bad
 
 
 def test_what_is_proposed_is_formatted(tmp_path):
@@ -431,9 +413,14 @@ UNTOLD = "whether delta is text cannot be told"
         ("@cached\n" + LOOP.format(1), "what @cached makes of collect"),
         (CLASS.format("", ", client"), "client has no default"),
         (CLASS.format("(Base)", "").replace("__init__", "other"), "what Base takes is not in"),
-        (CLASS.format("(metaclass=Meta)", ""), "what the metaclass of Reply"),
-        (CLASS.format("", "").replace("delta)", "delta, index)", 1), "feed takes index besides"),
+        (CLASS.format("", "").replace("delta)", "delta, index)", 1), "index has no default"),
         (SHOWN.replace("EVERY = 0.1", "from settings import EVERY"), "say so in every="),
+        (
+            SHOWN.replace(
+                "time.monotonic() - self.shown_at >", "1e3 * (time.monotonic() - self.shown_at) >"
+            ),
+            "say so in every=",
+        ),
         (SHOWN.replace('self.show("".join(self.parts))', "self.show(self)"), "value= is what"),
         (
             GENERATED.replace("        yield", "        await it()\n        yield"),
@@ -533,6 +520,13 @@ def test_a_name_that_the_test_uses_itself_is_imported_as_another():
     assert "from agent import stream as the_stream" in proposal("agent", found, ()).test
 
 
+def test_what_comes_after_a_default_is_given_by_name():
+    """A callback is given where it is taken, and not to what stands before it."""
+    code = "def show(stream, width=80, on_text=None):\n    for delta in stream: on_text(delta)"
+    text = proposal("agent", found_in(code), ()).test
+    assert "show(stream, on_text=lambda *_: None)" in text.replace("the_show", "show")
+
+
 @given(st.binary() | st.text().map(str.encode))
 def test_any_bytes_are_read_or_refused(text):
     """Nothing but what it says is raised."""
@@ -585,7 +579,7 @@ def test_nothing_is_run(project, capsys):
     """A module that ends the process when it is imported is read like any other."""
     project(agent=f"raise SystemExit(5)\n{FED}")
     assert cli.main(["init", "agent.py"]) == 0
-    assert "test_reply_is_linear" in capsys.readouterr().out
+    assert "test_reply_feed_is_linear" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -673,7 +667,7 @@ def test_all_is_written_or_nothing(project, capsys, monkeypatch):
 
     monkeypatch.setattr(Path, "replace", refuse)
     assert cli.main(["init", "agent.py", "--write"]) == 1
-    assert "pyproject.toml is not written: Permission denied" in capsys.readouterr().err
+    assert "pyproject.toml: Permission denied" in capsys.readouterr().err
     assert sorted(each.name for each in root.iterdir()) == ["agent.py", "pyproject.toml"]
 
 
@@ -701,7 +695,7 @@ def test_a_folder_lists_what_it_has(project, capsys):
         ("agent.py", b"if " + b"1+" * 900 + b"1: pass", "agent.py is not Python that can be read"),
         ("agent.py", b"x = 1", "agent.py has nothing that takes a stream, serves one, or fetches"),
         ("agent.py::Reply", b"x = 1", "agent.py::Reply has nothing that takes a stream"),
-        ("folder", None, "folder has no Python in it that is not a test"),
+        ("folder", None, "folder has nothing that takes a stream, serves one, or fetches"),
     ],
     ids=lambda value: str(value)[:20],
 )

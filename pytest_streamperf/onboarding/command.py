@@ -21,19 +21,20 @@ from pytest_streamperf.onboarding.project import (
     put_in_place,
     sources_in,
 )
-from pytest_streamperf.onboarding.proposal import ABOUT, Candidate, Proposal, chosen, proposal
+from pytest_streamperf.onboarding.proposal import CHECKS, Candidate, Proposal, chosen, proposal
 from pytest_streamperf.onboarding.source import Source, Unreadable, read
+from pytest_streamperf.report.terminal import say
 
 _MOST_SHOWN = 20
 _REFUSED, _MISTAKE = 1, 2
 
 
 class _Looked(NamedTuple):
-    """What is to be tested of a file, where that is in its project, and all else that was found."""
+    """What is to be tested of a file, the module that it is, and all else that was found."""
 
     file: Path
     project: Project
-    place: Place
+    module: str
     picked: Sequence[Candidate]
     others: Sequence[tuple[Path, Candidate]]
     unread: Sequence[str]
@@ -41,7 +42,7 @@ class _Looked(NamedTuple):
     @property
     def test(self) -> Path:
         """Where the test is, or would be."""
-        name = self.place.module.rsplit(".", 1)[-1]
+        name = self.module.rsplit(".", 1)[-1]
         return self.project.root / "tests" / f"test_{name}_streaming.py"
 
 
@@ -64,15 +65,14 @@ def run(options: argparse.Namespace) -> int:
     It is 1 where something is not written, 2 where the target cannot be read or has nothing.
     """
     try:
-        looked = _look(options.target)
-        proposed = proposal(looked.place.module, looked.picked, looked.place.doubts)
-        _say(_listed(looked))
+        looked, proposed = _look(options.target)
+        say(_listed(looked))
         if options.write and not proposed.doubts:
-            _say(_write(looked, proposed))
+            say(_write(looked, proposed))
             return 0
-        _say(_shown(looked, proposed, options.target))
+        say(_shown(looked, proposed, options.target))
     except (Unreadable, Unwritable) as error:
-        print(f"streamperf init: {error}", file=sys.stderr)  # noqa: T201 - it is a command
+        say([f"streamperf init: {error}"], sys.stderr)
         return _REFUSED if isinstance(error, Unwritable) else _MISTAKE
     return _REFUSED if options.write else 0
 
@@ -91,8 +91,7 @@ def candidates(source: Source, module: str) -> list[Candidate]:
     try:
         found = [*streamed(source), *apps(source), *fetches(source, module)]
     except RecursionError:
-        msg = f"{module} is nested too deep to be read"
-        raise Unreadable(msg) from None
+        raise Unreadable(f"{module} is nested too deep to be read") from None
     return sorted(found, key=_order)
 
 
@@ -100,33 +99,34 @@ def _order(each: Candidate) -> tuple[bool, int, int]:
     return bool(each.doubts), -each.score, each.line
 
 
-def _look(target: str) -> _Looked:
+def _look(target: str) -> tuple[_Looked, Proposal]:
     path, name = _resolved(target)
-    files = [*sources_in(path)] if path.is_dir() else [path]
-    if not files:
-        msg = f"{target} has no Python in it that is not a test"
-        raise Unreadable(msg)
     found: list[tuple[Path, Candidate]] = []
     unread = []
-    for file in files:
+    for file in sources_in(path) if path.is_dir() else [path]:
         try:
-            source = read(str(file), _bytes_of(file))
-            found += [(file, each) for each in candidates(source, _place(file)[1].module)]
-        except Unreadable as error:
-            if len(files) == 1:
-                raise
+            source, module = read(str(file), file.read_bytes()), _place(file)[1].module
+            found += [(file, each) for each in candidates(source, module)]
+        except (Unreadable, OSError) as error:
             unread.append(str(error))
+    if unread and not found:
+        raise Unreadable(unread[0])
     asked = [each for each in found if each[1].is_asked_for(name)]
-    if not name:
-        asked = [each for each in asked if each[1].score >= ENOUGH]
+    asked = [each for each in asked if name or each[1].score >= ENOUGH]
     if not asked:
-        raise Unreadable(_nothing(target, [each for _, each in found]))
+        names = list(dict.fromkeys(each.name for _, each in found if each.name))[:_MOST_SHOWN]
+        by_name = f"; by name there is {', '.join(names)}" if names else ""
+        raise Unreadable(
+            f"{target} has nothing that takes a stream, serves one, or fetches{by_name}"
+        )
     asked.sort(key=lambda each: _order(each[1]))
     best, first = asked[0]
     about = first.name.split(".")[0] if path.is_dir() else ""
     picked = chosen([each for file, each in asked if file == best and each.is_asked_for(about)])
     others = [each for each in asked if each[1] not in picked]
-    return _Looked(best, *_place(best), picked, others, unread)
+    project, place = _place(best)
+    looked = _Looked(best, project, place.module, picked, others, unread)
+    return looked, proposal(place.module, picked, place.doubts)
 
 
 def _resolved(target: str) -> tuple[Path, str]:
@@ -136,36 +136,19 @@ def _resolved(target: str) -> tuple[Path, str]:
     if path.is_dir() or (path.is_file() and path.suffix == ".py"):
         return path, name.replace("::", ".")
     if path.exists():
-        msg = f"{where} is no Python file"
-        raise Unreadable(msg)
-    if not name and re.fullmatch(r"[^\W\d][\w.]*(:[^\W\d][\w.]*)?", target):
+        raise Unreadable(f"{where} is no Python file")
+    if re.fullmatch(r"[^\W\d][\w.]*(:[^\W\d][\w.]*)?", target):
         module, _, name = target.partition(":")
-        here = Path.cwd()
-        file = found_by_name(module, project_of(here), sys.path[1:])
+        file = found_by_name(module, project_of(Path.cwd()), sys.path[1:])
         if file is not None:
-            return (file.relative_to(here) if file.is_relative_to(here) else file), name
-    msg = f"{where} is no file, no folder and no module that is found from here"
-    raise Unreadable(msg)
-
-
-def _bytes_of(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        msg = f"{file} cannot be read: {error.strerror}"
-        raise Unreadable(msg) from None
+            return Path(_relative(file)), name
+    raise Unreadable(f"{where} is no file, no folder and no module that is found from here")
 
 
 def _place(file: Path) -> tuple[Project, Place]:
     project = project_of(file.resolve())
     # What is first on the path of a command is where the command is.
     return project, place_of(file.resolve(), project, sys.path[1:])
-
-
-def _nothing(target: str, found: Sequence[Candidate]) -> str:
-    names = list(dict.fromkeys(each.name for each in found if each.name))[:_MOST_SHOWN]
-    by_name = f"; by name there is {', '.join(names)}" if names else ""
-    return f"{target} has nothing that takes a stream, serves one, or fetches{by_name}"
 
 
 # -- saying
@@ -175,8 +158,8 @@ def _listed(looked: _Looked) -> Iterator[str]:
     """What was found, the best first, with the command for each of the others."""
     for each in looked.picked:
         where = f"{_relative(looked.file)}:{each.line}"
-        yield f"{where} {each.name or looked.place.module}: {each.why}"
-        yield f"    {each.check}: {ABOUT[each.check]}"
+        yield f"{where} {each.name or looked.module}: {each.why}"
+        yield f"    {each.check}: {CHECKS[each.check].asks}"
     if looked.others:
         yield "also found:"
     for file, each in looked.others[:_MOST_SHOWN]:
@@ -189,9 +172,9 @@ def _listed(looked: _Looked) -> Iterator[str]:
 
 
 def _shown(looked: _Looked, proposed: Proposal, target: str) -> Iterator[str]:
-    yield from ["", f"# {_relative(looked.test)}", "", proposed.test]
-    yield from [f"# {_relative(looked.project.pyproject)}", "", proposed.table]
-    yield from _needed(proposed)
+    yield from ["", f"# {_relative(looked.test)}", "", *proposed.test.split("\n")]
+    yield from [f"# {_relative(looked.project.pyproject)}", "", *proposed.table.split("\n")]
+    yield from _needed(looked)
     yield from (f"not sure: {each}" for each in proposed.doubts)
     if not proposed.doubts:
         yield f"next: streamperf init {target} --write"
@@ -201,36 +184,26 @@ def _write(looked: _Looked, proposed: Proposal) -> Iterator[str]:
     """Check all that can be checked, write, and say what was written."""
     test, pyproject = looked.test, looked.project.pyproject
     if "site-packages" in test.parts:
-        msg = f"{looked.file} is installed, and not part of a project that has tests here"
-        raise Unwritable(msg)
+        raise Unwritable(f"{looked.file} is installed, and no part of a project with tests here")
     if test.exists():
-        msg = f"{_relative(test)} is there already, and is not overwritten"
-        raise Unwritable(msg)
-    kept, settings = "", ""
-    if not pyproject.is_file():
-        kept = "there is no pyproject.toml; the budget would be"
-    elif looked.project.ours:
+        raise Unwritable(f"{_relative(test)} is there already, and is not overwritten")
+    kept = "" if pyproject.is_file() else "there is no pyproject.toml; the budget would be"
+    if looked.project.ours:
         kept = "pyproject.toml has [tool.streamperf] already; the budget would be"
-    else:
-        settings = appended(_bytes_of(pyproject).decode(), proposed.table)
+    settings = "" if kept else appended(pyproject.read_bytes().decode(), proposed.table)
     put_in_place(test, proposed.test, pyproject, settings)
     yield f"wrote {_relative(test)}"
     if kept:
-        yield from [kept, "", proposed.table]
+        yield from [kept, "", *proposed.table.split("\n")]
     else:
         yield f'wrote [tool.streamperf] to {_relative(pyproject)}: mode = "warn" fails nothing yet'
-    yield from _needed(proposed)
+    yield from _needed(looked)
     yield f"next: pytest -p streamperf {_relative(test)}"
 
 
-def _needed(proposed: Proposal) -> Iterator[str]:
-    return (f"needs: pip install 'pytest-streamperf[{each}]'" for each in proposed.extras)
-
-
-def _say(lines: Iterator[str]) -> None:
-    encoding = sys.stdout.encoding or "ascii"
-    for line in lines:
-        print(line.encode(encoding, "backslashreplace").decode(encoding))  # noqa: T201 - it is a command
+def _needed(looked: _Looked) -> Iterator[str]:
+    needs = filter(None, (CHECKS[each.check].needs for each in looked.picked))
+    return (f"needs: pip install '{each}'" for each in needs)
 
 
 def _relative(path: Path) -> str:

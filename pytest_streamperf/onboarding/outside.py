@@ -1,20 +1,13 @@
 """Who deals with the world outside: ASGI apps, and what fetches without being asked to."""
 
 import ast
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from pytest_streamperf.onboarding.making import making
-from pytest_streamperf.onboarding.proposal import Candidate, spoken, test_of
-from pytest_streamperf.onboarding.source import (
-    Member,
-    Source,
-    assigned,
-    calls,
-    last_name,
-    own,
-    statements,
-)
+from pytest_streamperf.onboarding.proposal import Candidate, spoken
+from pytest_streamperf.onboarding.source import Member, Source, assigned, calls, last_name, own
 
 _LIKELY = 4
 _APPS = {"FastAPI", "Starlette"}
@@ -23,6 +16,8 @@ _STREAMS = ("StreamingResponse", "EventSourceResponse")
 _VERBS = {"get", "post", "put", "patch", "delete", "head", "options", "request", "stream", "send"}
 _VERBS |= {"connect", "sendto", "getresponse"}
 _LIBRARIES = {"httpx", "requests", "urllib3", "aiohttp"}
+_LIBRARIES |= {"httpx.Client", "httpx.AsyncClient", "requests.Session", "aiohttp.ClientSession"}
+_LIBRARIES |= {"urllib3.PoolManager", "socket.socket", "http.client.HTTPSConnection"}
 _FETCHES = {
     "urllib.request.urlopen",
     "urllib.request.urlretrieve",
@@ -31,9 +26,8 @@ _FETCHES = {
     "huggingface_hub.snapshot_download",
     "huggingface_hub.hf_hub_download",
 }
-_CLIENTS = {"httpx.Client", "httpx.AsyncClient", "requests.Session", "aiohttp.ClientSession"}
-_CLIENTS |= {"urllib3.PoolManager", "socket.socket", "http.client.HTTPSConnection"}
-_ROOTS = {each.split(".")[0] for each in (*_LIBRARIES, *_FETCHES, *_CLIENTS)}
+# A variable of the environment that is asked for, or a module that is loaded.
+_GATES = re.compile(r"""(?:environ(?:\.get)?[(\[]|getenv\(|^(?=.*(?:environ|modules)$))'(\w+)'""")
 # What calls what it is given, now or soon.
 _CALLERS = {"Thread", "Timer", "Process", "submit", "create_task", "run", "to_thread", "map"}
 
@@ -42,9 +36,14 @@ _CALLERS = {"Thread", "Timer", "Process", "submit", "create_task", "run", "to_th
 
 
 class _Route(NamedTuple):
+    """A path that is asked for by GET; `bare` ones need no arguments, credentials or more."""
+
     path: str
     bare: bool
     streams: bool
+
+
+_NO_ROUTE = _Route("/", bare=False, streams=False)
 
 
 def apps(source: Source) -> Iterator[Candidate]:
@@ -54,65 +53,53 @@ def apps(source: Source) -> Iterator[Candidate]:
     >>> [each.doubts for each in apps(read("a.py", b"app = FastAPI()"))]
     [['no request was found that is answered as it stands: put in one that is']]
     """
-    routes = [*_routes(source)]
-    best = max(routes, key=lambda each: (each.bare, each.streams), default=None)
-    for target, value in assigned(statements(source.tree.body)):
+    best = max(_routes(source), key=lambda each: (each.bare, each.streams), default=_NO_ROUTE)
+    for target, value in assigned(own(source.tree)):
         if not isinstance(target, ast.Name) or last_name(value) not in _APPS:
             continue
-        sure = best is not None and best.bare and "dependencies" not in ast.unparse(value)
+        sure = best.bare and "dependencies" not in ast.unparse(value)
         ask = "no request was found that is answered as it stands: put in one that is"
-        doubts = [] if sure else [ask]
-        request = f'Request("GET", "{best.path}")' if best and sure else 'Request("GET", "/")'
+        request = f'Request("GET", "{best.path if sure else "/"}")'
         check = f"assert_survives({spoken(target.id)}, requests=[{request}], read=None, crowd=50)"
         yield Candidate(
             check="service",
             name=target.id,
             line=target.lineno,
             score=_LIKELY,
-            why="an ASGI app" + " that streams" * bool(best and best.streams),
-            test=test_of(target.id, "survives", [], [check], doubts=doubts),
-            doubts=doubts,
+            why="an ASGI app" + " that streams" * best.streams,
+            body=[check],
+            doubts=[] if sure else [ask],
             uses=target.id,
-            imports=["from pytest_streamperf.service import Request, assert_survives"],
         )
 
 
 def _routes(source: Source) -> Iterator[_Route]:
-    """What is asked for by GET, and if it is answered without arguments, credentials or more."""
+    """What is asked for by GET: of functions below `@app.get(...)`, or in `Route(...)`."""
     functions = {each.name: each for each in source.members}
-    for member in source.members:
-        for each in member.node.decorator_list:
-            match each:
-                case ast.Call(
-                    func=ast.Attribute(attr="get"), args=[ast.Constant(value=str() as path)]
-                ):
-                    yield _route(member, path, plain=not each.keywords)
+    asked = [(each, made) for each in source.members for made in each.node.decorator_list]
     for call in calls(ast.walk(source.tree)):
         match call:
+            case ast.Call(ast.Name("Route"), [_, ast.Name(name)]) if name in functions:
+                asked.append((functions[name], call))
+    for member, made in asked:
+        match made:
             case ast.Call(
-                func=ast.Name(id="Route"),
-                args=[ast.Constant(value=str() as path), ast.Name(id=name)],
-            ) if name in functions:
-                yield _route(functions[name], path, plain=not call.keywords)
+                ast.Attribute(attr="get") | ast.Name("Route"), [ast.Constant(str(path)), *_]
+            ):
+                body = "\n".join(map(ast.unparse, member.node.body))
+                bare = not made.keywords and _is_bare(member, body)
+                bare = bare and path.isprintable() and not {*path} & {"{", '"'}
+                yield _Route(path, bare, any(each in body for each in _STREAMS))
 
 
-def _route(member: Member, path: str, *, plain: bool) -> _Route:
-    body = "\n".join(map(ast.unparse, member.node.body))
+def _is_bare(member: Member, body: str) -> bool:
+    """Whether it asks for nothing, of the request or by `Depends(...)`."""
     takes = [each for each in member.parameters if each.name != "request"]
     asks = any(each.default is None or "(" in ast.unparse(each.default) for each in takes)
-    plain = plain and not asks and "{" not in path and path.isprintable() and '"' not in path
-    reads = "request" in body or "(" in str([each.annotation for each in takes])
-    return _Route(path, plain and not reads, any(each in body for each in _STREAMS))
+    return not asks and "request" not in body and not any("(" in each.annotation for each in takes)
 
 
 # -- fetches
-
-
-class _Reached(NamedTuple):
-    """Whether a fetch is on the way, and which variables of the environment are asked for."""
-
-    fetches: bool
-    gates: frozenset[str]
 
 
 def fetches(source: Source, module: str) -> Iterator[Candidate]:
@@ -122,116 +109,34 @@ def fetches(source: Source, module: str) -> Iterator[Candidate]:
     >>> [each.why for each in fetches(read("a.py", b"import httpx\\nhttpx.get('//a')"), "a")]
     ['reaches for the network when it is imported']
     """
-    if not _ROOTS & {each.split(".")[0] for each in source.imported.values()}:
-        return
-    defines = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-    run = [each for each in statements(source.tree.body) if not isinstance(each, defines)]
     for owner in source.classes.values():
         init = source.methods(owner).get("__init__")
-        reached = (
-            _reached(source, [init.node], owner)
-            if init
-            else _Reached(fetches=False, gates=frozenset())
-        )
-        if init is not None and reached.fetches:
-            yield _made(source, owner, init, reached, module)
-    reached = _reached(source, [ast.Module([*map(_head, run)], [])], None)
-    if reached.fetches:
-        yield _imported(reached, module)
-
-
-def _head(statement: ast.stmt) -> ast.stmt:
-    """A statement without those in it, which come by themselves."""
-    parts = ast.iter_child_nodes(statement)
-    within = [getattr(each, "context_expr", each) for each in parts]
-    return ast.Expr(ast.Tuple([each for each in within if isinstance(each, ast.expr)], ast.Load()))
-
-
-def _reached(source: Source, begin: Sequence[ast.AST], owner: ast.ClassDef | None) -> _Reached:
-    """What is reached from here, by calls within the module."""
-    functions = {each.name: each for each in source.members if each.owner is None}
-    methods = source.methods(owner) if owner else {}
-    kept = assigned(ast.walk(source.tree))
-    clients = {
-        ast.unparse(target)
-        for target, value in kept
-        if isinstance(value, ast.Call) and source.dotted(value.func) in _CLIENTS
-    }
-    left, seen, gates, fetched = [*begin], set[int](), set[str](), False
-    while left:
-        for node in own(left.pop()):
-            gates |= {*_gates(source, node)}
-            if not isinstance(node, ast.Call):
-                continue
-            fetched |= _fetches(source, node, clients)
-            handed = [*node.args, *(each.value for each in node.keywords)]
-            for each in [node.func, *(handed if last_name(node.func) in _CALLERS else [])]:
-                match each:
-                    case ast.Name(id=name):
-                        member = functions.get(name)
-                    case ast.Attribute(value=ast.Name(id="self" | "cls"), attr=name):
-                        member = methods.get(name)
-                    case _:
-                        continue
-                if member is not None and id(member.node) not in seen:
-                    seen.add(id(member.node))
-                    left.append(member.node)
-    return _Reached(fetched, frozenset(gates))
-
-
-def _fetches(source: Source, call: ast.Call, clients: set[str]) -> bool:
-    library, _, verb = source.dotted(call.func).rpartition(".")
-    if f"{library}.{verb}" in _FETCHES or (library in _LIBRARIES and verb in _VERBS):
-        return True
-    match call.func:
-        case ast.Attribute(value=ast.Call(func=made), attr=name):
-            return name in _VERBS and source.dotted(made) in _CLIENTS
-        case ast.Attribute(value=client, attr=name):
-            return name in _VERBS and ast.unparse(client) in clients
-    return False
-
-
-def _gates(source: Source, node: ast.AST) -> Iterator[str]:
-    """Variables of the environment that are asked for, and what stands for being under test."""
-    match node:
-        case ast.Call(func=func, args=[ast.Constant(value=str() as name), *_]):
-            if source.dotted(func) in {"os.environ.get", "os.getenv"}:
-                yield name
-        case ast.Subscript(value=value, slice=ast.Constant(value=str() as name)):
-            if source.dotted(value) == "os.environ":
-                yield name
-        case ast.Compare(left=ast.Constant(value=str() as name), comparators=[where]):
-            if source.dotted(where) in {"os.environ", "sys.modules"}:
-                yield "PYTEST" if name == "pytest" else name
-
-
-def _imported(reached: _Reached, module: str) -> Candidate:
-    """Have the gate of an import proven."""
-    gates = sorted(reached.gates)
-    for_tests = any("PYTEST" in each for each in gates)
-    doubts = [f"say with rows= what {' and '.join(gates)} is in production"]
-    doubts = doubts if gates and not for_tests else []
-    return _silent(module, 1, "it is imported", f'prove_gate("import {module}")', doubts)._replace(
-        name="", imports=["from pytest_streamperf import prove_gate"]
-    )
+        gates = _gates(source, init.node, owner) if init else None
+        if init and gates is not None:
+            yield _made(source, owner, init, gates, module)
+    gates = _gates(source, source.tree, None)
+    if gates is not None:
+        doubts = [f"say with rows= what {' and '.join(sorted(gates))} is in production"]
+        doubts = doubts if gates and not _for_tests(gates) else []
+        yield _silent("", 1, "it is imported", f'prove_gate("import {module}")', doubts)
 
 
 def _made(
-    source: Source, owner: ast.ClassDef, init: Member, reached: _Reached, module: str
+    source: Source, owner: ast.ClassDef, init: Member, gates: set[str], module: str
 ) -> Candidate:
     """Have the gate of a constructor proven, if it has one for tests; else it is not to fetch."""
-    made = making(source, owner)
-    for_tests = any("PYTEST" in each for each in reached.gates)
-    given = made.arguments({})
     line, when = init.node.lineno, f"{owner.name} is made"
-    if for_tests and not made.doubts and not given:
-        check = f'prove_gate("{module}:{owner.name}")'
-        imports = ["from pytest_streamperf import prove_gate"]
-        return _silent(owner.name, line, when, check, [])._replace(imports=imports)
-    check = f"{spoken(owner.name)}({given})"
-    silent = _silent(owner.name, line, when, check, made.doubts)
-    marked = f"@pytest.mark.streamperf(background_fetch=False, block_network=True)\n{silent.test}"
-    return silent._replace(test=marked, uses=owner.name, imports=["import pytest"])
+    if _for_tests(gates) and not init.required:
+        return _silent(owner.name, line, when, f'prove_gate("{module}:{owner.name}")', [])
+    made = making(source, owner)
+    check = f"{spoken(owner.name)}({made.arguments({})})"
+    return _silent(owner.name, line, when, check, made.doubts)._replace(
+        mark="@pytest.mark.streamperf(background_fetch=False, block_network=True)", uses=owner.name
+    )
+
+
+def _for_tests(gates: set[str]) -> bool:
+    return any("PYTEST" in each.upper() for each in gates)
 
 
 def _silent(name: str, line: int, when: str, check: str, doubts: Sequence[str]) -> Candidate:
@@ -241,7 +146,46 @@ def _silent(name: str, line: int, when: str, check: str, doubts: Sequence[str]) 
         line=line,
         score=_LIKELY,
         why=f"reaches for the network when {when}",
-        test=test_of(name, "fetches_nothing_under_test", [], [check], doubts=doubts),
+        body=[check],
         doubts=doubts,
         budgets={"background_fetch": "false"},
     )
+
+
+def _gates(source: Source, begin: ast.AST, owner: ast.ClassDef | None) -> set[str] | None:
+    """The variables of the environment that are asked for on the way to a fetch; None if none is.
+
+    From where it begins, calls are followed within the module.
+    """
+    functions = {each.name: each.node for each in source.members if each.owner is None}
+    methods = source.methods(owner) if owner else {}
+    functions |= {f"{it}.{name}": methods[name].node for it in ("self", "cls") for name in methods}
+    clients = {
+        ast.unparse(target): source.dotted(value.func)
+        for target, value in assigned(ast.walk(source.tree))
+        if isinstance(value, ast.Call) and source.dotted(value.func) in _LIBRARIES
+    }
+    left, seen, gates, fetched = [begin], [begin], set[str](), False
+    while left:
+        for node in own(left.pop()):
+            if isinstance(node, ast.Call | ast.Subscript | ast.Compare):
+                gates |= {*_GATES.findall(ast.unparse(node))}
+            if not isinstance(node, ast.Call):
+                continue
+            fetched |= _fetches(source, node, clients)
+            handed = [*node.args, *(each.value for each in node.keywords)]
+            for each in [node.func, *(handed if last_name(node.func) in _CALLERS else [])]:
+                called = functions.get(ast.unparse(each))
+                if called is not None and called not in seen:
+                    seen.append(called)
+                    left.append(called)
+    return gates if fetched else None
+
+
+def _fetches(source: Source, call: ast.Call, clients: Mapping[str, str]) -> bool:
+    match call.func:
+        case ast.Attribute(value=ast.Call(func=made) | made, attr=verb):
+            library = clients.get(ast.unparse(made), source.dotted(made))
+            if library in _LIBRARIES and verb in _VERBS:
+                return True
+    return source.dotted(call.func) in _FETCHES

@@ -2,10 +2,11 @@
 
 import keyword
 import os
+import re
 import shutil
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from pytest_streamperf.onboarding.source import Unreadable
 
 _MARKS = ("pyproject.toml", "setup.cfg", "setup.py", ".git")
 _SKIPPED = {"node_modules", "__pycache__", "tests", "test", "testing", "docs", "build", "dist"}
-_LARGEST = 2 * 2**20
+_CODE = re.compile(r"(?!test_|conftest\.|setup\.).*(?<!_test)\.py")
 
 
 class Unwritable(ValueError):  # noqa: N818 - what is wrong, as an adjective: it is shown to people
@@ -72,8 +73,9 @@ def project_of(file: Path) -> Project:
     except FileNotFoundError:
         return Project(root, {})
     except (OSError, ValueError, RecursionError) as error:
-        msg = f"{root / 'pyproject.toml'} is no TOML that can be read: {error}"
-        raise Unreadable(msg) from None
+        raise Unreadable(
+            f"{root / 'pyproject.toml'} is no TOML that can be read: {error}"
+        ) from None
 
 
 def place_of(file: Path, project: Project, path: Sequence[str]) -> Place:
@@ -88,9 +90,8 @@ def place_of(file: Path, project: Project, path: Sequence[str]) -> Place:
         top = top.parent
     for base in (*known, top):
         # A package is imported as a whole.
-        if top.is_relative_to(base) and (
-            base.is_dir() and _importable(parts := _parts(file, base))
-        ):
+        parts = _parts(file, base) if base.is_dir() and top.is_relative_to(base) else []
+        if parts:
             where = os.path.relpath(base, project.root).replace(os.sep, "/")
             how = f'pythonpath = ["{where}"] in [tool.pytest.ini_options] would say where it is'
             doubt = f"pytest may not find {parts[0]}: {how}"
@@ -102,8 +103,14 @@ def sources_in(folder: Path) -> Iterator[Path]:
     """Python files below a folder that may hold code to test, in order."""
     for here, folders, files in os.walk(folder):
         inside = Path(here)
-        folders[:] = sorted(each for each in folders if _is_code(inside / each))
-        yield from (inside / each for each in sorted(files) if _may_be_tested(inside / each))
+        folders[:] = sorted(
+            each
+            for each in folders
+            if each not in _SKIPPED
+            and not each.startswith(".")
+            and not (inside / each / "pyvenv.cfg").exists()
+        )
+        yield from (inside / each for each in sorted(files) if _CODE.fullmatch(each))
 
 
 def found_by_name(module: str, project: Project, path: Sequence[str]) -> Path | None:
@@ -125,51 +132,33 @@ def _table(settings: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
 
 
 def _parts(file: Path, base: Path) -> list[str]:
-    """The parts of a module's name, as seen from a folder above its file."""
+    """The parts of a module's name, as seen from a folder above its file; none if it has none."""
     parts = [*file.relative_to(base).with_suffix("").parts]
-    return parts[:-1] if parts[-1] == "__init__" else parts
-
-
-def _importable(parts: Sequence[str]) -> bool:
-    return bool(parts) and all(
-        each.isidentifier() and not keyword.iskeyword(each) for each in parts
-    )
-
-
-def _is_code(folder: Path) -> bool:
-    environment = (folder / "pyvenv.cfg").exists()
-    return folder.name not in _SKIPPED and not folder.name.startswith(".") and not environment
-
-
-def _may_be_tested(file: Path) -> bool:
-    test = file.name.startswith("test_") or file.name.endswith("_test.py")
-    none = test or file.suffix != ".py" or file.name in {"conftest.py", "setup.py"}
-    return not none and file.is_file() and file.stat().st_size <= _LARGEST
+    parts = parts[:-1] if parts[-1] == "__init__" else parts
+    names = all(each.isidentifier() and not keyword.iskeyword(each) for each in parts)
+    return parts if names else []
 
 
 # -- writing
 
 
 def appended(text: str, table: str) -> str:
-    r"""Append a table to a TOML document, whose own lines stay as they are.
+    r"""Append a table of ours to a TOML document, whose own lines stay as they are.
 
-    Raises `Unwritable` where the document would mean something else by it.
+    Raises `Unwritable` where that would say something else.
 
-    >>> appended("[tool.a]\nx = 1", "[tool.b]\ny = 2\n")
-    '[tool.a]\nx = 1\n\n[tool.b]\ny = 2\n'
+    >>> appended("[tool.a]\nx = 1", "[tool.streamperf]\ny = 2\n")
+    '[tool.a]\nx = 1\n\n[tool.streamperf]\ny = 2\n'
     """
     newline = "\r\n" if "\r\n" in text else "\n"
     end = "" if not text or text.endswith("\n") else newline
     whole = text + end + (newline if text else "") + table.replace("\n", newline)
     try:
-        before, after = tomllib.loads(text), tomllib.loads(whole)
-        before["tool"] = {**before.get("tool", {}), **tomllib.loads(table)["tool"]}
+        ours, asked = (tomllib.loads(each)["tool"]["streamperf"] for each in (whole, table))
     except (ValueError, TypeError, RecursionError) as error:
-        msg = f"the table cannot be appended: {error}"
-        raise Unwritable(msg) from None
-    if not _same(before, after):
-        msg = "the table cannot be appended without changing what is there"
-        raise Unwritable(msg)
+        raise Unwritable(f"the table cannot be appended: {error}") from None
+    if ours != asked:
+        raise Unwritable("the table cannot be appended to one that is there")
     return whole
 
 
@@ -178,37 +167,22 @@ def put_in_place(test: Path, text: str, pyproject: Path, settings: str) -> None:
 
     Raises `Unwritable` for a test that is there, and for what the system refuses.
     """
-    made: list[Path] = []
     target = pyproject.resolve()
     aside = target.with_name(f".{target.name}.{os.getpid()}")
-    path = pyproject
     try:
-        if settings:
-            with aside.open("x", encoding="utf-8", newline="") as file:
-                file.write(settings)
-            shutil.copymode(target, aside)
-        path = test
-        if not test.parent.exists():
-            test.parent.mkdir()
-            made.append(test.parent)
-        with test.open("x", encoding="utf-8") as file:
-            made.append(test)
-            file.write(text)
-        path = pyproject
-        if settings:
-            aside.replace(target)
+        with ExitStack() as undone:
+            if settings:
+                undone.callback(aside.unlink, missing_ok=True)
+                aside.write_bytes(settings.encode())
+                shutil.copymode(target, aside)
+            if not test.parent.exists():
+                test.parent.mkdir()
+                undone.callback(test.parent.rmdir)
+            with test.open("x", encoding="utf-8") as file:
+                undone.callback(test.unlink)
+                file.write(text)
+            if settings:
+                aside.replace(target)
+            undone.pop_all()
     except OSError as error:
-        for each in reversed(made):
-            with suppress(OSError):
-                each.rmdir() if each.is_dir() else each.unlink()
-        msg = f"{path} is not written: {error.strerror}"
-        raise Unwritable(msg) from None
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def _same(one: object, other: object) -> bool:
-    """Whether two documents are equal: numbers that are none, too."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
-    return repr(one) == repr(other)
+        raise Unwritable(f"nothing is written: {error.filename}: {error.strerror}") from None

@@ -2,23 +2,36 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from textwrap import indent, wrap
+from textwrap import wrap
 from typing import NamedTuple
 
-ABOUT = {
-    "growth": "is the work linear?",
-    "cadence": "how often is it updated?",
-    "pulse": "does the event loop stay free?",
-    "service": "does it survive what clients do?",
-    "network": "who reaches for the network?",
-}
-"""What each kind of check asks."""
 
+class _Check(NamedTuple):
+    """What a kind of check asks, what a test with it says, and what that needs."""
+
+    asks: str
+    says: str
+    needs: str = ""
+
+
+CHECKS = {
+    "growth": _Check("is the work linear?", "is_linear"),
+    "cadence": _Check("how often is it updated?", "is_throttled"),
+    "pulse": _Check("does the event loop stay free?", "leaves_the_loop_free"),
+    "service": _Check("does it survive what clients do?", "survives", "pytest-streamperf[serve]"),
+    "network": _Check("who reaches for the network?", "fetches_nothing_under_test"),
+}
 IGNORES, IGNORES_ASYNC = "lambda *_: None", "ignore_it"
 """What to give where a callback is taken: the second is defined beside the tests."""
 
-_EXTRAS = {"service": "serve"}
-_IGNORE_IT = "async def ignore_it(*_):\n    pass\n"
+_IGNORE_IT = "async def ignore_it(*_):\n    pass"
+# What a test says, and what is imported for it: the standard library, and all else.
+_STANDARD = {"asyncio.": "import asyncio"}
+_OTHERS = {
+    "@pytest.": "import pytest",
+    "prove_gate(": "from pytest_streamperf import prove_gate",
+    "assert_survives(": "from pytest_streamperf.service import Request, assert_survives",
+}
 # Names that the tests use themselves.
 _TAKEN = {"stream", "delta", "show", "flushes", "consume", "main", "watch", "subject", "ignore_it"}
 _TAKEN |= {"asyncio", "pytest", "Request", "assert_survives", "prove_gate", "assert_linear"}
@@ -28,11 +41,11 @@ _WIDTH = 71
 
 
 class Candidate(NamedTuple):
-    """Something to test: what it is, where, its test, and the budgets that go with that.
+    """Something to test: what it is, where, the lines of its test, and the budgets for that.
 
     `doubts` are what has to be filled in by somebody who knows; without any, the test is right as
     it stands. `name` is what is looked for, and empty for the module; `uses` is what is imported
-    from the module, and `imports` are lines for all else.
+    from the module, and `mark` what stands above the test.
     """
 
     check: str
@@ -40,11 +53,12 @@ class Candidate(NamedTuple):
     line: int
     score: int
     why: str
-    test: str
+    body: Sequence[str]
     doubts: Sequence[str]
+    fixtures: Sequence[str] = ()
     uses: str = ""
-    imports: Sequence[str] = ()
     budgets: Mapping[str, str] = {}
+    mark: str = ""
 
     def is_asked_for(self, name: str) -> bool:
         """Whether it is what has this name, or belongs to it."""
@@ -52,39 +66,11 @@ class Candidate(NamedTuple):
 
 
 class Proposal(NamedTuple):
-    """The text of a test file and of a table for `pyproject.toml`, and what is not sure of them.
-
-    `extras` are those of pytest-streamperf that the tests need.
-    """
+    """The text of a test file and of a table for `pyproject.toml`, and what is not sure of them."""
 
     test: str
     table: str
     doubts: Sequence[str]
-    extras: Sequence[str]
-
-
-def test_of(
-    name: str, says: str, fixtures: Sequence[str], body: Iterable[str], *, doubts: Sequence[str]
-) -> str:
-    r"""Write a test; lines that are doubted stand below a comment that says so.
-
-    >>> test_of("Reply", "is_linear", ["assert_linear"], ["assert_linear(f)"], doubts=[])
-    'def test_reply_is_linear(assert_linear):\n    assert_linear(f)\n'
-    """
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|\.", "_", name).lower()
-    short = re.sub("_+", "_", words)[:_LONGEST_NAME].strip("_") or "it"
-    lines = "\n".join([*todo(doubts), *body])
-    return f"def test_{short}_{says}({', '.join(fixtures)}):\n{indent(lines, '    ')}\n"
-
-
-def todo(doubts: Iterable[str]) -> list[str]:
-    """Comments that say what is to be filled in.
-
-    >>> todo(["model has no default"])
-    ['# TODO: model has no default']
-    """
-    comments = (wrap(f"# TODO: {each}", _WIDTH, subsequent_indent="#   ") for each in doubts)
-    return [line for lines in comments for line in lines]
 
 
 def within(head: str, body: Iterable[str]) -> list[str]:
@@ -111,11 +97,8 @@ def chosen(found: Sequence[Candidate]) -> list[Candidate]:
     >>> chosen([])
     []
     """
-    best: dict[str, Candidate] = {}
-    for each in found:
-        best.setdefault(each.check, each)
-    sure = [each for each in best.values() if not each.doubts]
-    return sure or list(best.values())[:1]
+    best = {each.check: each for each in reversed(found)}.values()
+    return [each for each in found if each in best and not each.doubts] or [*found[:1]]
 
 
 def proposal(module: str, found: Sequence[Candidate], doubts: Sequence[str]) -> Proposal:
@@ -123,36 +106,50 @@ def proposal(module: str, found: Sequence[Candidate], doubts: Sequence[str]) -> 
 
     `doubts` are what is not sure of importing the module.
     """
-    tests = [each.test for each in found]
-    if any(IGNORES_ASYNC in each for each in tests):
-        tests = [_IGNORE_IT, *tests]
-    head = "\n\n".join(_head(module, found, doubts))
-    return Proposal(
-        test="\n\n\n".join([head, *(each.rstrip("\n") for each in tests)]) + "\n",
-        table=_table(found),
-        doubts=[*doubts, *dict.fromkeys(doubt for each in found for doubt in each.doubts)],
-        extras=[_EXTRAS[each.check] for each in found if each.check in _EXTRAS],
-    )
-
-
-def _head(module: str, found: Sequence[Candidate], doubts: Sequence[str]) -> Iterator[str]:
-    """What a test file begins with; modules of the standard library and others are apart."""
-    yield f'"""Streaming budgets of {module}."""'
-    asked = {line for each in found for line in each.imports}
-    standard = asked & {"import asyncio"}
-    names = sorted({each.uses for each in found} - {""})
-    said = [name if spoken(name) == name else f"{name} as {spoken(name)}" for name in names]
-    own = [*todo(doubts), f"from {module} import {', '.join(said)}"] if names else todo(doubts)
-    # `import` goes before `from`.
-    groups = (standard, sorted(asked - standard, key=lambda each: each.startswith("from")), own)
-    yield from ("\n".join(group) for group in groups if group)
-
-
-def _table(found: Sequence[Candidate]) -> str:
-    """The budgets of what was found; they warn, so that nothing turns red by being adopted."""
+    tests = "\n\n\n".join("\n".join(_test(each, module)) for each in found)
+    if IGNORES_ASYNC in tests:
+        tests = f"{_IGNORE_IT}\n\n\n{tests}"
+    head = "\n\n".join(_head(module, found, tests, doubts))
+    lines = ["[tool.streamperf]", 'mode = "warn"']  # nothing turns red by being adopted
     budgets = {key: value for each in found for key, value in each.budgets.items()}
-    lines = ["[tool.streamperf]", 'mode = "warn"']
     if budgets:
         lines += ["", "[tool.streamperf.budgets]"]
     lines += [f"{key} = {value}" for key, value in budgets.items()]
-    return "\n".join(lines) + "\n"
+    return Proposal(
+        test=f"{head}\n\n\n{tests}\n",
+        table="\n".join(lines) + "\n",
+        doubts=[*doubts, *dict.fromkeys(doubt for each in found for doubt in each.doubts)],
+    )
+
+
+def _test(each: Candidate, module: str) -> Iterator[str]:
+    """A test; lines that are doubted stand below a comment that says so."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|\.", "_", each.name or module).lower()
+    name = re.sub("_+", "_", words)[:_LONGEST_NAME].strip("_") or "it"
+    if each.mark:
+        yield each.mark
+    head = f"def test_{name}_{CHECKS[each.check].says}({', '.join(each.fixtures)}):"
+    yield from within(head, [*_todo(each.doubts), *each.body])
+
+
+def _todo(doubts: Iterable[str]) -> list[str]:
+    """Comments that say what is to be filled in."""
+    comments = (wrap(f"# TODO: {each}", _WIDTH, subsequent_indent="#   ") for each in doubts)
+    return [line for lines in comments for line in lines]
+
+
+def _head(
+    module: str, found: Sequence[Candidate], tests: str, doubts: Sequence[str]
+) -> Iterator[str]:
+    """What a test file begins with; modules of the standard library and others are apart."""
+    yield f'"""Streaming budgets of {module}."""'
+    names = sorted({each.uses for each in found} - {""})
+    said = [name if spoken(name) == name else f"{name} as {spoken(name)}" for name in names]
+    own = [f"from {module} import {', '.join(said)}"] if said else []
+    for lines in (
+        [line for word, line in _STANDARD.items() if word in tests],
+        [line for word, line in _OTHERS.items() if word in tests],
+        [*_todo(doubts), *own],
+    ):
+        if lines:
+            yield "\n".join(lines)

@@ -98,14 +98,9 @@ class Source(NamedTuple):
         return found
 
     def dotted(self, node: ast.expr) -> str:
-        """What a name stands for, in full: "urllib.request.urlopen"; empty for what is no name."""
-        parts = []
-        while isinstance(node, ast.Attribute):
-            parts.append(node.attr)
-            node = node.value
-        if not isinstance(node, ast.Name):
-            return ""
-        return ".".join([self.imported.get(node.id, node.id), *reversed(parts)])
+        """What a name stands for, in full: "urllib.request.urlopen"."""
+        root, dot, rest = ast.unparse(node).partition(".")
+        return f"{self.imported.get(root, root)}{dot}{rest}"
 
 
 def read(name: str, text: bytes) -> Source:
@@ -122,51 +117,34 @@ def read(name: str, text: bytes) -> Source:
             return _source(ast.parse(text))
     except SyntaxError as error:
         line = f":{error.lineno}" if error.lineno else ""
-        msg = f"{name}{line} is not Python that can be read: {error.msg}"
-        raise Unreadable(msg) from None
+        raise Unreadable(f"{name}{line} is not Python that can be read: {error.msg}") from None
     except (ValueError, RecursionError, MemoryError) as error:
-        msg = f"{name} is not Python that can be read: {error}"
-        raise Unreadable(msg) from None
+        raise Unreadable(f"{name} is not Python that can be read: {error}") from None
 
 
 def _source(tree: ast.Module) -> Source:
-    members: list[Member] = []
-    classes: dict[str, ast.ClassDef] = {}
-    for node in statements(tree.body):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            members.append(Member(node, None))
-        elif isinstance(node, ast.ClassDef):
-            classes[node.name] = node
-            inner = (each for each in statements(node.body))
-            members += [
-                Member(each, node)
-                for each in inner
-                if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)
-            ]
+    classes = {each.name: each for each in own(tree) if isinstance(each, ast.ClassDef)}
+    members = [
+        Member(each, owner if isinstance(owner, ast.ClassDef) else None)
+        for owner in (tree, *classes.values())
+        for each in own(owner)
+        if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
     return Source(tree, members, classes, dict(_imported(tree)))
 
 
-def statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
-    """Statements that are run where these are; not those of `if __name__ == "__main__"`."""
-    for node in body:
-        yield node
-        if isinstance(node, ast.If) and "__main__" in ast.unparse(node.test):
-            continue
-        if not isinstance(node, _SCOPES):
-            for name in ("body", "orelse", "finalbody"):
-                yield from statements(getattr(node, name, []))
-            for handler in getattr(node, "handlers", []):
-                yield from statements(handler.body)
-
-
 def own(*nodes: ast.AST) -> Iterator[ast.AST]:
-    """All below these nodes, but for what is inside of functions and classes that they define."""
-    left = [*nodes]
+    """All below these nodes, in order, that is run where they are.
+
+    What is inside of functions and classes is not, nor is what is for `__main__` only.
+    """
+    left = [child for node in nodes for child in ast.iter_child_nodes(node)][::-1]
     while left:
-        for child in ast.iter_child_nodes(left.pop()):
-            yield child
-            if not isinstance(child, _SCOPES):
-                left.append(child)
+        node = left.pop()
+        yield node
+        is_main = isinstance(node, ast.If) and "__main__" in ast.unparse(node.test)
+        if not is_main and not isinstance(node, _SCOPES):
+            left += [*ast.iter_child_nodes(node)][::-1]
 
 
 def calls(nodes: Iterable[ast.AST]) -> Iterator[ast.Call]:
