@@ -106,7 +106,7 @@ def fetches(source: Source, module: str) -> Iterator[Candidate]:
     r"""Find what fetches when it is imported, and the classes that fetch when one is made.
 
     >>> from pytest_streamperf.onboarding.source import read
-    >>> [each.why for each in fetches(read("a.py", b"import httpx\\nhttpx.get('//a')"), "a")]
+    >>> [each.why for each in fetches(read("a.py", b"import httpx\nhttpx.get('//a')"), "a")]
     ['reaches for the network when it is imported']
     """
     for owner in source.classes.values():
