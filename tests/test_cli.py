@@ -64,7 +64,7 @@ def test_compare_what_cannot_be(checks, why, capsys):
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["compare", "none.json", "head.json"], "none.json: No such file or directory"),
+        (["compare", "gone.json", "head.json"], "gone.json: No such file or directory"),
         (["compare", "base.json", "."], ".: Is a directory"),
         (["compare", "base.json", "bad.json"], "bad.json: it is not a report of pytest-stream"),
         (["merge", "base.json", "bad.json", "--out", "all.json"], "bad.json: it is not a report"),
@@ -72,6 +72,7 @@ def test_compare_what_cannot_be(checks, why, capsys):
         (["baseline", "bad.json"], "bad.json: it is not a report of pytest-streamperf"),
         (["baseline", "base.json", "--file", "bad.json"], "bad.json: it is not a report"),
         (["baseline", "half.json"], "half.json: it is incomplete; the checks it lost would"),
+        (["baseline", "none.json"], "none.json: it has no check; nothing could get worse"),
     ],
 )
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX says so")
@@ -79,6 +80,7 @@ def test_what_is_wrong_with_a_file_is_one_line(words, why, capsys):
     """No traceback, exit status 2, and nothing is written."""
     Path("bad.json").write_text("{}", encoding="utf-8")
     write(a_report(complete=False), "half.json")
+    write(a_report(), "none.json")
     before = sorted(Path().iterdir())
     assert main(words) == 2
     captured = capsys.readouterr()
@@ -119,15 +121,16 @@ def test_control_characters_do_not_reach_the_terminal(kind, capsys):
     assert "test_\\" in captured.out
 
 
-def test_a_terminal_that_shows_ascii_only(monkeypatch):
+@pytest.mark.parametrize("words", [["compare", "base.json", "head.json"], ["report", "head.json"]])
+def test_a_terminal_that_shows_ascii_only(words, monkeypatch):
     """It gets escapes for the rest."""
     for name, updates in (("base.json", 1), ("head.json", 2)):
         write(a_report(a_check("test_\N{SNOWMAN}", counts={"updates": updates})), name)
     stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", stdout)
-    assert main(["compare", "base.json", "head.json"]) == 0
+    assert main(words) == 0
     stdout.flush()
-    assert b"test_\\u2603" in stdout.buffer.getvalue()
+    assert b"\\u2603" in stdout.buffer.getvalue()
 
 
 def test_merge_makes_one_report(capsys):

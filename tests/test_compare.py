@@ -232,6 +232,14 @@ def test_a_check_that_was_lost(changes):
     assert _said(comparison).startswith("Incomplete, 1 lost; none of the other 1 checks got worse")
 
 
+def test_a_check_that_stopped_early_is_said_once():
+    """Its verdict fell: what it did not come to count is no news besides."""
+    stopped = a_check(verdict="exceeded", counts={})
+    comparison = compare(a_report(a_check()), a_report(stopped))
+    assert [each.key for each in comparison.worse] == [key_of(stopped)]
+    assert not comparison.refused
+
+
 def test_an_incomplete_run_that_lost_nothing():
     """What it has is compared, and that it is incomplete is said."""
     comparison = compare(a_report(a_check()), a_report(a_check(), complete=False))

@@ -41,6 +41,9 @@ def run(options: Namespace) -> int:
     if not report["complete"]:
         msg = f"{options.report}: it is incomplete; the checks it lost would be checked no more"
         raise ReportError(msg)
+    if not report["checks"]:
+        msg = f"{options.report}: it has no check; nothing could get worse than that"
+        raise ReportError(msg)
     there = Path(options.file).exists()
     earlier = read(options.file) if there else report | {"checks": []}
     kept, comparison = baseline(report, earlier)

@@ -6,6 +6,7 @@ from pathlib import Path
 from pytest_streamperf.report.document import read
 from pytest_streamperf.report.html import html
 from pytest_streamperf.report.markdown import markdown
+from pytest_streamperf.report.terminal import say
 
 _FACES = {"html": html, "markdown": markdown}
 
@@ -24,5 +25,5 @@ def run(options: argparse.Namespace) -> int:
     for face, file in asked.items():
         file.write_text(_FACES[face](document), encoding="utf-8")
     if not asked:
-        print(markdown(document), end="")  # noqa: T201 - what the command is for
+        say(markdown(document).splitlines())
     return 0

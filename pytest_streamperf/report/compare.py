@@ -181,6 +181,8 @@ def _incomparable(
     if before["stem"] == "growth" and len(pythons) > 1 and before["counts"]:
         kinds.remove("counts")
         reasons["counts"] = f"what growth counts depends on Python: {' and '.join(pythons)}"
+    if was != now and "verdict" not in reasons:  # which decides; one that fails counts less
+        return reasons
     for kind in kinds:
         for name in sorted(_names(before, kind) ^ _names(after, kind)):
             which = "base" if name in before[kind] else "head"
