@@ -1,6 +1,7 @@
 """Who takes a stream: functions with a loop over it, and classes that take delta after delta."""
 
 import ast
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -29,6 +30,10 @@ _FEEDS |= {"add_token", "add_chunk", "on_text", "on_llm_new_token", "handle_delt
 _WHOLE = {"str", "bytes", "bytearray", "dict", "Mapping", "set", "int"}
 _NOT_MADE = {"Protocol", "TypedDict", "Enum", "StrEnum", "IntEnum", "Exception", "TestCase"}
 _LOOPS = {"call_later", "create_task", "get_running_loop", "get_event_loop", "ensure_future"}
+
+# How something is added to what is kept at a place: what comes behind that is added.
+_ADDS = r"(?<![\w.])({0}[\w.]*\w(?:\[.+?\])?)"
+_ADDS += r"(?: (?:[-+*/|&]|//)= | = (?=.*\1)(?=.* \+ |f['\"])|\.(?:append|write)\()"
 
 
 class _Consumer(NamedTuple):
@@ -201,22 +206,10 @@ def _about(name: str, member: Member, score: int, why: str, doubts: Sequence[str
 
 def _adds_up(scope: ast.AST, variable: str = "", place: str = "") -> bool:
     """Whether a variable, or any, is added to what is kept at a place that begins so."""
-    for node in own(scope):
-        match node:
-            case ast.AugAssign(target=target, value=value):
-                added = [value]
-            case ast.Assign(targets=[target], value=ast.BinOp() | ast.JoinedStr() as value) if (
-                ast.unparse(target) in ast.unparse(value)
-            ):
-                added = [value]
-            case ast.Call(func=ast.Attribute(value=target, attr="append" | "write"), args=added):
-                pass
-            case _:
-                continue
-        names = {each.id for part in added for each in ast.walk(part) if isinstance(each, ast.Name)}
-        if (not variable or variable in names) and ast.unparse(target).startswith(place):
-            return True
-    return False
+    adds = re.compile(_ADDS.format(re.escape(place)))
+    takes = re.compile(rf"(?<!\w){re.escape(variable)}(?!\w)" if variable else "")
+    lines = ast.unparse(scope).splitlines()
+    return any(takes.search(line, made.end()) for line in lines if (made := adds.search(line)))
 
 
 # -- their tests
