@@ -29,9 +29,13 @@ class Dialect(NamedTuple):
     error: Callable[[str], bytes]
 
 
+# Made once: with separators of one's own `json.dumps` makes one each time.
+_encoder = json.JSONEncoder(separators=(",", ":"))
+
+
 def _json(data: Mapping[str, Any]) -> bytes:
     # As pure ASCII, JSON holds no line break and survives half a surrogate pair.
-    return json.dumps(data, separators=(",", ":")).encode("ascii")
+    return _encoder.encode(data).encode("ascii")
 
 
 def _openai(delta: Mapping[str, str], finish: str | None = None) -> bytes:

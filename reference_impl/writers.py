@@ -181,7 +181,8 @@ async def _frames(turn: AsyncGenerator[Event, None]) -> AsyncGenerator[bytes, No
 def _frame(event: Event) -> bytes:
     match event:
         case TextDelta(text):
-            return _sse("delta", {"text": text})
+            # Nearly all that there is: a text takes the encoder a fraction of what an object does.
+            return f'event: delta\ndata: {{"text": {json.dumps(text)}}}\n\n'.encode("ascii")
         case Invocation(name, arguments):
             return _sse("tool_call", {"name": name, "arguments": arguments})
         case ToolResult(name, content, failed):
