@@ -16,7 +16,7 @@ html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
 }
 # There is nothing below these pages that a sidebar could show.
-html_sidebars = {page: [] for page in ("index", "adopt", "verdicts", "budgets", "recipes")}
+html_sidebars = {page: [] for page in ("index", "adopt", "walk", "verdicts", "budgets", "recipes")}
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_title = project

@@ -4,7 +4,7 @@
 
 Exits with 0 exactly when every good lesson passed and every bad one failed with the message in its
 folder's `expected.txt`. There, `<2..4>` stands for a figure from 2 to 4, `<0.1..2 s>` for a time
-from 0.1 to 2 seconds in any unit, and any space for spaces.
+from 0.1 to 2 seconds in any unit, `<1..2 MB>` for a size in any unit, and any space for spaces.
 """
 
 import json
@@ -19,8 +19,12 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 HERE = Path(__file__).parent
-_RANGE = re.compile(r"<([\d.]+)\.\.([\d.]+)( s)?>")
-_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+_RANGE = re.compile(r"<([\d.]+)\.\.([\d.]+)(?: (s|MB))?>")
+_UNITS = {
+    "s": {"us": 1e-6, "ms": 1e-3, "s": 1.0},
+    "MB": {"B": 1e-6, "kB": 1e-3, "MB": 1.0, "GB": 1e3},
+    None: {"": 1.0},
+}
 
 
 def main() -> int:
@@ -115,7 +119,8 @@ def _agree(want: str, got: str) -> bool:
     ranges = list(_RANGE.finditer(want))
     pattern = re.sub(r"(\\ )+", r"\\s+", re.escape(_RANGE.sub("\0", want)))
     for found in ranges:
-        figure = r"([\d.,]+) (us|ms|s)" if found[3] else r"([\d.,]+)()"
+        units = "|".join(_UNITS[found[3]])
+        figure = rf"([\d.,]+){' ' if found[3] else ''}({units})"
         pattern = pattern.replace(re.escape("\0"), figure, 1)
     match = re.fullmatch(pattern, got)
     if match is None:
@@ -123,7 +128,7 @@ def _agree(want: str, got: str) -> bool:
     figures = zip(match.groups()[::2], match.groups()[1::2], strict=True)
     return all(
         float(found[1])
-        <= float(figure.replace(",", "")) * _SECONDS.get(unit, 1.0)
+        <= float(figure.replace(",", "")) * _UNITS[found[3]][unit]
         <= float(found[2])
         for found, (figure, unit) in zip(ranges, figures, strict=True)
     )

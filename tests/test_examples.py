@@ -54,6 +54,18 @@ def test_figures_float_within_their_range(printed):
     assert list(demo.differences(EXPECTED, printed)) == []
 
 
+@pytest.mark.parametrize("printed", ["E   900 kB", "E   1.5 MB", "E   0.5 GB"])
+def test_sizes_float_in_any_unit(printed):
+    """From kilobytes on."""
+    assert list(demo.differences(["<0.9..500 MB>"], printed)) == []
+
+
+@pytest.mark.parametrize("printed", ["E   899 kB", "E   900 MB", "E   1.5 ms", "E   100"])
+def test_other_sizes_are_a_difference(printed):
+    """Too small, too large, or no size."""
+    assert list(demo.differences(["<0.9..500 MB>"], printed))
+
+
 @pytest.mark.parametrize(
     "printed",
     [

@@ -1,28 +1,14 @@
-"""Every seeded regression is caught by the check that it names, and no check by the healthy server.
+"""The matrix of checks and regressions: whole, and nothing in it unexplained.
 
-Generated from the registry: a regression without a check fails here.
+That each regression is caught by its own check, and the healthy server by none, is in test_walk.py.
 """
 
 from pathlib import Path
 
-import pytest
-
-from benchmarks.checks import CHECKS, OVERLAPS, said
+from benchmarks.checks import CHECKS, OVERLAPS
 from reference_impl import REGRESSIONS
 
 COMMITTED = Path(__file__).parents[1] / "docs" / "regressions.md"
-
-
-@pytest.mark.parametrize("check", CHECKS)
-def test_the_healthy_server_passes(check):
-    """Every check."""
-    CHECKS[check]([])
-
-
-@pytest.mark.parametrize("name", REGRESSIONS)
-def test_a_regression_is_caught(name):
-    """By the check that it names."""
-    assert said(REGRESSIONS[name].check, name)
 
 
 def matrix():

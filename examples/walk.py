@@ -1,0 +1,86 @@
+"""One walk through everything: the systems of the reference server, healthy and regressed.
+
+    python -m examples.walk                     # all of them: two or three minutes
+    python -m examples.walk accumulator cors    # these
+
+Of each system the checks are run with nothing wrong, and then with each of its seeded regressions
+in place: its story is told, and the first line of what the check fails with. Exits with 0 exactly
+when the healthy server is green and each regression is red. docs/walk.md tells what went wrong
+where these come from.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+
+from benchmarks.checks import said
+from reference_impl import REGRESSIONS
+
+SYSTEMS: Mapping[str, Sequence[str]] = {
+    "accumulator": ["quadratic-accumulator"],
+    "replies": ["flush-per-token", "held-back-tail", "swallowed-error-flush"],
+    "fetch": ["no-gate", "gate-on-test-alone", "always-gated"],
+    "merge": ["merge-depends-on-order", "stale-entries-kept"],
+    "tool-calls": [
+        "no-throttle",
+        "parse-per-delta",
+        "trailing-value-lost",
+        "final-flush-after-end",
+        "flush-on-cancel",
+        "shared-key",
+        "leading-only",
+        "trailing-debounce",
+        "stale-value",
+        "timer-left-running",
+    ],
+    "metrics": ["gauge-leaks-on-disconnect", "gauge-goes-negative", "totals-miss-failures"],
+    "telemetry": [
+        "buffer-without-end",
+        "broadcast-waits",
+        "never-resumes",
+        "idle-reset-by-sends",
+        "dead-clients-kept",
+    ],
+    "heap": ["snapshot-on-the-loop", "snapshot-in-memory"],
+    "cors": ["cors-missing-on-errors", "cors-missing-on-304"],
+    "fire": ["task-left-behind", "deep-json-fails", "bodies-kept"],
+    "stop": ["cut-off-at-stop"],
+}
+"""The regressions of each system, in the order in which docs/walk.md has them."""
+
+
+def runs(system: str) -> Iterator[tuple[str, str]]:
+    """Pairs of a check and a regression to run it with: each of its checks with none first."""
+    checks = [(REGRESSIONS[name].check, name) for name in SYSTEMS[system]]
+    yield from dict.fromkeys((check, "") for check, _ in checks)
+    yield from checks
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the checks of some systems, or of all; return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.walk",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
+    parser.add_argument("systems", nargs="*", metavar="SYSTEM", help=", ".join(SYSTEMS))
+    systems = parser.parse_args(arguments).systems
+    if unknown := set(systems) - set(SYSTEMS):
+        parser.error(f"no system {', '.join(sorted(unknown))}, allowed: {', '.join(SYSTEMS)}")
+    surprises = 0
+    for system in systems or SYSTEMS:
+        for check, name in runs(system):
+            says = said(check, *filter(None, [name]))
+            print(f"{'red' if says else 'green':6} {name or check}")
+            if name:
+                print(f"       {REGRESSIONS[name].story}")
+            if says:
+                print(f"       {check}: {says}", flush=True)
+            surprises += bool(says) != bool(name)
+    return 1 if surprises else 0
+
+
+if __name__ == "__main__":
+    logging.basicConfig(handlers=[logging.NullHandler()])  # models fail here, and clients leave
+    sys.exit(main())
