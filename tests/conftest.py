@@ -1,11 +1,13 @@
 """What the whole suite shares."""
 
-from functools import partial
+import os
+import sys
 
 import pytest
 from hypothesis import settings
 
 from pytest_streamperf.wire import WireError
+from tests.forking import forks_of_pytest
 
 pytest_plugins = ["pytester"]
 
@@ -17,14 +19,43 @@ settings.register_profile("suite", derandomize=True, database=None, deadline=Non
 settings.load_profile("suite")
 
 
+@pytest.fixture(scope="session")
+def _forks():
+    with forks_of_pytest() as run:
+        yield run
+
+
 @pytest.fixture
-def run_alone(pytester, monkeypatch):
+def run_alone(pytester, _forks):
     """Runs pytest in a process of its own, with this plugin and those that are named.
 
-    All that are installed take two seconds to load.
+    All that are installed take two seconds to load. With workers, there is xdist.
     """
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    return partial(pytester.runpytest_subprocess, "-p", "no:cacheprovider", "-p", "streamperf")
+
+    def run(*options, **environment):
+        streams = [pytester.path / name for name in ("stdout", "stderr")]
+        for stream in streams:
+            stream.write_bytes(b"")
+        importable = filter(None, [str(pytester.path), os.getenv("PYTHONPATH")])
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(importable),
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            **environment,
+        }
+        plugins = ["no:cacheprovider", "streamperf", *(["xdist"] if "-n" in options else [])]
+        arguments = [
+            f"--basetemp={pytester.path / 'basetemp'}",
+            *(word for plugin in plugins for word in ("-p", plugin)),
+            *map(str, options),
+        ]
+        status = _forks(arguments, environment, str(pytester.path), *map(str, streams))
+        printed = [stream.read_text(encoding="utf-8") for stream in streams]
+        sys.stdout.write(printed[0])
+        sys.stderr.write(printed[1])
+        return pytest.RunResult(status, *map(str.splitlines, printed), 0.0)
+
+    return run
 
 
 @pytest.fixture

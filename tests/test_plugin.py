@@ -57,13 +57,6 @@ def _autoloaded(pytester, *options, **environment):
     return pytester.runpytest_subprocess(*quiet, "-p", "no:cacheprovider", *options)
 
 
-def _run(pytester, *options, **environment):
-    """With this plugin alone, and xdist where there are workers: others take a second to load."""
-    environment = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"} | environment
-    workers = ["-p", "xdist"] if "-n" in options else []
-    return _autoloaded(pytester, "-p", "streamperf", *workers, *options, **environment)
-
-
 # -- loading
 
 
@@ -73,10 +66,10 @@ def _run(pytester, *options, **environment):
         ([], {}),
         (["-p", "streamperf"], {}),
         (["-p", "streamperf"], {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}),
-        (["-n", "2"], {}),
+        (["-n", "1"], {}),
         (["-p", "xdist", "-p", "streamperf", "-n", "2"], {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}),
     ],
-    ids=["autoload", "-p", "-p without autoload", "-n 2", "-n 2 without autoload"],
+    ids=["autoload", "-p", "-p without autoload", "-n 1", "-n 2 without autoload"],
 )
 def test_every_way_of_loading(pytester, options, environment):
     """The fixtures are there, and the section is printed once."""
@@ -94,18 +87,12 @@ def test_loaded_by_a_conftest(pytester):
 
 
 def test_switched_off(pytester):
-    """`-p no:streamperf` leaves nothing of it."""
-    pytester.makepyfile(GOOD)
-    result = _autoloaded(pytester, "-p", "no:streamperf")
-    result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*fixture 'assert_linear' not found*"])
-
-
-def test_switched_off_in_a_strict_project(pytester):
-    """Nothing of ours in the settings keeps a strict pytest from starting."""
+    """`-p no:streamperf` leaves nothing of it, and nothing of ours keeps a strict pytest back."""
     pytester.makeini("[pytest]\naddopts = --strict-config --strict-markers\n")
-    pytester.makepyfile("def test_one(): pass")
-    _autoloaded(pytester, "-p", "no:streamperf").assert_outcomes(passed=1)
+    pytester.makepyfile(f"{GOOD}\ndef test_one(): pass")
+    result = _autoloaded(pytester, "-p", "no:streamperf")
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*fixture 'assert_linear' not found*"])
 
 
 def test_unused_it_loads_nothing(pytester):
@@ -127,7 +114,7 @@ def test_unused_it_loads_nothing(pytester):
     result.stdout.no_fnmatch_line("*= streamperf =*")
 
 
-def test_unused_it_hooks_no_test(pytester):
+def test_unused_it_hooks_no_test(pytester, run_alone):
     """Whatever pytest calls as it runs a test, it does not call this plugin."""
     pytester.makepyfile(
         """
@@ -143,7 +130,7 @@ def test_unused_it_hooks_no_test(pytester):
             assert not {name for name in ours if name.startswith("pytest_runtest")}
         """
     )
-    _run(pytester).assert_outcomes(passed=1)
+    run_alone().assert_outcomes(passed=1)
 
 
 def test_importing_the_plugin_brings_in_nothing_but_its_own_sink():
@@ -161,10 +148,10 @@ def test_importing_the_plugin_brings_in_nothing_but_its_own_sink():
 # -- outcomes
 
 
-def test_a_failure_is_raised_in_the_test(pytester):
+def test_a_failure_is_raised_in_the_test(pytester, run_alone):
     """FAILED, not ERROR; the user's own line shows, and none of ours."""
     pytester.makepyfile(BAD)
-    result = _run(pytester)
+    result = run_alone()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
@@ -178,15 +165,15 @@ def test_a_failure_is_raised_in_the_test(pytester):
     result.stdout.no_fnmatch_line("*pytest_streamperf/*")
 
 
-def test_a_failure_is_80_columns_wide(pytester):
+def test_a_failure_is_80_columns_wide(pytester, run_alone):
     """Pytest's prefix included."""
     pytester.makepyfile(BAD)
-    lines = [line for line in _run(pytester).outlines if line.startswith("E ")]
+    lines = [line for line in run_alone().outlines if line.startswith("E ")]
     assert len(lines) in range(10, 14)
     assert max(map(len, lines)) <= 80
 
 
-def test_what_a_consumer_raises_shows_the_users_frames(pytester):
+def test_what_a_consumer_raises_shows_the_users_frames(pytester, run_alone):
     """The machinery between test and consumer is hidden."""
     pytester.makepyfile(
         """
@@ -198,20 +185,20 @@ def test_what_a_consumer_raises_shows_the_users_frames(pytester):
             assert_linear(consume)
         """
     )
-    result = _run(pytester)
+    result = run_alone()
     result.stdout.fnmatch_lines([">*assert_linear(consume)", ">*raise LookupError*", "E*lost"])
     result.stdout.no_fnmatch_line("*pytest_streamperf/*")
 
 
-def test_a_check_that_is_never_awaited_fails_the_test(pytester):
+def test_a_check_that_is_never_awaited_fails_the_test(pytester, run_alone):
     """A forgotten `await` is not green."""
     pytester.makepyfile(FORGOTTEN)
-    result = _run(pytester, "-W", "error")
+    result = run_alone("-W", "error")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*NothingMeasured: 1 async check was never awaited to the end"])
 
 
-def test_a_check_that_is_left_behind_fails_the_test(pytester):
+def test_a_check_that_is_left_behind_fails_the_test(pytester, run_alone):
     """One that was begun in a task and not awaited to its end is not green either."""
     pytester.makepyfile(
         """
@@ -230,21 +217,21 @@ def test_a_check_that_is_left_behind_fails_the_test(pytester):
             asyncio.run(main())
         """
     )
-    result = _run(pytester)
+    result = run_alone()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*NothingMeasured: 1 async check was never awaited to the end"])
 
 
-def test_a_tests_own_failure_wins(pytester):
+def test_a_tests_own_failure_wins(pytester, run_alone):
     """Nothing is raised on top of it."""
     pytester.makepyfile(FORGOTTEN + "    assert 1 == 2")
-    result = _run(pytester)
+    result = run_alone()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["E*assert 1 == 2"])
     result.stdout.no_fnmatch_line("*NothingMeasured*")
 
 
-def test_a_fixture_of_the_users_wins(pytester):
+def test_a_fixture_of_the_users_wins(pytester, run_alone):
     """Names are not prefixed, so a project's own come first."""
     pytester.makepyfile(
         """
@@ -258,10 +245,10 @@ def test_a_fixture_of_the_users_wins(pytester):
             assert token_stream == "mine"
         """
     )
-    _run(pytester).assert_outcomes(passed=1)
+    run_alone().assert_outcomes(passed=1)
 
 
-def test_the_plain_form_reports_like_the_fixture(pytester):
+def test_the_plain_form_reports_like_the_fixture(pytester, run_alone):
     """A call without any fixture is in the section, too."""
     pytester.makepyfile(
         """
@@ -271,11 +258,11 @@ def test_the_plain_form_reports_like_the_fixture(pytester):
             assert_linear("".join, up_to=1_000)
         """
     )
-    _run(pytester).stdout.fnmatch_lines(["*growth  *::test_plain: 1,000 deltas, *limit 25%"])
+    run_alone().stdout.fnmatch_lines(["*growth  *::test_plain: 1,000 deltas, *limit 25%"])
 
 
 @pytest.mark.parametrize("mode", ["strict", "auto"])
-def test_under_pytest_asyncio(pytester, mode):
+def test_under_pytest_asyncio(pytester, run_alone, mode):
     """An async test awaits the check; with `-W error` nothing is left behind."""
     pytester.makepyfile(
         """
@@ -294,10 +281,10 @@ def test_under_pytest_asyncio(pytester, mode):
     pytester.makeini(
         f"[pytest]\nasyncio_mode = {mode}\nasyncio_default_fixture_loop_scope = function\n"
     )
-    _run(pytester, "-p", "pytest_asyncio.plugin", "-W", "error").assert_outcomes(passed=1)
+    run_alone("-p", "pytest_asyncio.plugin", "-W", "error").assert_outcomes(passed=1)
 
 
-def test_under_anyios_plugin(pytester):
+def test_under_anyios_plugin(pytester, run_alone):
     """On asyncio and on trio."""
     pytester.makepyfile(
         """
@@ -311,16 +298,16 @@ def test_under_anyios_plugin(pytester):
             assert (await assert_linear.aio(consume, up_to=1_000)).verdict == "within"
         """
     )
-    _run(pytester, "-p", "anyio", "-W", "error").assert_outcomes(passed=2)
+    run_alone("-p", "anyio", "-W", "error").assert_outcomes(passed=2)
 
 
 # -- what a run says
 
 
-def test_the_section_has_a_line_for_each_check(pytester):
+def test_the_section_has_a_line_for_each_check(pytester, run_alone):
     """Tick or cross, the test, what was measured, the limit; in the order of the run."""
     pytester.makepyfile(test_one=BAD, test_two=GOOD)
-    _run(pytester, PYTHONIOENCODING="utf-8").stdout.fnmatch_lines(
+    run_alone(PYTHONIOENCODING="utf-8").stdout.fnmatch_lines(
         [
             "*= streamperf =*",
             "\N{BALLOT X} growth  test_one.py::test_bad: 1,000 deltas copied *limit 25%",
@@ -330,43 +317,34 @@ def test_the_section_has_a_line_for_each_check(pytester):
     )
 
 
-def test_the_section_is_quiet_with_q(pytester):
+def test_the_section_is_quiet_with_q(pytester, run_alone):
     """Only what was not within its limit."""
     pytester.makepyfile(test_one=BAD, test_two=GOOD)
-    result = _run(pytester, "-q")
+    result = run_alone("-q")
     result.stdout.fnmatch_lines(["*growth  test_one.py::test_bad*"])
     result.stdout.no_fnmatch_line("*growth  test_two.py::test_good*")
 
 
-def test_the_section_where_the_terminal_is_ascii(pytester):
+def test_the_section_where_the_terminal_is_ascii(pytester, run_alone):
     """No tick that the terminal cannot show."""
     pytester.makepyfile(test_one=BAD, test_two=GOOD)
-    result = _run(pytester, PYTHONIOENCODING="ascii")
+    result = run_alone(PYTHONIOENCODING="ascii")
     result.stdout.fnmatch_lines(["x growth  test_one.py*", "+ growth  test_two.py*"])
 
 
-def test_the_section_under_xdist(pytester):
-    """The controller prints what its workers measured, each once."""
-    pytester.makepyfile(test_one=BAD, test_two=GOOD)
-    result = _run(pytester, "-n", "2")
-    result.assert_outcomes(passed=1, failed=1)
-    assert result.stdout.str().count("growth  test_one.py::test_bad: ") == 1
-    assert result.stdout.str().count("growth  test_two.py::test_good: ") == 1
-
-
-def test_a_check_in_a_fixture_is_told_with_its_test(pytester):
+def test_a_check_in_a_fixture_is_told_with_its_test(pytester, run_alone):
     """By the settings, as in a test."""
     pytester.makepyprojecttoml("[tool.streamperf]\nmode = 'warn'\n")
     fixture = BAD.replace("def test_bad", "@pytest.fixture\ndef checked")
     tests = "def test_it(checked):\n    pass\n\ndef test_other():\n    pass\n"
     pytester.makepyfile(f"import pytest\n{fixture}\n{tests}")
-    result = _run(pytester)
+    result = run_alone()
     result.assert_outcomes(passed=2, warnings=1)
     result.stdout.fnmatch_lines(["*growth  *::test_it: * (a warning)"])
     result.stdout.no_fnmatch_line("*growth  *::test_other: *")
 
 
-def test_a_check_at_import_is_no_tests(pytester):
+def test_a_check_at_import_is_no_tests(pytester, run_alone):
     """What was checked while tests were collected is not told of the first of them."""
     pytester.makepyfile(
         """
@@ -378,15 +356,15 @@ def test_a_check_at_import_is_no_tests(pytester):
             pass
         """
     )
-    result = _run(pytester)
+    result = run_alone()
     result.assert_outcomes(passed=1)
     result.stdout.no_fnmatch_line("*= streamperf =*")
 
 
-def test_a_picture_with_v(pytester):
+def test_a_picture_with_v(pytester, run_alone):
     """What a delta costs along the way, and its curve."""
     pytester.makepyfile(test_one=BAD)
-    result = _run(pytester, "-v", PYTHONIOENCODING="utf-8")
+    result = run_alone("-v", PYTHONIOENCODING="utf-8")
     result.stdout.fnmatch_lines(
         [
             "\N{BALLOT X} growth  test_one.py::test_bad: *",
@@ -397,27 +375,17 @@ def test_a_picture_with_v(pytester):
     )
 
 
-def test_a_picture_where_the_terminal_is_ascii(pytester):
+def test_a_picture_where_the_terminal_is_ascii(pytester, run_alone):
     """Bars that it can show."""
     pytester.makepyfile(test_one=BAD)
-    result = _run(pytester, "-v", PYTHONIOENCODING="ascii")
+    result = run_alone("-v", PYTHONIOENCODING="ascii")
     result.stdout.fnmatch_lines(["  .*:*-*=*+*[*]*%*# copied per delta, from 0"])
 
 
-def test_a_picture_under_xdist(pytester):
-    """It travels with the report."""
-    pytester.makepyfile(test_one=BAD)
-    _run(pytester, "-v", "-n", "2").stdout.fnmatch_lines(["* copied per delta, from 0"])
-
-
-@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["alone", "xdist"])
-def test_measurements_go_to_junit(pytester, options):
-    """As properties of the test, numbers apart."""
-    pytester.makepyfile(test_one=BAD)
-    _run(pytester, "--junitxml=report.xml", *options)
+def _assert_the_bad_one_is_in(junit):
     properties = {
         each.get("name"): each.get("value")
-        for each in ET.parse(pytester.path / "report.xml").iter("property")  # noqa: S314 - our own
+        for each in ET.parse(junit).iter("property")  # noqa: S314 - our own
     }
     assert properties["streamperf.growth"].startswith("exceeded: 1,000 deltas copied")
     assert float(properties["streamperf.growth.superlinear"]) > 0.25
@@ -426,10 +394,28 @@ def test_measurements_go_to_junit(pytester, options):
     assert properties["streamperf.growth.where"] == "test_one.py:4 in Reply.feed"
 
 
+def test_measurements_go_to_junit(pytester, run_alone):
+    """As properties of the test, numbers apart."""
+    pytester.makepyfile(test_one=BAD)
+    run_alone("--junitxml=report.xml")
+    _assert_the_bad_one_is_in(pytester.path / "report.xml")
+
+
+def test_what_workers_measured_is_told_once(pytester, run_alone):
+    """By the controller: in the section, with its picture, and in JUnit."""
+    pytester.makepyfile(test_one=BAD, test_two=GOOD)
+    result = run_alone("-v", "-n", "2", "--junitxml=report.xml")
+    result.assert_outcomes(passed=1, failed=1)
+    assert result.stdout.str().count("growth  test_one.py::test_bad: ") == 1
+    assert result.stdout.str().count("growth  test_two.py::test_good: ") == 1
+    result.stdout.fnmatch_lines(["* copied per delta, from 0"])
+    _assert_the_bad_one_is_in(pytester.path / "report.xml")
+
+
 # -- settings
 
 
-def test_settings_are_the_defaults_of_every_check(pytester):
+def test_settings_are_the_defaults_of_every_check(pytester, run_alone):
     """What a call does not give is taken from them, in all forms; the header tells."""
     pytester.makepyprojecttoml("[tool.streamperf]\nup_to = 640\n")
     pytester.makepyfile(
@@ -451,16 +437,16 @@ def test_settings_are_the_defaults_of_every_check(pytester):
             return await assert_linear_async(consume)
         """
     )
-    result = _run(pytester)
+    result = run_alone()
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["streamperf: up_to=640, mode=fail, unproven=fail"])
 
 
-def test_a_project_can_start_with_warnings(pytester):
+def test_a_project_can_start_with_warnings(pytester, run_alone):
     """`mode = "warn"` lets everything pass that was measured, and says all of it."""
     pytester.makepyprojecttoml("[tool.streamperf]\nmode = 'warn'\n")
     pytester.makepyfile(test_one=BAD)
-    result = _run(pytester, PYTHONIOENCODING="utf-8")
+    result = run_alone(PYTHONIOENCODING="utf-8")
     result.assert_outcomes(passed=1, warnings=1)
     result.stdout.fnmatch_lines(
         [
@@ -471,7 +457,7 @@ def test_a_project_can_start_with_warnings(pytester):
     )
 
 
-def test_what_is_unproven_can_be_a_warning(pytester):
+def test_what_is_unproven_can_be_a_warning(pytester, run_alone):
     """`unproven = "warn"` accepts that, and nothing that was measured to be too much."""
     pytester.makepyprojecttoml("[tool.streamperf]\nunproven = 'warn'\n")
     pytester.makepyfile(
@@ -481,23 +467,23 @@ def test_what_is_unproven_can_be_a_warning(pytester):
             assert_linear(lambda stream: next(iter(stream)))
         """,
     )
-    _run(pytester).assert_outcomes(passed=1, failed=1, warnings=1)
+    run_alone().assert_outcomes(passed=1, failed=1, warnings=1)
 
 
-def test_a_wrong_setting_stops_the_run(pytester):
+def test_a_wrong_setting_stops_the_run(pytester, run_alone):
     """Before any test, with the name of what is wrong."""
     pytester.makepyprojecttoml("[tool.streamperf]\nupto = 640\n")
     pytester.makepyfile(GOOD)
-    result = _run(pytester)
+    result = run_alone()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: pyproject.toml:2: * no setting 'upto'; it has *"])
 
 
-def test_settings_under_xdist(pytester):
+def test_settings_under_xdist(pytester, run_alone):
     """Workers read them too."""
     pytester.makepyprojecttoml("[tool.streamperf]\nmode = 'warn'\n")
     pytester.makepyfile(test_one=BAD)
-    result = _run(pytester, "-n", "2")
+    result = run_alone("-n", "2")
     result.assert_outcomes(passed=1, warnings=1)
     result.stdout.fnmatch_lines(["*growth  test_one.py::test_bad: * (a warning)"])
 
@@ -516,7 +502,7 @@ def ask(agent_server):
 
 
 @pytest.mark.parametrize("kind", ["in-process", "subprocess"])
-def test_the_server_answers(pytester, kind):
+def test_the_server_answers(pytester, run_alone, kind):
     """Both kinds run a whole turn."""
     pytester.makepyfile(
         SERVED
@@ -530,11 +516,11 @@ def test_it(agent_server):
     assert "Word count: 3." in ask(agent_server)
 """
     )
-    _run(pytester, "-W", "error").assert_outcomes(passed=1)
+    run_alone("-W", "error").assert_outcomes(passed=1)
 
 
 @pytest.mark.parametrize("kind", ["in-process", "subprocess"])
-def test_an_unknown_regression_is_refused(pytester, kind):
+def test_an_unknown_regression_is_refused(pytester, run_alone, kind):
     """With those that there are, and the server goes on."""
     pytester.makepyfile(
         SERVED
@@ -548,10 +534,10 @@ def test_it(agent_server):
     assert "Word count: 3." in ask(agent_server)
 """
     )
-    _run(pytester).assert_outcomes(passed=1)
+    run_alone().assert_outcomes(passed=1)
 
 
-def test_an_engine_and_a_regression_last_for_one_test(pytester):
+def test_an_engine_and_a_regression_last_for_one_test(pytester, run_alone):
     """The next test has the demo engine and the healthy code, on the same server."""
     pytester.makepyfile(
         SERVED
@@ -573,10 +559,10 @@ def test_second(agent_server):
     assert "Word count: 3." in ask(agent_server)
 """
     )
-    _run(pytester).assert_outcomes(passed=2)
+    run_alone().assert_outcomes(passed=2)
 
 
-def test_growth_in_another_process_is_unproven(pytester):
+def test_growth_in_another_process_is_unproven(pytester, run_alone):
     """The metered stream cannot be the engine there, and the message says so."""
     pytester.makepyfile(
         SERVED
@@ -592,12 +578,12 @@ def test_it(agent_server, assert_linear):
     assert_linear(consume)
 """
     )
-    result = _run(pytester)
+    result = run_alone()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["E*GrowthUnproven*", "E*why*runs in another process*"])
 
 
-def test_the_servers_process_is_stopped(pytester):
+def test_the_servers_process_is_stopped(pytester, run_alone):
     """Also where the test fails."""
     pytester.makepyfile(
         """
@@ -609,12 +595,12 @@ def test_the_servers_process_is_stopped(pytester):
             raise LookupError
         """
     )
-    _run(pytester).assert_outcomes(failed=1)
+    run_alone().assert_outcomes(failed=1)
     with pytest.raises(ProcessLookupError):
         os.kill(int((pytester.path / "pid").read_text()), 0)
 
 
-def test_an_unknown_kind_of_server_is_refused(pytester):
+def test_an_unknown_kind_of_server_is_refused(pytester, run_alone):
     """With what is allowed."""
     pytester.makepyfile(
         """
@@ -625,16 +611,16 @@ def test_an_unknown_kind_of_server_is_refused(pytester):
             pass
         """
     )
-    result = _run(pytester)
+    result = run_alone()
     result.stdout.fnmatch_lines(["*'in-process' or 'subprocess', not 'thread'*"])
 
 
 @pytest.mark.parametrize("missing", ["starlette", "uvicorn"])
-def test_a_missing_extra_is_named_with_its_command(pytester, missing):
+def test_a_missing_extra_is_named_with_its_command(pytester, run_alone, missing):
     """Without the reference server's libraries, its fixture says what to install."""
     pytester.makeconftest(f"import sys; sys.modules[{missing!r}] = None")
     pytester.makepyfile("def test_it(agent_server): pass")
-    result = _run(pytester)
+    result = run_alone()
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*pip install 'pytest-streamperf?reference?'*"])
 
@@ -646,7 +632,7 @@ CORES = ["ctrace", "pytrace", *(["sysmon"] if sys.version_info >= (3, 12) else [
 
 
 @pytest.mark.parametrize("core", CORES)
-def test_coverage_sees_what_it_saw(core, pytester):
+def test_coverage_sees_what_it_saw(core, pytester, run_alone):
     """While lines are traced, and afterwards, in the consumer's threads, too, no line is missed."""
     pytester.makepyfile(
         agent="""
@@ -688,7 +674,7 @@ def test_coverage_sees_what_it_saw(core, pytester):
         """,
     )
     options = ["-p", "pytest_cov", "--cov=agent", "--cov-report=term"]
-    result = _run(pytester, *options, COVERAGE_CORE=core)
+    result = run_alone(*options, COVERAGE_CORE=core)
     result.assert_outcomes(passed=3)
     result.stdout.re_match_lines([r"agent\.py +17 +0 +100%"])
 
@@ -741,21 +727,21 @@ IN_VIRTUAL_TIME = """
     ],
     ids=["pytest-asyncio, strict", "pytest-asyncio, auto", "anyio's, asyncio and trio"],
 )
-def test_virtual_time_with_async_plugins(mark, options, passed, pytester):
+def test_virtual_time_with_async_plugins(mark, options, passed, pytester, run_alone):
     """An hour passes in a moment, whichever plugin runs the test; other tests see real time."""
     pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
     pytester.makepyfile(textwrap.dedent(IN_VIRTUAL_TIME).format(mark=mark))
-    _run(pytester, *options).assert_outcomes(passed=passed)
+    run_alone(*options).assert_outcomes(passed=passed)
 
 
-def test_virtual_time_with_no_async_plugin(pytester):
+def test_virtual_time_with_no_async_plugin(pytester, run_alone):
     """Sync tests need none."""
     pytester.makepyfile(textwrap.dedent(IN_VIRTUAL_TIME).format(mark="@pytest.mark.skip"))
-    result = _run(pytester, "-p", "no:anyio", "-p", "no:asyncio")
+    result = run_alone("-p", "no:anyio", "-p", "no:asyncio")
     result.assert_outcomes(passed=2, skipped=2)
 
 
-def test_a_loop_factory_of_the_projects_wins(pytester):
+def test_a_loop_factory_of_the_projects_wins(pytester, run_alone):
     """And where it does, virtual time is an error, not real time in disguise."""
     pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
     pytester.makeconftest(
@@ -785,7 +771,7 @@ def test_a_loop_factory_of_the_projects_wins(pytester):
             assert type(asyncio.get_running_loop()).__name__ == "Loop"
         """
     )
-    result = _run(pytester, "-p", "pytest_asyncio.plugin")
+    result = run_alone("-p", "pytest_asyncio.plugin")
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["*VirtualTimeError: virtual time cannot move a conftest.Loop*"])
 
@@ -811,17 +797,22 @@ def late(port):
 EVERYTHING = "[tool.streamperf]\nbackground_fetch = false\nblock_network = true\n"
 
 
-def _guard(pytester, tests, *options, settings=""):
-    pytester.makepyfile(FETCHES + textwrap.dedent(tests))
-    if settings:
-        pytester.makefile(".toml", pyproject=settings)
-    return _run(pytester, "-W", "error", *options)
+@pytest.fixture
+def guard(pytester, run_alone):
+    """Runs tests of which some are guarded."""
+
+    def run(tests, *options, settings=""):
+        pytester.makepyfile(FETCHES + textwrap.dedent(tests))
+        if settings:
+            pytester.makefile(".toml", pyproject=settings)
+        return run_alone("-W", "error", *options)
+
+    return run
 
 
-def test_a_fetch_fails_the_test_that_started_it(pytester):
+def test_a_fetch_fails_the_test_that_started_it(guard):
     """By its marker, or by its fixture; one that is not guarded may."""
-    result = _guard(
-        pytester,
+    result = guard(
         """
         @guarded
         def test_marker(): fetch()
@@ -860,10 +851,9 @@ def test_a_fetch_fails_the_test_that_started_it(pytester):
     result.stdout.no_fnmatch_line("*traceback entries are hidden*")
 
 
-def test_a_test_may_ask_for_its_guard_in_its_body(pytester):
+def test_a_test_may_ask_for_its_guard_in_its_body(guard):
     """It is guarded from then on, also where it is the first of all that asks."""
-    result = _guard(
-        pytester,
+    result = guard(
         """
         import asyncio
 
@@ -894,10 +884,9 @@ def test_a_test_may_ask_for_its_guard_in_its_body(pytester):
     result.stdout.fnmatch_lines(["*network  *::test_silent: no attempt *"])
 
 
-def test_a_failure_of_its_own_wins(pytester):
+def test_a_failure_of_its_own_wins(guard):
     """Also an expected one; what was tried is in the summary. A skip is no failure: it gets one."""
-    result = _guard(
-        pytester,
+    result = guard(
         """
         @guarded
         def test_fails():
@@ -934,10 +923,9 @@ def test_a_failure_of_its_own_wins(pytester):
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")])
-def test_what_comes_late_is_an_error_of_the_test_that_started_it(pytester, workers):
+def test_what_comes_late_is_an_error_of_the_test_that_started_it(guard, workers):
     """In its teardown, in another test, when all is over: with xdist's workers, too."""
-    result = _guard(
-        pytester,
+    result = guard(
         """
         @pytest.fixture
         def torn_down():
@@ -970,10 +958,9 @@ def test_what_comes_late_is_an_error_of_the_test_that_started_it(pytester, worke
     assert "NetworkExceeded: 2 attempts to connect to 192.0.2.1:" in printed
 
 
-def test_at_exit(pytester):
+def test_at_exit(guard):
     """What comes when even the session is over is printed, and the exit status says so."""
-    result = _guard(
-        pytester,
+    result = guard(
         """
         import atexit
 
@@ -992,10 +979,9 @@ def test_at_exit(pytester):
     )
 
 
-def test_a_project_is_guarded_by_a_line_of_settings(pytester):
+def test_a_project_is_guarded_by_a_line_of_settings(guard):
     """Import, collection, shared fixtures: what no test started is told as such."""
-    result = _guard(
-        pytester,
+    result = guard(
         """
         fetch(1)
 
@@ -1020,10 +1006,9 @@ def test_a_project_is_guarded_by_a_line_of_settings(pytester):
     )
 
 
-def test_a_project_that_warns(pytester):
+def test_a_project_that_warns(guard):
     """With `mode = "warn"` nothing fails, and everything is told."""
-    result = _guard(
-        pytester,
+    result = guard(
         """
         fetch(1)
         def test_one(): fetch(3)
@@ -1037,10 +1022,9 @@ def test_a_project_that_warns(pytester):
     assert result.stdout.str().count("(a warning)") == 2
 
 
-def test_an_unknown_marker_keyword(pytester):
+def test_an_unknown_marker_keyword(guard):
     """Is named, with what there is."""
-    result = _guard(
-        pytester,
+    result = guard(
         """
         @pytest.mark.streamperf(backgroundfetch=False)
         def test_it(): pass
@@ -1052,7 +1036,7 @@ def test_an_unknown_marker_keyword(pytester):
     )
 
 
-def test_a_workers_native_code_is_unproven_too(pytester):
+def test_a_workers_native_code_is_unproven_too(pytester, guard):
     """The one that runs no tests asks those that do."""
     pytester.makeconftest(
         """
@@ -1063,14 +1047,14 @@ def test_a_workers_native_code_is_unproven_too(pytester):
             native._HARMLESS = ()
         """
     )
-    result = _guard(pytester, "def test_it(): pass", "-n", "1", settings=EVERYTHING)
+    result = guard("def test_it(): pass", "-n", "1", settings=EVERYTHING)
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(
         ["NetworkUnproven: native code that may reach the network is loaded"]
     )
 
 
-def test_nothing_is_hooked_where_nothing_is_guarded(pytester):
+def test_nothing_is_hooked_where_nothing_is_guarded(pytester, run_alone):
     """An audit hook cannot be taken out: it is not put in for nothing."""
     pytester.makepyfile(
         """
@@ -1081,10 +1065,10 @@ def test_nothing_is_hooked_where_nothing_is_guarded(pytester):
             assert threading.Thread.start.__module__ == "threading"
         """
     )
-    _run(pytester, "-p", "streamperf").assert_outcomes(passed=1)
+    run_alone("-p", "streamperf").assert_outcomes(passed=1)
 
 
-def test_a_gate_by_its_fixture(pytester):
+def test_a_gate_by_its_fixture(pytester, run_alone):
     """`fetch_gate` is `prove_gate`."""
     pytester.makepyfile(
         """
@@ -1093,7 +1077,7 @@ def test_a_gate_by_its_fixture(pytester):
                 "if 'PYTEST_VERSION' not in os.environ: r.urlopen('http://192.0.2.1')")
         """
     )
-    _run(pytester).assert_outcomes(passed=1)
+    run_alone().assert_outcomes(passed=1)
 
 
 # -- checks that take long
@@ -1124,7 +1108,7 @@ def test_a_long_check_says_where_it_is(pytester, monkeypatch):
     assert run.returncode == 0
 
 
-def test_where_there_is_no_terminal_nothing_is_said_meanwhile(pytester):
+def test_where_there_is_no_terminal_nothing_is_said_meanwhile(pytester, run_alone):
     """A log in CI has no use for it."""
     pytester.makepyfile(SLOW)
-    _run(pytester).stdout.no_fnmatch_line("*now * deltas*")
+    run_alone().stdout.no_fnmatch_line("*now * deltas*")

@@ -39,8 +39,7 @@ def budgeted(pytester, run_alone):
         pytester.makefile(".toml", pyproject=settings)
         plugins = ["-p", "pytest_asyncio.plugin", "-o", "asyncio_mode=auto"]
         fixed = ["-o", "asyncio_default_fixture_loop_scope=function"]
-        workers = ["-p", "xdist"] if "-n" in options else []
-        result = run_alone(*plugins, *fixed, *workers, *options)
+        result = run_alone(*plugins, *fixed, *options)
         if expect:
             result.assert_outcomes(**expect)
         return result

@@ -49,8 +49,7 @@ def written(pytester, run_alone):
 
     def run(*options, tests=TESTS):
         pytester.makepyfile(test_it=tests)
-        workers = ["-p", "xdist"] if "-n" in options else []
-        run_alone("--streamperf-json", "out/run.json", *workers, *options)
+        run_alone("--streamperf-json", "out/run.json", *options)
         return read(pytester.path / "out" / "run.json")
 
     return run
@@ -242,7 +241,7 @@ def test_timed_tests_are_put_into_a_group(pytester, run_alone):
         def test_untimed(group): assert group is None
         """
     )
-    run_alone("-p", "xdist", "-n", "2", "--dist", "loadgroup").assert_outcomes(passed=4)
+    run_alone("-n", "2", "--dist", "loadgroup").assert_outcomes(passed=4)
 
 
 def test_a_group_is_no_part_of_a_name():

@@ -1,0 +1,57 @@
+"""Pytest in a process of its own that need not start: it is forked from one that has imported it.
+
+Its arguments, folder, environment and streams are its own, what it is to load it loads itself, and
+it ends as an interpreter does.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+
+# Nothing of this project is imported here: what a run loads is what the plugin loads for it.
+_SERVER = """
+import asyncio, json, os, sys
+import pytest
+
+sys.stdout, answers = open(os.devnull, "w"), sys.stdout
+pytest.main(["--help"])  # imports what every run does
+sys.stdout = sys.__stdout__
+for line in sys.stdin:
+    arguments, environment, folder, printed, errors = json.loads(line)
+    child = os.fork()
+    if not child:
+        break
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), file=answers, flush=True)
+else:
+    sys.exit()
+for stream, file in ((0, os.devnull), (1, printed), (2, errors)):
+    os.dup2(os.open(file, os.O_RDWR), stream)
+for stream in (sys.stdout, sys.stderr):
+    stream.reconfigure(encoding=environment.get("PYTHONIOENCODING"))
+os.environ.clear()
+os.environ.update(environment)
+os.chdir(folder)
+sys.argv[:], sys.path[0] = ["pytest", *arguments], folder
+sys.exit(pytest.console_main())
+"""
+
+
+@contextmanager
+def forks_of_pytest():
+    """Give `run(arguments, environment, folder, printed, errors)`, which returns an exit status.
+
+    The last two are files that are there.
+    """
+    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    command = [sys.executable, "-c", _SERVER]
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+
+        def run(*asked):
+            print(json.dumps(asked), file=server.stdin, flush=True)
+            return int(server.stdout.readline())
+
+        yield run
