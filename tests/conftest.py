@@ -2,11 +2,13 @@
 
 import os
 import sys
+import textwrap
 
 import pytest
 from hypothesis import settings
 
 from pytest_streamperf.wire import WireError
+from tests.budgeted import HEAD
 from tests.forking import forks_of_pytest
 
 pytest_plugins = ["pytester"]
@@ -54,6 +56,23 @@ def run_alone(pytester, _forks):
         sys.stdout.write(printed[0])
         sys.stderr.write(printed[1])
         return pytest.RunResult(status, *map(str.splitlines, printed), 0.0)
+
+    return run
+
+
+@pytest.fixture
+def budgeted(pytester, run_alone):
+    """Run tests with these settings, asyncio's at hand."""
+
+    def run(tests, *options, settings="", expect=None):
+        pytester.makepyfile(test_it=HEAD + textwrap.dedent(tests))
+        pytester.makefile(".toml", pyproject=settings)
+        plugins = ["-p", "pytest_asyncio.plugin", "-o", "asyncio_mode=auto"]
+        fixed = ["-o", "asyncio_default_fixture_loop_scope=function"]
+        result = run_alone(*plugins, *fixed, *options)
+        if expect:
+            result.assert_outcomes(**expect)
+        return result
 
     return run
 

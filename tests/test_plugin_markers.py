@@ -1,0 +1,186 @@
+"""Which budgets apply to a test, inside pytest: of its markers and settings, wrong ones and all."""
+
+import pytest
+
+from tests.budgeted import SETTINGS
+
+
+def test_a_mode_of_warning_lets_them_pass(budgeted):
+    """So a team can start with them."""
+    result = budgeted(
+        """
+        @budget(max_gc_pause="1us")
+        def test_pause(): gc.collect()
+        """,
+        settings='[tool.streamperf]\nmode = "warn"',
+        expect={"passed": 1, "warnings": 1},
+    )
+    result.stdout.fnmatch_lines(["*pulse  test_it.py::test_pause: * (a warning)"])
+
+
+def test_one_test_may_warn(budgeted):
+    """By its marker, until it is mended: all else fails."""
+    budgeted(
+        """
+        def quadratic(stream):
+            seen = []
+            for delta in stream:
+                seen.append(delta)
+                "".join(seen)
+
+        @budget(mode="warn")
+        def test_known(): assert_linear(quadratic, up_to=640)
+
+        def test_new(): assert_linear(quadratic, up_to=640)
+        """,
+        expect={"passed": 1, "warnings": 1, "failed": 1},
+    ).stdout.fnmatch_lines(["*growth  test_it.py::test_known: * (a warning)"])
+
+
+def test_budgets_by_parameter_and_the_nearest_wins(budgeted):
+    """Module, class, function, parameter."""
+    budgeted(
+        """
+        pytestmark = budget(max_gc_pause="1us")
+
+        def test_module(): gc.collect()
+
+        class TestClass:
+            pytestmark = budget(max_gc_pause="10s")
+            def test_it(self): gc.collect()
+
+            @budget(max_gc_pause="1us")
+            def test_own(self): gc.collect()
+
+            @pytest.mark.parametrize("n", [1, pytest.param(2, marks=budget(max_gc_pause="1us"))])
+            @budget(max_gc_pause="10s")
+            def test_parameter(self, n): gc.collect()
+
+            @budget(max_gc_pause="1us")
+            @pytest.mark.parametrize("n", [1, pytest.param(2, marks=budget(max_gc_pause="10s"))])
+            def test_parameter_of_a_function(self, n): gc.collect()
+
+            @budget(max_gc_pause="20s", tighter=True)
+            def test_tighter(self): gc.collect()
+        """,
+        expect={"passed": 4, "failed": 4},
+    )
+
+
+@pytest.mark.parametrize(
+    "workers",
+    [(), ("-n", "2"), ("-n", "2", "--dist", "loadgroup")],
+    ids=["alone", "xdist", "groups"],
+)
+def test_a_wrong_marker_fails_its_test_with_its_line(budgeted, workers):
+    """Others run; what is wrong for a whole function is so when it is collected."""
+    result = budgeted(
+        """
+        @pytest.mark.parametrize("n", [1, pytest.param(2, marks=budget(max_gap="1 parsec"))])
+        def test_unit(n): pass
+
+        @pytest.mark.parametrize(
+            "n", [pytest.param(1, marks=budget(max_stall=1, peak_memory=1, rerun=True))]
+        )
+        def test_rerun(n): pass
+        """,
+        *workers,
+        expect={"passed": 1, "errors": 2},
+    )
+    result.stdout.fnmatch_lines_random(
+        [
+            "BudgetError: marker, test_it.py:14: max_gap must be a time, as *, not '1 parsec'",
+            "BudgetError: test_it.py:17: rerun is for functions, not a parameter or a TestCase",
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("marker", "says"),
+    [
+        ("profile='nope'", "test_it.py:13: there is no profile 'nope'; there are chat-ui"),
+        ("'chat-ui'", "test_it.py:13: the streamperf marker takes keywords only, not 'chat-ui'"),
+        ("max_gaps=1", "marker, test_it.py:13: there is no budget 'max_gaps'; there are growth, *"),
+        ("peak_memory=1", "marker, test_it.py:13: peak_memory cannot be measured together with *"),
+    ],
+)
+def test_a_wrong_marker_is_told_when_tests_are_collected(budgeted, marker, says):
+    """With its line, and what is allowed."""
+    tests = f"@pytest.mark.streamperf({marker})\ndef test_it(): pass"
+    budgeted(tests, settings=SETTINGS, expect={"errors": 1}).stdout.fnmatch_lines([says])
+
+
+def test_what_applies_is_listed(budgeted):
+    """By test, with where it comes from; no test is run."""
+    result = budgeted(
+        """
+        @budget(max_stall="50ms", profile="chat-ui")
+        async def test_it(): assert False
+        """,
+        "--streamperf-budgets",
+        settings=SETTINGS,
+        expect={},
+    )
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        [
+            "test_it.py::test_it",
+            "  growth         30% superlinear  pyproject.toml:3",
+            "  updates_every  100 ms           pyproject.toml:7 (chat-ui)",
+            "  max_gap        200 ms           pyproject.toml:2",
+            "  max_stall      50.0 ms          marker, test_it.py:14",
+        ]
+    )
+
+
+def test_a_list_of_what_is_wrong_is_an_error(budgeted):
+    """It validates, too."""
+    result = budgeted(
+        """
+        @pytest.mark.parametrize("n", [pytest.param(2, marks=budget(max_gap="1 parsec"))])
+        def test_unit(n): pass
+        """,
+        "--streamperf-budgets",
+    )
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: marker, test_it.py:14: max_gap must be a time, *"])
+
+
+def test_settings_are_listed_as_the_budgets_that_they_are(budgeted):
+    """With their lines, and what is no budget once, above all tests."""
+    result = budgeted(
+        "@budget(up_to=100)\ndef test_it(): pass",
+        "--streamperf-budgets",
+        settings="[tool.streamperf]\nlimit = 0.2\nup_to = 80\ncopies = 'warn'",
+    )
+    result.stdout.fnmatch_lines(
+        [
+            "streamperf: copies=warn, *",
+            "test_it.py::test_it",
+            "  growth  20% superlinear  pyproject.toml:2 (limit)",
+            "  up_to   100 deltas       marker, test_it.py:13",
+        ]
+    )
+
+
+def test_what_applies_is_listed_under_xdist_too(budgeted):
+    """Where its options are a project's own, others would collect."""
+    result = budgeted("def test_it(): pass", "-n", "2", "--streamperf-budgets", settings=SETTINGS)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["test_it.py::test_it", "  growth *"])
+
+
+@pytest.mark.parametrize(
+    ("marker", "says"),
+    [
+        ("background_fetch=False, block_network='yes'", "block_network must be true or false, *"),
+        ("background_fetch=False, allow_hosts=['a:1']", "allow_hosts takes names, *"),
+        ("cpu_share={'nowhere:it': '1%'}", "cpu_share: cpu_of takes *No module named 'nowhere'"),
+        ("cpu_share={'test_it:wait': '1%'}", "cpu_share: cpu_of takes *'test_it:wait' does it *"),
+    ],
+)
+def test_what_cannot_be_had_is_told_with_the_line_of_its_marker(budgeted, marker, says):
+    """Once, and the teardown of others finds what it expects."""
+    tests = f"async def wait(): pass\n@budget({marker})\ndef test_it(): pass"
+    result = budgeted(tests, expect={"errors": 1})
+    result.stdout.fnmatch_lines([f"BudgetError: marker, test_it.py:14: {says}"])
