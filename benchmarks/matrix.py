@@ -8,7 +8,7 @@ without ids, cancelled, failed, retried, and a last piece that comes just before
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from unittest.mock import Mock, patch
 
@@ -102,9 +102,8 @@ def matrix() -> dict[str, set[int]]:
     return found
 
 
-def page() -> str:
-    """The matrix, as Markdown."""
-    found = matrix()
+def page(found: Mapping[str, set[int]]) -> str:
+    """A matrix, as Markdown."""
     numbers = sorted({number for broken in found.values() for number in broken})
     lines = [
         "# Which check catches which throttle",
@@ -125,4 +124,4 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    print(page())
+    print(page(matrix()))

@@ -148,7 +148,7 @@ ANYTHING = st.recursive(
 )
 @example(place=("checks", 0, "series", "copies"), change="double", key="", value=[1, 2])
 @example(place=("checks", 1, "series", "copies", 0), change="add", key="", value=1)
-@settings(max_examples=500)
+@settings(max_examples=200)
 def test_what_the_schema_says_is_what_a_library_says_it_does(place, change, key, value):
     """Of a report in which one thing is another, is missing, or is more."""
     report = copy.deepcopy(a_report(a_check(), a_check(number=2)))

@@ -5,7 +5,7 @@ import math
 from itertools import accumulate, pairwise
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pytest_streamperf.growth import fit
@@ -543,6 +543,7 @@ def test_periodic_spikes_are_within(period, spike):
 
 
 @pytest.mark.parametrize("ratio", [1.125, 2, 3, 4, 8])
+@settings(max_examples=15)  # of each
 @given(first=st.floats(4, 64), base=st.sampled_from([0.0, 0.01, 1.0, 10.0]), each=PRICES)
 def test_growing_containers_never_exceed(ratio, first, base, each):
     """A container that doubles, triples or quadruples when it is full is linear."""

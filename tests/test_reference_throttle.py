@@ -39,10 +39,10 @@ def test_a_regression_breaks_what_names_it(found, name):
     assert found[name] == named or name in OVERLAPS
 
 
-def test_the_matrix_is_the_one_that_is_committed():
+def test_the_matrix_is_the_one_that_is_committed(found):
     """`python -m benchmarks.matrix > docs/throttle.md` writes it."""
     committed = Path(__file__).parents[1] / "docs" / "throttle.md"
-    assert committed.read_text(encoding="utf-8") == f"{page()}\n"
+    assert committed.read_text(encoding="utf-8") == f"{page(found)}\n"
 
 
 class Turns(RuleBasedStateMachine):
@@ -93,6 +93,13 @@ class Turns(RuleBasedStateMachine):
         delta = ToolCallDelta(index, "call_2" if index == 2 else "", "", text)
         self.counter.arrived(delta)
         self.run(self.updates.feed, delta.index, delta.id, delta.arguments)
+
+    @rule(index=st.integers(0, 2), pieces=st.integers(2, 12))
+    def streams(self, index, pieces):
+        """Pieces arrive one after the other, sooner than updates may."""
+        for _ in range(pieces):
+            self.feed(index, "word ")
+            self.wait(1)
 
     @rule(ticks=st.integers(1, 40))
     def wait(self, ticks):

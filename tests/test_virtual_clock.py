@@ -22,7 +22,7 @@ import partial_json_parser
 import pytest
 import trio
 import trio.testing
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_streamperf import TokenStream, VirtualClock, VirtualTimeError
@@ -230,6 +230,7 @@ NAPS = st.lists(st.integers(0, 50).map(lambda ticks: ticks / 64), max_size=6)
 
 
 @RUNNERS
+@settings(max_examples=20)  # with each
 @given(naps=st.lists(NAPS, min_size=1, max_size=4))
 def test_tasks_wake_when_they_are_due(run, naps):
     """However tasks nap, each wakes at the sum of its naps, and time has passed for the longest."""

@@ -28,8 +28,6 @@ from pytest_streamperf.strategies import chunkings, turns
 from pytest_streamperf.turns import text_of
 from pytest_streamperf.wire import BUILT_IN, WireError, dialect, openai_chat, register
 
-pytestmark = pytest.mark.alone
-
 
 @pytest.fixture
 def registry(monkeypatch):
