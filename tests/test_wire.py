@@ -264,7 +264,7 @@ def test_a_model_is_named(name):
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_reading_is_linear(name):
     """Counted, a byte at a time: a long turn costs no more per byte than a short one."""
-    data = b"".join(dialect(name).encode(Turn(Text("All of it, piece by piece. " * 80))))
+    data = b"".join(dialect(name).encode(Turn(Text("All of it, piece by piece. " * 30))))
 
     def consume(stream):
         decoder = dialect(name).Decoder()
