@@ -4,6 +4,8 @@
     POST /v1/chat/completions    what the model says, as OpenAI's chat completions stream it
     POST /messages               the same as Anthropic's messages; /v1/messages too
     GET  /v1/models              the models that may be asked for
+    POST /api/ai/maparse         curves in prices; see `maparse`
+    GET  /api/ai/models/status   the model that finds them
     WS   /ws/telemetry           what is going on, every second; see `telemetry`
 
 And only with `debug`:
@@ -31,7 +33,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
-from reference_impl import cors, debugging, metrics, telemetry
+from reference_impl import cors, debugging, maparse, metrics, telemetry
 from reference_impl.agent import Engine, Tool, run_turn, said
 from reference_impl.bodies import RequestError, messages_of, read_json, refuse
 from reference_impl.demo import AGENTS, TOOLS, demo_engine
@@ -110,6 +112,7 @@ def create_app(  # noqa: PLR0913 - the terms of all its parts
             Route("/agents/{id}/run", run, methods=["POST"]),
             *(Route(path, reply, methods=["POST"]) for path in _REPLIES),
             Route("/v1/models", _models, methods=["GET"]),
+            *maparse.routes(max_body),
             WebSocketRoute("/ws/telemetry", watch),
             *(debugging.routes(counted, hub, max_body, snapshot_limit) if debug else []),
         ],

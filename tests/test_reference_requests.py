@@ -12,7 +12,10 @@ from reference_impl import create_app, running
 
 BODY = {"messages": [{"role": "user", "content": "one two three"}]}
 RUN = "/agents/demo/run"
-PATHS = "/agents/{id}/run, /v1/chat/completions, /messages, /v1/messages, /v1/models, /ws/telemetry"
+PATHS = (
+    "/agents/{id}/run, /v1/chat/completions, /messages, /v1/messages, /v1/models, "
+    "/api/ai/maparse, /api/ai/models/status, /ws/telemetry"
+)
 
 
 @pytest.fixture(scope="module")
