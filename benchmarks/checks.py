@@ -29,6 +29,7 @@ from pytest_streamperf.service import (
     assert_backpressure,
     assert_cors,
     assert_gauges_settle,
+    assert_loaded_once,
     assert_responsive,
     assert_stops,
     assert_streamed,
@@ -49,6 +50,7 @@ CHAT, FAILING = (
     for text in ("hello", "fail")
 )
 HEAP = Request("GET", "/api/dev/heap")
+PRICES = Request("POST", "/api/ai/maparse", {"prices": [n / 7 for n in range(200)]})
 MAKE = "from reference_impl import ModelManager, regressed\nwith regressed(*{}): ModelManager()"
 
 # Why a check is tripped by a regression that another is for.
@@ -168,6 +170,7 @@ CHECKS: Mapping[str, Callable[[Sequence[str]], object]] = {
     "assert_survives": lambda _: assert_survives(
         app(), requests=[CHAT], websocket="/ws/telemetry", crowd=20, rounds=3, within=0.5
     ),
+    "assert_loaded_once": lambda _: assert_loaded_once(app(), PRICES, clients=10, requests=25),
     "assert_stops": lambda names: assert_stops(
         [
             *(sys.executable, "-m", "reference_impl", "--every", "0.2", "--grace", "0.1"),

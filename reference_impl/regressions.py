@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from typing import Final
 
-from reference_impl.mistakes import Regression, cadence, network, service, workers
+from reference_impl.mistakes import Regression, cadence, inference, network, service, workers
 
 
 class QuadraticReply:
@@ -41,8 +41,8 @@ _GROWTH = (
 REGRESSIONS: Final[Mapping[str, Regression]] = {
     regression.name: regression
     for stem in (
-        *(_GROWTH, cadence.REGRESSIONS, network.REGRESSIONS, service.REGRESSIONS),
-        workers.REGRESSIONS,
+        _GROWTH,
+        *(each.REGRESSIONS for each in (cadence, network, service, workers, inference)),
     )
     for regression in stem
 }

@@ -38,6 +38,19 @@ def test_the_reference_server(agent_server, assert_linear):
         assert_linear(consume, up_to=4_000, seconds=4.0)  # sockets take their time
 
 
+def test_a_model_without_its_runtime(agent_server):
+    """Curves are found where ONNX Runtime is not installed; the wheel carries what that would load."""
+    from importlib.util import find_spec
+
+    from reference_impl import curves
+
+    answer = httpx.post(f"{agent_server.url}/api/ai/maparse", json={"prices": [*range(1, 17)]})
+    found = answer.json()
+    assert (find_spec("onnxruntime"), found["runtime"]) == (None, "numpy")
+    assert [each["kind"] for each in found["curves"]] == ["rising"]
+    assert curves.FILE.stat().st_size > 0
+
+
 def test_a_report_has_a_page():
     """The wheel carries the template, the style and the script."""
     from pytest_streamperf.report.html import html

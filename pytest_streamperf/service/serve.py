@@ -30,6 +30,38 @@ class Seen:
         await self._app(scope, receive, send)
 
 
+class Door(Seen):
+    """An app that lets in nobody before all who are awaited are there, and then all at once."""
+
+    def __init__(self, app: App) -> None:
+        super().__init__(app)
+        self._awaited = self._missing = 0
+        self._open = asyncio.Event()
+
+    def close(self, awaited: int) -> None:
+        """Have the next so many requests wait for each other."""
+        self._awaited = self._missing = awaited
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Have the app answer a request, which has come whole by then."""
+        if not self._awaited:
+            await super().__call__(scope, receive, send)
+            return
+        self._awaited -= 1
+        come = [await receive()]
+        while come[-1].get("more_body"):
+            come.append(await receive())
+        self._missing -= 1
+        if not self._missing:
+            self._open.set()
+        await self._open.wait()
+
+        async def received() -> Any:
+            return come.pop(0) if come else await receive()
+
+        await super().__call__(scope, received, send)
+
+
 @contextmanager
 def served(server: App | str) -> Iterator[str]:
     """Yield the base URL of a server, or of an app that is served while this is open.

@@ -5,20 +5,17 @@ were: so it is known which did it. After all of it its memory is to be what it w
 to hold no traceback.
 """
 
-import gc
 import logging
-import os
-import tracemalloc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
-from pytest_streamperf import trace, verdict
+from pytest_streamperf import verdict
 from pytest_streamperf.figures import Figures
 from pytest_streamperf.service.clients import Request
 from pytest_streamperf.service.fire import HUNG_UP, LEFT_OPEN, SILENT, Hit, Target
 from pytest_streamperf.service.gauges import GAUGES, Read, Reading, reading_of
+from pytest_streamperf.service.memory import memory_of, steadily
 from pytest_streamperf.service.outcome import concluded, exceeded, passed
 from pytest_streamperf.service.serve import App, Seen, run, served
 from pytest_streamperf.verdict import Verdict, size
@@ -26,8 +23,6 @@ from pytest_streamperf.verdict import Verdict, size
 __tracebackhide__ = True  # pytest shows the user's own frames
 
 _MOST_GROWTH, _MOST_ROWS = 0.05, 4
-# The part of what memory grew by that each half of the rounds has in a leak.
-_STEADY = 0.2
 
 
 class Evidence(NamedTuple):
@@ -76,7 +71,7 @@ def assert_survives(  # noqa: PLR0913 - what is sent, and what is looked at
     with (
         served(seen or server) as url,
         _logged(expected, here=seen is not None) as logged,
-        _memory_of(server, pid) as process,
+        memory_of(server, pid) as process,
     ):
 
         async def reading() -> Reading:
@@ -133,7 +128,7 @@ def judged(found: Evidence) -> Verdict:
             "whoever looks after the server is called at night, for what clients do",
             "catch what a client can cause, and answer it; expected=(...) leaves others out",
         )
-    if fault is None and memory and grown > _MOST_GROWTH * memory[0] and _steadily(memory):
+    if fault is None and memory and grown > _MOST_GROWTH * memory[0] and steadily(memory):
         fault = (
             f"{len(memory) - 1} rounds left {size(grown)} of {size(memory[-1])} in memory",
             "something is kept of each request, until the server is killed",
@@ -153,12 +148,6 @@ def judged(found: Evidence) -> Verdict:
     where = next(iter(hit.left), "") if hit else "" if logged else grew
     lines = verdict.lines_of({"where": where, "means": means, "try": advice})
     return exceeded(headline, figures, lines, table)
-
-
-def _steadily(memory: Sequence[int]) -> bool:
-    """Whether it grew in both halves: what an allocator keeps for itself it takes once."""
-    half = memory[len(memory) // 2]
-    return min(half - memory[0], memory[-1] - half) >= _STEADY * (memory[-1] - memory[0])
 
 
 def _fault(hit: Hit) -> tuple[str, str, str] | None:
@@ -231,60 +220,3 @@ def _logged(expected: tuple[type[BaseException], ...], *, here: bool) -> Iterato
         yield found
     finally:
         logging.getLogger().removeHandler(handler)
-
-
-class _Process:
-    """The memory of another process, in bytes; what it is for is not seen."""
-
-    # A small one takes so many rounds to find its size.
-    warm = 5
-
-    def __init__(self, pid: int) -> None:
-        import psutil  # type: ignore[import-untyped] # noqa: PLC0415
-
-        self._process = psutil.Process(pid)
-
-    def read(self) -> int:
-        return int(self._process.memory_info().rss)
-
-    def where(self) -> str:
-        return ""
-
-
-class _Python(_Process):
-    """The memory of this process: what it was, and what Python has allocated since, while traced.
-
-    What it takes from the system says little: it has room that was taken before.
-    """
-
-    warm = 2
-
-    def __init__(self) -> None:
-        super().__init__(os.getpid())
-        self._before = super().read() - tracemalloc.get_traced_memory()[0]
-        self._first: tracemalloc.Snapshot | None = None
-
-    def read(self) -> int:
-        gc.collect()
-        self._first = self._first or tracemalloc.take_snapshot()
-        return self._before + tracemalloc.get_traced_memory()[0]
-
-    def where(self) -> str:
-        """The line whose allocations grew most since it was read first."""
-        if self._first is None:
-            return ""
-        most = tracemalloc.take_snapshot().compare_to(self._first, "lineno")[0]
-        frame = most.traceback[0]
-        return f"{Path(frame.filename).name}:{frame.lineno} allocated {size(most.size_diff)} of it"
-
-
-@contextmanager
-def _memory_of(server: App | str, pid: int | None) -> Iterator[_Process | None]:
-    """The memory of the process that serves, if it is known which that is."""
-    if pid is not None:
-        yield _Process(pid)
-    elif isinstance(server, str):
-        yield None
-    else:
-        with trace.allocations():
-            yield _Python()
