@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from benchmarks import registry
 from pytest_streamperf import NothingMeasured, ServiceExceeded
 from pytest_streamperf.service import assert_untorn
-from pytest_streamperf.service.untorn import Evidence, Seen, fault_of, judged
+from pytest_streamperf.service.untorn import Evidence, Seen, _read, fault_of, judged
 from reference_impl import regressed
 
 
@@ -153,6 +153,20 @@ def test_only_one_number_between_the_two_is_right(parts, confirmed, writing):
     begun = confirmed + writing
     right = len(set(parts)) == 1 and confirmed <= parts[0] <= begun
     assert (fault_of(Seen(parts, confirmed, begun)) == "") is right
+
+
+def test_what_a_reader_counts():
+    """A write is met once, however often it is seen; what it saw before is known to it."""
+    found, over, answers = Evidence(), threading.Event(), [[5], None, [4], [5]]
+
+    def read():
+        if len(answers) == 1:
+            over.set()
+        return answers.pop()
+
+    _read(read, [9, 1, 0], found, over)
+    assert (found.reads, found.overlapping, found.unanswered) == (3, 1, 1)
+    assert found.faults == {"torn": 0, "stale": 0, "going back": 1}
 
 
 def test_too_few_that_are_right():
