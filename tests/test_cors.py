@@ -37,7 +37,7 @@ def test_every_answer_may_be_read(app, caplog):
     ("regression", "says"),
     [
         ("cors-missing-on-errors", "answers keep other origins out: 400, 404, 405, 413, 422, 500"),
-        ("cors-missing-on-304", " answers keep other origins out: 304"),
+        ("cors-missing-on-304", "answers keep other origins out: 304"),
     ],
 )
 def test_an_answer_that_may_not(app, regression, says):
