@@ -427,6 +427,10 @@ UNTOLD = "whether delta is text cannot be told"
             "it may wait for",
         ),
         (GATED.replace("PYTEST_VERSION", "NO_FETCH"), "say with rows= what NO_FETCH"),
+        (
+            ASKED.replace("= fetch\n", "= asyncio.create_task(fetch())\n"),
+            "an event loop has to run where it is made",
+        ),
         ("from fastapi import FastAPI\napp = FastAPI()", "no request was found"),
     ],
 )

@@ -12,10 +12,11 @@ from pytest_streamperf.onboarding.making import (
     delta_doubts,
     ending,
     making,
+    needs_loop,
     unknown,
 )
 from pytest_streamperf.onboarding.proposal import Candidate, spoken, within
-from pytest_streamperf.onboarding.source import Member, Parameter, Source, calls, last_name, own
+from pytest_streamperf.onboarding.source import Member, Parameter, Source, last_name, own
 from pytest_streamperf.onboarding.throttles import Throttle, throttle
 
 ENOUGH = 3
@@ -29,7 +30,6 @@ _FEEDS = {"feed", "push", "on_delta", "on_token", "on_chunk", "on_event", "feed_
 _FEEDS |= {"add_token", "add_chunk", "on_text", "on_llm_new_token", "handle_delta", "process_delta"}
 _WHOLE = {"str", "bytes", "bytearray", "dict", "Mapping", "set", "int"}
 _NOT_MADE = {"Protocol", "TypedDict", "Enum", "StrEnum", "IntEnum", "Exception", "TestCase"}
-_LOOPS = {"call_later", "create_task", "get_running_loop", "get_event_loop", "ensure_future"}
 
 # How something is added to what is kept at a place: what comes behind that is added.
 _ADDS = r"(?<![\w.])({0}[\w.]*\w(?:\[.+?\])?)"
@@ -97,8 +97,7 @@ def _fed(source: Source, owner: ast.ClassDef) -> _Consumer | None:
     made, (end, result) = making(source, owner), ending(methods)
     fed = f"subject{f'.{name}' * (name != '__call__')}"
     feed = f"{fed}({arguments(member.parameters, {takes.name: 'delta'})})"
-    needs_loop = any(last_name(each.func) in _LOOPS for each in calls(own(*scope)))
-    on_loop = needs_loop or any(each.is_async for each in (member, end, result) if each)
+    on_loop = needs_loop(*scope) or any(each.is_async for each in (member, end, result) if each)
 
     def called(method: Member, call: str) -> str:
         return f"{'await ' * method.is_async}{call}"

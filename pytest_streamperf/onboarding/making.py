@@ -18,6 +18,7 @@ from pytest_streamperf.onboarding.source import (
 
 _PLAIN = {"object", "ABC", "Generic", "BaseModel", "NamedTuple"}
 _MAKES_FIELDS = {"dataclass", "define", "frozen", "BaseModel", "NamedTuple"}
+_LOOPS = {"call_later", "create_task", "get_running_loop", "get_event_loop", "ensure_future"}
 _ENDS = ("end", "finish", "finalize", "done", "complete", "close", "flush")
 _RESULTS = ("text", "result", "value", "getvalue", "content", "message", "output", "build")
 # What says that a protocol is read: words of a stream of text are none of it.
@@ -118,6 +119,11 @@ def making(source: Source, owner: ast.ClassDef) -> Making:
     nodes = [each for method in methods.values() for each in own(method.node)]
     called = [*callbacks({each.name: places.get(each.name, "") for each in takes}, nodes)]
     return Making(takes, called, doubts + unknown(takes, [each.parameter for each in called]))
+
+
+def needs_loop(*scope: ast.AST) -> bool:
+    """Whether something here asks for the event loop that runs."""
+    return any(last_name(each.func) in _LOOPS for each in calls(own(*scope)))
 
 
 def ending(methods: Mapping[str, Member]) -> tuple[Member | None, Member | None]:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from pytest_streamperf.onboarding.making import making
+from pytest_streamperf.onboarding.making import making, needs_loop
 from pytest_streamperf.onboarding.proposal import Candidate, spoken
 from pytest_streamperf.onboarding.source import Member, Source, assigned, calls, last_name, own
 
@@ -126,11 +126,12 @@ def _made(
 ) -> Candidate:
     """Have the gate of a constructor proven, if it has one for tests; else it is not to fetch."""
     line, when = init.node.lineno, f"{owner.name} is made"
-    if _for_tests(gates) and not init.required:
+    loops = ["an event loop has to run where it is made: see to that"] * needs_loop(init.node)
+    if _for_tests(gates) and not init.required and not loops:
         return _silent(owner.name, line, when, f'prove_gate("{module}:{owner.name}")', [])
     made = making(source, owner)
     check = f"{spoken(owner.name)}({made.arguments({})})"
-    return _silent(owner.name, line, when, check, made.doubts)._replace(
+    return _silent(owner.name, line, when, check, [*made.doubts, *loops])._replace(
         mark="@pytest.mark.streamperf(background_fetch=False, block_network=True)", uses=owner.name
     )
 
