@@ -1,7 +1,7 @@
 """Does a server behave? Real clients over real sockets, and what it counts and says to them.
 
 Each check takes an ASGI app, which it serves on loopback from a thread of this process, or the URL
-of a server that runs.
+of a server that runs; `assert_parity` takes functions.
 
     >>> from pytest_streamperf.service import Request, assert_cors, assert_gauges_settle
     >>> from reference_impl import create_app
@@ -19,6 +19,7 @@ from pytest_streamperf.service.costly import assert_streamed as assert_streamed
 from pytest_streamperf.service.gauges import assert_gauges_settle as assert_gauges_settle
 from pytest_streamperf.service.load_counter import LoadCounter as LoadCounter
 from pytest_streamperf.service.loading import assert_loaded_once as assert_loaded_once
+from pytest_streamperf.service.parity import assert_parity as assert_parity
 from pytest_streamperf.service.stopping import assert_stops as assert_stops
 from pytest_streamperf.service.survival import assert_survives as assert_survives
 from pytest_streamperf.service.untorn import assert_untorn as assert_untorn

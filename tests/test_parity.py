@@ -1,0 +1,212 @@
+"""The check of implementations that step in for one another: who differs, where, by how much."""
+
+import math
+from array import array
+from decimal import Decimal
+from functools import partial
+
+import numpy as np
+import pytest
+
+from pytest_streamperf import NothingMeasured, ServiceExceeded
+from pytest_streamperf.service import assert_parity
+
+
+def fast(values):
+    """Squares."""
+    return [[each, each * each] for each in values]
+
+
+def slow(values):
+    """The same, one by one."""
+    for each in values:
+        yield each, each**2
+
+
+def wrong(values):
+    """Squares, up to 3."""
+    return [[each, each * each + (0.25 if each > 3 else 0.0)] for each in values]
+
+
+def told(caught):
+    """The headline of what was raised, which is well laid out."""
+    lines = str(caught.value).splitlines()
+    assert len(lines) <= 13
+    assert max(map(len, lines)) <= 72
+    return caught.value.verdict.headline
+
+
+def differs(*answers, within=1e-6):
+    """What is told of implementations that give these answers, whatever they are given."""
+    named = {name: lambda _, answer=answer: answer for name, answer in zip("abc", answers)}  # noqa: B905
+    with pytest.raises(ServiceExceeded) as caught:
+        assert_parity(named, inputs=[None], within=within)
+    return told(caught)
+
+
+def agree(*answers, within=1e-6):
+    """Whether implementations that give these answers agree."""
+    named = [lambda _, answer=answer: answer for answer in answers]
+    return assert_parity(named, inputs=[None], within=within).verdict == "within"
+
+
+def test_those_that_agree():
+    """It is told which, on how much, and how well."""
+    found = assert_parity([fast, slow], inputs=[[1.0, 2.0], [3.0]])
+    assert found.headline == "fast, slow agree on 2 inputs, to 0, limit 1e-06"
+    assert found.figures.given == {"implementations": "fast, slow", "inputs": 2, "values": 6}
+
+
+@pytest.mark.parametrize("order", [(fast, slow, wrong), (wrong, fast, slow), (fast, wrong, slow)])
+def test_the_one_that_differs(order):
+    """It is named, wherever it stands; so are the input, the place, and what all of them have."""
+    with pytest.raises(ServiceExceeded) as caught:
+        assert_parity(order, inputs=[[1.0], [1.0, 2.0, 4.0]])
+    other = next(each.__name__ for each in order if each is not wrong)
+    assert told(caught) == f"wrong differs from {other} by 0.25 at [2][1], limit 1.6e-05"
+    message = str(caught.value)
+    assert "  wrong    16.25   <- differs\n" in message
+    assert "given  inputs[1]: [1.0, 2.0, 4.0]\n" in message
+    assert "allow  within=0.02, of the largest number, which is 16.2" in message
+
+
+def test_two_that_differ():
+    """The first is the one that the other steps in for."""
+    with pytest.raises(ServiceExceeded, match="fast differs from wrong by"):
+        assert_parity([wrong, fast], inputs=[[4.0]])
+
+
+def test_what_is_allowed_is_enough():
+    """It is the farthest of all places that decides, not the first."""
+    answers = [1.0, 1.0, 4.0], [1.1, 2.0, 4.0]
+    with pytest.raises(ServiceExceeded, match=r"by 0\.1 at \[0\].*\n(?s:.*)within=0\.3,"):
+        assert_parity([lambda _: answers[0], lambda _: answers[1]], inputs=[None])
+    assert agree(*answers, within=0.3)
+
+
+@pytest.mark.parametrize(("other", "same"), [(1_000_001.0, True), (1_000_001.1, False)])
+def test_the_limit(other, same):
+    """Is a part of the largest number in both, whichever place is off."""
+    one, two = [0.0, 1_000_000.0], [0.0, other]
+    assert agree(one, two, within=1e-6) if same else differs(one, two, within=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (np.array([[1.0, 2.0]]), array("d", [1.0, 2.0]).tolist()),
+        (np.float64(math.nan), 1.0),
+        (math.nan, 0.0),
+        (math.inf, 1e308),
+        (math.inf, -math.inf),
+        (1e308, -1e308),
+        ([1.0, 2.0], [1.0, 2.0, 3.0]),
+        ([1.0], 1.0),
+        ([], 1.0),
+        ({"x": 1.0}, {"y": 1.0}),
+        ("a", "b"),
+        (True, False),
+        ([1e9, True], [1e9, False]),
+        (Decimal(1), 1.5),
+        (10**400, 1.0),
+        (b"ab", b"ac\0"),
+        (None, 0),
+        (5e-324, 0.0),
+    ],
+)
+def test_what_differs(one, other):
+    """Other shapes, other kinds, and numbers of which one is none; never an error, nor green."""
+    assert "differs from" in differs(one, other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (np.array([[1.0, 2.0]]), [(1.0, 2.0)]),
+        ([math.nan, math.inf, 1.0], [math.nan, math.inf, 1.0]),
+        ({"x": [1, "a", None]}, {"x": (1.0, "a", None)}),
+        (array("d", [1.0]), memoryview(array("d", [1.0]))),
+        (10**400, 10**400),
+        (Decimal("1.5"), Decimal("1.5000001")),
+        ([0.0, -0.0], [-0.0, 0.0]),
+        (range(3), [0, 1, 2]),
+    ],
+)
+def test_what_is_the_same(one, other):
+    """Whatever it is kept in; NaN is what NaN was expected to be."""
+    assert agree(one, other)
+
+
+def fails(error):
+    """An implementation that raises."""
+
+    def failing(_):
+        raise error
+
+    return failing
+
+
+def test_one_that_raises():
+    """Differs from one that answers, and what it says is told; later in its answer, too."""
+    with pytest.raises(ServiceExceeded) as caught:
+        assert_parity({"fast": fast, "new": fails(ValueError("too few"))}, inputs=[[1.0]])
+    assert told(caught) == "new differs from fast: raises ValueError, not 1 value"
+    assert "says   too few\n" in str(caught.value)
+    with pytest.raises(ServiceExceeded, match="late differs from fast: raises ZeroDivisionError"):
+        assert_parity({"fast": fast, "late": lambda v: (1 / 0 for _ in v)}, inputs=[[1.0]])
+
+
+def test_all_that_raise():
+    """Agree where the type is the same; that alone is nothing that was measured."""
+    raising = [fails(ValueError("a")), fails(ValueError("b"))]
+    with pytest.raises(NothingMeasured, match=r"1 input, and no answer(?s:.*)raises ValueError"):
+        assert_parity(raising, inputs=[1])
+    with pytest.raises(ServiceExceeded, match="raises TypeError, not raises ValueError"):
+        assert_parity({"a": raising[0], "b": fails(TypeError())}, inputs=[1])
+
+
+@pytest.mark.parametrize(
+    ("implementations", "inputs", "says"),
+    [
+        ([], [1], "nothing has no other implementation to agree with"),
+        ([fast], [[1.0]], "fast has no other implementation to agree with"),
+        ([fast, slow], [], "0 inputs, and no answer with anything to compare"),
+        ([fast, slow], [[], []], "2 inputs, and no answer with anything to compare"),
+        ([lambda _: math.nan] * 2, [1], r"1 input, and no answer(?s:.*)the last was nan"),
+    ],
+)
+def test_nothing_to_measure(implementations, inputs, says):
+    """Is not green."""
+    with pytest.raises(NothingMeasured, match=says):
+        assert_parity(implementations, inputs=inputs)
+
+
+def test_names():
+    """Two of a name are told apart, and what has none goes by its kind."""
+    found = assert_parity([fast, fast, partial(fast)], inputs=[[1.0]])
+    assert found.headline.startswith("fast, fast (2), partial agree")
+
+
+@pytest.mark.parametrize("within", [-1e-9, math.nan, math.inf])
+def test_a_limit_that_is_none(within):
+    """Is refused."""
+    with pytest.raises(ValueError, match=r"within=.* must be 0 or more, and finite"):
+        assert_parity([fast, slow], inputs=[[1.0]], within=within)
+
+
+def test_an_answer_that_has_to_be_awaited():
+    """Is refused: it is not there yet."""
+
+    async def later(_):
+        return 1
+
+    with pytest.raises(TypeError, match="later answers with an awaitable: give a function that"):
+        assert_parity([later, later], inputs=[1])
+
+
+def test_a_message_keeps_its_form():
+    """However long names, values and inputs are."""
+    named = {"n" * 90: lambda _: "x" * 900, "m" * 90: lambda _: "\N{SNOWMAN}" * 900}
+    with pytest.raises(ServiceExceeded) as caught:
+        assert_parity(named, inputs=["y" * 900])
+    assert told(caught).isascii()
