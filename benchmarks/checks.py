@@ -7,11 +7,13 @@ Each check runs with nothing wrong, and then with each seeded regression in plac
 
 import asyncio
 import logging
+import struct
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
 from itertools import chain
+from unittest.mock import Mock, patch
 
 from benchmarks import registry
 from benchmarks.matrix import EVERY, SCENARIOS, broken
@@ -30,6 +32,7 @@ from pytest_streamperf.service import (
     assert_cors,
     assert_gauges_settle,
     assert_loaded_once,
+    assert_parity,
     assert_responsive,
     assert_stops,
     assert_streamed,
@@ -37,7 +40,9 @@ from pytest_streamperf.service import (
     assert_untorn,
 )
 from reference_impl import REGRESSIONS, create_app, models, regressed, responses, run_turn
+from reference_impl import splines as rendering
 from reference_impl.agent import Engine, Message
+from reference_impl.splines import Point, Render
 from reference_impl.telemetry import Hub
 
 MESSAGES: list[Message] = [{"role": "user", "content": "hello"}]
@@ -51,6 +56,8 @@ CHAT, FAILING = (
 )
 HEAP = Request("GET", "/api/dev/heap")
 PRICES = Request("POST", "/api/ai/maparse", {"prices": [n / 7 for n in range(200)]})
+CURVE = [(0.0, 1.0), (2.0, 5.0), (3.0, -4.0), (7.0, 0.0)]
+SPLINE = Request("POST", rendering.PATH, {"points": CURVE, "samples": 500_000})
 MAKE = "from reference_impl import ModelManager, regressed\nwith regressed(*{}): ModelManager()"
 
 # Why a check is tripped by a regression that another is for.
@@ -151,6 +158,23 @@ def listed(_names: Sequence[str]) -> None:
     assert "a/withdrawn" not in listed, "what was withdrawn is listed"  # noqa: S101
 
 
+def responsive(_names: Sequence[str]) -> None:
+    """A snapshot of the heap, and a spline by the slowest renderer: the one without extras."""
+    assert_responsive(app(3_000), HEAP, beside=CHAT, rounds=3)
+    missing = Mock(side_effect=ModuleNotFoundError)
+    with patch.multiple(rendering, in_wasm=missing, in_numpy=missing):
+        assert_responsive(app(3_000), SPLINE, beside=CHAT, rounds=3)
+
+
+def renderers() -> Mapping[str, Callable[[tuple[Sequence[Point], int]], object]]:
+    """Those of splines that there are, each from a curve to pairs of numbers."""
+
+    def pairs(render: Render) -> Callable[[tuple[Sequence[Point], int]], object]:
+        return lambda curve: struct.iter_unpack("<2d", b"".join(render(*curve)))
+
+    return {name: pairs(render) for name, render in rendering.available()}
+
+
 CHECKS: Mapping[str, Callable[[Sequence[str]], object]] = {
     "assert_linear": linear,
     "assert_throttled": throttled,
@@ -164,8 +188,11 @@ CHECKS: Mapping[str, Callable[[Sequence[str]], object]] = {
     "assert_backpressure": lambda _: assert_backpressure(
         app(hub=Hub(idle=0.5)), idle=0.5, within=1.0
     ),
-    "assert_responsive": lambda _: assert_responsive(app(3_000), HEAP, beside=CHAT, rounds=3),
+    "assert_responsive": responsive,
     "assert_streamed": lambda _: assert_streamed(app(), HEAP, max_piece=2**16),
+    "assert_parity": lambda _: assert_parity(
+        renderers(), inputs=[(CURVE, 100), (CURVE[:2], 2), ([(1e300, -1e-300)] * 3, 50)]
+    ),
     "assert_cors": lambda _: assert_cors(app()),
     "assert_survives": lambda _: assert_survives(
         app(), requests=[CHAT], websocket="/ws/telemetry", crowd=20, rounds=3, within=0.5

@@ -6,6 +6,7 @@
     GET  /v1/models              the models that may be asked for
     POST /api/ai/maparse         curves in prices; see `maparse`
     GET  /api/ai/models/status   the model that finds them
+    POST /api/render/spline      a spline through points, as pairs of floats: see `splines`
     WS   /ws/telemetry           what is going on, every second; see `telemetry`
 
 And only with `debug`:
@@ -33,7 +34,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
-from reference_impl import cors, debugging, maparse, metrics, telemetry
+from reference_impl import cors, debugging, maparse, metrics, splines, telemetry
 from reference_impl.agent import Engine, Tool, run_turn, said
 from reference_impl.bodies import RequestError, messages_of, read_json, refuse
 from reference_impl.demo import AGENTS, TOOLS, demo_engine
@@ -113,6 +114,7 @@ def create_app(  # noqa: PLR0913 - the terms of all its parts
             *(Route(path, reply, methods=["POST"]) for path in _REPLIES),
             Route("/v1/models", _models, methods=["GET"]),
             *maparse.routes(max_body),
+            *splines.routes(max_body),
             WebSocketRoute("/ws/telemetry", watch),
             *(debugging.routes(counted, hub, max_body, snapshot_limit) if debug else []),
         ],

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from typing import Final
 
-from reference_impl.mistakes import Regression, cadence, inference, network, service, workers
+from reference_impl.mistakes import Regression
 
 
 class QuadraticReply:
@@ -38,11 +38,13 @@ _GROWTH = (
     ),
 )
 
+_STEMS = ("cadence", "network", "service", "workers", "inference", "splines")
+
 REGRESSIONS: Final[Mapping[str, Regression]] = {
     regression.name: regression
     for stem in (
         _GROWTH,
-        *(each.REGRESSIONS for each in (cadence, network, service, workers, inference)),
+        *(import_module(f"reference_impl.mistakes.{name}").REGRESSIONS for name in _STEMS),
     )
     for regression in stem
 }

@@ -14,7 +14,7 @@ BODY = {"messages": [{"role": "user", "content": "one two three"}]}
 RUN = "/agents/demo/run"
 PATHS = (
     "/agents/{id}/run, /v1/chat/completions, /messages, /v1/messages, /v1/models, "
-    "/api/ai/maparse, /api/ai/models/status, /ws/telemetry"
+    "/api/ai/maparse, /api/ai/models/status, /api/render/spline, /ws/telemetry"
 )
 
 
