@@ -1,5 +1,8 @@
 """A project of somebody else's, with the wheel installed: what it expects to work."""
 
+import struct
+from importlib.util import find_spec
+
 import httpx
 import pytest
 
@@ -70,3 +73,12 @@ def test_a_report_has_a_page():
     page = html(report)
     assert "nothing was checked" in page
     assert "vegaEmbed" in page
+
+
+def test_a_spline_without_the_extra(agent_server):
+    """NumPy renders where wasmtime is not installed."""
+    assert find_spec("wasmtime") is None
+    body = {"points": [[0, 1], [4, 3]], "samples": 3}
+    response = httpx.post(f"{agent_server.url}/api/render/spline", json=body)
+    assert response.headers["x-renderer"] == "numpy"
+    assert [*struct.iter_unpack("<2d", response.content)] == [(0, 1), (2, 2), (4, 3)]
