@@ -193,9 +193,10 @@ def compared(those: Mapping[str, Callable[[], Seen]], rounds: int) -> None:
     for name, rows in found.items():
         ratio = median(row.cpu / other.cpu for row, other in zip(rows, base, strict=True))
         middle = Seen(*(median(column) for column in zip(*rows, strict=True)))
+        memory = "" if math.isnan(middle.memory) else f"{middle.memory / 1e3:.1f}"
         print(
             f"{name:32} {middle.cpu * 1e6:7.1f} {ratio:6.2f} {middle.first * 1e3:9.1f}"
-            f" {middle.late * 1e3:9.1f} {middle.gap * 1e3:9.1f} {middle.memory / 1e3:8.1f}"
+            f" {middle.late * 1e3:9.1f} {middle.gap * 1e3:9.1f} {memory:>8}"
             f" {middle.reading * 1e6:7.1f}",
             flush=True,
         )
