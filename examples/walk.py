@@ -42,6 +42,7 @@ SYSTEMS: Mapping[str, Sequence[str]] = {
         "idle-reset-by-sends",
         "dead-clients-kept",
     ],
+    "workers": ["torn-read", "stale-read"],
     "heap": ["snapshot-on-the-loop", "snapshot-in-memory"],
     "cors": ["cors-missing-on-errors", "cors-missing-on-304"],
     "fire": ["task-left-behind", "deep-json-fails", "bodies-kept"],
