@@ -1,6 +1,7 @@
 """The agent server, as an ASGI app.
 
     POST /agents/{id}/run        one turn of an agent, as server-sent events: see `writers`
+    GET  /agents/{id}/run        the same, of ?message=, for who can do no more: an EventSource
     POST /v1/chat/completions    what the model says, as OpenAI's chat completions stream it
     POST /messages               the same as Anthropic's messages; /v1/messages too
     GET  /v1/models              the models that may be asked for
@@ -8,6 +9,7 @@
     GET  /api/ai/models/status   the model that finds them
     POST /api/render/spline      a spline through points, as pairs of floats: see `splines`
     WS   /ws/telemetry           what is going on, every second; see `telemetry`
+    GET  /                       a page to look at; see `page`
 
 And only with `debug`:
 
@@ -15,6 +17,7 @@ And only with `debug`:
     GET  /api/dev/heap           what is in memory; see `heap`
     GET  /api/dev/workers        what worker processes do; see `workers`
     POST /api/dev/telemetry      tells everyone at /ws/telemetry what the body is
+    GET  /api/dev/regressions    mistakes to put in place, and POST to do so; see `switches`
 
 The body of a run is `{"messages": [{"role": "user" or "assistant", "content": string}, ...]}`; the
 server keeps no conversation, so clients send all of it. A request that is refused gets
@@ -34,9 +37,9 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
-from reference_impl import cors, debugging, maparse, metrics, splines, telemetry
+from reference_impl import cors, debugging, maparse, metrics, page, splines, switches, telemetry
 from reference_impl.agent import Engine, Tool, run_turn, said
-from reference_impl.bodies import RequestError, messages_of, read_json, refuse
+from reference_impl.bodies import RequestError, message_in, messages_of, read_json, refuse
 from reference_impl.demo import AGENTS, TOOLS, demo_engine
 from reference_impl.responses import DIALECTS
 from reference_impl.writers import EventStream, ReplyStream, error_body
@@ -86,8 +89,11 @@ def create_app(  # noqa: PLR0913 - the terms of all its parts
         if agent not in AGENTS:
             allowed = ", ".join(sorted(AGENTS))
             raise RequestError(404, "unknown_agent", f"no agent {short(agent)}, allowed: {allowed}")
-        data = await read_json(request, max_body, _RUN)
-        messages = messages_of(data, {"user", "assistant"}, _RUN)
+        if request.method == "POST":
+            data = await read_json(request, max_body, _RUN)
+            messages = messages_of(data, {"user", "assistant"}, _RUN)
+        else:
+            messages = message_in(request)
         system = {"role": "system", "content": AGENTS[agent]}
         return EventStream(run_turn(engine, [system, *messages], tools=tools), heartbeat)
 
@@ -109,13 +115,15 @@ def create_app(  # noqa: PLR0913 - the terms of all its parts
 
     app = _App(
         counted,
+        lifespan=switches.restored,
         routes=[
-            Route("/agents/{id}/run", run, methods=["POST"]),
+            Route("/agents/{id}/run", run, methods=["GET", "POST"]),
             *(Route(path, reply, methods=["POST"]) for path in _REPLIES),
             Route("/v1/models", _models, methods=["GET"]),
             *maparse.routes(max_body),
             *splines.routes(max_body),
             WebSocketRoute("/ws/telemetry", watch),
+            *page.routes(engine, heartbeat, debug=debug),
             *(debugging.routes(counted, hub, max_body, snapshot_limit) if debug else []),
         ],
         exception_handlers={

@@ -1,4 +1,4 @@
-"""Request bodies: read within a bound, and checked. A refusal says what would have been allowed."""
+"""What requests ask, read within a bound, and checked; a refusal says what is allowed."""
 
 import json
 from collections.abc import Collection
@@ -71,6 +71,14 @@ def messages_of(data: Any, roles: Collection[str], allowed: str) -> list[Message
             )
         checked.append({"role": role, "content": text})
     return checked
+
+
+def message_in(request: Request) -> list[Message]:
+    """Take what a user says from the query: a browser's EventSource can send nothing else."""
+    text = request.query_params.get("message")
+    if not text:
+        raise RequestError(422, "wrong_shape", "the query has no message, allowed: ?message=text")
+    return [{"role": "user", "content": text}]
 
 
 def _text(content: Any) -> str | None:

@@ -7,14 +7,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from reference_impl import heap, metrics, telemetry, workers
+from reference_impl import heap, metrics, switches, telemetry, workers
 from reference_impl.bodies import RequestError, read
 
 
 def routes(
     counted: metrics.Metrics, hub: telemetry.Hub, max_body: int, snapshot_limit: float
 ) -> list[Route]:
-    """Metrics, workers, a snapshot of the heap, and a way to tell everyone who gets telemetry.
+    """Metrics, workers, a snapshot of the heap, a way to tell all who get telemetry, switches.
 
     Bodies are of `max_body` bytes at most; a snapshot is taken for `snapshot_limit` seconds.
     """
@@ -51,4 +51,5 @@ def routes(
         Route(heap.PATH, snapshot, methods=["GET"]),
         Route(workers.PATH, working, methods=["GET"]),
         Route("/api/dev/telemetry", publish, methods=["POST"]),
+        *switches.routes(max_body),
     ]

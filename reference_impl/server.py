@@ -94,15 +94,15 @@ def running(  # noqa: PLR0913 - where, and on what
     *,
     host: str = "127.0.0.1",
     port: int = 0,
-    lifespan: Lifespan = "off",
+    lifespan: Lifespan = "auto",
     loop: Loop = "asyncio",
     http: Http = "h11",
     grace: float = 0.0,
 ) -> Iterator[str]:
     """Serve an ASGI app from a thread of its own, and yield its base URL.
 
-    `host` is a name or an IPv4 address; port 0 lets the system pick one; `lifespan="auto"` tells an
-    app that wants to know when the server starts and stops; `loop` and `http` are what uvicorn runs
+    `host` is a name or an IPv4 address; port 0 lets the system pick one; `lifespan="off"` leaves an
+    app that would like to know untold of start and stop; `loop` and `http` are what uvicorn runs
     on. The server always stops at the end of the block. Streams in flight have `grace` seconds to
     end; then they are cancelled, and end with an error. Without any they are cut off, as if their
     clients had left.

@@ -14,7 +14,8 @@ BODY = {"messages": [{"role": "user", "content": "one two three"}]}
 RUN = "/agents/demo/run"
 PATHS = (
     "/agents/{id}/run, /v1/chat/completions, /messages, /v1/messages, /v1/models, "
-    "/api/ai/maparse, /api/ai/models/status, /api/render/spline, /ws/telemetry"
+    "/api/ai/maparse, /api/ai/models/status, /api/render/spline, /ws/telemetry, "
+    "/, /page/about, /page/tool-calls, /page/{file}"
 )
 
 
@@ -91,7 +92,11 @@ def test_a_bad_body_is_refused(demo: str, body: bytes, status: int, kind: str, s
             404,
             ("unknown_path", f"no path '/api/dev/metrics', allowed: {PATHS}"),
         ),
-        ("GET " + RUN, 405, ("wrong_method", f"method 'GET' on '{RUN}', allowed: POST")),
+        (
+            "PUT " + RUN,
+            405,
+            ("wrong_method", f"method 'PUT' on '{RUN}', allowed: GET, HEAD, POST"),
+        ),
     ],
 )
 def test_a_bad_address_is_refused(
@@ -102,7 +107,7 @@ def test_a_bad_address_is_refused(
     response = httpx.request(method, demo + path)
     assert response.status_code == status
     assert response.json() == {"error": dict(zip(("type", "message"), error, strict=True))}
-    assert response.headers.get("allow") == ("POST" if status == 405 else None)
+    assert response.headers.get("allow") == ("GET, HEAD, POST" if status == 405 else None)
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,12 @@ def test_a_model_without_its_runtime(agent_server):
     assert curves.FILE.stat().st_size > 0
 
 
+def test_the_reference_server_has_a_page(agent_server):
+    """The wheel carries its markup, its style and its scripts."""
+    for path in ("/", "/page/page.css", "/page/page.js", "/page/streams.js"):
+        assert httpx.get(agent_server.url + path).status_code == 200
+
+
 def test_a_report_has_a_page():
     """The wheel carries the template, the style and the script."""
     from pytest_streamperf.report.html import html

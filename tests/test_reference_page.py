@@ -1,0 +1,298 @@
+"""What the page at `/` is made of and asks for: its files, a run by GET, tool calls, switches."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
+
+import httpx
+import pytest
+
+from reference_impl import REGRESSIONS, agent, create_app, demo_engine, page, regressed, running
+from reference_impl.agent import Done, Invocation, TextDelta
+from reference_impl.page import tool_calls
+from reference_impl.switches import SHOWS
+
+RUN, SWITCHES = "/agents/demo/run", "/api/dev/regressions"
+TELL = "Tell me 12 words."
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """A server with all that is under /api/dev, for tests that leave it as it was."""
+    with running(create_app(debug=True)) as url:
+        yield url
+
+
+def on(url: str) -> set[str]:
+    """The regressions that a server lists as in place."""
+    listed = httpx.get(url + SWITCHES).json()["regressions"]
+    return {each["name"] for each in listed if each["on"]}
+
+
+def told(message: str) -> list[agent.Event]:
+    """All the events of a tool call while it is written."""
+
+    async def tell() -> list[agent.Event]:
+        messages = [{"role": "user", "content": message}]
+        return [event async for event in tool_calls.written(demo_engine, messages)]
+
+    return asyncio.run(tell())
+
+
+def test_the_page_is_served_with_a_strict_policy(server: str) -> None:
+    """Scripts and styles are its own, and it may talk to this machine alone."""
+    response = httpx.get(server)
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    policy = response.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+    sources = re.search(r"connect-src ([^;]*)", policy)
+    assert sources is not None
+    hosts = re.findall(r"//([^:]+):", sources[1])
+    assert set(hosts) == {"127.0.0.1", "localhost"}
+    assert "unsafe" not in policy
+
+
+def test_all_that_it_refers_to_is_there(server: str) -> None:
+    """With the type that a browser insists on, from this server and nowhere else."""
+    asked = ["/page/page.js"]
+    for path in asked:
+        response = httpx.get(server + path)
+        assert response.headers["content-type"].startswith("text/javascript")
+        assert response.headers["x-content-type-options"] == "nosniff"
+        modules = re.findall(r'from "\./([a-z]+\.js)"', response.text)
+        asked += [f"/page/{name}" for name in modules if f"/page/{name}" not in asked]
+    assert {f"/page/{name}" for name in page.FILES if name.endswith(".js")} == set(asked)
+    markup = page.FILES["index.html"].read_text(encoding="utf-8")
+    assert set(re.findall(r'(?:src|href)="([^"#]+)"', markup)) == {
+        "data:,",
+        "/page/page.css",
+        "/page/page.js",
+    }
+    assert httpx.get(f"{server}/page/page.css").headers["content-type"].startswith("text/css")
+
+
+@pytest.mark.parametrize("path", ["/page/__init__.py", "/page/..%2Fapp.py", "/page/nope.js"])
+def test_no_other_file_is_served(server: str, path: str) -> None:
+    """Not even one that lies beside them."""
+    response = httpx.get(server + path)
+    assert response.status_code == 404
+    assert "allowed: " in response.json()["error"]["message"]
+
+
+def test_its_files_stay_small() -> None:
+    """A file that outgrows this wants to be two ideas."""
+    for file in page.FILES.values():
+        assert len(file.read_text(encoding="utf-8").splitlines()) <= 300, file.name
+
+
+def test_nothing_on_it_becomes_markup() -> None:
+    """What is said is put in as text, and nothing is evaluated."""
+    for file in page.FILES.values():
+        text = file.read_text(encoding="utf-8")
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(", text)
+
+
+def test_a_run_by_get_is_the_run_by_post(server: str) -> None:
+    """Byte for byte: an EventSource reads what everybody reads."""
+    body = {"messages": [{"role": "user", "content": TELL}]}
+    by_get = httpx.get(server + RUN, params={"message": TELL})
+    assert by_get.headers["content-type"] == "text/event-stream"
+    assert by_get.content == httpx.post(server + RUN, json=body).content
+    assert by_get.text.count("event: delta\n") == 12 + 4
+
+
+@pytest.mark.parametrize("path", [RUN, RUN + "?message=", "/page/tool-calls"])
+def test_a_run_by_get_needs_a_message(server: str, path: str) -> None:
+    """It is told how to give one."""
+    response = httpx.get(server + path)
+    assert response.status_code == 422
+    assert response.json()["error"]["message"].endswith("allowed: ?message=text")
+
+
+@pytest.mark.parametrize(
+    ("asked", "words", "letters"),
+    [("tell me 3 words", 3, None), ("Please tell me 5 words of 40 letters.", 5, 40)],
+)
+def test_the_model_tells_what_it_is_asked_for(asked: str, words: int, letters: int | None) -> None:
+    """So many words, of so many letters."""
+    *tale, last = told(asked)
+    pieces = [event.text for event in tale if isinstance(event, TextDelta)]
+    assert len(pieces) == words
+    assert letters is None or {len(piece.strip()) for piece in pieces} == {letters}
+    assert isinstance(last, Done)
+
+
+def test_a_tool_call_is_told_while_it_is_written() -> None:
+    """Updates are few, never behind what was written, and the last one has it all."""
+    written = ""
+    updates = []
+    for event in told(TELL):
+        match event:
+            case TextDelta(text):
+                written += text
+            case Invocation(_, {"text": text}):
+                updates.append(text)
+                assert text == written
+            case Done(text):
+                assert text == written == updates[-1]
+    assert len(updates) == 2
+
+
+def test_an_unthrottled_tool_call_shows() -> None:
+    """An update for each piece, its start and its end."""
+    with regressed("no-throttle"):
+        assert sum(isinstance(event, Invocation) for event in told(TELL)) == 12 + 2
+
+
+def test_a_tool_call_that_fails_says_so_after_all_that_came() -> None:
+    """What is pending is sent, and what the model raised is raised."""
+    events = []
+
+    async def tell() -> None:
+        messages = [{"role": "user", "content": "Tell me 3 words, then fail."}]
+        async for event in tool_calls.written(demo_engine, messages):
+            events.append(event)
+
+    with pytest.raises(ConnectionError, match="hung up"):
+        asyncio.run(tell())
+    assert events[-1] == Invocation("word_count", {"text": "A stream that"})
+
+
+def test_a_tool_call_is_bounded() -> None:
+    """Each update parses all there is; a model without end is closed when it has said enough."""
+    closed = []
+
+    async def endless(_messages: list[agent.Message]) -> AsyncIterator[str]:
+        try:
+            while True:
+                yield "on and on " * 100
+        finally:
+            closed.append(True)
+
+    async def tell() -> str:
+        events = [event async for event in tool_calls.written(endless, [])]
+        return "".join(event.text for event in events if isinstance(event, TextDelta))
+
+    assert len(asyncio.run(tell())) == 2**16
+    assert closed
+
+
+def test_a_tool_call_that_nobody_reads_is_left() -> None:
+    """Its task ends, and the model is closed."""
+    closed = []
+
+    async def waits(_messages: list[agent.Message]) -> AsyncIterator[str]:
+        try:
+            yield "hello"
+            await asyncio.Event().wait()
+        finally:
+            closed.append(True)
+
+    async def leave() -> int:
+        async with aclosing(tool_calls.written(waits, [])) as events:
+            await anext(events)
+        return len(asyncio.all_tasks())
+
+    assert asyncio.run(leave()) == 1
+    assert closed
+
+
+def test_switches_are_listed(server: str) -> None:
+    """All there are, with the check that catches each, and what there is to see of it."""
+    listed = httpx.get(server + SWITCHES).json()["regressions"]
+    assert [each["name"] for each in listed] == list(REGRESSIONS)
+    for each in listed:
+        regression = REGRESSIONS[each["name"]]
+        assert (each["check"], each["story"]) == (regression.check, regression.story)
+        assert each["on"] is False
+    assert {each["name"]: each["shows"] for each in listed if each["shows"]} == SHOWS
+
+
+def test_switches_switch(server: str) -> None:
+    """Those that are named, and no others; none is none."""
+    for names in (["no-throttle", "flush-per-token"], ["quadratic-accumulator"], []):
+        answer = httpx.post(server + SWITCHES, json={"on": names}).json()["regressions"]
+        assert {each["name"] for each in answer if each["on"]} == set(names) == on(server)
+
+
+def test_of_two_in_one_place_the_last_is_on(server: str) -> None:
+    """And it says so."""
+    httpx.post(server + SWITCHES, json={"on": ["no-throttle", "leading-only"]})
+    assert on(server) == {"leading-only"}
+    httpx.post(server + SWITCHES, json={"on": []})
+    assert on(server) == set()
+
+
+def test_what_was_in_place_before_stays(server: str) -> None:
+    """By `--regress`, or by a test: whoever put it there takes it away."""
+    with regressed("no-throttle"):
+        httpx.post(server + SWITCHES, json={"on": ["flush-per-token"]})
+        assert on(server) == {"no-throttle", "flush-per-token"}
+        httpx.post(server + SWITCHES, json={"on": []})
+        assert on(server) == {"no-throttle"}
+
+
+def test_a_server_that_stops_puts_all_back() -> None:
+    """Mistakes are the process's, which may go on."""
+    healthy = agent.Reply
+    with running(create_app(debug=True)) as url:
+        httpx.post(url + SWITCHES, json={"on": ["quadratic-accumulator"]})
+        assert agent.Reply is not healthy
+    assert agent.Reply is healthy
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "says"),
+    [
+        ({"on": ["no-throttle", "slow"]}, "unknown_regression", "'slow', allowed: always-gated, "),
+        ({"on": "no-throttle"}, "wrong_shape", 'allowed: {"on": [name, ...]}'),
+        ({"on": [1]}, "wrong_shape", 'allowed: {"on": [name, ...]}'),
+        ([], "wrong_shape", 'allowed: {"on": [name, ...]}'),
+    ],
+)
+def test_what_is_no_regression_is_refused(server: str, body: object, kind: str, says: str) -> None:
+    """By name, with those that there are; and nothing is switched."""
+    response = httpx.post(server + SWITCHES, json=body)
+    assert response.status_code == 422
+    error = response.json()["error"]
+    assert error["type"] == kind
+    assert says in error["message"]
+    assert on(server) == set()
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://page.example",
+        "http://127.0.0.1.page.example",
+        "http://localhost@page.example",
+        "http://page.example:8000",
+        "null",
+    ],
+)
+def test_a_page_from_elsewhere_switches_nothing(server: str, origin: str) -> None:
+    """Browsers name it, whatever it sends; a form needs no permission to be sent."""
+    body = json.dumps({"on": ["no-throttle"]})
+    headers = {"Origin": origin, "Content-Type": "text/plain"}
+    response = httpx.post(server + SWITCHES, content=body, headers=headers)
+    assert response.status_code == 403
+    assert response.json()["error"]["type"] == "foreign_origin"
+    assert on(server) == set()
+
+
+@pytest.mark.parametrize("origin", ["http://127.0.0.1:8000", "http://localhost", "http://[::1]:1"])
+def test_a_page_from_this_machine_switches(server: str, origin: str) -> None:
+    """From another port, too: the page may be another server's."""
+    response = httpx.post(server + SWITCHES, json={"on": []}, headers={"Origin": origin})
+    assert response.status_code == 200
+
+
+def test_without_debug_there_are_no_switches() -> None:
+    """The page is there, is told, and can still run a turn."""
+    with running(create_app()) as url:
+        assert httpx.get(url).status_code == 200
+        assert httpx.get(f"{url}/page/about").json() == {"debug": False}
+        assert httpx.get(url + SWITCHES).status_code == 404
+        assert httpx.post(url + SWITCHES, json={"on": ["no-throttle"]}).status_code == 404
