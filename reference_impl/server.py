@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
-from typing import Literal
+from typing import Any, Literal
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -80,12 +80,19 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # A stream need not end by itself. Hung up on, it ends as it does when its client leaves.
-        if not self._grace:
-            for connection in list(self.server_state.connections):
+        # Nor can uvicorn say goodbye over a WebSocket that is just being closed: it would raise.
+        for connection in list(self.server_state.connections):
+            if not self._grace or _is_being_closed(connection):
                 connection.transport.abort()
+        await asyncio.sleep(0)  # they are forgotten in the next round of the loop
         await super().shutdown(sockets)
         if self.server_state.tasks:  # cancelled when the grace was over, and on their way out
             await asyncio.wait(self.server_state.tasks, timeout=_LAST_WORDS)
+
+
+def _is_being_closed(connection: Any) -> bool:
+    scope = getattr(connection, "scope", None) or {}
+    return scope.get("type") == "websocket" and connection.transport.is_closing()
 
 
 @contextmanager

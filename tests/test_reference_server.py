@@ -8,9 +8,10 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -70,6 +71,31 @@ def test_streams_in_flight_are_cut_off(caplog: pytest.LogCaptureFixture) -> None
             next(chunks)
     assert serving() == before
     assert not caplog.records
+
+
+@pytest.mark.parametrize("grace", [0.0, 5.0])
+def test_a_websocket_that_is_just_being_closed(grace: float) -> None:
+    """The server stops as ever: its thread raises nothing, and its app is told."""
+    key = b"dGhlIHNhbXBsZSBub25jZQ=="
+    told = []
+
+    @asynccontextmanager
+    async def lifespan(_app: object) -> AsyncIterator[None]:
+        yield
+        told.append("stopped")
+
+    app = create_app()
+    app.router.lifespan_context = lifespan
+    with socket.socket() as client, running(app, grace=grace) as url:
+        client.connect(("127.0.0.1", urlsplit(url).port))
+        client.sendall(
+            b"GET /ws/telemetry HTTP/1.1\r\nHost: reference\r\nUpgrade: websocket\r\n"
+            b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n"
+            % key
+        )
+        assert client.recv(4096).startswith(b"HTTP/1.1 101 ")
+        client.sendall(b"\x88\x82\0\0\0\0\x03\xe9")  # "going away", as a tab that is closed
+    assert told == ["stopped"]
 
 
 def test_a_server_that_does_not_stop(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,7 +146,6 @@ def test_flushes_are_seen_and_healed(url, visited):
 @pytest.mark.parametrize(
     ("name", "lane", "shows"),
     [
-        ("trailing-debounce", "Updates", lambda count: count < 7),
         ("stale-value", "Furthest behind", lambda letters: letters > 0),
         ("final-flush-after-end", "After the end", lambda count: count == 1),
     ],
