@@ -4,10 +4,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from benchmarks.documents import sample
 from pytest_streamperf.report.html import html
+from reference_impl import create_app, running
 
 
 def pytest_addoption(parser):
@@ -66,4 +67,36 @@ def opened(chromium, tmp_path):
     for context in contexts:
         context.close()
     assert {url.partition("#")[0] for url in asked} == {file.as_uri()}
+    assert complaints == []
+
+
+@pytest.fixture
+def url():
+    """A server with its switches; what is switched is put back when it stops."""
+    with running(create_app(debug=True)) as url:
+        yield url
+
+
+@pytest.fixture
+def visited(chromium):
+    """Opens a page of a server; nothing may complain, and nobody else may be asked."""
+    contexts, complaints = [], []
+
+    def visit(url, *, allowed=(), **options):
+        contexts.append(
+            chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        )
+        page = contexts[-1].new_page()
+        own = (url.partition("?")[0], *allowed, "data:,")
+        page.on("request", lambda each: each.url.startswith(own) or complaints.append(each.url))
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("dialog", lambda dialog: complaints.append(dialog.message))
+        page.goto(url)
+        expect(page.locator("#probes button")).to_have_count(5)
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
     assert complaints == []

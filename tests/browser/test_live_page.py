@@ -19,36 +19,6 @@ MARKUP = "<img src=x onerror=alert(1)><script>alert(2)</script></p>"
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 
-@pytest.fixture
-def url():
-    """A server with its switches; what is switched is put back when it stops."""
-    with running(create_app(debug=True)) as url:
-        yield url
-
-
-@pytest.fixture
-def visited(chromium):
-    """Opens a page of a server; nothing may complain, and nobody else may be asked."""
-    contexts, complaints = [], []
-
-    def visit(url, *, allowed=(), **options):
-        contexts.append(chromium.new_context(**{"viewport": WIDE, **options}))
-        page = contexts[-1].new_page()
-        own = (url.partition("?")[0], *allowed, "data:,")
-        page.on("request", lambda each: each.url.startswith(own) or complaints.append(each.url))
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("dialog", lambda dialog: complaints.append(dialog.message))
-        page.goto(url)
-        expect(page.locator("#probes button")).to_have_count(5)
-        return page
-
-    yield visit
-    for context in contexts:
-        context.close()
-    assert complaints == []
-
-
 def run(page, message=TELL):
     """Run a message to its end."""
     page.get_by_label("Message").fill(message)
