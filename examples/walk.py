@@ -43,6 +43,8 @@ SYSTEMS: Mapping[str, Sequence[str]] = {
         "dead-clients-kept",
     ],
     "workers": ["torn-read", "stale-read"],
+    "inference": ["load-per-request", "thundering-herd", "no-warm-up", "inputs-kept"],
+    "splines": ["spline-on-the-loop", "spline-fallback-differs"],
     "heap": ["snapshot-on-the-loop", "snapshot-in-memory"],
     "cors": ["cors-missing-on-errors", "cors-missing-on-304"],
     "fire": ["task-left-behind", "deep-json-fails", "bodies-kept"],
