@@ -7,6 +7,7 @@ import textwrap
 import pytest
 from hypothesis import settings
 
+from pytest_streamperf.network import native
 from pytest_streamperf.wire import WireError
 from tests.budgeted import HEAD
 from tests.forking import forks_of_pytest
@@ -92,3 +93,13 @@ def assert_refused():
         assert (raised.value.offset, raised.value.number) == (len(hi), number)
 
     return check
+
+
+@pytest.fixture
+def only_new_libraries(monkeypatch):
+    """Native code that other tests have loaded is nobody's way out of this one."""
+    before = native.networking_libraries()
+    monkeypatch.setattr(
+        "pytest_streamperf.network.networking_libraries",
+        lambda: [each for each in native.networking_libraries() if each not in before],
+    )

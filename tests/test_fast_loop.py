@@ -118,7 +118,7 @@ async def app(_scope, _receive, send):
     await send({"type": "http.response.body"})
 
 for terms in ({"loop": "uvloop", "http": "httptools"}, {}):
-    with running(app, **terms) as url:
+    with running(app, lifespan="off", **terms) as url:
         urlopen(url).close()
 """
 

@@ -33,6 +33,8 @@ from pytest_streamperf.network.attempts import (
 )
 from pytest_streamperf.network.journal import Journal
 
+pytestmark = pytest.mark.usefixtures("only_new_libraries")
+
 # Nobody: TEST-NET-1, RFC 5737. Every guard here blocks, so that nothing leaves the machine.
 NOBODY = "192.0.2.1"
 

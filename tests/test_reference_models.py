@@ -19,6 +19,8 @@ from pytest_streamperf import (
 from reference_impl import ModelManager, regressed
 from reference_impl.models import CURATED, LISTING, ORGANISATION, Catalogue, Model
 
+pytestmark = pytest.mark.usefixtures("only_new_libraries")
+
 FETCHED = ["mlx-community/new", CURATED[0].id]
 ANSWERS = {"huggingface.co/api/models": [{"id": each} for each in FETCHED]}
 MAKE = "from reference_impl import ModelManager, regressed\nwith regressed({}): ModelManager()"

@@ -14,8 +14,8 @@ from pytest_streamperf.verdict import size
 
 # The part of what memory grew by that each half of the readings has in a leak.
 _STEADY = 0.2
-# Of so many lines whose allocations grew most, it is the user's that is told.
-_LINES = 5
+# Of so many lines whose allocations grew most the user's is told, if that is a part of the most.
+_LINES, _PART = 5, 0.1
 
 
 def steadily(memory: Sequence[int]) -> bool:
@@ -75,7 +75,9 @@ class Python(Process):
         if self._first is None:
             return ""
         grown = tracemalloc.take_snapshot().compare_to(self._first, "lineno")
-        most = next(filter(_is_theirs, grown[:_LINES]), grown[0])
+        least = grown[0].size_diff * _PART
+        many = [each for each in grown[:_LINES] if each.size_diff >= least]
+        most = next(filter(_is_theirs, many), grown[0])
         frame = most.traceback[0]
         return f"{Path(frame.filename).name}:{frame.lineno} allocated {size(most.size_diff)} of it"
 
@@ -83,9 +85,7 @@ class Python(Process):
 def _is_theirs(line: tracemalloc.StatisticDiff) -> bool:
     """Whether a line is the user's, who knows little of those of libraries; nor of ours."""
     file = line.traceback[0].filename
-    return line.size_diff > 0 and not (
-        file.startswith("<") or is_below(file, OWN) or is_installed(file)
-    )
+    return not (file.startswith("<") or is_below(file, OWN) or is_installed(file))
 
 
 @contextmanager
