@@ -3,11 +3,11 @@
 import os
 import sys
 import textwrap
+from importlib import import_module
 
 import pytest
 from hypothesis import settings
 
-from pytest_streamperf.network import native
 from pytest_streamperf.wire import WireError
 from tests.budgeted import HEAD
 from tests.forking import forks_of_pytest
@@ -98,6 +98,7 @@ def assert_refused():
 @pytest.fixture
 def only_new_libraries(monkeypatch):
     """Native code that other tests have loaded is nobody's way out of this one."""
+    native = import_module("pytest_streamperf.network.native")  # tests that fork want it unloaded
     before = native.networking_libraries()
     monkeypatch.setattr(
         "pytest_streamperf.network.networking_libraries",
