@@ -204,7 +204,7 @@ def test_a_consumer_in_another_thread():
         thread.start()
         thread.join()
 
-    growth = measure_growth(consume)
+    growth = measure_growth(consume, up_to=5_000)
     assert growth.verdict == "exceeded"
     assert growth.blame[0].function == "Reply.feed"
 
@@ -333,7 +333,7 @@ class Window:
         self.text = (self.text + delta)[-self.size :]
 
 
-@pytest.mark.parametrize("size", [1_000, 8_000, 20_000])
+@pytest.mark.parametrize("size", [250, 2_000, 5_000])
 def test_a_window_that_fills_is_linear(size):
     """What grows until it is full, short of the horizon, does not fail."""
 
@@ -342,8 +342,8 @@ def test_a_window_that_fills_is_linear(size):
         for delta in stream:
             window.feed(delta)
 
-    assert measure_growth(consume, meters=COUNTS).verdict != "exceeded"
-    assert measure_growth(consume).verdict != "exceeded"
+    assert measure_growth(consume, up_to=5_000, meters=COUNTS).verdict != "exceeded"
+    assert measure_growth(consume, up_to=5_000).verdict != "exceeded"
 
 
 async def _to_a_queue(stream, reply):
@@ -369,18 +369,6 @@ async def _to_callbacks(stream, reply):
 def test_tasks_on_a_loop_of_its_own_are_the_consumers(hand_over):
     """What another task or a callback does with the deltas is seen where nobody else has one."""
     assert measure_growth(lambda stream: hand_over(stream, Reply())).verdict == "exceeded"
-
-
-def test_a_heavy_finish_does_not_hide_what_shorter_streams_show():
-    """A run that is stopped at its end ends only itself: shorter ones have told."""
-
-    def consume(stream):
-        deltas, pairs = list(stream), 0
-        for index in range(len(deltas)):
-            for _ in range(index):
-                pairs += 1
-
-    assert measure_growth(consume).verdict == "exceeded"
 
 
 def test_a_result_says_all_it_knows():
