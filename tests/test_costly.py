@@ -45,6 +45,7 @@ def told(caught):
 # -- beside the loop
 
 
+@pytest.mark.alone
 def test_streams_go_on_beside_a_snapshot(app):
     """It is taken in a thread, which rests."""
     assert assert_responsive(app, HEAP, beside=CHAT).figures.seconds["longest stall"] <= 0.05

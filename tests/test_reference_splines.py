@@ -232,6 +232,7 @@ def test_it_is_loaded_once(monkeypatch):
 # -- the checks, with the extras and without
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("missing", [each for each in MISSING if len(each) < 2])
 def test_streams_go_on_beside_a_spline(without, missing):
     """The largest that may be asked for; without both extras the matrix of regressions has it."""

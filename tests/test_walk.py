@@ -23,7 +23,16 @@ SECTIONS = {
 }
 
 
-@pytest.mark.parametrize("system", walk.SYSTEMS)
+TIMED = {"accumulator", "splines", "heap"}
+
+
+@pytest.mark.parametrize(
+    "system",
+    [
+        pytest.param(each, marks=pytest.mark.alone) if each in TIMED else each
+        for each in walk.SYSTEMS
+    ],
+)
 def test_a_system_goes_as_it_is_told(system, capsys):
     """The healthy server passes each check, and each regression is caught by its own."""
     assert walk.main([system]) == 0
