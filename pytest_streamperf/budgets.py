@@ -23,6 +23,8 @@ _GROWTH = ("copies", "limit", "up_to")
 _ALSO = {"limit": "growth", "up_to": "up_to", "background_fetch": "background_fetch"}
 _NETWORK = ("allow_hosts", "background_fetch", "block_network", "exact_network")
 _KEYS = sorted((*_CHOICES, *_GROWTH, *_NETWORK, "budgets"))
+# A part of a dotted key in TOML: quoted, or bare.
+_PART = re.compile(r"""\"([^\"]*)\"|'([^']*)'|([^.\s"']+)""")
 # How much slower tracing memory makes all else is nobody's budget.
 _DISTURBED = ("max_gap", "max_stall", "max_gc_pause", "cpu_share")
 
@@ -109,7 +111,7 @@ class Layer:
 
     values: Mapping[str, Any] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
-    rerun: bool = False
+    rerun: bool | None = None
     tighter: bool = False
     mode: Literal["fail", "warn"] | None = None
     must: bool = False
@@ -184,13 +186,14 @@ def budget_of(layers: Iterable[Layer]) -> Budget:
     Raises `BudgetError` where they contradict each other, with both places.
     """
     limits: dict[str, Budgeted] = {}
-    rerun, mode = False, None
+    rerun, mode, tighter = False, None, False
     for layer in layers:
-        rerun, mode = rerun or layer.rerun, layer.mode or mode
+        tighter = tighter or layer.tighter
+        rerun, mode = rerun if layer.rerun is None else layer.rerun, layer.mode or mode
         for key, value in layer.values.items():
             new = Budgeted(value, layer.origins[key], layer.must)
             old = limits.get(key)
-            if layer.tighter and old:
+            if tighter and old:
                 tightest = KEYS[key].tighter(old.value, value)
                 new = (old if tightest == old.value else new)._replace(
                     value=tightest, must=old.must or layer.must
@@ -333,7 +336,7 @@ def line_of(text: str, table: Sequence[str], key: str) -> int | None:
     inside = False
     for number, line in enumerate(text.splitlines(), 1):
         if header := re.match(r"\s*\[\[?([^\]]+)\]", line):
-            parts = [part.strip().strip("\"'") for part in header[1].split(".")]
+            parts = ["".join(part) for part in _PART.findall(header[1])]
             inside = parts == [*table]
             if parts == [*table, key]:
                 return number

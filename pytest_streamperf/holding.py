@@ -58,8 +58,8 @@ class Held:
             for key, limit in budget.limits.items()
             if part == "all" or (key == "peak_memory") is (part == "memory")
         }
+        self._budget = budget
         self.stems: set[str] = set()
-        self._mode = budget.mode
         self._counters: list[UpdateCounter | FlushCounter] = []
         self._watch: StallWatch | None = None
         if self._limits.keys() & _PULSE.keys():
@@ -67,11 +67,10 @@ class Held:
             self._watch = StallWatch(memory=memory, cpu_of=shares.value if shares else ())
 
     def tightened(self, policy: Policy) -> Policy:
-        """The settings that checks within the test go by."""
-        terms = {
-            term: self._limits[key].value for key, term in _TERMS.items() if key in self._limits
-        }
-        growth, mode = {**policy.growth, **terms}, self._mode or policy.mode
+        """The settings that checks within the test go by, in each of its runs."""
+        limits = self._budget.limits
+        terms = {term: limits[key].value for key, term in _TERMS.items() if key in limits}
+        growth, mode = {**policy.growth, **terms}, self._budget.mode or policy.mode
         return replace(policy, growth=growth, mode=mode)
 
     def concerns(self, subject: object) -> None:

@@ -228,11 +228,15 @@ def test_the_nearest_wins():
     ],
 )
 def test_the_tightest_wins_where_that_is_said(key, loose, tight):
-    """Whichever is nearer."""
+    """Whichever is nearer, and wherever it is said."""
     tightest = budget_of([layer(**{key: tight})]).value(key)
     for far, near in ((loose, tight), (tight, loose)):
-        budget = budget_of([layer(**{key: far}), layer(**{key: near}, tighter=True)])
-        assert budget.value(key) == tightest
+        for said in ([True, False], [False, True]):
+            layers = [
+                layer(**{key: value}, tighter=each)
+                for value, each in zip((far, near), said, strict=True)
+            ]
+            assert budget_of(layers).value(key) == tightest
 
 
 def test_tighter_shares_are_of_all_functions():
@@ -261,6 +265,13 @@ def test_memory_is_measured_in_a_run_of_its_own():
     assert not budget_of([layer(max_stall=1, rerun=True)]).rerun
 
 
+def test_the_nearest_says_whether_a_test_runs_twice():
+    """So one may say that it does not; then both cannot be had."""
+    project = layer(max_stall=1, peak_memory=1, rerun=True)
+    with pytest.raises(BudgetError, match="peak_memory cannot be measured together with"):
+        budget_of([project, layer(rerun=False)])
+
+
 def test_what_applies_is_said_in_columns():
     """Key, limit, and where it comes from."""
     lines = budget_of([layer(max_gap="200ms", growth="25%", background_fetch=False)]).lines()
@@ -269,6 +280,13 @@ def test_what_applies_is_said_in_columns():
         "max_gap           200 ms           here",
         "background_fetch  none             here",
     ]
+
+
+@pytest.mark.parametrize("name", ['"chat.ui"', "'chat.ui'", '"chat.ui" '])
+def test_a_line_is_found_in_a_table_whose_name_is_quoted(name):
+    """It may have dots."""
+    text = f"[tool.streamperf . budgets.{name}]\nmax_gap = 1"
+    assert line_of(text, ["tool", "streamperf", "budgets", "chat.ui"], "max_gap") == 2
 
 
 @given(

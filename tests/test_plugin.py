@@ -851,6 +851,21 @@ def test_a_fetch_fails_the_test_that_started_it(guard):
     result.stdout.no_fnmatch_line("*traceback entries are hidden*")
 
 
+def test_a_test_is_taken_out_by_its_marker(guard):
+    """Where all are guarded, what it tries is nobody else's, either."""
+    result = guard(
+        """
+        @pytest.mark.streamperf(background_fetch=True)
+        def test_may(): fetch()
+
+        def test_may_not(): fetch()
+        """,
+        settings="[tool.streamperf]\nbackground_fetch = false\n",
+    )
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["FAILED *::test_may_not *"])
+
+
 def test_a_test_may_ask_for_its_guard_in_its_body(guard):
     """It is guarded from then on, also where it is the first of all that asks."""
     result = guard(

@@ -254,6 +254,18 @@ def test_what_disturbs_each_other_is_measured_in_two_runs(budgeted):
     )
 
 
+def test_checks_go_by_the_budget_in_both_runs(budgeted):
+    """Growth up to its own horizon, also where memory is what is measured."""
+    budgeted(
+        """
+        @budget(up_to=640, peak_memory="64MiB", max_gc_pause="1000s", rerun=True)
+        def test_it():
+            assert assert_linear("".join, meters=("calls",)).proven_to == 640
+        """,
+        expect={"passed": 2},
+    )
+
+
 def test_what_cannot_run_twice_runs_without_the_memory(budgeted):
     """Where a project's default asks for both; a list of what applies says so."""
     tests = """

@@ -163,6 +163,17 @@ def test_settings_are_listed_as_the_budgets_that_they_are(budgeted):
     )
 
 
+def test_a_list_tells_of_a_function_that_is_none(budgeted):
+    """Before any test fails for it."""
+    result = budgeted(
+        "def test_it(): pass",
+        "--streamperf-budgets",
+        settings="[tool.streamperf.budgets]\ncpu_share = { 'json:nope' = '1%' }",
+    )
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: pyproject.toml:2: cpu_share: *nope*"])
+
+
 def test_what_applies_is_listed_under_xdist_too(budgeted):
     """Where its options are a project's own, others would collect."""
     result = budgeted("def test_it(): pass", "-n", "2", "--streamperf-budgets", settings=SETTINGS)

@@ -136,6 +136,47 @@ def test_an_interrupted_run_writes_what_it_had(pytester, monkeypatch, sent):
     assert len(document["checks"]) == 8
 
 
+def test_a_run_that_is_told_to_end_twice_writes_what_it_had(pytester, monkeypatch):
+    """As jobs are that are cancelled: SIGINT, and SIGTERM soon after, whatever it does by then."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makepyfile(
+        """
+        import time
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def slow():
+            yield
+            print("leaving", flush=True)
+            time.sleep(60)
+
+        def test_it(slow, assert_linear):
+            assert_linear("".join, up_to=640, meters=("calls",))
+
+        def test_waits(slow):
+            print("here", flush=True)
+            time.sleep(60)
+        """
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "streamperf",
+        "-s",
+        "--streamperf-json=it.json",
+    ]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=pytester.path)
+    with run:
+        for word, sent in (("here", signal.SIGINT), ("leaving", signal.SIGTERM)):
+            while word not in run.stdout.readline():
+                assert run.poll() is None
+            run.send_signal(sent)
+        run.stdout.read()
+    assert len(read(pytester.path / "it.json")["checks"]) == 1
+
+
 def test_a_child_that_is_forked_ends_as_it_would_without(pytester, run_alone):
     """What is done for a run that is told to end is not done for its children."""
     forks = """

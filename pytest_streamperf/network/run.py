@@ -23,7 +23,7 @@ from pytest_streamperf.network import (
     judged,
     origins,
 )
-from pytest_streamperf.network.attempts import SESSION, STARTUP, allowed_hosts
+from pytest_streamperf.network.attempts import EVERYBODY, SESSION, STARTUP, allowed_hosts
 from pytest_streamperf.network.seccomp import NotExact, guard_exactly
 from pytest_streamperf.verdict import NetworkExceeded, NetworkUnproven, conclude, report
 
@@ -87,10 +87,14 @@ class Guards:
         self._stack.enter_context(origins.phase(SESSION))
 
     def begin(self, test: str, settings: Mapping[str, Any]) -> None:
-        """Take what is started from here on for this test's, if it is not already."""
-        if test in self._tests:
+        """Take what is started from here on for this test's, if it is not already.
+
+        What a test may do, where all are guarded, is its own, too, and nobody else's fault.
+        """
+        may = settings.get("background_fetch", True)
+        if test in self._tests or (may and not self._everything):
             return
-        self._network.guard(test, _rule(settings))
+        self._network.guard(test, Rule(EVERYBODY) if may else _rule(settings))
         self._tests[test] = stack = ExitStack()
         stack.enter_context(origins.origin(test))
 

@@ -255,8 +255,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     changed = {**policy.growth, **policy.network}
     changed |= {"mode": policy.mode, "unproven": policy.unproven}
     if policy.budgets:
-        named = [name for name in policy.budgets if name]
-        changed["budgets"] = f"default and {', '.join(named)}" if named else "default"
+        changed["budgets"] = " and ".join(name or "default" for name in policy.budgets)
     return f"streamperf: {', '.join(f'{key}={value}' for key, value in changed.items())}"
 
 

@@ -2,7 +2,7 @@
 
 import inspect
 import unittest
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -30,19 +30,13 @@ _SAID_OF_RUNS = {
 
 
 def budget_of(item: pytest.Item) -> budgets.Budget:
-    """What applies to a test: the project's default, a profile, and its markers.
+    """What applies to a test: the project's settings and default, a profile, and its markers.
 
     Raises `BudgetError` for a marker that is wrong, with its line.
     """
     if _BUDGET not in item.stash:
         item.stash[_BUDGET] = budgets.budget_of(_layers(item))
     return item.stash[_BUDGET]
-
-
-def declared_by(config: pytest.Config) -> Mapping[str, budgets.Layer]:
-    """What a project's settings declare: the default under "", and profiles by name."""
-    policy = config.stash.get(POLICY, None)
-    return policy.budgets if policy is not None else {}
 
 
 def guard_settings(item: pytest.Item) -> dict[str, Any]:
@@ -62,8 +56,11 @@ def _markers(item: pytest.Item) -> list[tuple[Any, pytest.Mark]]:
 
 
 def _layers(item: pytest.Item) -> Iterator[budgets.Layer]:
-    declared = declared_by(item.config)
+    policy = item.config.stash.get(POLICY, None)
+    declared = policy.budgets if policy is not None else {}
     markers = _markers(item)
+    if policy is not None and policy.defaults is not None:
+        yield policy.defaults
     if "" in declared:
         yield declared[""]
     profiles = [
@@ -134,16 +131,12 @@ class Budgeting:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
         self._unplaced = item.stash.get(_WRONG, None)
-        budget = budget_of(item)
         # From here on: streams and counters may be made by fixtures.
         self._record.held = None
         try:
-            if budget.limits or budget.mode:
-                once: Part = "watched" if budget.rerun else "all"
-                self._record.held = Held(budget, _run_of(item) or once)
-        except ValueError as error:  # a function that is none
-            place = budget.limits["cpu_share"].origin
-            self._unplaced = verdict.BudgetError(f"{place}: cpu_share: {error}")
+            self._record.held = _held(item)
+        except verdict.BudgetError as error:
+            self._unplaced = error
         result = yield  # what others set up they expect to find at the end
         if self._unplaced:
             raise self._unplaced
@@ -181,6 +174,19 @@ class Budgeting:
             self._record.held.close()
             self._record.held = None
         return report
+
+
+def _held(item: pytest.Item) -> Held | None:
+    """What a test is held to, in this run of it; `BudgetError` for a function that is none."""
+    budget = budget_of(item)
+    if not budget.limits and not budget.mode:
+        return None
+    once: Part = "watched" if budget.rerun else "all"
+    try:
+        return Held(budget, _run_of(item) or once)
+    except ValueError as error:
+        place = budget.limits["cpu_share"].origin
+        raise verdict.BudgetError(f"{place}: cpu_share: {error}") from None
 
 
 def _run_of(item: pytest.Item) -> Any:
@@ -226,16 +232,19 @@ class Listing:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         terminal = session.config.get_terminal_writer()
         wrong = [str(item.stash[_WRONG]) for item in session.items if _WRONG in item.stash]
+        for item in session.items:
+            try:
+                _held(item)
+            except verdict.BudgetError as error:
+                wrong.append(str(error))
         if wrong:
-            raise pytest.UsageError("\n".join(wrong))
-        policy = session.config.stash.get(POLICY, None)
+            raise pytest.UsageError("\n".join(dict.fromkeys(wrong)))
         if said := pytest_report_header(session.config):
             terminal.line(said)
         for item in session.items:
             terminal.line()
             terminal.line(item.nodeid)
-            layers = [policy.defaults] if policy is not None else []
-            budget = budgets.budget_of([*layers, *_layers(item)])
+            budget = budget_of(item)
             runs = [_SAID_OF_RUNS[_run_of(item)]] if budget.rerun else []
             for line in [*budget.lines(), *runs] or ["no budget"]:
                 terminal.line(f"  {line}")

@@ -77,7 +77,7 @@ class _Guarding:
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Guard a test that asks for it, from its fixtures on."""
         settings = _settings(item, self._record.policy.network)
-        if not settings.get("background_fetch", True):
+        if self._guards or not settings.get("background_fetch", True):
             guards(self._config).begin(item.nodeid, settings)
 
     @pytest.hookimpl(wrapper=True)

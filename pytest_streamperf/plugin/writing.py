@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,13 +35,12 @@ class Writing:
         self._lost: set[str] = set()
         self._said = ""
         self._interrupted = False
+        self._listening = ExitStack()
         self._reported: list[tuple[str, Mapping[str, Any]]] = []
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtestloop(self) -> Generator[None, object, object]:
+    def pytest_sessionstart(self) -> None:
         """Let a CI job that is cancelled end as Ctrl-C does: nothing hears of SIGTERM else."""
-        with _interrupted_by_sigterm():
-            return (yield)
+        self._listening.enter_context(_interrupted_by_sigterm())
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take what a test reports: here under xdist, too, in the order of arrival."""
@@ -75,6 +74,8 @@ class Writing:
             except (OSError, ReportError) as error:
                 self._said = f"there is no report: {error}"
                 session.exitstatus = pytest.ExitCode.USAGE_ERROR
+            finally:
+                self._listening.close()
 
     def _document(self, *, complete: bool) -> dict[str, Any]:
         took, noise = clock.wall() - self._began, clock.noise().since(self._noise)
