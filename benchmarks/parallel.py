@@ -6,6 +6,7 @@ Prints how often verdicts differed, by test and check, and how often reports los
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -100,7 +101,11 @@ def _run(folder, name, *workers):
     plugins = ["-p", "streamperf", "-p", "xdist", "-p", "pytest_asyncio.plugin"]
     command = [sys.executable, "-m", "pytest", "-q", *plugins, *workers]
     subprocess.run(  # noqa: S603 - no shell
-        [*command, f"--streamperf-json={file}"], cwd=folder, stdout=subprocess.DEVNULL, check=False
+        [*command, f"--streamperf-json={file}"],
+        cwd=folder,
+        env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        stdout=subprocess.DEVNULL,
+        check=False,
     )
     report = read(file)
     checks = {(c["test"], c["stem"], c["number"]): c["verdict"] for c in report["checks"]}
