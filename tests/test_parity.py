@@ -84,6 +84,14 @@ def test_what_is_allowed_is_enough():
     assert agree(*answers, within=0.3)
 
 
+def test_what_is_allowed_of_next_to_nothing():
+    """Is a number that `within` can be, however far below the largest number that is."""
+    answers = [1e10, 5e-324], [1e10, 0.0]
+    with pytest.raises(ServiceExceeded, match=r"allow  within=3e-308, of the largest number"):
+        assert_parity([lambda _: answers[0], lambda _: answers[1]], inputs=[None], within=0)
+    assert agree(*answers, within=3e-308)
+
+
 @pytest.mark.parametrize(("other", "same"), [(1_000_001.0, True), (1_000_001.1, False)])
 def test_the_limit(other, same):
     """Is a part of the largest number in both, whichever place is off."""
@@ -112,6 +120,11 @@ def test_the_limit(other, same):
         (b"ab", b"ac\0"),
         (None, 0),
         (5e-324, 0.0),
+        (20_000_000, 20_000_010),
+        ({"at": 1.79e12, "n": 5}, {"at": 1.79e12, "n": 90_000}),
+        ({"at": 1.79e12, "raw": b"\0abc"}, {"at": 1.79e12, "raw": b"\xffxyz"}),
+        ({"id": 10**12, "x": 0.5}, {"id": 10**12, "x": 0.9}),
+        (b"ab", [97, 98]),
     ],
 )
 def test_what_differs(one, other):
@@ -130,6 +143,8 @@ def test_what_differs(one, other):
         (Decimal("1.5"), Decimal("1.5000001")),
         ([0.0, -0.0], [-0.0, 0.0]),
         (range(3), [0, 1, 2]),
+        (b"ab", bytearray(b"ab")),
+        ([1_000_000, 1], [1_000_000.1, 1.1]),
     ],
 )
 def test_what_is_the_same(one, other):
@@ -173,6 +188,8 @@ def test_all_that_raise():
         ([fast, slow], [], "0 inputs, and no answer with anything to compare"),
         ([fast, slow], [[], []], "2 inputs, and no answer with anything to compare"),
         ([lambda _: math.nan] * 2, [1], r"1 input, and no answer(?s:.*)the last was nan"),
+        ([list.sort, lambda _: None], [[2, 1]], r"no answer(?s:.*)the last was None"),
+        ([lambda _: ["", b"", {}]] * 2, [1], "1 input, and no answer with anything to compare"),
     ],
 )
 def test_nothing_to_measure(implementations, inputs, says):

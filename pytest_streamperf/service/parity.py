@@ -8,6 +8,7 @@ from itertools import combinations
 from math import ceil, floor, inf, isfinite, isnan, log10
 from numbers import Number
 from reprlib import repr as short
+from sys import float_info
 from typing import Any, NamedTuple
 
 from pytest_streamperf import verdict
@@ -20,12 +21,12 @@ __tracebackhide__ = True  # pytest shows the user's own frames
 Implementation = Callable[[Any], Any]
 Place = tuple[Any, ...]
 
-_ROW = (list, bytes, bytearray)
+_ROW = (list, bytes)
 _MOST_ROWS, _WIDEST = 4, 28
 
 
 class Gap(NamedTuple):
-    """How far two answers are apart at a place; `inf` where that is no number."""
+    """How far two answers are apart at a place; `inf` where they have to be equal."""
 
     place: Place
     by: float
@@ -34,7 +35,7 @@ class Gap(NamedTuple):
 class Odd(NamedTuple):
     """An answer that differs: whose, from whose, where first, by how much at most.
 
-    `scale` is the largest number in the two.
+    `scale` is the largest number in the two that is no int.
     """
 
     name: str
@@ -62,13 +63,15 @@ def assert_parity(
 
     Answers are numbers, texts, bytes, lists, mappings, iterators and arrays (what has `tolist`), in
     each other as you like; anything else is compared by `==`. Two numbers may differ by `within` of
-    the largest finite number in the two answers. All else has to be equal, NaN to NaN; and where
-    one raises, all have to raise the same type. Of three or more, the one that most others differ
-    from is named. A mapping names the implementations; in a sequence they go by names of their own.
+    the largest finite number in the two answers, if they are not both ints; ints count for nothing
+    in that. All else has to be equal, NaN to NaN; and where one raises, all have to raise the same
+    type. Of three or more, the one that most others differ from is named. A mapping names the
+    implementations; in a sequence they go by names of their own.
 
     Raises `ServiceExceeded`; `NothingMeasured` where there are fewer than two implementations, no
-    inputs, or none that is answered with something other than nothing, NaN, infinity and errors;
-    `ValueError` for a `within` that is negative or not finite; `TypeError` for an awaitable answer.
+    inputs, or none that is answered with something other than None, what is empty, NaN, infinity
+    and errors; `ValueError` for a `within` that is negative or not finite; `TypeError` for an
+    awaitable answer.
 
         assert_parity([render_wasm, render_numpy, render_python], inputs=[line, circle])
     """
@@ -137,7 +140,7 @@ def gaps(one: Any, other: Any, place: Place = ()) -> Iterator[Gap]:
     if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
         for key in one:
             yield from gaps(one[key], other[key], (*place, key))
-    elif isinstance(one, _ROW) and isinstance(other, _ROW) and len(one) == len(other):
+    elif isinstance(one, _ROW) and type(one) is type(other) and len(one) == len(other):
         for index, pair in enumerate(zip(one, other, strict=True)):
             yield from gaps(*pair, (*place, index))
     else:
@@ -148,12 +151,11 @@ def _apart(one: Any, other: Any) -> float:
     if _is_number(one) and _is_number(other):
         if one == other or (one != one and other != other):  # noqa: PLR0124 - as NaN does
             return 0.0
+        if isinstance(one, int) and isinstance(other, int):  # who counts is not off a little
+            return inf
         try:
             by = float(abs(one - other))
-        except (
-            TypeError,
-            OverflowError,
-        ):  # kinds that do not mix, or far too large
+        except (TypeError, OverflowError):  # kinds that do not mix, or far too large
             return inf
         return inf if isnan(by) else by
     return 0.0 if type(one) is type(other) and one == other else inf
@@ -164,9 +166,9 @@ def _is_number(value: Any) -> bool:
 
 
 def _sizes(answer: Any) -> Iterator[float]:
-    """How large the numbers of an answer are, those that are finite."""
+    """How large the numbers of an answer are: those that are finite, and no ints."""
     for leaf in _leaves(answer):
-        if _is_number(leaf):
+        if _is_number(leaf) and not isinstance(leaf, int):
             with suppress(OverflowError):
                 size = float(abs(leaf))
                 if isfinite(size):
@@ -182,7 +184,9 @@ def _leaves(answer: Any) -> Iterator[Any]:
 
 
 def _tells(leaf: Any) -> bool:
-    return not isinstance(leaf, Raised) and not (isinstance(leaf, float) and not isfinite(leaf))
+    if isinstance(leaf, float):
+        return isfinite(leaf)
+    return not (leaf is None or leaf == "" or isinstance(leaf, Raised))
 
 
 def _answer(name: str, implementation: Implementation, given: Any) -> Any:
@@ -199,7 +203,9 @@ def _answer(name: str, implementation: Implementation, given: Any) -> Any:
 
 
 def _plain(answer: Any) -> Any:
-    """Make lists and dicts of an answer; its iterators are read, once."""
+    """Make lists, dicts and bytes of an answer; its iterators are read, once."""
+    if isinstance(answer, (bytes, bytearray)):
+        return bytes(answer)
     if callable(getattr(answer, "tolist", None)):
         return _plain(answer.tolist())
     if isinstance(answer, Mapping):
@@ -270,7 +276,7 @@ def _at(answer: Any, place: Place) -> Any:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, (dict, *_ROW)):
+    if isinstance(value, (dict, list)):
         return _many(len(value), "value")
     shown = f"raises {value.kind}" if isinstance(value, Raised) else short(value)
     return shown if len(shown) <= _WIDEST else f"{shown[: _WIDEST - 3]}..."
@@ -286,5 +292,6 @@ def _rounded_up(share: float) -> str:
     >>> _rounded_up(0.0413), _rounded_up(0.05)
     ('0.05', '0.05')
     """
+    share = max(share, float_info.min)  # less than that may be 0
     digit = 10.0 ** floor(log10(share))
     return f"{ceil(share / digit) * digit:.1g}"
