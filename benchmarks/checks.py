@@ -197,7 +197,7 @@ CHECKS: Mapping[str, Callable[[Sequence[str]], object]] = {
     "assert_survives": lambda _: assert_survives(
         app(), requests=[CHAT], websocket="/ws/telemetry", crowd=20, rounds=3, within=0.5
     ),
-    "assert_loaded_once": lambda _: assert_loaded_once(app(), PRICES, clients=10, requests=25),
+    "assert_loaded_once": lambda _: assert_loaded_once(app(), PRICES, clients=10, requests=50),
     "assert_stops": lambda names: assert_stops(
         [
             *(sys.executable, "-m", "reference_impl", "--every", "0.2", "--grace", "0.1"),

@@ -38,6 +38,18 @@ KEPT = {"requests": 40, "noise": 1_000}
             loading(memory=[0, 90_000, 90_000, 90_000, 90_000], **KEPT),
             "loaded once for 9 at once and 50 more, warm, 2.2 kB kept of each",
         ),
+        (
+            loading(memory=[0, 20_000, 40_000, 60_000, 80_000], requests=40, noise=40_000),
+            "loaded once for 9 at once and 50 more, warm, 1.0 kB kept of each",
+        ),
+        (
+            loading(memory=[0, 20_000, 40_000, 60_000, 80_000], requests=40, noise=40_001),
+            "loaded once for 9 at once and 50 more, warm, too few to see what is kept",
+        ),
+        (
+            loading(memory=[0, 21_000, 42_000, 63_000, 84_000], requests=40, noise=40_001),
+            "40 requests left 1.1 kB each in memory, limit 1.0 kB",
+        ),
     ],
 )
 def test_limits(found, says):
@@ -45,6 +57,16 @@ def test_limits(found, says):
     outcome = judged(found, "GET /", 1_000)
     assert outcome.headline == says
     assert outcome.verdict == ("exceeded" if "limit" in says else "within")
+
+
+def test_what_is_kept_is_told_where_it_is_seen():
+    """Where what may not be kept is less than what is no growth, it is no figure."""
+    few, enough = (
+        judged(loading(memory=[0, 9, 9, 9, 9], requests=40, noise=noise), "GET /", 1_000)
+        for noise in (40_001, 40_000)
+    )
+    assert few.figures.bytes == {}
+    assert enough.figures.bytes == {"kept per request": 0}
 
 
 def test_a_line_is_told_before_the_request():
