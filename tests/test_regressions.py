@@ -4,8 +4,14 @@ That each regression is caught by its own check, and the healthy server by none,
 """
 
 from pathlib import Path
+from unittest.mock import Mock
 
+import pytest
+
+from benchmarks import checks
 from benchmarks.checks import CHECKS, OVERLAPS
+from pytest_streamperf import GrowthUnproven
+from pytest_streamperf.verdict import Verdict
 from reference_impl import REGRESSIONS
 
 COMMITTED = Path(__file__).parents[1] / "docs" / "regressions.md"
@@ -35,3 +41,11 @@ def test_the_committed_matrix_has_nothing_unexplained():
         own = {REGRESSIONS[name].check: "**x**"} if name in REGRESSIONS else {}
         others = {check: "o" for regression, check in OVERLAPS if regression == name}
         assert tripped == own | others
+
+
+def test_what_is_unproven_is_not_caught(monkeypatch):
+    """Nor is it green: whoever asks what a check said is told that it said nothing."""
+    busy = Verdict(stem="growth", verdict="unproven", headline="busy")
+    monkeypatch.setattr(checks, "CHECKS", {"assert_linear": Mock(side_effect=GrowthUnproven(busy))})
+    with pytest.raises(GrowthUnproven, match="busy"):
+        checks.said("assert_linear", "quadratic-accumulator")

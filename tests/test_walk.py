@@ -3,11 +3,14 @@
 import itertools
 import re
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from benchmarks.checks import CHECKS
 from examples import demo, walk
+from pytest_streamperf import NothingMeasured
+from pytest_streamperf.verdict import Verdict
 from reference_impl import REGRESSIONS
 
 ROOT = Path(demo.HERE.parent)
@@ -73,6 +76,20 @@ def test_a_check_that_goes_otherwise_is_told(monkeypatch, capsys):
         "       assert_linear: it is not",
         "green  quadratic-accumulator",
         f"       {REGRESSIONS['quadratic-accumulator'].story}",
+    ]
+
+
+def test_a_check_that_cannot_tell_is_unseen(monkeypatch, capsys):
+    """It is neither red nor green, and what comes after it is run: the exit status is 1."""
+    alone = Verdict(stem="service", verdict="unproven", headline="python is alone")
+    monkeypatch.setattr(walk, "said", Mock(side_effect=NothingMeasured(alone)))
+    assert walk.main(["accumulator"]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "unseen assert_linear",
+        "       assert_linear: python is alone",
+        "unseen quadratic-accumulator",
+        f"       {REGRESSIONS['quadratic-accumulator'].story}",
+        "       assert_linear: python is alone",
     ]
 
 
