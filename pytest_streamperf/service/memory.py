@@ -74,7 +74,10 @@ class Python(Process):
         """The line whose allocations grew most since it was read first: of a few, the user's."""
         if self._first is None:
             return ""
-        grown = tracemalloc.take_snapshot().compare_to(self._first, "lineno")
+        changed = tracemalloc.take_snapshot().compare_to(self._first, "lineno")
+        grown = [each for each in changed if each.size_diff > 0]  # what shrank may come first
+        if not grown:
+            return ""
         least = grown[0].size_diff * _PART
         many = [each for each in grown[:_LINES] if each.size_diff >= least]
         most = next(filter(_is_theirs, many), grown[0])
