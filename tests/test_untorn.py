@@ -33,7 +33,7 @@ def checked():
 def test_a_slot_of_the_registry():
     """Is whole whenever it is read, while another process writes it."""
     found = checked()
-    assert found.headline.endswith("reads met a write, all of them whole and none stale")
+    assert found.headline.endswith("reads met a write, whole and not stale")
     assert not any(found.figures.counts.values())
 
 
@@ -132,7 +132,9 @@ def test_terms_that_cannot_be(terms, says):
         ([5, 5], ""),
         ([6, 6], ""),
         ([5, 6], "torn"),
-        ([7, 7], "torn"),
+        ([7, 7], "made up"),
+        ([-1, -1], "made up"),
+        ([7, 8], "torn"),
         ([0, 0], "torn"),
         ([4, 4], "stale"),
     ],
@@ -166,7 +168,36 @@ def test_what_a_reader_counts():
 
     _read(read, [9, 1, 0], found, over)
     assert (found.reads, found.overlapping, found.unanswered) == (3, 1, 1)
-    assert found.faults == {"torn": 0, "stale": 0, "going back": 1}
+    assert found.faults == {"torn": 0, "made up": 0, "stale": 0, "going back": 1}
+
+
+def test_a_wild_number_is_one_fault():
+    """What comes after it is not older than it: nobody wrote it."""
+    found, over, answers = Evidence(), threading.Event(), [[5], [4], [99], [3]]
+
+    def read():
+        if len(answers) == 1:
+            over.set()
+        return answers.pop()
+
+    _read(read, [9, 1, 0], found, over)
+    assert found.faults == {"torn": 0, "made up": 1, "stale": 0, "going back": 0}
+
+
+def test_those_that_gave_up():
+    """Are told: a reader that always does is never wrong."""
+    outcome = judged(Evidence(reads=9, overlapping=5, unanswered=33_932), 5, 2.0, "thread")
+    assert outcome.headline == "5 of 9 reads met a write, whole and not stale; 33,932 gave up"
+
+
+def test_a_number_that_was_never_written():
+    """Is no half of two states; what it may be is told."""
+    found = Evidence(reads=9, overlapping=5)
+    found.faults["made up"], found.first["made up"] = 2, Seen([1005, 1005], 5, 6)
+    outcome = judged(found, 5, 2.0, "thread")
+    assert outcome.headline == "2 of 9 reads are made up, limit 0"
+    assert "means  who reads gets a number that was never written" in outcome.message
+    assert len(outcome.message.splitlines()) <= 13
 
 
 def test_too_few_that_are_right():

@@ -21,11 +21,15 @@ __tracebackhide__ = True  # pytest shows the user's own frames
 Write = Callable[[int], object]
 Read = Callable[[], Sequence[int] | None]
 
-TORN, STALE, BACK = "torn", "stale", "going back"
+TORN, MADE_UP, STALE, BACK = "torn", "made up", "stale", "going back"
 _ADVICE = {
     TORN: (
         "who reads gets half of one state and half of the next, which nobody wrote",
         "a version that is odd while you write: read again where it is odd or changes",
+    ),
+    MADE_UP: (
+        "who reads gets a number that was never written, in all of its parts",
+        "publish the number, and return it, as it is; where you do, it is torn in itself",
     ),
     STALE: (
         "who asks is told how things were, after they were changed",
@@ -90,7 +94,8 @@ def fault_of(seen: Seen) -> str:
     """
     low, high = min(seen.parts), max(seen.parts)
     rules = (
-        (low != high or not 1 <= low <= seen.begun, TORN),  # zeros are of what is being filled
+        (low != high or not low, TORN),  # zeros are of what is being filled
+        (not 1 <= low <= seen.begun, MADE_UP),
         (low < seen.confirmed, STALE),
         (low < seen.last, BACK),
     )
@@ -117,9 +122,10 @@ def assert_untorn(  # noqa: PLR0913 - who writes, who reads, and how much of it
     The writer is a thread, or a `process`: shared memory is torn by another processor alone.
     `write` is sent there, so it is a function of a module, or a `functools.partial` of one.
     `readers` are threads. It goes on until `reads` of them met a write that their reader had not
-    met yet: counts decide, on a busy machine as well.
+    met yet: counts decide, on a busy machine as well. Reads that give up are told, and no fault.
 
-    Raises `ServiceExceeded`; `NothingMeasured` where they do not meet so often in `within` seconds;
+    Raises `ServiceExceeded`; `NothingMeasured` where they do not meet so often in `within` seconds,
+    and what is then under way is waited for, however long: give what may block a timeout;
     `RuntimeError` for a process that ends, and what `read` and `write` raise.
 
         assert_untorn(partial(publish_number, memory), lambda: numbers(memory), writer="process")
@@ -179,7 +185,8 @@ def _read(read: Read, shared: Any, found: Evidence, over: threading.Event) -> No
         if fault:
             found.faults[fault] += 1
             found.first.setdefault(fault, seen)
-        last = max(last, *parts)
+        else:
+            last = parts[0]
 
 
 def _write(write: Write, shared: Any) -> None:
@@ -259,7 +266,8 @@ def judged(found: Evidence, reads: int, within: float, writer: str) -> Verdict:
     )
     met = f"{found.overlapping:,} of {found.reads:,} reads met a write"
     if not faults:
-        return passed(f"{met}, all of them whole and none stale", figures)
+        gave_up = f"; {found.unanswered:,} gave up" if found.unanswered else ""
+        return passed(f"{met}, whole and not stale{gave_up}", figures)
     worst = faults[0]
     means, advice = _ADVICE[worst]
     rows = [[f"{found.faults[fault]:,}", fault, *_shown(found.first[fault])] for fault in faults]
