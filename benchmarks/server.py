@@ -8,7 +8,7 @@
 Streams of 1,000 deltas, read by 1, 100 and 1,000 clients at once: turns of the agent, beside a
 bare ASGI app that sends what they came to, write for write, all at a time or with a rest where
 the agent has one; and replies as OpenAI streams them, whose deltas share writes. Then 100 at once
-with each seeded regression in place that a stream passes by, beside none; then how long the server
+with each seeded regression in place that they pass by, beside none; then how long the server
 takes to start. Each has a server of its own, in a process of its own, as the crowd is. All are run
 in every round; told are medians of the rounds, of a ratio the median of the ratios within each.
 """
@@ -44,7 +44,7 @@ STACKS = {"asyncio": "h11", "uvloop": "httptools"}
 CROWD = 100
 """With regressions."""
 
-# What a stream passes by, and on the way to what.
+# What these streams pass by, and on the way to what.
 PASSED = {
     "reference_impl.agent:Reply": "agent",
     "reference_impl.responses:ResponseWriter": "replies",
@@ -241,7 +241,7 @@ def regressions(rounds: int) -> None:
         }
         compared(those, rounds)
     others = [name for name, each in REGRESSIONS.items() if each.target not in PASSED]
-    print(f"\nno stream passes by: {', '.join(others)}")
+    print(f"\nnone of these streams passes by: {', '.join(others)}")
 
 
 def start_up(rounds: int) -> None:

@@ -1,6 +1,6 @@
 """One walk through everything: the systems of the reference server, healthy and regressed.
 
-    python -m examples.walk                     # all of them: two or three minutes
+    python -m examples.walk                     # all of them: a minute or two
     python -m examples.walk accumulator cors    # these
 
 Of each system the checks are run with nothing wrong, and then with each of its seeded regressions
