@@ -160,23 +160,47 @@ def test_a_tool_call_that_fails_says_so_after_all_that_came() -> None:
     assert events[-1] == Invocation("word_count", {"text": "A stream that"})
 
 
-def test_a_tool_call_is_bounded() -> None:
-    """Each update parses all there is; a model without end is closed when it has said enough."""
+@pytest.mark.parametrize(("piece", "pieces", "letters"), [("four", 3, 9), ("", 9, 0)])
+def test_a_tool_call_is_bounded(
+    monkeypatch: pytest.MonkeyPatch, piece: str, pieces: int, letters: int
+) -> None:
+    """Each update parses all there is; a model is closed when it has said enough."""
+    monkeypatch.setattr(tool_calls, "_MOST_WRITTEN", 9)
     closed = []
 
-    async def endless(_messages: list[agent.Message]) -> AsyncIterator[str]:
+    async def long(_messages: list[agent.Message]) -> AsyncIterator[str]:
         try:
-            while True:
-                yield "on and on " * 100
+            for _ in range(99):
+                yield piece
         finally:
             closed.append(True)
 
-    async def tell() -> str:
-        events = [event async for event in tool_calls.written(endless, [])]
-        return "".join(event.text for event in events if isinstance(event, TextDelta))
+    async def tell() -> list[str]:
+        events = [event async for event in tool_calls.written(long, [])]
+        return [event.text for event in events if isinstance(event, TextDelta)]
 
-    assert len(asyncio.run(tell())) == 2**16
+    told = asyncio.run(tell())
+    assert (len(told), len("".join(told))) == (pieces, letters)
     assert closed
+
+
+def test_a_tool_call_waits_for_who_reads_it() -> None:
+    """The model is asked for no more than a client takes."""
+    asked = []
+
+    async def endless(_messages: list[agent.Message]) -> AsyncIterator[str]:
+        while True:
+            asked.append("on")
+            yield asked[-1]
+
+    async def read_one() -> None:
+        async with aclosing(tool_calls.written(endless, [])) as events:
+            await anext(events)
+            for _ in range(100):
+                await asyncio.sleep(0)
+
+    asyncio.run(read_one())
+    assert asked == ["on"]
 
 
 def test_a_tool_call_that_nobody_reads_is_left() -> None:

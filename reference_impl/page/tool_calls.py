@@ -16,7 +16,7 @@ from typing import Any
 from reference_impl import throttle
 from reference_impl.agent import Done, Engine, Event, Invocation, Message, TextDelta, said
 
-# Characters of arguments, which are parsed whole for each update.
+# Characters of arguments, which are parsed whole for each update; a piece of none counts as one.
 _MOST_WRITTEN = 2**16
 # Seconds in which an update that comes after the end is still seen.
 _TOO_LATE = 0.2
@@ -25,7 +25,8 @@ _TOO_LATE = 0.2
 async def written(engine: Engine, messages: list[Message]) -> AsyncGenerator[Event, None]:
     """Write a tool call, and throttle what is sent of it.
 
-    What the engine raises is raised when all that came before it was yielded.
+    What the engine raises is raised when all that came before it was yielded. It is asked for more
+    when that was taken: so little waits for a client that does not read.
 
         async for event in written(engine, [{"role": "user", "content": "hi"}]):
             print(event)
@@ -35,6 +36,7 @@ async def written(engine: Engine, messages: list[Message]) -> AsyncGenerator[Eve
     try:
         while (event := await outbox.get()) is not None:
             yield event
+            outbox.task_done()
         await writing
     finally:
         writing.cancel()
@@ -56,6 +58,7 @@ async def _write(
                 texts.append(text)
                 outbox.put_nowait(TextDelta(text))
                 updates.feed(0, "call_0", json.dumps(text)[1:-1])
+                await outbox.join()
         updates.feed(0, "call_0", '"}')
         updates.end()
         outbox.put_nowait(Done("".join(texts), []))
@@ -73,7 +76,6 @@ async def _bounded(engine: Engine, messages: list[Message]) -> AsyncGenerator[st
     async with aclosing(said(engine(messages))) as deltas:
         async for text in deltas:
             yield text[:left]
-            left -= len(text)
+            left -= max(1, len(text))
             if left <= 0:
                 return
-            await asyncio.sleep(0)  # a model that never suspends would have everybody else wait
