@@ -42,7 +42,7 @@ def routes(
     async def working(_request: Request) -> Response:
         try:
             found = await asyncio.to_thread((await staff.get()).snapshot)
-        except ChildProcessError as error:
+        except (ChildProcessError, RuntimeError) as error:
             raise RequestError(503, "no_workers", f"{error}, allowed: to ask again") from None
         return JSONResponse(found, headers={"Cache-Control": "no-cache"})
 

@@ -14,13 +14,14 @@ killed; in the moment in which they start that is left to Python's resource trac
 They are spawned, so a script that has them started needs `if __name__ == "__main__":`.
 """
 
+import asyncio
 import hashlib
 import os
 import signal
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -51,7 +52,7 @@ class Registry:
     def __init__(self, count: int = _WORKERS) -> None:
         self._count = count
         self._team: _Team | None = None
-        self._changing = threading.Lock()
+        self._asked = threading.Lock()
         self.closed = False
 
     def snapshot(self) -> dict[str, Any]:
@@ -60,19 +61,17 @@ class Registry:
         The first time it waits for them to start: `ChildProcessError` where one does not, in 30
         seconds. `RuntimeError` where they were stopped.
         """
-        return (self._team or self._started()).snapshot()
-
-    def _started(self) -> "_Team":
-        with self._changing:
+        # Who asks is not told of what is being closed; the workers write all the while.
+        with self._asked:
             if self.closed:
                 raise RuntimeError("the workers were stopped")
             if self._team is None:
                 self._team = _Team(self._count)
-            return self._team
+            return self._team.snapshot()
 
     def close(self) -> None:
-        """Stop them, and release what they share."""
-        with self._changing:
+        """Stop them, and release what they share, when who has asked was told."""
+        with self._asked:
             self.closed = True
             if self._team is not None:
                 self._team.close()
@@ -98,8 +97,11 @@ class OfTheLoop:
 
 
 async def _lasting() -> AsyncGenerator[Registry, None]:
-    with closing(Registry()) as registry:
+    registry = Registry()
+    try:
         yield registry
+    finally:
+        await asyncio.to_thread(registry.close)  # it may have to wait for workers to start
 
 
 class _Board(Protocol):
@@ -206,7 +208,7 @@ class _Told:
 
     def __init__(self) -> None:
         self._states: dict[int, State] = {}
-        self._listening = threading.Thread(target=lambda: None)
+        self._listening: threading.Thread | None = None
 
     def opened(self, pipes: Sequence[Connection]) -> None:
         for pipe in pipes:
@@ -233,7 +235,8 @@ class _Told:
         return self._states.get(number)
 
     def close(self) -> None:
-        self._listening.join()
+        if self._listening is not None:
+            self._listening.join()
 
 
 def _board(count: int) -> _Board:

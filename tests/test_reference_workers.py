@@ -1,9 +1,11 @@
 """Workers: what they say through shared memory, or a pipe, and that nothing of them is left."""
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -197,6 +199,67 @@ def test_workers_that_do_not_start(monkeypatch):
         assert "a worker did not start in 0 s" in answer.json()["error"]["message"]
     left = {each.pid for each in psutil.Process().children()} - {each.pid for each in before}
     assert not [pid for pid in left if "spawn_main" in " ".join(psutil.Process(pid).cmdline())]
+
+
+@pytest.mark.parametrize("how", ["shared", "no memory"])
+def test_a_worker_that_ends_as_it_starts(monkeypatch, how):
+    """Is what is told of, and nothing else that went wrong with it."""
+    blocked(monkeypatch, how)
+    monkeypatch.setattr(workers, "_work", slice)  # which takes anything, does nothing, and is there
+    with closing(Registry(1)) as registry, pytest.raises(ChildProcessError, match="as it started"):
+        registry.snapshot()
+
+
+def test_who_asks_while_it_is_closed(monkeypatch):
+    """Is told first: nothing is taken away from under a reader."""
+    did = []
+
+    class Team:
+        def __init__(self, _count):
+            pass
+
+        def snapshot(self):
+            closes.start()
+            closes.join(0.1)
+            did.append("told")
+
+        def close(self):
+            did.append("closed")
+
+    monkeypatch.setattr(workers, "_Team", Team)
+    registry = Registry(1)
+    closes = threading.Thread(target=registry.close)
+    registry.snapshot()
+    closes.join()
+    assert did == ["told", "closed"]
+
+
+def test_the_loop_goes_on_while_workers_stop(monkeypatch):
+    """They may have to start before."""
+    goes_on, seen = threading.Event(), []
+    monkeypatch.setattr(Registry, "close", lambda _: seen.append(goes_on.wait(1.0)))
+
+    async def end():
+        staff = workers.OfTheLoop()
+        await staff.get()
+        asyncio.get_running_loop().call_soon(goes_on.set)
+        await staff._lasting.aclose()
+
+    asyncio.run(end())
+    assert seen == [True]
+
+
+def test_workers_that_were_stopped(monkeypatch):
+    """Are a 503, too."""
+
+    def stopped(_):
+        raise RuntimeError("the workers were stopped")
+
+    monkeypatch.setattr(Registry, "snapshot", stopped)
+    with running(create_app(debug=True)) as url:
+        answer = httpx.get(url + PATH)
+    assert answer.status_code == 503
+    assert "the workers were stopped" in answer.json()["error"]["message"]
 
 
 def test_a_registry_that_is_closed():
