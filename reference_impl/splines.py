@@ -18,7 +18,7 @@ are to be. A renderer keeps nothing from one call to the next: threads need no l
 
 import logging
 import struct
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from wasmtime import Func, Memory
 
 Point = tuple[float, float]
-Render = Callable[[Sequence[Point], int], Iterator[bytes]]
+Pieces = Generator[bytes, None, None]
+Render = Callable[[Sequence[Point], int], Pieces]
 """Yields the spline through points, in so many samples; `FEWEST` of both, piece by piece."""
 
 PATH: Final = "/api/render/spline"
@@ -85,9 +86,14 @@ def routes(max_body: int) -> list[Route]:
     return [Route(PATH, render, methods=["POST"])]
 
 
-def off_the_loop(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Make each piece in a thread, when the one before it was sent."""
-    return iterate_in_threadpool(pieces)
+async def off_the_loop(pieces: Pieces) -> AsyncIterator[bytes]:
+    """Make each piece in a thread, when the one before it was sent; release what they are made in.
+
+    Who leaves early closes it.
+    """
+    with closing(pieces):
+        async for piece in iterate_in_threadpool(pieces):
+            yield piece
 
 
 def available() -> Iterator[tuple[str, Render]]:
@@ -117,7 +123,7 @@ def in_wasm() -> Render:
     engine = Engine()
     module = Module(engine, _WAT.read_text(encoding="utf-8"))
 
-    def rendered(points: Sequence[Point], samples: int) -> Iterator[bytes]:
+    def rendered(points: Sequence[Point], samples: int) -> Pieces:
         corners, segments, last = _continued(points), len(points) - 1, samples - 1
         with closing(Store(engine)) as store:
             store.set_limits(memory_size=_MEMORY, instances=1, memories=1, tables=0)
@@ -139,7 +145,7 @@ def in_numpy() -> Render:
     """Load NumPy."""
     import numpy as np  # noqa: PLC0415 - half of the time that the server takes to start
 
-    def rendered(points: Sequence[Point], samples: int) -> Iterator[bytes]:
+    def rendered(points: Sequence[Point], samples: int) -> Pieces:
         corners, segments, last = np.array(_continued(points)), len(points) - 1, samples - 1
         a, b, c, d = _shaped(corners[:-3], corners[1:-2], corners[2:-1], corners[3:])
         for start in range(0, samples, _PIECE):
@@ -152,7 +158,7 @@ def in_numpy() -> Render:
     return rendered
 
 
-def in_python(points: Sequence[Point], samples: int) -> Iterator[bytes]:
+def in_python(points: Sequence[Point], samples: int) -> Pieces:
     """Render with the standard library alone."""
     corners, segments, last = _continued(points), len(points) - 1, samples - 1
     at, shapes = -1, list[tuple[float, float, float, float]]()

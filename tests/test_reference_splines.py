@@ -1,11 +1,13 @@
 """Splines of the reference server: three renderers that agree, with the extras and without."""
 
+import asyncio
 import json
 import struct
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from itertools import pairwise
 
 import httpx
@@ -227,6 +229,25 @@ def test_it_is_loaded_once(monkeypatch):
         answers = pool.map(lambda _: ask(url), range(3))
         assert {answer.headers["x-renderer"] for answer in answers} == {"wasm"}
     assert loaded == [1]
+
+
+def test_who_leaves_early_has_all_released():
+    """At once, whoever still holds the pieces: a store has 4 GB of addresses."""
+    released = []
+
+    def made():
+        try:
+            while True:
+                yield b"a piece"
+        finally:
+            released.append(True)
+
+    async def leave(pieces):
+        async with aclosing(splines.off_the_loop(pieces)) as sent:
+            await anext(sent)
+        assert released
+
+    asyncio.run(leave(made()))
 
 
 # -- the checks, with the extras and without
