@@ -1,6 +1,7 @@
 """What requests ask, read within a bound, and checked; a refusal says what is allowed."""
 
 import json
+import re
 from collections.abc import Collection
 from reprlib import repr as short
 from typing import Any
@@ -10,6 +11,9 @@ from starlette.responses import JSONResponse, Response
 
 from reference_impl.agent import Message
 from reference_impl.writers import error_body
+
+# Browsers say whose page a POST comes from, and what is no browser need not.
+_LOOPBACK = re.compile(r"https?://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?")
 
 
 class RequestError(Exception):
@@ -23,6 +27,21 @@ async def refuse(_request: Request, refusal: Exception) -> Response:
     """Answer with the error."""
     status, kind, message = refusal.args
     return JSONResponse(error_body(kind, message), status)
+
+
+def refuse_strangers(request: Request) -> None:
+    """Refuse what a page from elsewhere asks for: whoever is visited could change something here.
+
+    refuse_strangers(request)  # a RequestError, or nothing
+    """
+    origin = request.headers.get("origin")
+    if origin is not None and not _LOOPBACK.fullmatch(origin):
+        raise RequestError(
+            403,
+            "foreign_origin",
+            f"a page from {short(origin)} changes nothing here, "
+            "allowed: pages from 127.0.0.1, localhost and [::1]",
+        )
 
 
 async def read_json(request: Request, limit: int, allowed: str) -> Any:

@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from reference_impl import heap, metrics, switches, telemetry, workers
-from reference_impl.bodies import RequestError, read
+from reference_impl.bodies import RequestError, read, refuse_strangers
 
 
 def routes(
@@ -25,6 +25,7 @@ def routes(
         return JSONResponse(found, headers={"Cache-Control": "no-store"})
 
     async def publish(request: Request) -> Response:
+        refuse_strangers(request)
         try:
             text = (await read(request, max_body)).decode()
         except UnicodeDecodeError as error:

@@ -8,7 +8,6 @@ What was in place before, by `--regress` say, stays. `shows` is what there is to
 `/`, or nothing where that takes a check. When a server stops, all that was switched is put back.
 """
 
-import re
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from importlib import import_module
@@ -19,13 +18,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from reference_impl.bodies import RequestError, read_json
+from reference_impl.bodies import RequestError, read_json, refuse_strangers
 from reference_impl.mistakes import Regression
 from reference_impl.regressions import REGRESSIONS, regressed
 
 _BODY = '{"on": [name, ...]}'
-# Browsers say whose page a POST comes from, and what is no browser need not.
-_LOOPBACK = re.compile(r"https?://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?")
 
 SHOWS: Final = {
     "quadratic-accumulator": "Run the long message: tokens come slower and slower.",
@@ -61,7 +58,7 @@ def routes(max_body: int) -> list[Route]:
 
     async def switches(request: Request) -> Response:
         if request.method == "POST":
-            _refuse_strangers(request)
+            refuse_strangers(request)
             switch(_names(await read_json(request, max_body, _BODY)))
         listed = [_listed(regression) for regression in REGRESSIONS.values()]
         return JSONResponse({"regressions": listed}, headers={"Cache-Control": "no-store"})
@@ -84,17 +81,6 @@ async def restored(_app: object) -> AsyncIterator[None]:
         _switched.close()
 
 
-def _refuse_strangers(request: Request) -> None:
-    origin = request.headers.get("origin")
-    if origin is not None and not _LOOPBACK.fullmatch(origin):
-        raise RequestError(
-            403,
-            "foreign_origin",
-            f"a page from {short(origin)} switches nothing, "
-            "allowed: pages from 127.0.0.1, localhost and [::1]",
-        )
-
-
 def _names(data: Any) -> list[str]:
     match data:
         case {"on": [*names]} if all(isinstance(name, str) for name in names):
@@ -103,7 +89,7 @@ def _names(data: Any) -> list[str]:
                 allowed = ", ".join(sorted(REGRESSIONS))
                 message = f"no regression {short(unknown[0])}, allowed: {allowed}"
                 raise RequestError(422, "unknown_regression", message)
-            return names
+            return list(dict.fromkeys(names))  # each of them once, however often it is named
     raise RequestError(422, "wrong_shape", f"the body is not what it should be, allowed: {_BODY}")
 
 
