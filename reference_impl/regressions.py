@@ -67,9 +67,26 @@ def regressed(*names: str) -> Iterator[None]:
             raise ValueError(f"unknown regression {name!r}, allowed: {allowed}")
     with ExitStack() as restore:
         for name in names:
-            regression = REGRESSIONS[name]
-            module_name, _, attribute = regression.target.partition(":")
-            module = import_module(module_name)
-            restore.callback(setattr, module, attribute, getattr(module, attribute))
-            setattr(module, attribute, regression.replacement)
+            restore.enter_context(_replaced(REGRESSIONS[name]))
         yield
+
+
+_layers: dict[str, dict[object, object]] = {}
+"""What was put in place of each target, over the healthy code: they need not go as they came."""
+
+
+@contextmanager
+def _replaced(regression: Regression) -> Iterator[None]:
+    module_name, _, attribute = regression.target.partition(":")
+    module = import_module(module_name)
+    layers = _layers.setdefault(regression.target, {None: getattr(module, attribute)})
+    own = object()
+    layers[own] = regression.replacement
+    setattr(module, attribute, regression.replacement)
+    try:
+        yield
+    finally:
+        del layers[own]
+        setattr(module, attribute, layers[next(reversed(layers))])
+        if len(layers) == 1:
+            del _layers[regression.target]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from reference_impl import REGRESSIONS, agent, create_app, regressed, running, switches
+from reference_impl import REGRESSIONS, agent, create_app, regressed, running, switches, throttle
 from reference_impl.switches import SHOWS
 
 SWITCHES = "/api/dev/regressions"
@@ -68,6 +68,17 @@ def test_what_was_in_place_before_stays(server: str) -> None:
         assert on(server) == {"no-throttle", "flush-per-token"}
         httpx.post(server + SWITCHES, json={"on": []})
         assert on(server) == {"no-throttle"}
+
+
+@pytest.mark.parametrize("later", ["no-throttle", "leading-only"])
+def test_what_was_in_place_before_goes_first(later: str) -> None:
+    """Then it does not come back when the switch goes."""
+    healthy = throttle.ToolCallUpdates
+    with regressed("no-throttle"):
+        switches.switch([later])
+    assert throttle.ToolCallUpdates is REGRESSIONS[later].replacement
+    switches.switch([])
+    assert throttle.ToolCallUpdates is healthy
 
 
 def test_a_server_that_stops_puts_all_back() -> None:
