@@ -34,7 +34,7 @@ at("kind").addEventListener("change", () => {
 });
 for (const { value, text } of at("kind").options) at("messages").append(new Option(text, value));
 addEventListener("pagehide", () => lanes.forEach((lane) => lane.stop()));
-begin();
+begin().catch((error) => say(`${server.host} does not answer: ${error.message}. Start it, and reload this page.`));
 
 // Another server on this machine, or the one that the page is from.
 function serverOf(asked) {

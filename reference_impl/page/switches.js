@@ -6,6 +6,8 @@ export class Switches {
   #heal;
   #say;
   #listed = [];
+  #wanted = []; // what is on when all that was asked for is answered
+  #answered = Promise.resolve();
 
   constructor(server, place, heal, say) {
     this.#address = new URL("/api/dev/regressions", server);
@@ -25,7 +27,16 @@ export class Switches {
     this.#show();
   }
 
-  async #switch(names) {
+  // One after the other, and each with what was clicked before it.
+  #switch(names) {
+    this.#wanted = names;
+    this.#answered = this.#answered
+      .then(() => this.#ask(names))
+      .catch((error) => this.#say(`Nothing was switched, the server does not answer: ${error.message}`))
+      .then(() => this.#wanted === names && this.#show());
+  }
+
+  async #ask(names) {
     const answer = await fetch(this.#address, {
       method: "POST",
       headers: { "Content-Type": "application/json" },
@@ -43,11 +54,11 @@ export class Switches {
           : `Mistakes from the next run on: ${on}.`,
       );
     }
-    this.#show();
   }
 
   #show() {
-    const on = new Set(this.on());
+    this.#wanted = this.on();
+    const on = new Set(this.#wanted);
     this.#heal.hidden = !on.size;
     for (const box of this.#place.querySelectorAll("input")) box.checked = on.has(box.value);
     for (const group of this.#place.querySelectorAll("details")) {
@@ -78,7 +89,7 @@ export class Switches {
     box.setAttribute("role", "switch");
     box.setAttribute("aria-describedby", `story-${name}`);
     box.addEventListener("change", () => {
-      const others = this.on().filter((each) => each !== name);
+      const others = this.#wanted.filter((each) => each !== name);
       this.#switch(box.checked ? [...others, name] : others);
     });
     const about = make("p", { id: `story-${name}` });
