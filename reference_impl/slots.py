@@ -22,7 +22,7 @@ STATUSES: Final = ("idle", "busy")
 
 _BODY = Struct("6Q")
 _LAST = SIZE // 8 - 1
-# The writer may be put to sleep midway: after some tries it is given time, 0.1 s in all.
+# The writer may be put to sleep midway: after some tries it is given time, a little over 0.1 s.
 _TRIES, _AT_ONCE, _REST = 220, 20, 0.0005
 
 
@@ -71,7 +71,7 @@ def publish(block: memoryview, number: int, state: State) -> None:
 
 
 def read(block: memoryview, number: int) -> State | None:
-    """Read the state in a slot, whole; None where for 0.1 s there was none.
+    """Read the state in a slot, whole; None where for over 0.1 s there was none.
 
     So it is where nothing was written, or a writer was killed midway.
 

@@ -35,8 +35,10 @@ SHOWS: Final = {
     "flush-per-token": "Run: as many flushes as tokens, where a few share one.",
     "held-back-tail": "Run: the flushes stop, and the last tokens and the end never come.",
     "swallowed-error-flush": "Run the message that fails: the flushes stop, and nobody says why.",
-    "gauge-leaks-on-disconnect": "Run, and stop midway: pendingRequests stays up.",
-    "gauge-goes-negative": "Ask for two snapshots at once: pendingRequests falls below 0.",
+    "gauge-leaks-on-disconnect": "Run, and stop midway: pendingRequests stays up, "
+    "until the server starts again.",
+    "gauge-goes-negative": "Ask for two snapshots at once: pendingRequests falls below 0, "
+    "until the server starts again.",
     "totals-miss-failures": "Ask for two snapshots at once: fewer responses than requests.",
     "buffer-without-end": "Broadcast beside a client that reads nothing: bufferedBytes pass 1 MiB.",
     "broadcast-waits": "Broadcast beside a client that reads nothing: this page waits with it.",

@@ -10,7 +10,6 @@ const SHOWN = new Intl.NumberFormat("en");
 export class Gauges {
   open = 0; // what this page asks for now
   heard = () => {}; // whoever wants every message of the WebSocket
-  last = {};
   #server;
   #list;
   #note;
