@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from math import ceil, isfinite
 from types import FrameType
 from typing import Literal, NamedTuple
@@ -200,32 +201,79 @@ def can_tick() -> bool:
     return here and hasattr(signal, "setitimer")
 
 
+@dataclass(slots=True)
+class _Looker:
+    every: float
+    look: Callable[[FrameType | None], None]
+    due: float
+
+
+class _Ticker:
+    """Handles SIGALRM for all who look: the first puts it in, the last to go what was before."""
+
+    def __init__(self) -> None:
+        left, self._interval = signal.getitimer(signal.ITIMER_REAL)
+        self._outer_due = wall() + left if left else None
+        self._outer = signal.getsignal(signal.SIGALRM)
+        self._lookers: list[_Looker] = []
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        now = wall()
+        if self._outer_due is not None and now >= self._outer_due:
+            interval = self._interval
+            missed = (now - self._outer_due) // interval + 1 if interval else 0
+            self._outer_due = self._outer_due + missed * interval if interval else None
+            if callable(self._outer):
+                self._outer(signum, frame)
+        if not self._lookers:  # an interrupt kept the last one from it
+            self._put_back()
+        pace = self._pace()
+        for each in self._lookers:
+            if each.every <= pace or now >= each.due:
+                each.due = now + each.every
+                each.look(frame)
+
+    def enter(self, looker: _Looker) -> None:
+        self._lookers = [*self._lookers, looker]  # a tick may be going through those there are
+        signal.signal(signal.SIGALRM, self)
+        self._set()
+
+    def leave(self, looker: _Looker) -> None:
+        mine = signal.getsignal(signal.SIGALRM) is self
+        self._lookers = [each for each in self._lookers if each is not looker]
+        if not self._lookers:
+            self._put_back()
+        elif mine:
+            self._set()
+
+    def _put_back(self) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._outer)
+        if self._outer_due is not None:
+            left = max(self._outer_due - wall(), 1e-6)
+            signal.setitimer(signal.ITIMER_REAL, left, self._interval)
+
+    def _pace(self) -> float:
+        return min((each.every for each in self._lookers), default=0.0)
+
+    def _set(self) -> None:
+        """Set the timer to when the next is due: who comes or goes puts nobody's off."""
+        due = min(each.due for each in self._lookers)
+        signal.setitimer(signal.ITIMER_REAL, max(due - wall(), 1e-6), self._pace())
+
+
 @contextmanager
 def ticks(every: float, look: Callable[[FrameType | None], None]) -> Iterator[None]:
     """Call `look(frame)` every so many seconds of wall time, with the frame that is running here.
 
-    Where a C function is running, as soon as that returns. An alarm that was set before
-    (pytest-timeout's, say) still rings when it is due.
+    Where a C function is running, as soon as that returns. Several may be open at once, and end in
+    any order. An alarm that was set before (pytest-timeout's, say) still rings when it is due.
     """
-    left, interval = signal.getitimer(signal.ITIMER_REAL)
-    outer_due = wall() + left if left else None
-
-    def tick(signum: int, frame: FrameType | None) -> None:
-        nonlocal outer_due
-        now = wall()
-        if outer_due is not None and now >= outer_due:
-            missed = (now - outer_due) // interval + 1 if interval else 0
-            outer_due = outer_due + missed * interval if interval else None
-            if callable(outer):
-                outer(signum, frame)
-        look(frame)
-
-    outer = signal.signal(signal.SIGALRM, tick)
-    signal.setitimer(signal.ITIMER_REAL, every, every)
+    there = signal.getsignal(signal.SIGALRM)
+    ticker = there if isinstance(there, _Ticker) else _Ticker()
+    looker = _Looker(every, look, wall() + every)
     try:
+        ticker.enter(looker)
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, outer)
-        if outer_due is not None:
-            signal.setitimer(signal.ITIMER_REAL, max(outer_due - wall(), 1e-6), interval)
+        ticker.leave(looker)

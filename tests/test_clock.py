@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
@@ -288,7 +288,7 @@ def test_every_look_raises_again(clocks):
     assert raised == 3
 
 
-@pytest.mark.parametrize("error", [None, ZeroDivisionError, Overrun])
+@pytest.mark.parametrize("error", [None, ZeroDivisionError, KeyboardInterrupt, Overrun])
 @pytest.mark.parametrize("handler", [signal.SIG_DFL, signal.SIG_IGN, Rings()])
 def test_handler_is_restored(clocks, error, handler):
     """The signal's handler is the one it was, and the timer off, however the context ends."""
@@ -397,10 +397,10 @@ def test_a_deadline_that_passes_on_the_way_out_leaves_no_timer(clocks):
 
 def test_look_at_the_very_end_does_not_raise(clocks, monkeypatch):
     """A look at the clocks while the deadline is taken down comes too late."""
-    setitimer = signal.setitimer
+    setitimer, looks = signal.setitimer, iter(["late"])
 
     def late_look(which, seconds, interval=0.0):
-        if not seconds:
+        if not seconds and next(looks, None):
             signal.raise_signal(signal.SIGALRM)
         return setitimer(which, seconds, interval)
 
@@ -435,6 +435,84 @@ def test_outer_deadline_holds_afterwards(clocks):
         with pytest.raises(Overrun):
             clocks.pass_by(cpu=1.5)
         clocks.cpu_now = 100.0
+
+
+class Looks(list):
+    """What looks, and how often it was called."""
+
+    def __call__(self, frame):
+        """Look."""
+        self.append(frame)
+
+
+@pytest.mark.parametrize("first_out", [0, 1])
+def test_the_last_one_out_puts_back_whoever_that_is(clocks, outer, first_out):
+    """Two that overlap without nesting, as two tasks do: both look, and nothing ticks on."""
+    looks, open_ = (Looks(), Looks()), (ExitStack(), ExitStack())
+    for each, stack in zip(looks, open_, strict=True):
+        stack.enter_context(clock.ticks(0.05, each))
+    clocks.pass_by(wall=1.0)
+    open_[first_out].close()
+    clocks.pass_by(wall=1.0)
+    open_[1 - first_out].close()
+    assert (len(looks[first_out]), len(looks[1 - first_out])) == (1, 2)
+    assert signal.getsignal(signal.SIGALRM) is outer
+    left, interval = signal.getitimer(signal.ITIMER_REAL)
+    assert (97.0 < left <= 98.0, interval) == (True, 0.0)
+
+
+def test_a_deadline_outlives_what_ticked_before_it(clocks):
+    """A watch that ends inside takes nothing from it."""
+    before = ExitStack()
+    before.enter_context(clock.ticks(0.03, Looks()))
+    with deadline(cpu_seconds=2.0, wall_seconds=30.0):
+        before.close()
+        assert signal.getitimer(signal.ITIMER_REAL)[1] == pytest.approx(0.05, rel=0.05)
+        with pytest.raises(Overrun):
+            clocks.pass_by(cpu=3.0)
+        clocks.cpu_now = 100.0
+    assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+
+
+def test_each_looks_as_often_as_it_asked(clocks):
+    """However often another one does, and whoever comes or goes meanwhile."""
+    slow, fast = Looks(), Looks()
+    with clock.ticks(1.0, slow), clock.ticks(0.25, fast):
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for _ in range(8):
+            clocks.pass_by(wall=0.25)
+        with clock.ticks(0.5, Looks()):
+            left, interval = signal.getitimer(signal.ITIMER_REAL)
+    assert (len(slow), len(fast)) == (2, 8)
+    assert (left, interval) == (pytest.approx(0.25, rel=0.05), 0.25)
+
+
+def test_an_interrupt_on_the_way_out_is_made_good_at_the_next_tick(monkeypatch):
+    """A timer that was left would end the process, when Python no longer handles it."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), clock.ticks(0.05, Looks()):
+        monkeypatch.setattr(signal, "setitimer", interrupted)
+    monkeypatch.undo()
+    signal.raise_signal(signal.SIGALRM)
+    assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_a_handler_that_the_code_put_in_is_its_own(clocks):
+    """What ticks within it leaves that as it was, and it is rung by nobody."""
+    rings = Rings()
+    with clock.ticks(0.05, Looks()), clock.ticks(0.05, Looks()):
+        signal.signal(signal.SIGALRM, rings)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        with clock.ticks(0.05, looks := Looks()):
+            clocks.pass_by(wall=0.05)
+        assert signal.getsignal(signal.SIGALRM) is rings
+        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert (len(looks), rings.times) == (1, 0)
+    assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
 
 
 def in_a_thread(function):
