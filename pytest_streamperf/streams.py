@@ -74,7 +74,10 @@ _ARGUMENTS = {"string": (string_arguments, '"}'), "objects": (object_arguments, 
 
 
 class Listener(Protocol):
-    """Whoever wants to know what a stream hands out."""
+    """Whoever wants to know what a stream hands out.
+
+    One that tells the times it is read apart has a method `began`, too.
+    """
 
     def arrived(self, delta: Any) -> None:
         """A delta is handed out."""
@@ -109,10 +112,16 @@ class Stream:
         return len(self.deltas)
 
     def __iter__(self) -> Iterator[Any]:
-        concerns(self)  # it may be older than the test that reads it
+        self._begin()
         if not self.every and not self.listeners and not self.error:
             return iter(self.deltas)
         return self._paced()
+
+    def _begin(self) -> None:
+        concerns(self)  # it may be older than the test that reads it
+        for listener in self.listeners:
+            if hasattr(listener, "began"):
+                listener.began()
 
     def _paced(self) -> Iterator[Any]:
         start = time.monotonic()
@@ -166,7 +175,7 @@ class Stream:
         return items, error
 
     def __aiter__(self) -> AsyncIterator[Any]:
-        concerns(self)
+        self._begin()
         return _AsyncDeltas(self)
 
     def __repr__(self) -> str:

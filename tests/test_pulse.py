@@ -284,6 +284,38 @@ def test_gaps_go_by_virtual_time():
     assert watch.assert_smooth(max_gap=1.1, max_first=0.6).verdict == "within"
 
 
+@pytest.mark.parametrize("how", [{"of": True}, {}])
+def test_no_gap_is_between_two_readings(how):
+    """What a test does between two is its own affair, also where the first was left early."""
+    stream = TokenStream(tokens=3)
+
+    async def read():
+        async for _ in stream:
+            pass
+
+    with VirtualClock(), StallWatch(**(how and {"of": stream})) as watch:
+        watch.follow(stream)
+        next(iter(stream))
+        time.sleep(0.5)
+        list(stream)
+        time.sleep(0.5)
+        asyncio.run(read())
+    assert (watch.pulse().messages, watch.pulse().longest_gap) == (7, 0.0)
+
+
+def test_what_was_read_before_is_none_of_it():
+    """A fixture's reading, before the test began."""
+    stream, watch = TokenStream(tokens=3), StallWatch()
+    with VirtualClock():
+        watch.follow(stream)
+        list(stream)
+        time.sleep(1)
+        with watch:
+            time.sleep(0.5)
+            list(stream)
+    assert (watch.pulse().messages, watch.pulse().first) == (3, 0.5)
+
+
 def test_messages_of_ones_own():
     """`message` notes what no stream knows of."""
     with VirtualClock(), StallWatch() as watch:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from heapq import nlargest
-from itertools import pairwise
+from itertools import chain, pairwise
 from operator import itemgetter
 from typing import Any, Self
 
@@ -61,13 +61,16 @@ class Pulse(Verdict):
 
 
 class _Followed:
-    """When the deltas of a stream were handed out."""
+    """When the deltas of a stream were handed out, each time that it was read."""
 
     def __init__(self) -> None:
-        self.times: list[float] = []
+        self.readings: list[list[float]] = [[]]
+
+    def began(self) -> None:
+        self.readings.append([])
 
     def arrived(self, _delta: object) -> None:
-        self.times.append(time.monotonic())
+        self.readings[-1].append(time.monotonic())
 
     def ended(self) -> None:
         pass
@@ -115,15 +118,8 @@ class StallWatch:
         """Note that a message went out, or came in."""
         self._times.append(time.monotonic())
 
-    def arrived(self, _delta: object) -> None:
-        """A delta is handed out."""
-        self._times.append(time.monotonic())
-
-    def ended(self) -> None:
-        """The stream has no more."""
-
     def follow(self, stream: Stream) -> None:
-        """Take the deltas of another stream for messages, too; no gap is between those of two."""
+        """Take the deltas of a stream for messages; no gap is between two, or two readings."""
         if any(each in self._followed for each in stream.listeners if type(each) is _Followed):
             return
         followed = _Followed()
@@ -144,10 +140,12 @@ class StallWatch:
             stack.enter_context(self._pauses.watching())
             stack.enter_context(self.on_loop())
             stack.enter_context(self._shares.timing())
-            if self._of is not None:
-                self._of.listeners.append(self)
-                stack.callback(self._of.listeners.remove, self)
             self._stack.push(stack.pop_all())
+        if self._of is not None:
+            self.follow(self._of)
+        self._times = []
+        for each in self._followed:  # what was read before, by a fixture, is none of it
+            each.readings = [[]]
         self._began, self._wall = time.monotonic(), clock.wall()
         return self
 
@@ -177,13 +175,17 @@ class StallWatch:
 
     # -- what came of it
 
+    def _lines(self) -> list[list[float]]:
+        """When messages came; a gap is between two of the same line."""
+        return [self._times, *chain.from_iterable(each.readings for each in self._followed)]
+
     def pulse(self) -> Pulse:
         """Tell what was seen, without a limit on any of it."""
         return self._judged(Limits())
 
     def _judged(self, limits: Limits) -> Pulse:
         stalls = self._stalls.stalls if self._stalls else ()
-        lines = [self._times, *(each.times for each in self._followed)]
+        lines = self._lines()
         gaps = [(after, after - before) for line in lines for before, after in pairwise(line)]
         firsts = [line[0] - self._began for line in lines if line]
         found: dict[str, Any] = {
@@ -253,7 +255,7 @@ class StallWatch:
         return found
 
     def _unmeasured(self, limits: Limits) -> Iterator[tuple[str, str]]:
-        lines = [self._times, *(each.times for each in self._followed)]
+        lines = self._lines()
         if limits.gap is not None and max(map(len, lines)) < 2:  # noqa: PLR2004 - a gap has two ends
             yield (
                 "there were no two messages to see a gap between",
