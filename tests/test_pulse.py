@@ -512,6 +512,98 @@ def test_a_timed_function_looks_the_same(monkeypatch):
     assert watch.pulse().cpu_shares.keys() == {"pulse_test:found"}
 
 
+def burn(seconds=0.02):
+    """Use so much CPU time in this thread."""
+    end = clock.thread_cpu() + seconds
+    while clock.thread_cpu() < end:
+        pass
+
+
+BURN = "pulse_test:burn"
+
+
+@pytest.fixture
+def _burn_as_it_was(monkeypatch):
+    """Let the function be named, and see that it is as it was."""
+    monkeypatch.setitem(sys.modules, "pulse_test", ME)
+    before = burn.__code__, vars(burn).copy(), ME.sorted_in_c
+    yield
+    assert before == (burn.__code__, vars(burn), ME.sorted_in_c)
+
+
+@pytest.mark.usefixtures("_burn_as_it_was")
+def test_what_another_thread_spends_is_not_this_ones():
+    """What was handed to a thread, as advised, is none of the loop's: it never ran here."""
+
+    async def main():
+        with StallWatch(cpu_of=[BURN]) as watch:
+            await asyncio.to_thread(burn)
+        return watch
+
+    watch = asyncio.run(main())
+    assert watch.pulse().cpu_shares == {}
+    with pytest.raises(NothingMeasured, match="burn never ran"):
+        watch.assert_smooth(cpu_share={BURN: 0.2})
+
+
+@pytest.mark.usefixtures("_burn_as_it_was")
+def test_a_thread_in_a_function_does_not_hide_this_one():
+    """Both are inside at once."""
+    inside, over = threading.Event(), threading.Event()
+
+    def wait():
+        inside.set()
+        over.wait()
+
+    with StallWatch(cpu_of=["pulse_test:call"]) as watch:
+        other = threading.Thread(target=call, args=[wait])
+        other.start()
+        inside.wait()
+        call(burn)
+        over.set()
+        other.join()
+    assert watch.pulse().cpu_shares["pulse_test:call"] > 0.5
+
+
+def call(function):
+    """Spend what another function does."""
+    function()
+
+
+@pytest.mark.usefixtures("_burn_as_it_was")
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [(BURN, lambda: burn(0.0)), ("pulse_test:sorted_in_c", lambda: ME.sorted_in_c([]))],
+)
+@pytest.mark.parametrize("first_out", [0, 1])
+def test_two_watches_of_one_function(name, call, first_out):
+    """They may overlap without nesting, as two tasks do; each has what ran while it was open."""
+    watches = [StallWatch(cpu_of=[name]), StallWatch(cpu_of=[name])]
+    for each in watches:
+        each.__enter__()
+    first, last = watches[first_out], watches[1 - first_out]
+    first.__exit__()
+    call()
+    last.__exit__()
+    assert (first.pulse().cpu_shares.keys(), last.pulse().cpu_shares.keys()) == (set(), {name})
+
+
+@pytest.mark.usefixtures("_burn_as_it_was")
+def test_a_watch_that_ends_within_a_call_has_what_ran_so_far():
+    """No more: its own time is over, too."""
+    watch = StallWatch(cpu_of=["pulse_test:leave"])
+    watch.__enter__()
+    leave(watch)
+    assert 0.5 < watch.pulse().cpu_shares["pulse_test:leave"] <= 1
+
+
+def leave(watch):
+    """End a watch within."""
+    burn()
+    watch.__exit__()
+    burn()
+
+
 def test_what_never_ran_has_no_share():
     """It is not green: perhaps it is not the one that is meant."""
     with StallWatch(cpu_of=["json:loads"]) as watch:

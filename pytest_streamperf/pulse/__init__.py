@@ -273,7 +273,7 @@ class StallWatch:
             if name not in self._shares:
                 yield f"the CPU time of {name} was not taken", f"pass cpu_of=[{name!r}]"
             elif name not in self._shares.taken():
-                yield f"{name} never ran", "name what is called here, in this process"
+                yield f"{name} never ran", "name what is called here, in this thread"
 
 
 def _figures(found: Mapping[str, Any], limits: Limits) -> Figures:

@@ -5,6 +5,7 @@ function or a class, is timed by its name, where that is looked up when it is ca
 """
 
 import inspect
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import wraps
@@ -46,73 +47,128 @@ class Shares:
 
     def __init__(self, names: Iterable[str]) -> None:
         self._named = {name: _named(name) for name in names}
-        self._spent: dict[str, float] = {}
+        self._timers: dict[str, _Timer] = {}
         self._all = 0.0
 
     def __contains__(self, name: object) -> bool:
         return name in self._named
 
     def taken(self) -> Mapping[str, float]:
-        """The shares, 0 to 1, of those functions of which anything ran."""
-        return {name: cpu / self._all if self._all else 0.0 for name, cpu in self._spent.items()}
+        """The shares, 0 to 1, of those functions of which anything ran in this thread."""
+        return {
+            name: timer.spent / self._all if self._all else 0.0
+            for name, timer in self._timers.items()
+            if timer.spent is not None
+        }
 
     @contextmanager
     def timing(self) -> Iterator[None]:
-        """Time calls for as long as it is open."""
+        """Time calls for as long as it is open, those in this thread."""
+        self._timers = {name: _Timer() for name in self._named}
         with ExitStack() as stack:
-            for name, (holder, attribute) in self._named.items():
-                stack.enter_context(self._timed(name, holder, attribute))
+            for name, timer in self._timers.items():
+                stack.enter_context(_telling(*self._named[name], timer))
             began = clock.thread_cpu()
             try:
                 yield
             finally:
+                for timer in self._timers.values():  # it may end within such a call
+                    timer.end()
                 self._all = clock.thread_cpu() - began
 
-    @contextmanager
-    def _timed(self, name: str, holder: Any, attribute: str) -> Iterator[None]:
+
+class _Timer:
+    """Sums up what one thread spends in one function; a call within a call is in the outer one."""
+
+    def __init__(self) -> None:
+        self.spent: float | None = None
+        self._thread = threading.get_ident()
+        self._began: float | None = None
+
+    def begin(self) -> bool:
+        """Whether it is the call to `end`."""
+        if self._began is not None or threading.get_ident() != self._thread:
+            return False
+        self._began = clock.thread_cpu()
+        return True
+
+    def end(self) -> None:
+        if self._began is not None:
+            self.spent = (self.spent or 0.0) + clock.thread_cpu() - self._began
+            self._began = None
+
+
+# By what was replaced: who is told of its calls, and how to put it back.
+_told: dict[tuple[int, str], tuple[list[_Timer], ExitStack]] = {}
+
+
+@contextmanager
+def _telling(holder: Any, attribute: str, timer: _Timer) -> Iterator[None]:
+    """Tell a timer of a function's calls; the last one out, whichever, puts the function back."""
+    key = id(holder), attribute
+    if key not in _told:
         function = _with_code(getattr(holder, attribute))
-        if function is None:
-            own, timed = vars(holder)[attribute], self._timer(name, getattr(holder, attribute))
-            setattr(
-                holder, attribute, staticmethod(timed) if isinstance(own, staticmethod) else timed
+        if function is not None:
+            key = id(function), ""
+        if key not in _told:
+            timers, back = list[_Timer](), ExitStack()
+            back.enter_context(
+                _code_replaced(function, timers)
+                if function
+                else _name_replaced(holder, attribute, timers)
             )
-            try:
-                yield
-            finally:
-                setattr(holder, attribute, own)
-            return
-        code = function.__code__
-        twin = FunctionType(
-            code, function.__globals__, code.co_name, function.__defaults__, function.__closure__
-        )
-        twin.__kwdefaults__ = function.__kwdefaults__
-        alone = not hasattr(function, "__wrapped__")
-        if alone:  # for whoever asks for its signature
-            function.__wrapped__ = twin  # type: ignore[attr-defined] # as functools does
-        function.__code__ = _calling(self._timer(name, twin), code)
+            _told[key] = timers, back
+    timers, back = _told[key]
+    timers.append(timer)
+    try:
+        yield
+    finally:
+        timers.remove(timer)
+        if not timers:
+            del _told[key]
+            back.close()
+
+
+@contextmanager
+def _name_replaced(holder: Any, attribute: str, timers: Iterable[_Timer]) -> Iterator[None]:
+    own, timed = vars(holder)[attribute], _timed(getattr(holder, attribute), timers)
+    setattr(holder, attribute, staticmethod(timed) if isinstance(own, staticmethod) else timed)
+    try:
+        yield
+    finally:
+        setattr(holder, attribute, own)
+
+
+@contextmanager
+def _code_replaced(function: FunctionType, timers: Iterable[_Timer]) -> Iterator[None]:
+    code = function.__code__
+    twin = FunctionType(
+        code, function.__globals__, code.co_name, function.__defaults__, function.__closure__
+    )
+    twin.__kwdefaults__ = function.__kwdefaults__
+    alone = not hasattr(function, "__wrapped__")
+    if alone:  # for whoever asks for its signature
+        function.__wrapped__ = twin  # type: ignore[attr-defined] # as functools does
+    function.__code__ = _calling(_timed(twin, timers), code)
+    try:
+        yield
+    finally:
+        function.__code__ = code
+        if alone:
+            del function.__wrapped__  # type: ignore[attr-defined]
+
+
+def _timed(function: Callable[..., Any], timers: Iterable[_Timer]) -> Callable[..., Any]:
+    @wraps(function)
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        begun = [each for each in timers if each.begin()]
         try:
-            yield
+            return function(*args, **kwargs)
         finally:
-            function.__code__ = code
-            if alone:
-                del function.__wrapped__  # type: ignore[attr-defined]
+            for each in begun:
+                each.end()
 
-    def _timer(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        inside = False
-
-        @wraps(function)
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            nonlocal inside
-            if inside:  # a call within a call is in the share of the outer one
-                return function(*args, **kwargs)
-            inside, started = True, clock.thread_cpu()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                inside = False
-                self._spent[name] = self._spent.get(name, 0.0) + clock.thread_cpu() - started
-
-        return timed
+    return timed
 
 
 def _with_code(function: Any) -> FunctionType | None:
