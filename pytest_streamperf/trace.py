@@ -24,6 +24,8 @@ _STRIDE_BITS = 18
 
 _told = False
 _readers: "list[Peak]" = []
+# How many have `allocations` open, and how many `allocations_untraced`.
+_tracing = _resting = 0
 
 # CPython 3.12 freezes some hundred objects of its own; an application freezes all it has.
 _FROZEN_BY_PYTHON = 1_000
@@ -83,19 +85,22 @@ def allocations() -> Iterator[None]:
     If that was somebody else's, its peak is lost, as none can be put back: there is a warning,
     once. Those who read the peak by `peak` keep theirs.
     """
-    global _told  # noqa: PLW0603 - once is once for the process
-    mine = not tracemalloc.is_tracing()
-    if mine:
-        tracemalloc.start(1)
-        beside.tracing_is_ours = True
-    elif not _told and not beside.tracing_is_ours:
-        _told = True
-        msg = "tracemalloc was on: its traces are kept, but every check resets its peak"
-        warnings.warn(msg, StreamperfWarning, stacklevel=2)
+    global _told, _tracing  # noqa: PLW0603 - tracemalloc is one for the process
+    if allocations_traced():
+        if not _told:
+            _told = True
+            msg = "tracemalloc was on: its traces are kept, but every check resets its peak"
+            warnings.warn(msg, StreamperfWarning, stacklevel=2)
+        yield
+        return
+    _tracing += 1
+    beside.tracing_is_ours = True
     try:
+        tracemalloc.start(1)
         yield
     finally:
-        if mine:
+        _tracing -= 1
+        if not _tracing:  # whoever is the last: they may overlap without nesting
             beside.tracing_is_ours = False
             tracemalloc.stop()
 
@@ -104,20 +109,25 @@ def allocations() -> Iterator[None]:
 def allocations_untraced() -> Iterator[None]:
     """Have `allocations` rest, for what is timed; its traces are lost, those who read a peak go on.
 
-    What is allocated meanwhile they do not see. Somebody else's tracemalloc is left alone.
+    What is allocated meanwhile they do not see, unless it is traced again. Somebody else's
+    tracemalloc is left alone.
     """
+    global _resting  # noqa: PLW0603 - as above
     if not beside.tracing_is_ours:
         yield
         return
     restart_peak()
     live = tracemalloc.get_traced_memory()[0]
-    tracemalloc.stop()
+    _resting += 1
     try:
-        yield
-    finally:
-        tracemalloc.start(1)
+        tracemalloc.stop()
         for each in _readers:
             each.forget(live)
+        yield
+    finally:
+        _resting -= 1
+        if beside.tracing_is_ours and not _resting:  # all who traced may have gone
+            tracemalloc.start(1)
 
 
 class Peak:
@@ -129,7 +139,7 @@ class Peak:
     @property
     def above(self) -> int | None:
         """So many bytes so far; None where somebody stopped the tracing."""
-        if not tracemalloc.is_tracing():
+        if not tracemalloc.is_tracing() and not _resting:
             return None
         return max(self.seen, tracemalloc.get_traced_memory()[1]) - self._before
 

@@ -179,6 +179,41 @@ def test_our_own_tracing_rests_for_what_is_timed():
     assert len(kept) == 2_000_000
 
 
+def test_who_ends_while_tracing_rests_leaves_it_off():
+    """A watch in another task: it has what it saw so far."""
+    outer = contextlib.ExitStack()
+    outer.enter_context(allocations())
+    reader = outer.enter_context(peak())
+    bytearray(3_000_000)
+    with allocations_untraced():
+        assert 3_000_000 <= reader.above < 3_100_000
+        outer.close()
+    assert not tracemalloc.is_tracing()
+
+
+def test_what_begins_while_tracing_rests_is_traced():
+    """And leaves the tracing to those who were there before."""
+    with allocations(), peak() as outer:
+        kept = bytearray(2_000_000)
+        with allocations_untraced(), allocations(), peak() as inner:
+            bytearray(1_000_000)
+        assert 1_000_000 <= inner.above < 1_100_000
+        assert 3_000_000 <= outer.above < 3_100_000
+        assert (tracemalloc.is_tracing(), allocations_traced()) == (True, False)
+    assert len(kept) == 2_000_000
+
+
+def test_the_last_one_who_traces_turns_it_off():
+    """Also where the first one goes first."""
+    first = contextlib.ExitStack()
+    first.enter_context(allocations())
+    with allocations(), peak() as reader:
+        first.close()
+        bytearray(1_000_000)
+        assert 990_000 <= reader.above < 1_100_000
+    assert not tracemalloc.is_tracing()
+
+
 @pytest.mark.usefixtures("traced_before")
 def test_tracing_of_somebody_else_never_rests():
     """Its traces would be lost."""
