@@ -112,6 +112,29 @@ def test_a_healthy_loop_has_no_stalls(run):
     assert run(main).assert_smooth(max_stall=0.05).verdict == "within"
 
 
+@LOOPS
+def test_watches_within_and_beside_each_other(run):
+    """Each sees the stalls of its own time, and no other."""
+
+    async def main():
+        with StallWatch() as outer:
+            with StallWatch() as inner:
+                await rest()
+            other = StallWatch().__enter__()
+            for _ in range(6):
+                await rest()
+                burn(0.02)
+        await rest()
+        block()
+        other.__exit__()
+        return [each.pulse().stalls for each in (inner, outer, other)]
+
+    inner, outer, other = run(main)
+    assert (inner, len(outer)) == ([], 6)
+    assert outer[0].seconds < 0.1
+    assert other[0].where.endswith("in block")
+
+
 class Scripted:
     """Clocks that say what they are told."""
 

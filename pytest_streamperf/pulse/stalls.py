@@ -101,9 +101,9 @@ def _watch_asyncio(meter: StallMeter, stack: ExitStack) -> None:
     loop: Any = asyncio.get_running_loop()
     meter.began()
     stack.callback(meter.ended)
-    if hasattr(loop, "meter"):  # a VirtualLoop: a heartbeat would move its time
-        loop.meter = meter
-        stack.callback(setattr, loop, "meter", None)
+    if hasattr(loop, "meters"):  # a VirtualLoop's: a heartbeat would move its time
+        loop.meters.append(meter)
+        stack.callback(loop.meters.remove, meter)
         return
     beats: list[asyncio.TimerHandle] = []
 

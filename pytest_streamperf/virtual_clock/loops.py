@@ -103,14 +103,14 @@ class Meter(Protocol):
 class VirtualLoop(asyncio.SelectorEventLoop):
     """asyncio's event loop, which jumps to the next timer instead of waiting for it.
 
-    `here` tells the clock that is entered; where none is, this is a loop as any other. `meter` is
+    `here` tells the clock that is entered; where none is, this is a loop as any other. `meters` are
     told of each round of callbacks.
     """
 
     def __init__(self, here: Callable[[], Clock | None]) -> None:
         self._here = here
         self._followed: Clock | None = None
-        self.meter: Meter | None = None
+        self.meters: list[Meter] = []
         selector = _Selector(self, here)
         super().__init__(selector)
         selector.own = frozenset(key.fd for key in selector.get_map().values())
@@ -161,14 +161,13 @@ class _Selector(selectors.DefaultSelector):
         self._here = here
 
     def select(self, timeout: float | None = None) -> Any:
-        meter = self._loop.meter
-        if meter is None:
-            return self._next(timeout)
-        meter.ended()
+        for meter in self._loop.meters:
+            meter.ended()
         try:
             return self._next(timeout)
         finally:
-            meter.began()
+            for meter in self._loop.meters:
+                meter.began()
 
     def _next(self, timeout: float | None) -> Any:
         clock = self._here()
