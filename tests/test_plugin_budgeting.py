@@ -463,7 +463,7 @@ def test_memory_that_is_no_longer_traced_was_not_measured(budgeted):
             tracemalloc.stop()
         """,
         expect={"failed": 1},
-    ).stdout.fnmatch_lines(["NothingMeasured: memory was not traced"])
+    ).stdout.fnmatch_lines(["NothingMeasured: memory was no longer traced at the end"])
 
 
 def test_a_fetch_is_budgeted(budgeted):

@@ -9,6 +9,7 @@ import mmap
 import sys
 import threading
 import time
+import tracemalloc
 from types import SimpleNamespace
 
 import pytest
@@ -24,7 +25,7 @@ from pytest_streamperf import (
     clock,
     measure_growth,
 )
-from pytest_streamperf.pulse import Collections, Pause, message
+from pytest_streamperf.pulse import Collections, Pause, message, shares
 from pytest_streamperf.pulse.stalls import Stall, StallMeter
 
 ME = sys.modules[__name__]
@@ -118,7 +119,7 @@ def test_watches_within_and_beside_each_other(run):
 
     async def main():
         with StallWatch() as outer:
-            with StallWatch() as inner:
+            with StallWatch():
                 await rest()
             other = StallWatch().__enter__()
             for _ in range(6):
@@ -127,10 +128,9 @@ def test_watches_within_and_beside_each_other(run):
         await rest()
         block()
         other.__exit__()
-        return [each.pulse().stalls for each in (inner, outer, other)]
+        return [each.pulse().stalls for each in (outer, other)]
 
-    inner, outer, other = run(main)
-    assert (inner, len(outer)) == ([], 6)
+    outer, other = run(main)
     assert outer[0].seconds < 0.1
     assert other[0].where.endswith("in block")
 
@@ -648,6 +648,49 @@ def test_a_share_that_was_not_taken():
 # -- misuse
 
 
+def decorated(function):
+    """Do nothing, but look like a function."""
+
+    @functools.wraps(function)
+    def wrapper(*args):
+        return function(*args)
+
+    return wrapper
+
+
+@decorated
+async def later():
+    """Do it when awaited."""
+
+
+@decorated
+def pieces():
+    """Do it when asked for more."""
+    yield
+
+
+@pytest.mark.parametrize("raised", [RuntimeError("no database"), SystemExit(3)])
+def test_a_module_that_cannot_be_imported(raised, monkeypatch):
+    """Whatever it raises is told."""
+
+    def importing(_name):
+        raise raised
+
+    monkeypatch.setattr(shares, "import_module", importing)
+    says = rf"not 'app:run': {type(raised).__name__}: {raised}"
+    with pytest.raises(ValueError, match=says):
+        StallWatch(cpu_of=["app:run"])
+
+
+def test_tracing_that_the_code_stopped():
+    """It is not said of a watch that asked for memory that it did not."""
+    with StallWatch(memory=True) as watch:
+        tracemalloc.stop()
+    with pytest.raises(NothingMeasured, match="memory was no longer traced at the end") as caught:
+        watch.assert_smooth(peak_memory="1MiB")
+    assert "memory=True" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [
@@ -656,10 +699,14 @@ def test_a_share_that_was_not_taken():
         ({"cpu_of": ["json:nothing"]}, ValueError, "has no attribute"),
         ({"cpu_of": ["nowhere:loads"]}, ValueError, "No module named"),
         ({"cpu_of": ["json:__name__"]}, ValueError, "names none"),
+        ({"cpu_of": ["json:JSONDecoder"]}, ValueError, "is a class: name a method"),
+        ({"cpu_of": ["pulse_test:later"]}, ValueError, "does it later"),
+        ({"cpu_of": ["pulse_test:pieces"]}, ValueError, "does it later"),
     ],
 )
-def test_bad_watches(arguments, error, says):
+def test_bad_watches(arguments, error, says, monkeypatch):
     """The text names what was wrong."""
+    monkeypatch.setitem(sys.modules, "pulse_test", ME)
     with pytest.raises(error, match=says):
         StallWatch(**arguments)
 

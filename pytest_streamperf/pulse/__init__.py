@@ -265,8 +265,10 @@ class StallWatch:
             yield "there was no message", "pass of=stream, or call message()"
         if limits.stall is not None and self._stalls is None:
             yield "no event loop was running when the watch began", "enter it inside the async code"
-        if limits.memory is not None and self._peak is None:
+        if limits.memory is not None and not self._memory:
             yield "memory was not traced", "make the watch with memory=True"
+        elif limits.memory is not None and self._peak is None:
+            yield "memory was no longer traced at the end", "stop no tracemalloc that was on before"
         if limits.stall is not None and self._memory:
             yield "stalls were not measured while memory was traced", "watch them one by one"
         for name in limits.shares:

@@ -1,7 +1,7 @@
 """Shares of CPU time: what is spent in functions that are named, by whatever name they are called.
 
 A Python function is timed by its code, which is one wherever it was imported to. What has none, a C
-function or a class, is timed by its name, where that is looked up when it is called.
+function, is timed by its name, where that is looked up when it is called.
 """
 
 import inspect
@@ -198,13 +198,18 @@ def _named(name: str) -> tuple[Any, str]:
         for each in holders:
             holder = getattr(holder, each)
         function = getattr(holder, attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        msg = f'cpu_of takes "module:function" or "module:Class.method", not {name!r}: {error}'
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - it is imported, and may raise whatever
+        says = f"{type(error).__name__}: {error}"
+        msg = f'cpu_of takes "module:function" or "module:Class.method", not {name!r}: {says}'
         raise ValueError(msg) from None
     if not colon or not callable(function) or attribute not in vars(holder):
         msg = f"cpu_of takes functions by where they are defined, and {name!r} names none"
         raise ValueError(msg)
-    if any(each(function) for each in _ELSEWHERE):
+    if isinstance(function, type):
+        msg = f"cpu_of takes functions, and {name!r} is a class: name a method, __init__ for one"
+        raise ValueError(msg)  # noqa: TRY004 - as for all names of none
+    own = inspect.unwrap(function)  # a decorator may look as if it did the work
+    if any(each(own) for each in _ELSEWHERE):
         msg = f"cpu_of takes functions that do their work when called, and {name!r} does it later"
         raise ValueError(msg)
     return holder, attribute
