@@ -74,10 +74,7 @@ _ARGUMENTS = {"string": (string_arguments, '"}'), "objects": (object_arguments, 
 
 
 class Listener(Protocol):
-    """Whoever wants to know what a stream hands out.
-
-    One that tells the times it is read apart has a method `began`, too.
-    """
+    """Whoever wants to know what a stream hands out, and by a method `began` of each reading."""
 
     def arrived(self, delta: Any) -> None:
         """A delta is handed out."""
