@@ -14,8 +14,8 @@ _COMES_OF_IT = {
 # Those that measure time, or need a hook; the others count what is handed to them.
 _DISTURBED = {"growth", "pulse", "service"}
 
-tracing_is_ours = False
-"""Whether tracemalloc is on for a check of ours, which takes care of that by itself."""
+our_traces = 0
+"""How many of ours have tracemalloc on, and take care of that by themselves."""
 
 
 def note(stem: str) -> str:
@@ -47,7 +47,7 @@ def _holders() -> Iterator[tuple[str, str]]:
     if _owner(threading.getprofile()) == "memray":
         yield "memray", "tracks memory"
     tracemalloc = sys.modules.get("tracemalloc")
-    if tracemalloc is not None and tracemalloc.is_tracing() and not tracing_is_ours:
+    if tracemalloc is not None and tracemalloc.is_tracing() and not our_traces:
         yield "tracemalloc", "traces memory"
 
 

@@ -25,7 +25,7 @@ _STRIDE_BITS = 18
 _told = False
 _readers: "list[Peak]" = []
 # How many have `allocations` open, and how many `allocations_untraced`.
-_tracing = _resting = 0
+_resting = 0
 
 # CPython 3.12 freezes some hundred objects of its own; an application freezes all it has.
 _FROZEN_BY_PYTHON = 1_000
@@ -70,7 +70,7 @@ def threads_in_turns() -> Iterator[None]:
 
 def allocations_traced() -> bool:
     """Whether somebody else has tracemalloc on; timings taken meanwhile are not worth much."""
-    return tracemalloc.is_tracing() and not beside.tracing_is_ours
+    return tracemalloc.is_tracing() and not beside.our_traces
 
 
 def calls_traced() -> bool:
@@ -85,7 +85,7 @@ def allocations() -> Iterator[None]:
     If that was somebody else's, its peak is lost, as none can be put back: there is a warning,
     once. Those who read the peak by `peak` keep theirs.
     """
-    global _told, _tracing  # noqa: PLW0603 - tracemalloc is one for the process
+    global _told  # noqa: PLW0603 - once is once for the process
     if allocations_traced():
         if not _told:
             _told = True
@@ -93,15 +93,13 @@ def allocations() -> Iterator[None]:
             warnings.warn(msg, StreamperfWarning, stacklevel=2)
         yield
         return
-    _tracing += 1
-    beside.tracing_is_ours = True
+    beside.our_traces += 1
     try:
         tracemalloc.start(1)
         yield
     finally:
-        _tracing -= 1
-        if not _tracing:  # whoever is the last: they may overlap without nesting
-            beside.tracing_is_ours = False
+        beside.our_traces -= 1
+        if not beside.our_traces:  # whoever is the last: they may overlap without nesting
             tracemalloc.stop()
 
 
@@ -112,8 +110,8 @@ def allocations_untraced() -> Iterator[None]:
     What is allocated meanwhile they do not see, unless it is traced again. Somebody else's
     tracemalloc is left alone.
     """
-    global _resting  # noqa: PLW0603 - as above
-    if not beside.tracing_is_ours:
+    global _resting  # noqa: PLW0603 - tracemalloc is one for the process
+    if not beside.our_traces:
         yield
         return
     restart_peak()
@@ -126,7 +124,7 @@ def allocations_untraced() -> Iterator[None]:
         yield
     finally:
         _resting -= 1
-        if beside.tracing_is_ours and not _resting:  # all who traced may have gone
+        if beside.our_traces and not _resting:  # all who traced may have gone
             tracemalloc.start(1)
 
 
