@@ -19,8 +19,11 @@ from pytest_streamperf.verdict import BudgetError, Policy, duration, percent, si
 
 _CHOICES = ("mode", "unproven")
 _GROWTH = ("copies", "limit", "up_to")
-# Settings that are budgets by another name: they hold for all checks, and not for whole tests.
-_ALSO = {"limit": "growth", "up_to": "up_to", "background_fetch": "background_fetch"}
+TERMS = {"growth": "limit", "up_to": "up_to"}
+"""Which argument of `assert_linear` a budget is."""
+
+# Budgets that are settings by another name: those hold for all checks, and not for whole tests.
+_ALSO = TERMS | {"background_fetch": "background_fetch"}
 _NETWORK = ("allow_hosts", "background_fetch", "block_network", "exact_network")
 _KEYS = sorted((*_CHOICES, *_GROWTH, *_NETWORK, "budgets"))
 # A part of a dotted key in TOML: quoted, or bare.
@@ -282,7 +285,7 @@ def _policy(settings: dict[str, Any], place: Callable[[Sequence[str], str], str]
 
 def _as_layer(settings: Mapping[str, Any], origin: Callable[[str], str]) -> Layer:
     """What settings say that could be said in a budget."""
-    found = {budget: key for key, budget in _ALSO.items() if key in settings}
+    found = {budget: key for budget, key in _ALSO.items() if key in settings}
     return Layer(
         {budget: settings[key] for budget, key in found.items()},
         {budget: f"{origin(key)} ({key})" for budget, key in found.items()},

@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Literal, Self
 
-from pytest_streamperf.budgets import KEYS, Budget, Budgeted
+from pytest_streamperf.budgets import KEYS, TERMS, Budget, Budgeted
 from pytest_streamperf.cadence import UpdateCounter
 from pytest_streamperf.cadence.flushes import FlushCounter
 from pytest_streamperf.pulse import Pulse, StallWatch
@@ -42,9 +42,6 @@ _PULSE: dict[str, Callable[[Pulse], object]] = {
 }
 
 
-_TERMS = {"growth": "limit", "up_to": "up_to"}
-
-
 class Held:
     """Holds a test against its budget: enter it while the test runs, then `conclude`.
 
@@ -69,7 +66,7 @@ class Held:
     def tightened(self, policy: Policy) -> Policy:
         """The settings that checks within the test go by, in each of its runs."""
         limits = self._budget.limits
-        terms = {term: limits[key].value for key, term in _TERMS.items() if key in limits}
+        terms = {term: limits[key].value for key, term in TERMS.items() if key in limits}
         growth, mode = {**policy.growth, **terms}, self._budget.mode or policy.mode
         return replace(policy, growth=growth, mode=mode)
 
