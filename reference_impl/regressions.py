@@ -77,8 +77,7 @@ _layers: dict[str, dict[object, object]] = {}
 
 @contextmanager
 def _replaced(regression: Regression) -> Iterator[None]:
-    module_name, _, attribute = regression.target.partition(":")
-    module = import_module(module_name)
+    module, attribute = regression.place()
     layers = _layers.setdefault(regression.target, {None: getattr(module, attribute)})
     own = object()
     layers[own] = regression.replacement

@@ -10,7 +10,6 @@ What was in place before, by `--regress` say, stays. `shows` is what there is to
 
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
-from importlib import import_module
 from reprlib import repr as short
 from typing import Any, Final
 
@@ -96,11 +95,10 @@ def _names(data: Any) -> list[str]:
 
 
 def _listed(regression: Regression) -> dict[str, object]:
-    module, _, attribute = regression.target.partition(":")
     return {
         "name": regression.name,
         "check": regression.check,
         "story": regression.story,
-        "on": getattr(import_module(module), attribute) is regression.replacement,
+        "on": getattr(*regression.place()) is regression.replacement,
         "shows": SHOWS.get(regression.name, ""),
     }

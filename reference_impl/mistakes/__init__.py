@@ -1,6 +1,8 @@
 """Mistakes that are seeded, in a file for each stem of checks; `regressions` puts them in place."""
 
 from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +18,11 @@ class Regression:
     check: str
     story: str
     breaks: tuple[int, ...] = ()
+
+    def place(self) -> tuple[ModuleType, str]:
+        """What it replaces: the module, and the name in there."""
+        module, _, name = self.target.partition(":")
+        return import_module(module), name
 
 
 def seeded(check: str, name: str, target: str, replacement: object, *breaks: int) -> Regression:
