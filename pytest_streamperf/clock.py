@@ -197,8 +197,16 @@ def deadline(
 
 def can_tick() -> bool:
     """Whether `ticks` works here: in the main thread, with POSIX interval timers."""
-    here = threading.current_thread() is threading.main_thread()
-    return here and hasattr(signal, "setitimer")
+    return in_main_thread() and hasattr(signal, "setitimer")
+
+
+def in_main_thread() -> bool:
+    """Whether this is the main thread, which alone may say what comes of a signal.
+
+    >>> in_main_thread()
+    True
+    """
+    return threading.current_thread() is threading.main_thread()
 
 
 @dataclass(slots=True)

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import threading
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -107,13 +106,13 @@ def _interrupted_by_sigterm() -> Iterator[None]:
 
     What Python handles is lost on a child that has only just been forked.
     """
-    if not _in_main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+    if not clock.in_main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
     own, over = signal.default_int_handler, False
 
     def swap(old: object, new: Any) -> None:
-        if not over and _in_main_thread() and signal.getsignal(signal.SIGTERM) is old:
+        if not over and clock.in_main_thread() and signal.getsignal(signal.SIGTERM) is old:
             signal.signal(signal.SIGTERM, new)
 
     if hasattr(os, "register_at_fork"):
@@ -127,7 +126,3 @@ def _interrupted_by_sigterm() -> Iterator[None]:
     finally:
         swap(own, signal.SIG_DFL)
         over = True
-
-
-def _in_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
