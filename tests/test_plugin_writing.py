@@ -108,73 +108,55 @@ def test_a_run_that_stopped_early_is_not_complete(written, option, complete):
     assert written(option)["complete"] is complete
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_writes_what_it_had(pytester, monkeypatch, sent):
-    """Ctrl-C, or a job that is cancelled, in the midst of a test."""
+@pytest.fixture
+def interrupted(pytester, monkeypatch):
+    """Run tests, send a signal at each of the words that they print, and read what was written."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    pytester.makepyfile(
-        test_it=TESTS
-        + "\ndef test_waits():\n    print('here', flush=True)\n    __import__('time').sleep(60)\n"
-    )
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-p",
-        "streamperf",
-        "-s",
-        "--streamperf-json=run.json",
-    ]
-    run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=pytester.path)
-    with run:
-        while "here" not in run.stdout.readline():
-            assert run.poll() is None
-        run.send_signal(sent)
-        run.stdout.read()
-    document = read(pytester.path / "run.json")
+
+    def run(tests, **signals):
+        pytester.makepyfile(test_it=tests)
+        options = ["-p", "streamperf", "-s", "--streamperf-json=run.json"]
+        command = [sys.executable, "-m", "pytest", *options]
+        run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=pytester.path)
+        with run:
+            for word, sent in signals.items():
+                while word not in run.stdout.readline():
+                    assert run.poll() is None
+                run.send_signal(sent)
+            run.stdout.read()
+        return read(pytester.path / "run.json")
+
+    return run
+
+
+WAITS = "\ndef test_waits():\n    print('here', flush=True)\n    __import__('time').sleep(60)\n"
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_writes_what_it_had(interrupted, sent):
+    """Ctrl-C, or a job that is cancelled, in the midst of a test."""
+    document = interrupted(TESTS + WAITS, here=sent)
     assert not document["complete"]
     assert len(document["checks"]) == 8
 
 
-def test_a_run_that_is_told_to_end_twice_writes_what_it_had(pytester, monkeypatch):
+def test_a_run_that_is_told_to_end_twice_writes_what_it_had(interrupted):
     """As jobs are that are cancelled: SIGINT, and SIGTERM soon after, whatever it does by then."""
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    pytester.makepyfile(
-        """
-        import time
-        import pytest
+    slow = """
+import time
+import pytest
 
-        @pytest.fixture(scope="session")
-        def slow():
-            yield
-            print("leaving", flush=True)
-            time.sleep(60)
+@pytest.fixture(scope="session", autouse=True)
+def slow():
+    yield
+    print("leaving", flush=True)
+    time.sleep(60)
 
-        def test_it(slow, assert_linear):
-            assert_linear("".join, up_to=640, meters=("calls",))
-
-        def test_waits(slow):
-            print("here", flush=True)
-            time.sleep(60)
-        """
-    )
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-p",
-        "streamperf",
-        "-s",
-        "--streamperf-json=it.json",
-    ]
-    run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=pytester.path)
-    with run:
-        for word, sent in (("here", signal.SIGINT), ("leaving", signal.SIGTERM)):
-            while word not in run.stdout.readline():
-                assert run.poll() is None
-            run.send_signal(sent)
-        run.stdout.read()
-    assert len(read(pytester.path / "it.json")["checks"]) == 1
+def test_it(assert_linear):
+    assert_linear("".join, up_to=640, meters=("calls",))
+"""
+    document = interrupted(slow + WAITS, here=signal.SIGINT, leaving=signal.SIGTERM)
+    assert len(document["checks"]) == 1
 
 
 def test_a_child_that_is_forked_ends_as_it_would_without(pytester, run_alone):
