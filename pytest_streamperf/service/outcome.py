@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from pytest_streamperf import verdict
 from pytest_streamperf.figures import Figures
-from pytest_streamperf.verdict import ServiceExceeded, Unproven, Verdict
+from pytest_streamperf.service.clients import Answer, Request
+from pytest_streamperf.verdict import ServiceExceeded, Unproven, Verdict, size
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
@@ -27,7 +28,28 @@ def exceeded(
     )
 
 
+def unproven(headline: str, figures: Figures, lines: Sequence[str]) -> Verdict:
+    """It could not be told."""
+    return Verdict(
+        stem="service",
+        verdict="unproven",
+        headline=verdict.fit(headline),
+        details=["", *lines],
+        figures=figures,
+    )
+
+
 def concluded(outcome: Verdict) -> Verdict:
     """Report it, and raise `ServiceExceeded` or warn, at the line that called the check."""
     verdict.conclude(outcome, ServiceExceeded, Unproven, stacklevel=3)
     return outcome
+
+
+def check_answer(request: Request, answer: Answer) -> None:
+    """Raise `NothingMeasured` for an answer that is refused, or empty."""
+    if answer.status // 100 != 2 or not answer.body:  # noqa: PLR2004 - OK
+        raise verdict.nothing_measured(
+            "service",
+            f"{request} answers {answer.status}, {size(len(answer.body))}",
+            "ask for something that is there",
+        )
