@@ -723,7 +723,7 @@ def test_a_bound_is_enough_to_pass():
         return "".join([delta for delta in stream if sum(range(1_000))])
 
     growth = measure_growth(consume, up_to=1_000_000, seconds=1.0, meters=COUNTS)
-    assert growth.verdict == "within"
+    assert growth.verdict == "within", growth.message
     assert growth.proven_to < 1_000_000
     assert f"({growth.proven_to:,} run)" in growth.headline
 
