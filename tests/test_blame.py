@@ -198,7 +198,9 @@ def test_a_whole_input_is_blamed():
         for _ in range(count):
             reply.feed("delta")
 
-    guilty = measure_growth(run, sizes=(1_000, 4_000, 16_000)).blame[0]
+    growth = measure_growth(run, sizes=(1_000, 4_000, 16_000))
+    assert growth.blame, growth.message
+    guilty = growth.blame[0]
     assert (guilty.source, guilty.function) == ("self.text += delta", "Reply.feed")
 
 
@@ -234,7 +236,7 @@ def test_slow_python_at_the_end_is_traced_in_shorter_streams():
         return pairs
 
     growth = measure_growth(consume)
-    assert growth.verdict == "exceeded"
+    assert growth.verdict == "exceeded", growth.message
     assert growth.blame[0].source in {"for _ in range(index):", "pairs += 1"}
 
 
