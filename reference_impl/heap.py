@@ -6,9 +6,9 @@
 
 What is listed are the objects that the garbage collector knows; texts and numbers, which it does
 not, are in the size of what holds them. It is made in a thread and sent as it is made, so neither
-the event loop nor memory is taken up by it, but for the list of them: while the collector makes that, in 10
-to 90 ns for each object, nothing else runs. When its time is over the list ends where it is: what
-comes before it is there in any case.
+the event loop nor memory is taken up by it, but for the list of them: while the collector makes
+that, in 10 to 90 ns for each object, nothing else runs. When its time is over the list ends where
+it is: what comes before it is there in any case.
 """
 
 import asyncio
