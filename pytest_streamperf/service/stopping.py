@@ -94,6 +94,8 @@ async def _stopped(command: Sequence[str], request: Request, clients: int, withi
             await until(
                 lambda: all(each.is_set() for each in begun) or any(each.done() for each in streams)
             )
+            # What was sent at once is over in a moment.
+            await asyncio.wait(streams, timeout=_LOOK, return_when=asyncio.FIRST_COMPLETED)
             for each in streams:
                 if each.done():
                     status = each.result().status
