@@ -1,6 +1,7 @@
 """What a check of a server comes to: said in one way, and raised in one place."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pytest_streamperf import verdict
 from pytest_streamperf.figures import Figures
@@ -30,13 +31,7 @@ def exceeded(
 
 def unproven(headline: str, figures: Figures, lines: Sequence[str]) -> Verdict:
     """It could not be told."""
-    return Verdict(
-        stem="service",
-        verdict="unproven",
-        headline=verdict.fit(headline),
-        details=["", *lines],
-        figures=figures,
-    )
+    return replace(exceeded(headline, figures, lines), verdict="unproven")
 
 
 def concluded(outcome: Verdict) -> Verdict:
