@@ -425,13 +425,31 @@ def test_a_consumer_that_keeps_state_between_runs(kind):
     def consume(stream):
         for delta in stream:
             if kind == "text":
-                kept_text[0] += delta
+                kept_text[0] += delta * 4  # a few bytes of the shortest stream may be anybody's
             else:
                 kept_list.append(delta)
         return "".join(kept_list) if kind == "joined" else None
 
     with pytest.raises(GrowthUnproven, match="built inside consume"):
         assert_linear(consume)
+
+
+def test_what_a_run_holds_that_was_cut_is_not_state():
+    """It lives in the frames of the error that the cut led to, and in no consumer."""
+    cache = []
+
+    def consume(stream):
+        held = []
+        for index, delta in enumerate(stream):
+            held.append(delta * 20)
+            if tracemalloc.is_tracing() and len(cache) < 78 + 312:  # as the first two runs are long
+                cache.append(delta * 20)
+            if tracemalloc.is_tracing() and index > 312:
+                sum(range(50_000))  # too slow for the third
+        if len(held) not in {78, 312, 1_250, 5_000, 20_000}:
+            raise EOFError
+
+    assert "built inside" not in measure_growth(consume, seconds=0.5).message
 
 
 def test_what_is_kept_once_is_not_state():

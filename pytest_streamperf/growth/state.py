@@ -29,11 +29,9 @@ def look_for_state(
             runs.append(run)
         first = least or replace(run, length=0, held=0, kept=0)
         more_held, more_kept = run.held - first.held, run.kept - first.kept
-        little = more_kept < max(run.length - first.length, more_held / 4)
-        # Of few deltas it is little whatever is kept, beside what a run leaves behind by itself.
-        if little and (not run.kept or length == lengths[-1]):
+        if more_kept < max(run.length - first.length, more_held / 4):
             return runs
-        least = least or (None if little else run)
+        least = least or run
     msg = (
         f"consume kept {run.kept:,} bytes of a stream of {length:,} deltas after it returned: "
         "what it builds must be built inside consume (mocks, log handlers and captured output "
