@@ -158,12 +158,14 @@ class Runner:
             before, started = tracemalloc.get_traced_memory()[0], clock.cpu()
             yield from _consume(probe)
             spent = clock.cpu() - started
+            kept = 0
+            # What a run holds that was cut may live as long as the error that this led to.
+            if meter == "copies" and not probe.stream.cut:
+                kept = kept_since(before, length)
             run = probe.whole or probe.stream.run()
             if run is None:
                 raise _incomplete(probe)
             if isinstance(gauge, Copies):
-                # What a run holds that was stopped midway lives as long as the error that did it.
-                kept = kept_since(before, length) if run.length == length else 0
                 run = replace(run, held=gauge.held, kept=kept)
             if meter in self._set_up:
                 run = replace(run, finish=max(0.0, run.finish - self._set_up[meter]))
