@@ -13,6 +13,7 @@ from tests.budgeted import HEAD
 from tests.forking import forks_of_pytest
 
 pytest_plugins = ["pytester"]
+pytest.register_assert_rewrite("tests.told")
 
 # One needs a browser, the other all kinds of plugins: `make test-browser test-neighbours`.
 collect_ignore = ["browser", "neighbours"]

@@ -14,6 +14,7 @@ from pytest_streamperf import NothingMeasured, ServiceExceeded
 from pytest_streamperf.service import LoadCounter, Request, assert_loaded_once
 from pytest_streamperf.service.serve import Door
 from reference_impl import create_app, curves, regressed, running
+from tests.told import told
 
 PRICES = Request("POST", "/api/ai/maparse", {"prices": [n / 7 for n in range(100)]})
 FEW = {"clients": 5, "requests": 5}
@@ -30,14 +31,6 @@ def runtime(request, monkeypatch):
     """With ONNX Runtime, and as if it were not installed."""
     if request.param == "numpy":
         monkeypatch.setitem(sys.modules, "onnxruntime", None)
-
-
-def told(caught):
-    """The headline of what was raised, which is well laid out."""
-    lines = str(caught.value).splitlines()
-    assert len(lines) <= 13
-    assert max(map(len, lines)) <= 72
-    return caught.value.verdict.headline
 
 
 # -- the reference server

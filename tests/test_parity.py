@@ -10,6 +10,7 @@ import pytest
 
 from pytest_streamperf import NothingMeasured, ServiceExceeded
 from pytest_streamperf.service import assert_parity
+from tests.told import told
 
 
 def fast(values):
@@ -26,14 +27,6 @@ def slow(values):
 def wrong(values):
     """Squares, up to 3."""
     return [[each, each * each + (0.25 if each > 3 else 0.0)] for each in values]
-
-
-def told(caught):
-    """The headline of what was raised, which is well laid out."""
-    lines = str(caught.value).splitlines()
-    assert len(lines) <= 13
-    assert max(map(len, lines)) <= 72
-    return caught.value.verdict.headline
 
 
 def differs(*answers, within=1e-6):

@@ -19,6 +19,7 @@ from pytest_streamperf.service.stopping import ENDS, Stop
 from pytest_streamperf.service.stopping import judged as stopped
 from pytest_streamperf.service.survival import Evidence, judged
 from reference_impl import create_app, regressed, running
+from tests.told import told
 
 MESSAGES = {"messages": [{"role": "user", "content": "hello"}]}
 CHAT = Request("POST", "/v1/chat/completions", {"stream": True, **MESSAGES})
@@ -35,14 +36,6 @@ def survives(app, **terms):
     """Fire at the reference server, a little."""
     terms = {"crowd": 20, "rounds": 2, "within": 0.5, "websocket": "/ws/telemetry"} | terms
     return assert_survives(app, requests=[CHAT, TURN], **terms)
-
-
-def told(caught):
-    """The headline of what was raised, which is well laid out."""
-    lines = str(caught.value).splitlines()
-    assert len(lines) <= 13
-    assert max(map(len, lines)) <= 72
-    return caught.value.verdict.headline
 
 
 # -- under fire

@@ -12,14 +12,7 @@ from pytest_streamperf import NothingMeasured, ServiceExceeded
 from pytest_streamperf.service import assert_untorn
 from pytest_streamperf.service.untorn import Evidence, Seen, _read, fault_of, judged
 from reference_impl import regressed
-
-
-def told(caught):
-    """The headline of what was raised, which is well laid out."""
-    lines = str(caught.value).splitlines()
-    assert len(lines) <= 13
-    assert max(map(len, lines)) <= 72
-    return caught.value.verdict.headline
+from tests.told import told
 
 
 def checked():

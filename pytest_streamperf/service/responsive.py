@@ -7,7 +7,6 @@ from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from functools import partial
 from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
@@ -97,11 +96,12 @@ def assert_responsive(  # noqa: PLR0913 - what is asked, beside what, and how fa
 
         async def main() -> list[Round]:
             found: list[Round] = []
-            measured = partial(
-                _round, url, request, beside=beside, clients=clients, max_stall=max_stall, seen=seen
-            )
             while not settled(found, max_stall, rounds):
-                found.append(await measured())
+                found.append(
+                    await _round(
+                        url, request, beside=beside, clients=clients, max_stall=max_stall, seen=seen
+                    )
+                )
             return found
 
         found = run("assert_responsive", main)
