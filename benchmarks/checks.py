@@ -195,7 +195,7 @@ CHECKS: Mapping[str, Callable[[Sequence[str]], object]] = {
         app(), requests=[CHAT, FAILING], clients=3, within=0.3
     ),
     "assert_backpressure": lambda _: assert_backpressure(
-        app(hub=Hub(idle=0.5)), idle=0.5, within=1.0
+        app(hub=Hub(idle=1.0)), idle=1.0, within=1.0
     ),
     "assert_responsive": responsive,
     "assert_streamed": lambda _: assert_streamed(app(), HEAP, max_piece=2**16),

@@ -1,6 +1,8 @@
 """Clients of a WebSocket, fast to vanished: what a server must do, and how each mistake is told."""
 
 import asyncio
+import ctypes
+import sys
 from contextlib import suppress
 
 import pytest
@@ -10,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocketDisconnect
 
-from pytest_streamperf import NothingMeasured, ServiceExceeded
+from pytest_streamperf import NothingMeasured, ServiceExceeded, Unproven
 from pytest_streamperf.service import assert_backpressure
 from pytest_streamperf.service.backpressure import Promise, judged
 from pytest_streamperf.service.crowd import FAST, IN_SOCKETS, MESSAGE, Evidence, Heard
@@ -90,6 +92,35 @@ def test_the_other_policy():
             assert_backpressure(app, policy=other, within=1.0)
 
 
+def standing_still(times):
+    """Our app, on a machine that does nothing for longer than it waits for a client's word."""
+    app = create_app(debug=True, hub=Hub(idle=0.3))
+    left = iter(range(times))
+
+    async def held_up(scope, receive, send):
+        if scope["type"] == "http" and scope["method"] == "POST":
+            for _ in left:
+                ctypes.PyDLL(None).usleep(600_000)  # and lets no other thread run
+                break
+        await app(scope, receive, send)
+
+    return held_up
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no usleep")
+def test_a_machine_that_stood_still_once():
+    """It is tried again."""
+    assert assert_backpressure(standing_still(1), idle=0.3).verdict == "within"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no usleep")
+def test_a_machine_that_stands_still():
+    """Nobody is to blame for the clients that it closes."""
+    with pytest.raises(Unproven, match="some were closed") as caught:
+        assert_backpressure(standing_still(10), idle=0.3)
+    told(caught, most=7)
+
+
 @pytest.mark.parametrize(
     ("terms", "error", "says"),
     [
@@ -139,12 +170,29 @@ def test_all_is_well():
         ({"resumed": False}, "a client that reads again was told nothing for 5.0 s"),
         ({"still_counted": 2.0}, "2 of 3 clients that vanished are still counted"),
         ({"quiet_stays": True}, "a client that said nothing for 3.0 s was not closed, limit 1.0 s"),
-        ({"chatty_closed": True}, "a client that said something every 333 ms was closed"),
+        ({"closed": ["fast 1"]}, "clients that said something every 333 ms were closed"),
+        (
+            {"closed": ["fast 1"], "stuck": True},
+            "clients that said something every 333 ms were closed",
+        ),
     ],
 )
 def test_what_is_broken(change, says):
     """One promise at a time."""
     assert judged(evidence(**change), PROMISE).headline == says
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict"),
+    [({}, "within"), ({"closed": ["chatty"]}, "exceeded"), ({"hung_up": True}, "exceeded")],
+)
+@pytest.mark.parametrize("silent", [0.6, 0.7])
+def test_who_could_say_nothing(change, verdict, silent):
+    """May be closed: a server waits a second, and this process did not run for most of it."""
+    outcome = judged(evidence(silent=silent, **change), PROMISE)
+    assert outcome.verdict == (verdict if silent < 2 / 3 else "unproven")
+    if outcome.verdict == "unproven":
+        assert outcome.headline == "clients could say nothing for 700 ms, and some were closed"
 
 
 def test_who_is_to_be_closed():

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -11,10 +12,11 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from pytest_streamperf import NothingMeasured, ServiceExceeded, TokenStream
+from pytest_streamperf import NothingMeasured, ServiceExceeded, TokenStream, clock
 from pytest_streamperf.service import Request, assert_cors, assert_gauges_settle
 from pytest_streamperf.service.clients import ask
 from pytest_streamperf.service.gauges import GAUGES, TOTALS, Phase, judged, named
+from pytest_streamperf.service.serve import run
 from reference_impl import create_app, regressed, running
 from tests.told import told
 
@@ -194,6 +196,24 @@ def test_beginnings_that_are_missed():
 
 
 # -- clients
+
+
+@pytest.mark.parametrize("computed", [0.0, 60.0])
+def test_time_that_a_machine_takes(monkeypatch, computed):
+    """Does not pass for clients, but that in which this process computes does."""
+    wall, cpu, gone = clock.wall, clock.cpu, [0.0, 0.0]
+    monkeypatch.setattr(clock, "wall", lambda: wall() + gone[0])
+    monkeypatch.setattr(clock, "cpu", lambda: cpu() + gone[1])
+
+    async def main():
+        with suppress(TimeoutError):
+            async with asyncio.timeout(50):
+                gone[:] = 60.0, computed
+                await asyncio.sleep(0.001)
+                return True
+        return False
+
+    assert run("a check", main) is not (computed > 0)
 
 
 @pytest.mark.parametrize("says", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nx"])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from pytest_streamperf import verdict
+from pytest_streamperf import clock, verdict
 from pytest_streamperf.service.clients import tasks
 
 # Bytes of a message, and what sockets themselves may hold of what a client does not read.
@@ -36,7 +36,9 @@ class Heard:
 class Evidence:
     """What came of it.
 
-    `flood` messages were broadcast while one client read nothing, or fewer where `stuck`.
+    `flood` messages were broadcast while one client read nothing, or fewer where `stuck`. Of those
+    that read and say something, `closed` were hung up on, and `silent` are the most seconds for
+    which one could say nothing.
     """
 
     flood: int
@@ -46,7 +48,8 @@ class Evidence:
     resumed: bool = False
     still_counted: float = 0.0
     quiet_stays: bool = False
-    chatty_closed: bool = False
+    closed: list[str] = field(default_factory=list)
+    silent: float = 0.0
 
     @property
     def kept(self) -> int:
@@ -88,7 +91,7 @@ async def connected(url: str) -> AsyncIterator[Any]:
 
 @dataclass(slots=True)
 class Drive:
-    """How the server is reached, and what was broadcast so far."""
+    """How the server is reached, what was broadcast, and how long a client said nothing for."""
 
     url: str
     tell: Callable[[str], Awaitable[None]]
@@ -96,6 +99,7 @@ class Drive:
     say: str
     every: float
     published: int = 0
+    silent: float = 0.0
 
     async def publish(self) -> int:
         """Broadcast a message; its number."""
@@ -103,18 +107,18 @@ class Drive:
         await self.tell(f"streamperf {number:06} ".ljust(MESSAGE, "x"))
         return number
 
-    async def in_step(self, fast: Sequence[Heard]) -> bool:
-        """Broadcast one, and whether it reached those who read."""
-        try:
-            async with asyncio.timeout(self.within):
-                number = await self.publish()
-                while not all(number in each.numbers[-1:] for each in fast):
-                    if any(each.closed for each in fast):
-                        return False
-                    await asyncio.sleep(0)
-        except TimeoutError:
-            return False
-        return True
+    async def in_step(self, fast: Sequence[Heard], messages: int) -> bool:
+        """Broadcast so many, and whether each reached those who read before the next one."""
+        with suppress(TimeoutError):
+            for _ in range(messages):
+                async with asyncio.timeout(self.within):
+                    number = await self.publish()
+                    while not all(number in each.numbers[-1:] for each in fast):
+                        if any(each.closed for each in fast):
+                            return False
+                        await asyncio.sleep(0)
+            return True
+        return False
 
     @asynccontextmanager
     async def connected(self, *, silent: bool = False) -> AsyncIterator[Any]:
@@ -127,10 +131,14 @@ class Drive:
     async def _keep_saying(self, client: Any) -> None:
         from websockets.exceptions import ConnectionClosed  # noqa: PLC0415
 
+        said = clock.wall()
         with suppress(ConnectionClosed):
             while True:
                 await client.send(self.say)
-                await asyncio.sleep(self.every)
+                try:
+                    await asyncio.sleep(self.every)
+                finally:
+                    self.silent, said = max(self.silent, clock.wall() - said), clock.wall()
 
 
 async def _listen(client: Any, heard: Heard, pause: float = 0.0) -> None:
@@ -155,8 +163,10 @@ async def driven(
 ) -> Evidence:
     """Have all kinds of clients, broadcast, and see what they get."""
     fast = [Heard(f"fast {number + 1}") for number in range(FAST)]
-    slow, stalled = Heard("slow"), Heard("stalled")
-    found = Evidence((limit + IN_SOCKETS + _MORE) // MESSAGE, [*fast, slow, stalled])
+    found = Evidence(
+        (limit + IN_SOCKETS + _MORE) // MESSAGE, [*fast, Heard("slow"), Heard("stalled")]
+    )
+    chatty = Heard("chatty")
     async with AsyncExitStack() as stack:
         listening = await stack.enter_async_context(tasks())
 
@@ -166,22 +176,24 @@ async def driven(
 
         for heard in fast:
             await listener(heard)
-        await listener(slow, _SLOWLY)
-        reader = await stack.enter_async_context(drive.connected())
+        await listener(found.clients[FAST], _SLOWLY)
+        stalled = await stack.enter_async_context(drive.connected())
         before = await counted()
         async with AsyncExitStack() as leaving:
             for _ in range(VANISHED):
                 await leaving.enter_async_context(drive.connected())
-        for _ in range(found.flood):
-            if not await drive.in_step(fast):
-                found.stuck = True
-                return found
-        listening.append(asyncio.create_task(_listen(reader, stalled)))
-        found.resumed = await _resumes(drive, stalled, found.flood)
-        found.hung_up = stalled.closed  # later on that may be our own doing
-        found.still_counted = await _left(counted, before, drive.within)
-        if idle is not None:
-            await _idles(drive, found, listener, idle)
+        found.stuck = not await drive.in_step(fast, found.flood)
+        if not found.stuck:
+            listening.append(asyncio.create_task(_listen(stalled, found.clients[-1])))
+            found.resumed = await _resumes(drive, found.clients[-1], found.flood)
+            found.hung_up = found.clients[-1].closed
+            found.still_counted = await _left(counted, before, drive.within)
+            if idle is not None:
+                await listener(chatty)
+                found.quiet_stays = await _stays(drive, idle)
+        # Not later: then it is our own doing.
+        found.closed = [each.who for each in [*fast, chatty] if each.closed]
+    found.silent = drive.silent
     return found
 
 
@@ -207,22 +219,14 @@ async def _left(counted: Callable[[], Awaitable[float]], before: float, within: 
     return max(0.0, left)
 
 
-async def _idles(
-    drive: Drive,
-    found: Evidence,
-    listener: Callable[[Heard], Awaitable[None]],
-    idle: float,
-) -> None:
-    """One that says nothing, and one that does, while there is something to hear."""
-    quiet, chatty = Heard("quiet"), Heard("chatty")
-    await listener(chatty)
-    async with drive.connected(silent=True) as client:
-        hearing = asyncio.create_task(_listen(client, quiet))
+async def _stays(drive: Drive, idle: float) -> bool:
+    """Whether a client that says nothing is let stay, while there is something to hear."""
+    quiet = Heard("quiet")
+    async with drive.connected(silent=True) as client, tasks() as hearing:
+        hearing.append(asyncio.create_task(_listen(client, quiet)))
         with suppress(TimeoutError):
             async with asyncio.timeout(2 * idle + 1):
                 while not quiet.closed:
                     await drive.publish()
                     await asyncio.sleep(idle / 10)
-        found.quiet_stays = not quiet.closed
-        hearing.cancel()
-    found.chatty_closed = chatty.closed
+        return not quiet.closed
