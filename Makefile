@@ -12,8 +12,8 @@ test: .venv/ready
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -p streamperf -m "not alone" -n 3 --dist loadfile
-	$(BIN)/python -m pytest -p streamperf -m alone
+	$(BIN)/python -m pytest -q -p streamperf -m "not alone" -n 3 --dist loadfile
+	$(BIN)/python -m pytest -q -p streamperf -m alone
 	@echo "tests/browser was not run, which needs Chromium: make test-browser runs it"
 	@echo "tests/neighbours was not run, which needs their plugins: make test-neighbours runs it"
 

@@ -122,9 +122,11 @@ def test_a_message_has_room_for_it_or_has_none(monkeypatch):
 
 
 def test_the_terminal_says_it_once():
-    """After all checks, of those that are shown."""
+    """After all checks, of those that are shown, and what one test says four times in a line."""
     check = {"verdict": "within", "stem": "growth", "headline": "linear", "accepted": True}
     checks = [check | {"facts": {"beside": said} if said else {}} for said in ("a", "b", "a", "")]
     report = SimpleNamespace(streamperf=checks, nodeid="test_it", start=0)
-    assert [line for line, _ in summary([report], 0)][4:] == ["note: a", "note: b"]
+    lines = [line for line, _ in summary([report], 0)]
+    assert lines[0].endswith(" growth  test_it: linear (4 times)")
+    assert lines[1:] == ["note: a", "note: b"]
     assert list(summary([report], -1)) == []

@@ -15,23 +15,28 @@ def summary(reports: Iterable[Any], verbosity: int) -> Iterator[tuple[str, dict[
     """One line per check, and how it is marked up.
 
     With a `verbosity` below 0 only for those that were not within, above 0 a picture of each, too.
-    Who disturbed them is said once, at the end.
+    What one test says many times, as with Hypothesis, is said once; so is who disturbed checks.
     """
     notes: dict[str, None] = {}
     as_is = _can_show("".join(_MARKS.values()) + _BARS)
     marks = _MARKS if as_is else _ASCII_MARKS
     bars = str.maketrans(_BARS, _BARS if as_is else _ASCII_BARS)
     for report in sorted(reports, key=lambda report: report.start):
+        alike: dict[tuple[str, bool, str], list[Any]] = {}
         for each in report.streamperf:
-            if each["verdict"] == "within" and verbosity < 0:
-                continue
-            warned = each["accepted"] and each["verdict"] != "within"
-            color = "yellow" if warned else _COLORS[each["verdict"]]
-            line = f"{marks[each['verdict']]} {each['stem']}  {report.nodeid}: {each['headline']}"
-            yield f"{line}{' (a warning)' if warned else ''}", {color: True}
+            if each["verdict"] != "within" or verbosity >= 0:
+                said = (
+                    f"{marks[each['verdict']]} {each['stem']}  {report.nodeid}: {each['headline']}"
+                )
+                alike.setdefault((each["verdict"], each["accepted"], said), []).append(each)
+        for (verdict, accepted, said), checks in alike.items():
+            warned = accepted and verdict != "within"
+            often = f" ({len(checks)} times)" if len(checks) > 1 else ""
+            color = "yellow" if warned else _COLORS[verdict]
+            yield f"{said}{often}{' (a warning)' if warned else ''}", {color: True}
             if verbosity > 0:
-                yield from ((row.translate(bars), {}) for row in each["picture"])
-            notes |= dict.fromkeys(filter(None, [each["facts"].get("beside")]))
+                yield from ((row.translate(bars), {}) for row in checks[-1]["picture"])
+            notes |= dict.fromkeys(filter(None, (each["facts"].get("beside") for each in checks)))
     yield from ((f"note: {said}", {}) for said in notes)
 
 
