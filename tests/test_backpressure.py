@@ -32,7 +32,7 @@ def checked(policy="skip", idle=None):
 @pytest.mark.parametrize("policy", ["skip", "close"])
 def test_the_reference_server_keeps_its_promise(policy):
     """By either policy, and closes who says nothing."""
-    found = checked(policy, idle=0.5)
+    found = checked(policy, idle=1.0)
     assert found.verdict == "within"
     assert found.figures.bytes["kept"] <= 2**20 + IN_SOCKETS
 
@@ -44,7 +44,7 @@ def test_the_reference_server_keeps_its_promise(policy):
         ("broadcast-waits", None, r"got \d+ of 240 messages, then none for 1\.0 s"),
         ("never-resumes", None, r"a client that reads again was told nothing for 1\.0 s"),
         ("dead-clients-kept", None, "3 of 3 clients that vanished are still counted"),
-        ("idle-reset-by-sends", 0.5, r"said nothing for 2\.0 s was not closed, limit 500 ms"),
+        ("idle-reset-by-sends", 1.0, r"said nothing for 3\.0 s was not closed, limit 1\.0 s"),
     ],
 )
 def test_a_mistake_is_told(regression, idle, says):
@@ -94,13 +94,13 @@ def test_the_other_policy():
 
 def standing_still(times):
     """Our app, on a machine that does nothing for longer than it waits for a client's word."""
-    app = create_app(debug=True, hub=Hub(idle=0.3))
+    app = create_app(debug=True, hub=Hub(idle=0.6))
     left = iter(range(times))
 
     async def held_up(scope, receive, send):
         if scope["type"] == "http" and scope["method"] == "POST":
             for _ in left:
-                ctypes.PyDLL(None).usleep(600_000)  # and lets no other thread run
+                ctypes.PyDLL(None).usleep(900_000)  # and lets no other thread run
                 break
         await app(scope, receive, send)
 
@@ -110,14 +110,14 @@ def standing_still(times):
 @pytest.mark.skipif(sys.platform == "win32", reason="has no usleep")
 def test_a_machine_that_stood_still_once():
     """It is tried again."""
-    assert assert_backpressure(standing_still(1), idle=0.3).verdict == "within"
+    assert assert_backpressure(standing_still(1), idle=0.6).verdict == "within"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no usleep")
 def test_a_machine_that_stands_still():
     """Nobody is to blame for the clients that it closes."""
     with pytest.raises(Unproven, match="some were closed") as caught:
-        assert_backpressure(standing_still(10), idle=0.3)
+        assert_backpressure(standing_still(10), idle=0.6)
     told(caught, most=7)
 
 

@@ -38,7 +38,7 @@ def engine(messages):
     asked_by_an_agent = messages[0]["role"] == "system"
     return TokenStream(tokens=3_000 if asked_by_an_agent else 20, every=0.01)
 
-app = create_app(engine, debug=True, snapshot_limit=0.3, hub=Hub(idle=0.5))
+app = create_app(engine, debug=True, snapshot_limit=0.3, hub=Hub(idle=1.0))
 with regressed(*sys.argv[1:]), running(app, loop="uvloop", http="httptools") as url:
     print(url, flush=True)
     sys.stdin.read()
@@ -69,7 +69,7 @@ CHECKS = {
     "cors": lambda url: assert_cors(
         url, requests=[CHAT, Request("GET", "/v1/models")], statuses=(200, 304, 404)
     ),
-    "backpressure": lambda url: assert_backpressure(url, idle=0.5, within=1.0),
+    "backpressure": lambda url: assert_backpressure(url, idle=1.0, within=1.0),
     "responsive": lambda url: assert_responsive(url, HEAP, beside=LONG, clients=5),
     "streamed": lambda url: assert_streamed(url, HEAP, max_piece=2**18),
     "survives": lambda url: assert_survives(

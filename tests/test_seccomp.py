@@ -3,6 +3,7 @@
 import errno
 import os
 import platform
+import re
 import signal
 import struct
 import subprocess
@@ -245,6 +246,28 @@ def test_a_thousand_attempts():
             return
         signal.sigtimedwait([], 0.05)
     pytest.fail("the helper is still there")
+
+
+@EXACT
+@pytest.mark.skipif(
+    [int(part) for part in re.findall(r"\d+", platform.release())[:2]] < [5, 19],
+    reason="before Linux 5.19 a call that a signal meets is begun again",
+)
+def test_a_signal_does_not_make_an_attempt_two():
+    """A call that waits for its answer is not begun again by a timer, such as a profiler has."""
+    printed = run(
+        """
+        import signal
+        signal.signal(signal.SIGALRM, lambda *_: None)
+        signal.siginterrupt(signal.SIGALRM, False)
+        signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
+        for port in range(1, 501):
+            native(port)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        print(len(seen(journal)))
+        """
+    )
+    assert printed == ["500"]
 
 
 # -- what is made of it

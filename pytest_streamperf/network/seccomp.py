@@ -40,7 +40,7 @@ _MACHINES = {
     ),
 }
 _SET_NO_NEW_PRIVS, _SET_PTRACER = 38, 0x59616D61
-_SET_FILTER, _TSYNC, _NEW_LISTENER, _TSYNC_ESRCH = 1, 1, 8, 16
+_SET_FILTER, _TSYNC, _NEW_LISTENER, _TSYNC_ESRCH, _WAIT_KILLABLE = 1, 1, 8, 16, 32
 _LOAD, _EQUAL, _RETURN, _AT_LEAST = 0x20, 0x15, 0x06, 0x35
 _ALLOW, _ASK, _REFUSE = 0x7FFF0000, 0x7FC00000, 0x00050000
 _ENOSYS = 38
@@ -109,7 +109,9 @@ def _filter(libc: ctypes.CDLL, machine: _Machine) -> int:
     program = ctypes.create_string_buffer(_program(machine))
     count = (len(program) - 1) // 8
     header = struct.pack("HxxxxxxP", count, ctypes.addressof(program))
-    for flags in (_NEW_LISTENER | _TSYNC | _TSYNC_ESRCH, _NEW_LISTENER):
+    threads = _TSYNC | _TSYNC_ESRCH
+    # From Linux 5.19 on a signal does not begin a call again that the helper has heard of.
+    for flags in (_NEW_LISTENER | threads | _WAIT_KILLABLE, _NEW_LISTENER | threads, _NEW_LISTENER):
         listener = libc.syscall(
             machine.seccomp, ctypes.c_ulong(_SET_FILTER), ctypes.c_ulong(flags), header
         )
