@@ -92,15 +92,15 @@ def test_the_other_policy():
             assert_backpressure(app, policy=other, within=1.0)
 
 
-def standing_still(times):
+def standing_still(times, idle):
     """Our app, on a machine that does nothing for longer than it waits for a client's word."""
-    app = create_app(debug=True, hub=Hub(idle=0.6))
+    app = create_app(debug=True, hub=Hub(idle=idle))
     left = iter(range(times))
 
     async def held_up(scope, receive, send):
         if scope["type"] == "http" and scope["method"] == "POST":
             for _ in left:
-                ctypes.PyDLL(None).usleep(900_000)  # and lets no other thread run
+                ctypes.PyDLL(None).usleep(int(idle * 1.5e6))  # and lets no other thread run
                 break
         await app(scope, receive, send)
 
@@ -110,14 +110,14 @@ def standing_still(times):
 @pytest.mark.skipif(sys.platform == "win32", reason="has no usleep")
 def test_a_machine_that_stood_still_once():
     """It is tried again."""
-    assert assert_backpressure(standing_still(1), idle=0.6).verdict == "within"
+    assert assert_backpressure(standing_still(1, 0.6), idle=0.6).verdict == "within"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no usleep")
 def test_a_machine_that_stands_still():
     """Nobody is to blame for the clients that it closes."""
     with pytest.raises(Unproven, match="some were closed") as caught:
-        assert_backpressure(standing_still(10), idle=0.6)
+        assert_backpressure(standing_still(10, 0.3), idle=0.3)
     told(caught, most=7)
 
 

@@ -46,7 +46,7 @@ def linear(stream):
 def test_linear_code_is_within(name):
     """What CPython does in linear time passes, with time enough; the least is in benchmarks/."""
     consume, terms = LINEAR[name]
-    growth = measure_growth(consume, **{"seconds": 8.0, **terms})
+    growth = measure_growth(consume, **{"seconds": 6.0, **terms})
     assert growth.verdict == "within", growth.message
     assert growth.witness is None
     assert growth.share <= growth.share_interval[1]

@@ -1,12 +1,13 @@
 """The memory of a process that serves: the line that is told is one that took some."""
 
+import gc
 import re
 import tracemalloc
 
 import pytest
 
 from pytest_streamperf import trace
-from pytest_streamperf.service.memory import Python
+from pytest_streamperf.service.memory import Python, memory_of
 
 
 @pytest.fixture
@@ -34,3 +35,12 @@ def test_no_line_where_nothing_grew(process, monkeypatch):
     monkeypatch.setattr(tracemalloc, "take_snapshot", lambda: before)
     monkeypatch.setattr(process, "_first", before)
     assert process.where() == ""
+
+
+def test_reading_does_not_go_over_what_was_there():
+    """As each reading collects what nobody holds, and a test session holds a lot."""
+    old = [[]]
+    with memory_of(lambda *_: None, None) as memory:
+        memory.read()
+        assert not any(each is old for each in gc.get_objects())
+    assert any(each is old for each in gc.get_objects())

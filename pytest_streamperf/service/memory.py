@@ -103,5 +103,5 @@ def memory_of(server: App | str, pid: int | None) -> Iterator[Process | None]:
     elif isinstance(server, str):
         yield None
     else:
-        with trace.allocations():
+        with trace.allocations(), trace.only_new_collected():
             yield Python()
