@@ -38,7 +38,7 @@ _TURN = 1e-4
 def only_new_collected() -> Iterator[None]:
     """Leave what there is already out of collections: in a long test session one takes 0.3 s else.
 
-    It is frozen meanwhile, unless somebody froze it before.
+    It is frozen, unless somebody froze it before; what somebody freezes meanwhile thaws at the end.
     """
     if gc.get_freeze_count() >= _FROZEN_BY_PYTHON:
         yield

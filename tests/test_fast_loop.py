@@ -141,3 +141,22 @@ def test_a_loop_that_is_not_installed(monkeypatch):
         running(create_app(), loop="uvloop"),
     ):
         pass
+
+
+STOPS = """
+import asyncio, sys, uvloop
+from pytest_streamperf.service import Request, assert_stops
+asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+command = [sys.executable, "-m", "reference_impl", "--every", "0.2", "--grace", "0.1"]
+body = {"stream": True, "messages": [{"role": "user", "content": "hello"}]}
+print(assert_stops(command, Request("POST", "/v1/chat/completions", body)).verdict)
+"""
+
+
+@pytest.mark.skipif(
+    sys.version_info >= (3, 14), reason="policies are going, and with them watchers"
+)
+def test_a_server_is_stopped_where_uvloop_is_the_policy():
+    """It starts processes on its own loops alone."""
+    done = run([sys.executable, "-c", STOPS], stdout=PIPE, text=True, check=True)
+    assert done.stdout == "within\n"

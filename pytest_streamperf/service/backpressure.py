@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from functools import partial
 from inspect import iscoroutinefunction
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -94,9 +93,9 @@ def assert_backpressure(  # noqa: PLR0913 - how it is reached, and what it promi
             return (await reading_of(url, read, [gauge]))[gauge]
 
         promise = Promise(policy, limit, idle, within)
+        drive = Drive(f"ws{url[4:]}{path}", tell, within, say, promise.every)
         for _ in range(_RUNS):
-            drive = Drive(f"ws{url[4:]}{path}", tell, within, say, promise.every)
-            found = run("assert_backpressure", partial(driven, drive, counted, limit, idle))
+            found = run("assert_backpressure", lambda: driven(drive, counted, limit, idle))
             outcome = judged(found, promise)
             if outcome.verdict != "unproven":
                 break
@@ -123,9 +122,12 @@ def judged(found: Evidence, promise: Promise) -> Verdict:
     figures = Figures(
         given={"broadcast": found.flood}, bytes={"kept": kept}, limits={"kept": promise.limit}
     )
-    closed = found.closed or (found.hung_up and promise.policy == "skip")
-    if found.silent >= (_WORDS - 1) * promise.every and (closed or (promise.idle and not fault)):
-        return _silent(found, promise, figures)
+    if may_be := _may_be(found, promise, fault):
+        entries = {
+            "means": "this process hardly ran meanwhile, and a server may take clients for gone",
+            "try": "run it where less else runs, or where the server waits longer: idle=",
+        }
+        return unproven(may_be, figures, verdict.lines_of(entries))
     if fault is None:
         held = f"{size(kept)} held for who stalled, in sockets too"
         what = f"{found.flood} messages of {size(MESSAGE)} in step, {held}"
@@ -142,15 +144,15 @@ def judged(found: Evidence, promise: Promise) -> Verdict:
     )
 
 
-def _silent(found: Evidence, promise: Promise, figures: Figures) -> Verdict:
-    """Whoever was closed, it may have been for what could be neither said nor told."""
-    entries = {
-        "means": f"they say something every {duration(promise.every)}, but this process hardly ran "
-        "meanwhile, and the server may take them for gone",
-        "try": "run it where less else runs, or where the server waits longer: idle=",
-    }
-    headline = f"clients could say nothing for {duration(found.silent)}, and some were closed"
-    return unproven(headline, figures, verdict.lines_of(entries))
+def _may_be(found: Evidence, promise: Promise, fault: object) -> str | None:
+    """What proves nothing, as clients could say nothing, or be told nothing, for so long."""
+    too_long = (_WORDS - 1) * promise.every
+    closed = found.closed or (found.hung_up and promise.policy == "skip")
+    if closed and found.silent >= too_long:
+        return f"clients that could say nothing for {duration(found.silent)} were closed"
+    if fault is None and promise.idle and found.untold >= too_long:
+        return f"a quiet client was closed, but nothing was told for {duration(found.untold)}"
+    return None
 
 
 def _fault(found: Evidence, promise: Promise) -> tuple[str, str, str] | None:
@@ -162,13 +164,23 @@ def _fault(found: Evidence, promise: Promise) -> tuple[str, str, str] | None:
         each.who for each in found.clients if any(a >= b for a, b in pairwise(each.numbers))
     ]
     lost = [each.who for each in fast if each.numbers[: found.flood] != list(range(found.flood))]
+    people = ", ".join(each.who for each in found.closed)
+    why = next((each.why for each in found.closed), "")
     rules: Sequence[tuple[object, tuple[str, str, str]]] = (
+        (
+            found.closed and idle,
+            (
+                f"clients that said something every {duration(promise.every)} were closed",
+                f"{people} are thrown out, with {why}",
+                "start the clock again whenever a client says something",
+            ),
+        ),
         (
             found.closed,
             (
-                f"clients that said something every {duration(promise.every)} were closed",
-                f"{', '.join(found.closed)}: people who are there are thrown out",
-                "start the clock again whenever a client says something",
+                "clients that read what they were told were closed",
+                f"{people} are thrown out, with {why}",
+                "see its log; if it wants a word now and then: say=, and idle= for how often",
             ),
         ),
         (

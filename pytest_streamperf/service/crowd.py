@@ -25,11 +25,12 @@ _SLOWLY, _LOOK = 0.002, 0.02
 
 @dataclass(slots=True)
 class Heard:
-    """A client: the numbers of the messages that it got, and whether it was hung up on."""
+    """A client: the numbers of the messages that it got, and whether and why it was hung up on."""
 
     who: str
     numbers: list[int] = field(default_factory=list)
     closed: bool = False
+    why: str = ""
 
 
 @dataclass(slots=True)
@@ -37,8 +38,8 @@ class Evidence:
     """What came of it.
 
     `flood` messages were broadcast while one client read nothing, or fewer where `stuck`. Of those
-    that read and say something, `closed` were hung up on, and `silent` are the most seconds for
-    which one could say nothing.
+    that read and say something, `closed` were hung up on. For `silent` seconds at most one could
+    say nothing, and for `untold` nothing was broadcast while a client kept quiet.
     """
 
     flood: int
@@ -48,8 +49,9 @@ class Evidence:
     resumed: bool = False
     still_counted: float = 0.0
     quiet_stays: bool = False
-    closed: list[str] = field(default_factory=list)
+    closed: list[Heard] = field(default_factory=list)
     silent: float = 0.0
+    untold: float = 0.0
 
     @property
     def kept(self) -> int:
@@ -91,7 +93,11 @@ async def connected(url: str) -> AsyncIterator[Any]:
 
 @dataclass(slots=True)
 class Drive:
-    """How the server is reached, what was broadcast, and how long a client said nothing for."""
+    """How the server is reached, what was broadcast, and how long a client said nothing for.
+
+    It may be used again: `first` is the number of the first message of this time, and `nobody` what
+    the gauge was when it was used first.
+    """
 
     url: str
     tell: Callable[[str], Awaitable[None]]
@@ -99,13 +105,15 @@ class Drive:
     say: str
     every: float
     published: int = 0
+    first: int = 0
+    nobody: float | None = None
     silent: float = 0.0
 
     async def publish(self) -> int:
-        """Broadcast a message; its number."""
+        """Broadcast a message; its number, of this time."""
         number, self.published = self.published, self.published + 1
         await self.tell(f"streamperf {number:06} ".ljust(MESSAGE, "x"))
-        return number
+        return number - self.first
 
     async def in_step(self, fast: Sequence[Heard], messages: int) -> bool:
         """Broadcast so many, and whether each reached those who read before the next one."""
@@ -119,6 +127,21 @@ class Drive:
                         await asyncio.sleep(0)
             return True
         return False
+
+    async def listen(self, client: Any, heard: Heard, pause: float = 0.0) -> None:
+        """Read what a client gets until it is hung up on, with a pause after each message."""
+        from websockets.exceptions import ConnectionClosed  # noqa: PLC0415
+
+        try:
+            while True:
+                message = await client.recv()
+                text = message if isinstance(message, str) else message.decode("utf-8", "replace")
+                numbers = (int(number) - self.first for number in _NUMBER.findall(text))
+                heard.numbers += (number for number in numbers if number >= 0)
+                if pause:
+                    await asyncio.sleep(pause)
+        except ConnectionClosed as error:
+            heard.closed, heard.why = True, str(error.rcvd or "nothing")
 
     @asynccontextmanager
     async def connected(self, *, silent: bool = False) -> AsyncIterator[Any]:
@@ -136,23 +159,11 @@ class Drive:
             while True:
                 await client.send(self.say)
                 try:
-                    await asyncio.sleep(self.every)
+                    # A server's clock goes on, whatever that of this loop does.
+                    while clock.wall() - said < self.every:  # noqa: ASYNC110
+                        await asyncio.sleep(_LOOK)
                 finally:
                     self.silent, said = max(self.silent, clock.wall() - said), clock.wall()
-
-
-async def _listen(client: Any, heard: Heard, pause: float = 0.0) -> None:
-    from websockets.exceptions import ConnectionClosed  # noqa: PLC0415
-
-    try:
-        while True:
-            message = await client.recv()
-            text = message if isinstance(message, str) else message.decode("utf-8", "replace")
-            heard.numbers += map(int, _NUMBER.findall(text))
-            if pause:
-                await asyncio.sleep(pause)
-    except ConnectionClosed:
-        heard.closed = True
 
 
 async def driven(
@@ -167,12 +178,17 @@ async def driven(
         (limit + IN_SOCKETS + _MORE) // MESSAGE, [*fast, Heard("slow"), Heard("stalled")]
     )
     chatty = Heard("chatty")
+    drive.first, drive.silent = drive.published, 0.0
+    if drive.nobody is None:
+        drive.nobody = await counted()
+    else:
+        await _left(counted, drive.nobody, drive.within)
     async with AsyncExitStack() as stack:
         listening = await stack.enter_async_context(tasks())
 
         async def listener(heard: Heard, pause: float = 0.0) -> None:
             client = await stack.enter_async_context(drive.connected())
-            listening.append(asyncio.create_task(_listen(client, heard, pause)))
+            listening.append(asyncio.create_task(drive.listen(client, heard, pause)))
 
         for heard in fast:
             await listener(heard)
@@ -184,15 +200,15 @@ async def driven(
                 await leaving.enter_async_context(drive.connected())
         found.stuck = not await drive.in_step(fast, found.flood)
         if not found.stuck:
-            listening.append(asyncio.create_task(_listen(stalled, found.clients[-1])))
+            listening.append(asyncio.create_task(drive.listen(stalled, found.clients[-1])))
             found.resumed = await _resumes(drive, found.clients[-1], found.flood)
             found.hung_up = found.clients[-1].closed
             found.still_counted = await _left(counted, before, drive.within)
             if idle is not None:
                 await listener(chatty)
-                found.quiet_stays = await _stays(drive, idle)
+                found.quiet_stays, found.untold = await _stays(drive, idle)
         # Not later: then it is our own doing.
-        found.closed = [each.who for each in [*fast, chatty] if each.closed]
+        found.closed = [each for each in [*fast, chatty] if each.closed]
     found.silent = drive.silent
     return found
 
@@ -219,14 +235,18 @@ async def _left(counted: Callable[[], Awaitable[float]], before: float, within: 
     return max(0.0, left)
 
 
-async def _stays(drive: Drive, idle: float) -> bool:
-    """Whether a client that says nothing is let stay, while there is something to hear."""
-    quiet = Heard("quiet")
+async def _stays(drive: Drive, idle: float) -> tuple[bool, float]:
+    """Whether a client that says nothing is let stay, while there is something to hear.
+
+    And the most seconds for which there was nothing.
+    """
+    quiet, untold, told = Heard("quiet"), 0.0, clock.wall()
     async with drive.connected(silent=True) as client, tasks() as hearing:
-        hearing.append(asyncio.create_task(_listen(client, quiet)))
+        hearing.append(asyncio.create_task(drive.listen(client, quiet)))
         with suppress(TimeoutError):
             async with asyncio.timeout(2 * idle + 1):
                 while not quiet.closed:
                     await drive.publish()
                     await asyncio.sleep(idle / 10)
-        return not quiet.closed
+                    untold, told = max(untold, clock.wall() - told), clock.wall()
+        return not quiet.closed, untold

@@ -21,7 +21,7 @@ __tracebackhide__ = True  # pytest shows the user's own frames
 
 Reading = Mapping[str, float]
 Read = str | Callable[[], Mapping[str, Any]]
-"""Where a server's metrics are: a path that answers with JSON, or what returns them."""
+"""A server's metrics: a path that answers with JSON, or what returns them, from a thread."""
 
 GAUGES = ("pendingRequests", "pendingWebSockets", "activeConnections")
 TOTALS = (("requests", "responses"), ("websocketOpens", "websocketCloses"))
@@ -132,7 +132,7 @@ def assert_gauges_settle(  # noqa: PLR0913 - what is sent, what is read, and how
 async def reading_of(url: str, read: Read, names: Sequence[str]) -> Reading:
     """What a server says of itself now, of these names; see `assert_gauges_settle`."""
     if callable(read):
-        return named(read(), names)
+        return named(await asyncio.to_thread(read), names)
     answer = await ask(url, Request("GET", read))
     if answer.status != 200:  # noqa: PLR2004 - OK
         raise verdict.nothing_measured(

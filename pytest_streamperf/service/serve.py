@@ -23,8 +23,8 @@ _TICK, _LATE = 0.01, 0.02
 class PatientLoop(getattr(asyncio, "ProactorEventLoop", asyncio.SelectorEventLoop)):  # type: ignore[misc]
     """An event loop for clients, whose seconds are those in which this process could run.
 
-    What a machine takes for something else is not held against a server: deadlines come as much
-    later. So they do where it is this process that computes nothing and lets nobody run.
+    What a machine takes for something else, but for 30 ms each time, is not held against a server:
+    deadlines come as much later. What runs on the loop must not block it: that would look alike.
     """
 
     def __init__(self) -> None:
@@ -110,13 +110,20 @@ def served(server: App | str) -> Iterator[str]:
         yield url
 
 
-def run(name: str, main: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-    """Run a check's clients on an event loop of their own; `name` is the check's."""
+def run(
+    name: str,
+    main: Callable[[], Coroutine[Any, Any, _T]],
+    loop: Callable[[], asyncio.AbstractEventLoop] | None = PatientLoop,
+) -> _T:
+    """Run a check's clients on an event loop of their own; `name` is the check's.
+
+    With no `loop` on what the policy has, which may be alone in starting processes.
+    """
     if running_loop():
         msg = (
             f"{name} runs clients on an event loop of its own, and one is running here: "
             f"await asyncio.to_thread({name}, ...)"
         )
         raise TypeError(msg)
-    with asyncio.Runner(loop_factory=PatientLoop) as runner:
+    with asyncio.Runner(loop_factory=loop) as runner:
         return runner.run(main())

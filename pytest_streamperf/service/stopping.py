@@ -76,7 +76,7 @@ def assert_stops(
 
         assert_stops([sys.executable, "-m", "uvicorn", "app:app", "--port", "0"], chat)
     """
-    found = run("assert_stops", lambda: _stopped(command, request, clients, within))
+    found = run("assert_stops", lambda: _stopped(command, request, clients, within), None)
     outcome = judged(found, ends, within)
     return concluded(outcome)
 
