@@ -157,7 +157,7 @@ def test_clients_that_are_thrown_out():
     ) as caught:
         assert_backpressure(app, "/ws", publish=lambda _: time.sleep(0.1), read=None, within=1.0)
     told(caught)
-    assert "are thrown out, with 1011 (internal error) out of order" in " ".join(
+    assert "fast 3: thrown out, with 1011 (internal error) out of order" in " ".join(
         str(caught.value).split()
     )
 

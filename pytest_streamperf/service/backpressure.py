@@ -171,7 +171,7 @@ def _fault(found: Evidence, promise: Promise) -> tuple[str, str, str] | None:
             found.closed and idle,
             (
                 f"clients that said something every {duration(promise.every)} were closed",
-                f"{people} are thrown out, with {why}",
+                f"{people}: thrown out, with {why}",
                 "start the clock again whenever a client says something",
             ),
         ),
@@ -179,7 +179,7 @@ def _fault(found: Evidence, promise: Promise) -> tuple[str, str, str] | None:
             found.closed,
             (
                 "clients that read what they were told were closed",
-                f"{people} are thrown out, with {why}",
+                f"{people}: thrown out, with {why}",
                 "see its log; if it wants a word now and then: say=, and idle= for how often",
             ),
         ),

@@ -141,7 +141,7 @@ class Drive:
                 if pause:
                     await asyncio.sleep(pause)
         except ConnectionClosed as error:
-            heard.closed, heard.why = True, str(error.rcvd or "nothing")
+            heard.closed, heard.why = True, str(error.rcvd or "no word")
 
     @asynccontextmanager
     async def connected(self, *, silent: bool = False) -> AsyncIterator[Any]:
