@@ -25,7 +25,8 @@ from pytest_streamperf import (
     clock,
     measure_growth,
 )
-from pytest_streamperf.pulse import Collections, Pause, message, shares
+from pytest_streamperf.here import Line
+from pytest_streamperf.pulse import Collections, Pause, message, shares, stalls
 from pytest_streamperf.pulse.stalls import Stall, StallMeter
 
 ME = sys.modules[__name__]
@@ -61,6 +62,24 @@ def block():
     end = clock.thread_cpu() + 0.06
     while clock.thread_cpu() < end:
         pass
+
+
+def test_the_line_of_a_stall_is_that_of_most_looks(monkeypatch):
+    """Not that of the last, which may come when it is over; of as many the first."""
+    now = [0.0]
+    monkeypatch.setattr(clock, "wall", lambda: now[0])
+    frame = sys._getframe()
+    lines = {"held": Line("a.py:1 in held", "x"), "over": Line("a.py:2 in over", "y")}
+    for looks in (["held", "over"], ["over", "held", "held"], ["held", "held", "over"]):
+        meter = stalls.StallMeter()
+        meter.began()
+        for name in looks:
+            now[0] += 0.03
+            monkeypatch.setattr(stalls, "line_of", lambda _, name=name: lines[name])
+            meter.look(frame)
+        meter.ended()
+        meter.close()
+        assert [each.where for each in meter.stalls] == ["a.py:1 in held"]
 
 
 @LOOPS

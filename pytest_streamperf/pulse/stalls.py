@@ -9,6 +9,7 @@ calls healthy code stalled. What is measured:
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from heapq import heappush, heappushpop
@@ -57,11 +58,11 @@ class StallMeter:
     def __init__(self, before: "StallMeter | None" = None) -> None:
         self.stalls: list[Stall] = before.stalls if before else []
         self._watch = clock.Stopwatch()
-        self._seen = _UNSEEN
+        self._seen: Counter[Line] = Counter()
 
     def began(self) -> None:
         """Something runs."""
-        self._seen = _UNSEEN
+        self._seen.clear()
         self._watch.start()
 
     def ended(self, allowed: float = 0.0) -> None:
@@ -69,13 +70,15 @@ class StallMeter:
         if self._watch.passed - allowed >= _LEAST:
             seconds, sure = self._watch.held(allowed)
             if seconds >= _LEAST:
-                keep(self.stalls, Stall(seconds, *self._seen, sure, clock.wall()))
+                # Most of the looks, and of as many the first: the last may come when it is over.
+                (line, _), *_ = self._seen.most_common(1) or [(_UNSEEN, 0)]
+                keep(self.stalls, Stall(seconds, *line, sure, clock.wall()))
         self._watch.stop()
 
     def look(self, frame: FrameType | None) -> None:
         """Note what is running, if something has been for a while."""
         if self._watch.passed >= _LOOK:
-            self._seen = line_of(stack(frame)) or _UNSEEN
+            self._seen[line_of(stack(frame)) or _UNSEEN] += 1
 
     def close(self) -> None:
         """Give back what it holds."""
