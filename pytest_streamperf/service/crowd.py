@@ -174,10 +174,8 @@ async def driven(
 ) -> Evidence:
     """Have all kinds of clients, broadcast, and see what they get."""
     fast = [Heard(f"fast {number + 1}") for number in range(FAST)]
-    found = Evidence(
-        (limit + IN_SOCKETS + _MORE) // MESSAGE, [*fast, Heard("slow"), Heard("stalled")]
-    )
-    chatty = Heard("chatty")
+    slow, stalled, chatty = Heard("slow"), Heard("stalled"), Heard("chatty")
+    found = Evidence((limit + IN_SOCKETS + _MORE) // MESSAGE, [*fast, slow, stalled])
     drive.first, drive.silent = drive.published, 0.0
     if drive.nobody is None:
         drive.nobody = await counted()
@@ -192,17 +190,17 @@ async def driven(
 
         for heard in fast:
             await listener(heard)
-        await listener(found.clients[FAST], _SLOWLY)
-        stalled = await stack.enter_async_context(drive.connected())
+        await listener(slow, _SLOWLY)
+        reader = await stack.enter_async_context(drive.connected())
         before = await counted()
         async with AsyncExitStack() as leaving:
             for _ in range(VANISHED):
                 await leaving.enter_async_context(drive.connected())
         found.stuck = not await drive.in_step(fast, found.flood)
         if not found.stuck:
-            listening.append(asyncio.create_task(drive.listen(stalled, found.clients[-1])))
-            found.resumed = await _resumes(drive, found.clients[-1], found.flood)
-            found.hung_up = found.clients[-1].closed
+            listening.append(asyncio.create_task(drive.listen(reader, stalled)))
+            found.resumed = await _resumes(drive, stalled, found.flood)
+            found.hung_up = stalled.closed
             found.still_counted = await _left(counted, before, drive.within)
             if idle is not None:
                 await listener(chatty)
