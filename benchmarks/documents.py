@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from math import log2
 from typing import Any
 
-from pytest_streamperf.figures import MOST_DRAWN
-from pytest_streamperf.verdict import duration, percent, size, sparkline, thousands
+from pytest_streamperf._results.metrics import MOST_DRAWN
+from pytest_streamperf._results.text import sparkline
+from pytest_streamperf._results.units import duration, percent, size, thousands
 
 SUPERLINEAR, INTERVAL, STALL = 0.25, 0.1, 0.05  # limits
 COMMIT = "5f1c9e0b7a2d4c6e8f90a1b2c3d4e5f60718293a"

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from benchmarks.environment import machine
-from pytest_streamperf.verdict import duration
+from pytest_streamperf._results.units import duration
 from reference_impl.splines import MOST_POINTS, MOST_SAMPLES, Point, Render, available
 
 SIZES = ((4, 100), (100, 10_000), (100, 100_000), (MOST_POINTS, 100_000), (1_000, MOST_SAMPLES))

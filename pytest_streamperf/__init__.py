@@ -12,11 +12,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pytest_streamperf._results.verdict import Verdict as Verdict
     from pytest_streamperf.cadence import Cadence as Cadence
     from pytest_streamperf.cadence import UpdateCounter as UpdateCounter
     from pytest_streamperf.cadence.flushes import FlushCounter as FlushCounter
     from pytest_streamperf.cadence.mutants import THROTTLE_MUTANTS as THROTTLE_MUTANTS
     from pytest_streamperf.cadence.proof import prove_test as prove_test
+    from pytest_streamperf.exceptions import BudgetError as BudgetError
+    from pytest_streamperf.exceptions import BudgetExceeded as BudgetExceeded
+    from pytest_streamperf.exceptions import CadenceExceeded as CadenceExceeded
+    from pytest_streamperf.exceptions import CadenceUnproven as CadenceUnproven
+    from pytest_streamperf.exceptions import GrowthExceeded as GrowthExceeded
+    from pytest_streamperf.exceptions import GrowthUnproven as GrowthUnproven
+    from pytest_streamperf.exceptions import NetworkExceeded as NetworkExceeded
+    from pytest_streamperf.exceptions import NetworkUnproven as NetworkUnproven
+    from pytest_streamperf.exceptions import NothingMeasured as NothingMeasured
+    from pytest_streamperf.exceptions import PulseExceeded as PulseExceeded
+    from pytest_streamperf.exceptions import PulseUnproven as PulseUnproven
+    from pytest_streamperf.exceptions import ServiceExceeded as ServiceExceeded
+    from pytest_streamperf.exceptions import StreamperfWarning as StreamperfWarning
+    from pytest_streamperf.exceptions import Unproven as Unproven
     from pytest_streamperf.growth import Blame as Blame
     from pytest_streamperf.growth import Growth as Growth
     from pytest_streamperf.growth import assert_linear as assert_linear
@@ -40,21 +55,6 @@ if TYPE_CHECKING:
     from pytest_streamperf.turns import ToolCallDelta as ToolCallDelta
     from pytest_streamperf.turns import Turn as Turn
     from pytest_streamperf.turns import Usage as Usage
-    from pytest_streamperf.verdict import BudgetError as BudgetError
-    from pytest_streamperf.verdict import BudgetExceeded as BudgetExceeded
-    from pytest_streamperf.verdict import CadenceExceeded as CadenceExceeded
-    from pytest_streamperf.verdict import CadenceUnproven as CadenceUnproven
-    from pytest_streamperf.verdict import GrowthExceeded as GrowthExceeded
-    from pytest_streamperf.verdict import GrowthUnproven as GrowthUnproven
-    from pytest_streamperf.verdict import NetworkExceeded as NetworkExceeded
-    from pytest_streamperf.verdict import NetworkUnproven as NetworkUnproven
-    from pytest_streamperf.verdict import NothingMeasured as NothingMeasured
-    from pytest_streamperf.verdict import PulseExceeded as PulseExceeded
-    from pytest_streamperf.verdict import PulseUnproven as PulseUnproven
-    from pytest_streamperf.verdict import ServiceExceeded as ServiceExceeded
-    from pytest_streamperf.verdict import StreamperfWarning as StreamperfWarning
-    from pytest_streamperf.verdict import Unproven as Unproven
-    from pytest_streamperf.verdict import Verdict as Verdict
     from pytest_streamperf.virtual_clock import VirtualClock as VirtualClock
     from pytest_streamperf.virtual_clock import VirtualTimeError as VirtualTimeError
     from pytest_streamperf.wire.stream import WireStream as WireStream
@@ -62,11 +62,26 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME_OF = {
+    "Verdict": "_results.verdict",
     "Cadence": "cadence",
     "UpdateCounter": "cadence",
     "FlushCounter": "cadence.flushes",
     "THROTTLE_MUTANTS": "cadence.mutants",
     "prove_test": "cadence.proof",
+    "BudgetError": "exceptions",
+    "BudgetExceeded": "exceptions",
+    "CadenceExceeded": "exceptions",
+    "CadenceUnproven": "exceptions",
+    "GrowthExceeded": "exceptions",
+    "GrowthUnproven": "exceptions",
+    "NetworkExceeded": "exceptions",
+    "NetworkUnproven": "exceptions",
+    "NothingMeasured": "exceptions",
+    "PulseExceeded": "exceptions",
+    "PulseUnproven": "exceptions",
+    "ServiceExceeded": "exceptions",
+    "StreamperfWarning": "exceptions",
+    "Unproven": "exceptions",
     "Blame": "growth",
     "Growth": "growth",
     "assert_linear": "growth",
@@ -90,21 +105,6 @@ _HOME_OF = {
     "ToolCallDelta": "turns",
     "Turn": "turns",
     "Usage": "turns",
-    "BudgetError": "verdict",
-    "BudgetExceeded": "verdict",
-    "CadenceExceeded": "verdict",
-    "CadenceUnproven": "verdict",
-    "GrowthExceeded": "verdict",
-    "GrowthUnproven": "verdict",
-    "NetworkExceeded": "verdict",
-    "NetworkUnproven": "verdict",
-    "NothingMeasured": "verdict",
-    "PulseExceeded": "verdict",
-    "PulseUnproven": "verdict",
-    "ServiceExceeded": "verdict",
-    "StreamperfWarning": "verdict",
-    "Unproven": "verdict",
-    "Verdict": "verdict",
     "VirtualClock": "virtual_clock",
     "VirtualTimeError": "virtual_clock",
     "WireStream": "wire.stream",

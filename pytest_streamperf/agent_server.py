@@ -6,7 +6,8 @@ from collections.abc import AsyncIterable, Callable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from pytest_streamperf import verdict
+from pytest_streamperf._results.verdict import Verdict
+from pytest_streamperf.exceptions import GrowthUnproven
 
 if TYPE_CHECKING:
     from pytest_streamperf.streams import TokenStream
@@ -135,8 +136,8 @@ class AgentServerProcess:
     @property
     def engine(self) -> Engine:
         """Cannot be reached from here: raises `GrowthUnproven`, which says what to do instead."""
-        raise verdict.GrowthUnproven(
-            verdict.Verdict(
+        raise GrowthUnproven(
+            Verdict(
                 stem="growth",
                 verdict="unproven",
                 headline="the agent server runs in another process, out of reach of a metered "

@@ -12,10 +12,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from pytest_streamperf._results.policy import Policy
+from pytest_streamperf._results.units import (
+    bytes_of,
+    duration,
+    percent,
+    rate_of,
+    seconds_of,
+    share_of,
+    size,
+)
+from pytest_streamperf.exceptions import BudgetError
 from pytest_streamperf.growth.terms import Terms
 from pytest_streamperf.network.attempts import allowed_hosts
-from pytest_streamperf.units import bytes_of, rate_of, seconds_of, share_of
-from pytest_streamperf.verdict import BudgetError, Policy, duration, percent, size
 
 _CHOICES = ("mode", "unproven")
 _GROWTH = ("copies", "limit", "up_to")

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from pytest_streamperf import __version__
+from pytest_streamperf.exceptions import BudgetError
 from pytest_streamperf.report.document import ReportError
 from pytest_streamperf.report.terminal import say
-from pytest_streamperf.verdict import BudgetError
 
 # Each command is a module with a docstring, `arguments(parser)` and `run(options) -> exit status`.
 # It is loaded when it is called for.

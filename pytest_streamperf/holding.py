@@ -14,19 +14,16 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Literal, Self
 
+from pytest_streamperf._results.conclusion import nothing_measured
+from pytest_streamperf._results.policy import Policy
+from pytest_streamperf._results.reporter import report
+from pytest_streamperf._results.text import labelled_lines
 from pytest_streamperf.budgets import KEYS, TERMS, Budget, Budgeted
 from pytest_streamperf.cadence import UpdateCounter
 from pytest_streamperf.cadence.flushes import FlushCounter
+from pytest_streamperf.exceptions import BudgetExceeded, Unproven
 from pytest_streamperf.pulse import Pulse, StallWatch
 from pytest_streamperf.streams import Stream
-from pytest_streamperf.verdict import (
-    BudgetExceeded,
-    Policy,
-    Unproven,
-    lines_of,
-    nothing_measured,
-    report,
-)
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
@@ -125,7 +122,7 @@ class Held:
             try:
                 check()
             except (BudgetExceeded, Unproven) as failure:
-                failure.add_note("\n".join(lines_of({"limit": self._set_by(keys)})))
+                failure.add_note("\n".join(labelled_lines({"limit": self._set_by(keys)})))
                 failures.append(failure)
         if failures:
             first, *others = failures

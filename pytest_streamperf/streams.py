@@ -20,11 +20,11 @@ from operator import eq
 from random import Random
 from typing import Any, Literal, Protocol, Self
 
+from pytest_streamperf._results.reporter import concerns
 from pytest_streamperf.clock import to_the_next_step
 from pytest_streamperf.here import Loop, loop_running_here
 from pytest_streamperf.pacing import finite_seconds
 from pytest_streamperf.turns import Part, Turn
-from pytest_streamperf.verdict import concerns
 
 # About four characters a token, the usual rule of thumb for English text.
 _WORDS = (

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 from pytest_streamperf import beside
-from pytest_streamperf.verdict import StreamperfWarning
+from pytest_streamperf.exceptions import StreamperfWarning
 
 # Objects of 512 bytes or less come from pymalloc's arenas, of 1 MiB since CPython 3.10 (256 KiB on
 # 32 bits): one of this size marks each quarter of an arena.

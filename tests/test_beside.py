@@ -8,9 +8,10 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_streamperf import StallWatch, measure_growth
-from pytest_streamperf.beside import note
+from pytest_streamperf._results.metrics import Figures
+from pytest_streamperf._results.verdict import Verdict
+from pytest_streamperf.beside import note, noted
 from pytest_streamperf.report.terminal import summary
-from pytest_streamperf.verdict import Verdict
 
 
 def hook(*_):
@@ -98,7 +99,7 @@ def test_calls_that_are_not_counted_are_told(monkeypatch):
     sys.setprofile(None)
     assert (within.verdict, without.verdict) == ("within", "unproven")
     told = "acme profiles: calls are not counted, and code is slower"
-    assert within.figures.facts["beside"] == told
+    assert within.figures.facts["interference"] == told
     assert without.message.endswith(f"\n  note   {told}")
 
 
@@ -107,14 +108,20 @@ def test_a_pulse_says_so_too(monkeypatch):
     tracking(monkeypatch)
     with StallWatch() as watch:
         pass
-    assert watch.pulse().figures.facts["beside"] == "memray tracks memory: code is slower"
+    assert watch.pulse().figures.facts["interference"] == "memray tracks memory: code is slower"
 
 
 def test_a_message_has_room_for_it_or_has_none(monkeypatch):
     """Thirteen lines at most."""
     tracking(monkeypatch)
     messages = [
-        Verdict(stem="pulse", verdict="exceeded", headline="x", details=["y"] * lines).message
+        Verdict(
+            stem="pulse",
+            verdict="exceeded",
+            headline="x",
+            details=["y"] * lines,
+            figures=noted("pulse", Figures()),
+        ).message
         for lines in (11, 12)
     ]
     assert [each.count("\n") for each in messages] == [12, 12]
@@ -124,7 +131,9 @@ def test_a_message_has_room_for_it_or_has_none(monkeypatch):
 def test_the_terminal_says_it_once():
     """After all checks, of those that are shown, and what one test says four times in a line."""
     check = {"verdict": "within", "stem": "growth", "headline": "linear", "accepted": True}
-    checks = [check | {"facts": {"beside": said} if said else {}} for said in ("a", "b", "a", "")]
+    checks = [
+        check | {"facts": {"interference": said} if said else {}} for said in ("a", "b", "a", "")
+    ]
     report = SimpleNamespace(streamperf=checks, nodeid="test_it", start=0)
     lines = [line for line, _ in summary([report], 0)]
     assert lines[0].endswith(" growth  test_it: linear (4 times)")

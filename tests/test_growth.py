@@ -28,10 +28,10 @@ from pytest_streamperf import (
     measure_growth_async,
     trace,
 )
+from pytest_streamperf._results.policy import Policy
+from pytest_streamperf._results.reporter import reporting_to
 from pytest_streamperf.growth import drive
 from pytest_streamperf.growth.runs import Runner, Stopped
-from pytest_streamperf.sink import reporting_to
-from pytest_streamperf.verdict import Policy
 
 pytestmark = pytest.mark.alone
 

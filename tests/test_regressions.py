@@ -11,7 +11,7 @@ import pytest
 from benchmarks import checks
 from benchmarks.checks import CHECKS, OVERLAPS
 from pytest_streamperf import GrowthUnproven
-from pytest_streamperf.verdict import Verdict
+from pytest_streamperf._results.verdict import Verdict
 from reference_impl import REGRESSIONS
 
 COMMITTED = Path(__file__).parents[1] / "docs" / "regressions.md"

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from benchmarks.documents import check, document, growth, many, pulse, sample, updates
+from pytest_streamperf._results.metrics import MOST_DRAWN
 from pytest_streamperf.cli import main
-from pytest_streamperf.figures import MOST_DRAWN
 from pytest_streamperf.report import html as page_module
 from pytest_streamperf.report.charts import CHARTS, chart
 from pytest_streamperf.report.document import read, write

@@ -2,9 +2,10 @@
 
 import pytest
 
-from pytest_streamperf import sink
-from pytest_streamperf.sink import current_sink, reporting_to
-from pytest_streamperf.verdict import Policy, Verdict, report
+from pytest_streamperf._results import reporter
+from pytest_streamperf._results.policy import Policy
+from pytest_streamperf._results.reporter import current_sink, report, reporting_to
+from pytest_streamperf._results.verdict import Verdict
 
 FOUND = Verdict(stem="growth", verdict="exceeded", headline="84% superlinear, limit 25%")
 
@@ -38,7 +39,7 @@ class Notes:
 def test_no_sink(monkeypatch):
     """Outside a test verdicts go nowhere."""
     with monkeypatch.context() as patch:
-        patch.setattr(sink, "_sinks", [])
+        patch.setattr(reporter, "_sinks", [])
         report(FOUND)
         assert current_sink() is None
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_streamperf.units import bytes_of, rate_of, seconds_of, share_of
+from pytest_streamperf._results.units import bytes_of, rate_of, seconds_of, share_of
 
 
 @pytest.mark.parametrize(

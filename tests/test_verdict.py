@@ -10,34 +10,31 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pytest_streamperf import verdict
+from pytest_streamperf._results import conclusion, policy, text, units, verdict
+from pytest_streamperf._results.conclusion import conclude, current_policy, nothing_measured
+from pytest_streamperf._results.policy import Policy
+from pytest_streamperf._results.reporter import reporting_to
+from pytest_streamperf._results.text import (
+    fit_line,
+    labelled_lines,
+    location_lines,
+    sparkline,
+    table_lines,
+)
+from pytest_streamperf._results.units import duration, percent, size, thousands
+from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf.clock import Noise
-from pytest_streamperf.growth import Growth
-from pytest_streamperf.growth.advice import advice_for
-from pytest_streamperf.sink import reporting_to
-from pytest_streamperf.verdict import (
+from pytest_streamperf.exceptions import (
     BudgetExceeded,
     GrowthExceeded,
     GrowthUnproven,
     NothingMeasured,
-    Policy,
     StreamperfWarning,
     Unproven,
-    Verdict,
-    conclude,
-    current_policy,
-    duration,
-    fit,
-    lines_of,
     missing_extra,
-    nothing_measured,
-    percent,
-    size,
-    sparkline,
-    table,
-    thousands,
-    where,
 )
+from pytest_streamperf.growth import Growth
+from pytest_streamperf.growth.advice import advice_for
 
 EXCEPTIONS = pytest.mark.parametrize(
     "kind", [BudgetExceeded, GrowthExceeded, Unproven, GrowthUnproven, NothingMeasured]
@@ -394,24 +391,24 @@ def test_percent(share, text):
 @given(LINES)
 def test_fit_makes_a_line_printable(text):
     """Any text is cut to one ASCII line of a message."""
-    assert is_printable(fit(text))
+    assert is_printable(fit_line(text))
 
 
 def test_fit_shows_that_it_cut():
     """A line that was cut ends in dots; one that fits is left alone."""
-    assert fit("a" * 73) == "a" * 69 + "..."
-    assert fit("a" * 72) == "a" * 72
+    assert fit_line("a" * 73) == "a" * 69 + "..."
+    assert fit_line("a" * 72) == "a" * 72
 
 
 @given(st.dictionaries(st.sampled_from(["where", "means", "costs", "try", "allow"]), st.text()))
 def test_entries_are_printable(entries):
     """Whatever an entry says, its lines are fit for a message."""
-    assert all(map(is_printable, lines_of(entries)))
+    assert all(map(is_printable, labelled_lines(entries)))
 
 
 def test_entries_stand_in_one_column():
     """What is said starts in the same column on every line."""
-    lines = lines_of({"why": "word " * 30, "try": "less"})
+    lines = labelled_lines({"why": "word " * 30, "try": "less"})
     assert lines[0].startswith("  why    word word")
     assert lines[-1] == "  try    less"
     assert all(line.startswith(" " * 9 + "word") for line in lines[1:-1])
@@ -419,12 +416,12 @@ def test_entries_stand_in_one_column():
 
 def test_long_entries_lose_nothing():
     """A long text goes on in the next lines."""
-    assert "".join(lines_of({"try": "x" * 200})).count("x") == 200
+    assert "".join(labelled_lines({"try": "x" * 200})).count("x") == 200
 
 
 def test_empty_entries_are_left_out():
     """An entry that says nothing has no line."""
-    assert lines_of({"means": "", "try": "less"}) == ["  try    less"]
+    assert labelled_lines({"means": "", "try": "less"}) == ["  try    less"]
 
 
 @given(
@@ -432,12 +429,12 @@ def test_empty_entries_are_left_out():
 )
 def test_tables_are_printable(rows, note):
     """Whatever the note says, the lines are fit for a message."""
-    assert all(map(is_printable, table(["deltas", "per delta", "copied"], rows, note)))
+    assert all(map(is_printable, table_lines(["deltas", "per delta", "copied"], rows, note)))
 
 
 def test_table_is_right_aligned():
     """The cells of a column end at the same place; the note stands behind the last row."""
-    assert table(
+    assert table_lines(
         ["deltas", "per delta"], [["1,250", "0.31 us"], ["20,000", "2.40 us"]], "high"
     ) == [
         "  deltas   per delta",
@@ -449,7 +446,7 @@ def test_table_is_right_aligned():
 def test_table_has_no_missing_cells():
     """A row that is short of a cell is a mistake, not a narrow table."""
     with pytest.raises(ValueError, match="argument"):
-        table(["deltas", "per delta"], [["1,250"]], "high")
+        table_lines(["deltas", "per delta"], [["1,250"]], "high")
 
 
 # -- the guilty line
@@ -459,14 +456,16 @@ PART = "(97% of growth)"
 
 def test_where_in_one_line():
     """A short guilty line is named in one line."""
-    assert where(["agent.py:41 in feed"], "self.text += delta", PART) == [
+    assert location_lines(["agent.py:41 in feed"], "self.text += delta", PART) == [
         "  where  agent.py:41 in feed: self.text += delta (97% of growth)"
     ]
 
 
 def test_where_in_two_lines():
     """A longer one has the source on a line of its own."""
-    assert where(["agents/streaming.py:41 in Reply.feed"], "self.text += delta.text", PART) == [
+    assert location_lines(
+        ["agents/streaming.py:41 in Reply.feed"], "self.text += delta.text", PART
+    ) == [
         "  where  agents/streaming.py:41 in Reply.feed:",
         "         self.text += delta.text (97% of growth)",
     ]
@@ -475,22 +474,25 @@ def test_where_in_two_lines():
 def test_where_fills_one_line():
     """One line is enough up to its last column."""
     source = "x" * (72 - len("  where  agent.py:41 in feed:  ") - len(PART))
-    (line,) = where(["agent.py:41 in feed"], source, PART)
+    (line,) = location_lines(["agent.py:41 in feed"], source, PART)
     assert len(line) == 72
-    assert len(where(["agent.py:41 in feed"], source + "x", PART)) == 2
+    assert len(location_lines(["agent.py:41 in feed"], source + "x", PART)) == 2
 
 
 def test_where_cuts_no_sooner_than_it_must():
     """A place and a source that just fill their lines are not cut."""
     place, source = "p" * 62, "s" * (62 - len(PART))
-    assert where([place], source, PART) == [f"  where  {place}:", f"         {source} {PART}"]
-    assert {len(line) for line in where([place], source, PART)} == {72}
+    assert location_lines([place], source, PART) == [
+        f"  where  {place}:",
+        f"         {source} {PART}",
+    ]
+    assert {len(line) for line in location_lines([place], source, PART)} == {72}
 
 
 def test_where_cuts_what_it_must():
     """Of a place that is too long the end is left, of a source the start, to the last column."""
     room = 62 - len(PART)
-    first, second = where(["a" + "p" * 62], "s" * room + "z", PART)
+    first, second = location_lines(["a" + "p" * 62], "s" * room + "z", PART)
     assert first == f"  where  ...{'p' * 59}:"
     assert second == f"         {'s' * (room - 3)}... {PART}"
 
@@ -498,14 +500,14 @@ def test_where_cuts_what_it_must():
 @given(LINES, LINES)
 def test_where_is_printable(place, source):
     """Whatever the guilty line holds, what is said of it is fit for a message."""
-    assert all(map(is_printable, where([place], source, PART)))
+    assert all(map(is_printable, location_lines([place], source, PART)))
 
 
 @given(LINES, LINES)
 @example("agent.py:41 in Reply.feed", "\N{CHECK MARK}" * 20)
 def test_where_always_tells_the_part(place, source):
     """The part of the growth is not cut off, however long the rest is."""
-    assert where([place], source, PART)[-1].endswith(PART)
+    assert location_lines([place], source, PART)[-1].endswith(PART)
 
 
 @given(SOMETHING)
@@ -513,13 +515,13 @@ def test_where_always_tells_the_part(place, source):
 @example("\N{CHECK MARK}" * 12)
 def test_where_always_tells_the_line(folder):
     """The name of the file and the line's number are not cut off, however deep the folder."""
-    lines = where([f"{folder}/reply.py:141 in Reply.feed"], "self.text += delta", PART)
+    lines = location_lines([f"{folder}/reply.py:141 in Reply.feed"], "self.text += delta", PART)
     assert "reply.py:141 in Reply.feed:" in lines[0]
 
 
 def test_where_without_source():
     """A line whose source cannot be read leaves no gap."""
-    assert where(["<string>:3 in feed"], "", PART) == [
+    assert location_lines(["<string>:3 in feed"], "", PART) == [
         "  where  <string>:3 in feed (97% of growth)"
     ]
 
@@ -527,7 +529,7 @@ def test_where_without_source():
 def test_the_first_place_that_fits_is_said():
     """A long place gives way to a shorter form of it before anything is cut."""
     places = ["f" * 100, "folder/agent.py:41 in feed", "agent.py:41 in feed"]
-    assert where(places, "s" * 60, PART)[0] == "  where  folder/agent.py:41 in feed:"
+    assert location_lines(places, "s" * 60, PART)[0] == "  where  folder/agent.py:41 in feed:"
 
 
 # -- advice
@@ -590,9 +592,10 @@ def test_there_is_always_advice(source):
     """Every line has a meaning and a remedy, each fit for a message."""
     advice = advice_for(source)
     assert advice.means
-    assert all(map(is_printable, lines_of({"means": advice.means, "try": advice.remedy})))
+    assert all(map(is_printable, labelled_lines({"means": advice.means, "try": advice.remedy})))
 
 
 def test_docstring_examples():
     """What the documentation shows is what happens."""
-    assert doctest.testmod(verdict).failed == 0
+    modules = (verdict, text, units, policy, conclusion)
+    assert not any(doctest.testmod(module).failed for module in modules)

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.checks import CHECKS
 from examples import demo, walk
 from pytest_streamperf import NothingMeasured
-from pytest_streamperf.verdict import Verdict
+from pytest_streamperf._results.verdict import Verdict
 from reference_impl import REGRESSIONS
 
 ROOT = Path(demo.HERE.parent)

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
 
+from pytest_streamperf._results.metrics import Figures, known, thinned
+from pytest_streamperf._results.text import fit_line, labelled_lines
+from pytest_streamperf._results.units import duration, size
+from pytest_streamperf._results.verdict import Outcome, Verdict
 from pytest_streamperf.cadence.record import Arrival
 from pytest_streamperf.cadence.timeline import Event, Row, drawn
-from pytest_streamperf.figures import Figures, known, thinned
-from pytest_streamperf.verdict import Outcome, Verdict, duration, fit, lines_of, size
 
 _AROUND = 4
 
@@ -82,15 +84,15 @@ def judged(record: FlushRecord, promise: Promise) -> Coalescing:
             "",
             *_timeline(record, breach.time),
             "",
-            *lines_of({"means": breach.means, "try": breach.remedy}),
+            *labelled_lines({"means": breach.means, "try": breach.remedy}),
         )
     elif verdict == "unproven":
         headline = "no evidence of what the flushes carried"
-        details = ("", *lines_of({"try": "pass of=stream to the flush counter"}))
+        details = ("", *labelled_lines({"try": "pass of=stream to the flush counter"}))
     return Coalescing(
         stem="cadence",
         verdict=verdict,
-        headline=fit(headline),
+        headline=fit_line(headline),
         details=details,
         figures=Figures(
             given={"deltas": len(record.arrivals)},

@@ -18,6 +18,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Self
 
+from pytest_streamperf._results.conclusion import conclude, nothing_measured
 from pytest_streamperf.cadence.coalesce import (
     Coalescing,
     Flush,
@@ -26,15 +27,10 @@ from pytest_streamperf.cadence.coalesce import (
     judged,
 )
 from pytest_streamperf.cadence.record import Arrival, read_again
+from pytest_streamperf.exceptions import CadenceExceeded, CadenceUnproven
 from pytest_streamperf.here import virtual_clock_here
 from pytest_streamperf.streams import TokenStream, listen
 from pytest_streamperf.turns import text_of
-from pytest_streamperf.verdict import (
-    CadenceExceeded,
-    CadenceUnproven,
-    conclude,
-    nothing_measured,
-)
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 

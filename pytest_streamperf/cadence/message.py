@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from pytest_streamperf._results.metrics import thinned
+from pytest_streamperf._results.text import fit_line, labelled_lines
+from pytest_streamperf._results.units import duration, size
+from pytest_streamperf._results.verdict import Outcome
 from pytest_streamperf.cadence.invariants import INVARIANTS, Breach, Policy
 from pytest_streamperf.cadence.record import Evidence, Kind, Record
 from pytest_streamperf.cadence.timeline import Event, Row, drawn
-from pytest_streamperf.figures import thinned
-from pytest_streamperf.verdict import Outcome, duration, fit, lines_of, size
 
 # What to pass to the counter for each kind of evidence.
 _PASS: Mapping[Evidence, str] = {
@@ -110,7 +112,7 @@ def headline(findings: Findings) -> str:
         return f"no evidence for {len(findings.missing)} of 15 invariants of a throttle, {limit}"
     if findings.breaches:
         first = findings.breaches[0]
-        return fit(f"{f'{first.key}: ' if first.key else ''}{first.says}, {limit}")
+        return fit_line(f"{f'{first.key}: ' if first.key else ''}{first.says}, {limit}")
     if findings.over:
         return findings.over
     deltas = f"{len(record.arrivals):,} deltas, " if record.arrivals else ""
@@ -124,10 +126,13 @@ def details(findings: Findings) -> Sequence[str]:
     if findings.verdict == "unproven":
         missing = findings.missing
         names = ", ".join(f"{INVARIANTS[number].name} ({number})" for number in missing)
-        return ("", *lines_of({"why": names, "try": "; ".join(dict.fromkeys(missing.values()))}))
+        return (
+            "",
+            *labelled_lines({"why": names, "try": "; ".join(dict.fromkeys(missing.values()))}),
+        )
     if not findings.breaches:
         advice = "send what is new, not all there is; or less often, the longer it gets"
-        return ("", *lines_of({"means": "what is sent adds up", "try": advice}))
+        return ("", *labelled_lines({"means": "what is sent adds up", "try": advice}))
     first = findings.breaches[0]
     invariant = INVARIANTS[first.number]
     others = sorted({each.number for each in findings.breaches} - {first.number})
@@ -135,7 +140,7 @@ def details(findings: Findings) -> Sequence[str]:
         "",
         *_timeline(findings.record, first, findings.policy.every),
         "",
-        *lines_of(
+        *labelled_lines(
             {
                 "broke": f"{first.number} of 15: {invariant.name}"
                 + (f"; also {', '.join(map(str, others))}" if others else ""),

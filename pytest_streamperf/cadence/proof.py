@@ -7,19 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_streamperf._results.conclusion import conclude
+from pytest_streamperf._results.metrics import Figures
+from pytest_streamperf._results.policy import Policy
+from pytest_streamperf._results.reporter import reporting_to
+from pytest_streamperf._results.text import labelled_lines
+from pytest_streamperf._results.verdict import Outcome, Verdict
 from pytest_streamperf.cadence.mutants import THROTTLE_MUTANTS, Send, Throttle
-from pytest_streamperf.figures import Figures
+from pytest_streamperf.exceptions import CadenceExceeded, CadenceUnproven
 from pytest_streamperf.here import running_loop
-from pytest_streamperf.sink import reporting_to
-from pytest_streamperf.verdict import (
-    CadenceExceeded,
-    CadenceUnproven,
-    Outcome,
-    Policy,
-    Verdict,
-    conclude,
-    lines_of,
-)
 from pytest_streamperf.virtual_clock import new_event_loop
 
 __tracebackhide__ = True  # pytest shows the user's own frames
@@ -83,10 +79,10 @@ def prove_test(
     if failed is not None:
         why = f"it fails for a good one: {type(failed).__name__}: {failed}".partition("\n")[0]
         headline = f"{name} tells no good throttle from a bad one"
-        details = lines_of({"why": why, "try": "make it pass for a good throttle first"})
+        details = labelled_lines({"why": why, "try": "make it pass for a good throttle first"})
     else:
         headline = f"{name} notices {len(noticed)} of {len(subjects)} bad throttles, limit all"
-        details = lines_of(
+        details = labelled_lines(
             {
                 "blind": f"to one that {'; '.join(unnoticed)}",
                 "try": "let time pass between values: stream.every, VirtualClock, "

@@ -10,8 +10,13 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Unpack
 
+from pytest_streamperf._results.conclusion import conclude, current_policy
+from pytest_streamperf._results.metrics import Place
+from pytest_streamperf._results.reporter import current_sink
+from pytest_streamperf._results.verdict import Verdict
+from pytest_streamperf.beside import noted
 from pytest_streamperf.clock import Noise
-from pytest_streamperf.figures import Place
+from pytest_streamperf.exceptions import GrowthExceeded, GrowthUnproven, StreamperfWarning
 from pytest_streamperf.growth import fit, message
 from pytest_streamperf.growth.blame import Blame
 from pytest_streamperf.growth.drive import (
@@ -26,15 +31,6 @@ from pytest_streamperf.growth.drive import (
 from pytest_streamperf.growth.evidence import Evidence
 from pytest_streamperf.growth.plan import Plan
 from pytest_streamperf.growth.terms import GrowthTerms, Meter, Terms
-from pytest_streamperf.sink import current_sink
-from pytest_streamperf.verdict import (
-    GrowthExceeded,
-    GrowthUnproven,
-    StreamperfWarning,
-    Verdict,
-    conclude,
-    current_policy,
-)
 
 __all__ = [
     "Blame",
@@ -221,7 +217,7 @@ def _growth(evidence: Evidence, terms: Terms) -> Growth:
         verdict="within" if accepted else evidence.verdict,
         headline=headline,
         details=() if accepted else message.details(evidence, terms),
-        figures=message.figures(evidence, terms),
+        figures=noted("growth", message.figures(evidence, terms)),
         where=[Place(each.places[0], each.source, each.share) for each in evidence.blame],
         series=message.series(evidence, terms),
         picture=message.picture(evidence),

@@ -16,11 +16,13 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 from pytest_streamperf import clock
+from pytest_streamperf._results.reporter import progress
+from pytest_streamperf._results.units import duration
+from pytest_streamperf.exceptions import missing_extra
 from pytest_streamperf.growth.evidence import Evidence
 from pytest_streamperf.growth.runs import Probe
 from pytest_streamperf.growth.terms import Terms
 from pytest_streamperf.here import running_loop, running_task
-from pytest_streamperf.verdict import duration, missing_extra, progress
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 

@@ -17,8 +17,8 @@ from math import log
 from statistics import fmean, median, median_low
 from typing import NamedTuple
 
+from pytest_streamperf._results.verdict import Outcome
 from pytest_streamperf.growth.meters import BLOCKS, Run
-from pytest_streamperf.verdict import Outcome
 
 _GROUPS = 8
 # Costs come rarely if the steps from block to block, up and down, come to this part of all of them.

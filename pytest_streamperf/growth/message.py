@@ -2,21 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
-from pytest_streamperf.figures import Figures, known
+from pytest_streamperf._results.metrics import Figures, known
+from pytest_streamperf._results.text import labelled_lines, location_lines, sparkline, table_lines
+from pytest_streamperf._results.units import duration, percent, size, thousands
 from pytest_streamperf.growth import fit
 from pytest_streamperf.growth.advice import advice_for
 from pytest_streamperf.growth.evidence import Evidence
 from pytest_streamperf.growth.terms import Meter, Terms
-from pytest_streamperf.verdict import (
-    duration,
-    lines_of,
-    percent,
-    size,
-    sparkline,
-    table,
-    thousands,
-    where,
-)
 
 _ACCEPT = "if these streams stay short"
 _MOST_ROWS = 3
@@ -56,16 +48,16 @@ def details(evidence: Evidence, terms: Terms) -> Sequence[str]:
     if evidence.verdict == "within":
         return ()
     if evidence.verdict == "unproven":
-        return ("", *lines_of({"why": evidence.why}))
+        return ("", *labelled_lines({"why": evidence.why}))
     guilty = evidence.blame[0] if evidence.blame else None
     source = guilty.source if guilty else ""
     call = guilty.call if guilty else ""
     advice = advice_for(source, call, counted=evidence.witness == "calls")
     if guilty:
-        lines = where(guilty.places, source, f"({percent(guilty.share)} of growth)")
+        lines = location_lines(guilty.places, source, f"({percent(guilty.share)} of growth)")
     else:
-        lines = lines_of({"where": "not found: no line of yours was seen to grow"})
-    lines += lines_of(
+        lines = labelled_lines({"where": "not found: no line of yours was seen to grow"})
+    lines += labelled_lines(
         {
             "means": advice.means,
             "costs": _costs(evidence, terms),
@@ -101,7 +93,7 @@ def _rows(evidence: Evidence) -> list[str]:
         cells.append([say(cost) for cost in column])
     first = next(iter(columns))
     note = f"linear: about {_COLUMNS[first][1](min(columns[first]))}"
-    return table(head, [list(row) for row in zip(*cells, strict=True)], note)
+    return table_lines(head, [list(row) for row in zip(*cells, strict=True)], note)
 
 
 def _costs(evidence: Evidence, terms: Terms) -> str:
@@ -172,4 +164,4 @@ def picture(evidence: Evidence) -> Sequence[str]:
     told = evidence.witness or ("time" if "time" in along else min(along))
     runs = fit.longest(evidence.runs[told])
     curve = list(along[told].values()) if fit.mostly_finish(runs) else fit.least(runs)
-    return (*table(head, rows), f"  {sparkline(curve)} {_COLUMNS[told][0]}, from 0")
+    return (*table_lines(head, rows), f"  {sparkline(curve)} {_COLUMNS[told][0]}, from 0")

@@ -11,6 +11,9 @@ from dataclasses import replace
 from typing import Literal
 
 from pytest_streamperf import clock, trace
+from pytest_streamperf._results.units import duration, percent
+from pytest_streamperf._results.verdict import Outcome
+from pytest_streamperf.exceptions import GrowthUnproven
 from pytest_streamperf.growth import fit
 from pytest_streamperf.growth.blame import Blame
 from pytest_streamperf.growth.evidence import Evidence
@@ -18,7 +21,6 @@ from pytest_streamperf.growth.meters import Run
 from pytest_streamperf.growth.runs import Probe, Runner, Stopped, Undecided
 from pytest_streamperf.growth.state import look_for_state
 from pytest_streamperf.growth.terms import LEAST_SIZES, Meter, Terms
-from pytest_streamperf.verdict import GrowthUnproven, Outcome, duration, percent
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 from math import sqrt
 
 from pytest_streamperf import clock, trace
+from pytest_streamperf._results.conclusion import nothing_measured
+from pytest_streamperf._results.units import duration
+from pytest_streamperf.exceptions import GrowthUnproven
 from pytest_streamperf.growth import fit
 from pytest_streamperf.growth.blame import (
     Blame,
@@ -34,7 +37,6 @@ from pytest_streamperf.growth.meters import (
 )
 from pytest_streamperf.growth.terms import Meter, Terms
 from pytest_streamperf.streams import TokenStream
-from pytest_streamperf.verdict import GrowthUnproven, duration, nothing_measured
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 

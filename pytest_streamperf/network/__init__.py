@@ -16,7 +16,11 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
 from pytest_streamperf import clock
-from pytest_streamperf.figures import Figures, Place, thinned
+from pytest_streamperf._results.conclusion import conclude
+from pytest_streamperf._results.metrics import Figures, Place, thinned
+from pytest_streamperf._results.text import labelled_lines
+from pytest_streamperf._results.verdict import Outcome, Verdict
+from pytest_streamperf.exceptions import NetworkExceeded, NetworkUnproven
 from pytest_streamperf.network import message, origins
 from pytest_streamperf.network.attempts import (
     COUNT,
@@ -34,14 +38,6 @@ from pytest_streamperf.network.audit import BlockedFetch, Watch
 from pytest_streamperf.network.joined import Mark, Seen, Threads
 from pytest_streamperf.network.journal import Journal
 from pytest_streamperf.network.native import networking_libraries
-from pytest_streamperf.verdict import (
-    NetworkExceeded,
-    NetworkUnproven,
-    Outcome,
-    Verdict,
-    conclude,
-    lines_of,
-)
 
 __all__ = ["SESSION", "STARTUP", "Attempt", "BlockedFetch", "FetchGuard", "Fetches", "Network"]
 
@@ -294,7 +290,7 @@ def judged(
             "try": "" if why else "exact_network = true in [tool.streamperf], on Linux",
         }
         headline = "native code that may reach the network is loaded"
-        return _fetches("unproven", headline, ("", *lines_of(entries)), ())
+        return _fetches("unproven", headline, ("", *labelled_lines(entries)), ())
     return _fetches("within", message.headline(()), (), ())
 
 
@@ -310,7 +306,7 @@ def gone() -> Fetches:
         "try": "look for who ended it: a test that kills its group, or too little memory",
     }
     headline = "the exact layer is gone, and with it who tried what"
-    return _fetches("unproven", headline, ("", *lines_of(entries)), ())
+    return _fetches("unproven", headline, ("", *labelled_lines(entries)), ())
 
 
 def _fetches(

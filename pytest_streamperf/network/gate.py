@@ -21,19 +21,13 @@ from math import comb
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pytest_streamperf.figures import Figures
+from pytest_streamperf._results.conclusion import conclude
+from pytest_streamperf._results.metrics import Figures
+from pytest_streamperf._results.text import fit_line, labelled_lines, table_lines
+from pytest_streamperf._results.verdict import Outcome, Verdict
+from pytest_streamperf.exceptions import NetworkExceeded, NetworkUnproven
 from pytest_streamperf.network.attempts import Attempt
 from pytest_streamperf.network.stub import Answers, Request, Stub
-from pytest_streamperf.verdict import (
-    NetworkExceeded,
-    NetworkUnproven,
-    Outcome,
-    Verdict,
-    conclude,
-    fit,
-    lines_of,
-    table,
-)
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
@@ -161,11 +155,11 @@ def assert_same_requests(
         outcome = "unproven"
         headline = "no request was made, before or after: there is nothing to compare"
         entries = {"why": raised}
-    details = lines_of(entries)
+    details = labelled_lines(entries)
     verdict = Verdict(
         stem="network",
         verdict=outcome,
-        headline=fit(headline),
+        headline=fit_line(headline),
         details=("", *details) if details else (),
     )
     conclude(verdict, NetworkExceeded, NetworkUnproven, stacklevel=2)
@@ -263,12 +257,14 @@ def _judged(plan: Mapping[str, Row], runs: Mapping[str, Run]) -> GateProof:
         headline = f"the gate is wrong in {len(wrong)} of {len(plan)} environments: {says}"
         entries = _remedy(leaks, runs)
     shown = [(key, row.expects, runs[key].does, _targets(runs[key])) for key, row in plan.items()]
-    rows = [fit(row.rstrip()) for row in table(("in", "expected", "does", "where to"), shown)]
+    rows = [
+        fit_line(row.rstrip()) for row in table_lines(("in", "expected", "does", "where to"), shown)
+    ]
     return GateProof(
         stem="network",
         verdict=verdict,
-        headline=fit(headline),
-        details=("", *rows, "", *lines_of(entries)) if verdict != "within" else (),
+        headline=fit_line(headline),
+        details=("", *rows, "", *labelled_lines(entries)) if verdict != "within" else (),
         figures=Figures(given={"environments": len(plan)}, counts={"wrong": len(wrong)}),
         picture=tuple(rows),
         runs=runs,
@@ -383,14 +379,14 @@ def _outcome(
 
 def _order_details(outcomes: Mapping[str, Any], different: Sequence[Any]) -> Sequence[str]:
     lines = [
-        fit(f"  {next(name for name, found in outcomes.items() if found == each)}: {each!r}")
+        fit_line(f"  {next(name for name, found in outcomes.items() if found == each)}: {each!r}")
         for each in different[:3]
     ]
     return (
         "",
         *lines,
         "",
-        *lines_of(
+        *labelled_lines(
             {
                 "means": "whichever is done last wins: F is the first sequence, S the second",
                 "try": "merge by what things are, not by when they come",

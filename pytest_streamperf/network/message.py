@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from pytest_streamperf._results.text import fit_line, labelled_lines, location_lines
 from pytest_streamperf.network.attempts import Attempt
-from pytest_streamperf.verdict import fit, lines_of, where
 
 _MOST_SHOWN = 3
 _SAYS = {"connect": "to connect to", "datagram": "to send to", "resolve": "to look up"}
@@ -27,7 +27,7 @@ def headline(attempts: Sequence[Attempt]) -> str:
         return "no attempt to reach the network, limit 0"
     first = attempts[0]
     count = "1 attempt" if len(attempts) == 1 else f"{len(attempts):,} attempts"
-    return fit(f"{count} {_SAYS[first.kind]} {_targets(attempts)}, limit 0")
+    return fit_line(f"{count} {_SAYS[first.kind]} {_targets(attempts)}, limit 0")
 
 
 def _targets(attempts: Sequence[Attempt]) -> str:
@@ -51,7 +51,7 @@ def details(attempts: Sequence[Attempt]) -> Sequence[str]:
             if started and started != first.line
             else ()
         ),
-        *lines_of(
+        *labelled_lines(
             {
                 "what": what(first),
                 "means": _means(first),
@@ -73,11 +73,11 @@ def headline_unknown(attempts: Sequence[Attempt]) -> str:
 def details_unknown(attempts: Sequence[Attempt]) -> Sequence[str]:
     """Say who did it, why it is not known where to, and what to do."""
     why, remedy = _UNKNOWN["ring" if attempts[0].kind == "ring" else "connect"]
-    return ("", *lines_of({"what": what(attempts[0]), "why": why, "try": remedy}))
+    return ("", *labelled_lines({"what": what(attempts[0]), "why": why, "try": remedy}))
 
 
 def _line(label: str, place: str, source: str) -> list[str]:
-    shown = [line.rstrip() for line in where([place], source, "")]
+    shown = [line.rstrip() for line in location_lines([place], source, "")]
     return [shown[0].replace("  where", f"  {label:5}", 1), *shown[1:]]
 
 

@@ -13,6 +13,9 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
+from pytest_streamperf._results.conclusion import conclude
+from pytest_streamperf._results.reporter import report
+from pytest_streamperf.exceptions import NetworkExceeded, NetworkUnproven
 from pytest_streamperf.network import (
     Attempt,
     Fetches,
@@ -25,7 +28,6 @@ from pytest_streamperf.network import (
 )
 from pytest_streamperf.network.attempts import EVERYBODY, SESSION, STARTUP, allowed_hosts
 from pytest_streamperf.network.seccomp import NotExact, guard_exactly
-from pytest_streamperf.verdict import NetworkExceeded, NetworkUnproven, conclude, report
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 

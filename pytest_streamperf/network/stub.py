@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from pytest_streamperf.verdict import missing_extra
+from pytest_streamperf.exceptions import missing_extra
 
 
 class Request(NamedTuple):

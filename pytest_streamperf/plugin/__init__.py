@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_streamperf._results.reporter import reporting_to
 from pytest_streamperf.plugin.record import POLICY, record_of
-from pytest_streamperf.sink import reporting_to
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Generator, Iterator, Mapping
@@ -235,7 +235,7 @@ def _read_settings(config: pytest.Config) -> None:
     if not file.is_file() or b"streamperf" not in file.read_bytes():
         return
     from pytest_streamperf.budgets import read_policy  # noqa: PLC0415
-    from pytest_streamperf.verdict import BudgetError  # noqa: PLC0415
+    from pytest_streamperf.exceptions import BudgetError  # noqa: PLC0415
 
     try:
         policy = config.stash[POLICY] = read_policy(file)

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from pytest_streamperf import budgets, verdict
+from pytest_streamperf import budgets
+from pytest_streamperf.exceptions import BudgetError
 from pytest_streamperf.holding import Held, Part
 from pytest_streamperf.plugin import pytest_report_header
 from pytest_streamperf.plugin.record import POLICY, Record, unplaced
@@ -17,7 +18,7 @@ from pytest_streamperf.plugin.record import POLICY, Record, unplaced
 __tracebackhide__ = True  # pytest shows the user's own frames
 
 _BUDGET = pytest.StashKey[budgets.Budget]()
-_WRONG = pytest.StashKey[verdict.BudgetError]()
+_WRONG = pytest.StashKey[BudgetError]()
 _GUARD = ("allow_hosts", "block_network")
 # As a parameter of the test: by this name it shows which of its two runs one is.
 RUN = "streamperf_run"
@@ -72,13 +73,13 @@ def _layers(item: pytest.Item) -> Iterator[budgets.Layer]:
         if name not in known:
             there = f"there are {', '.join(known)}" if known else "pyproject.toml declares none"
             msg = f"{_place(node)}: there is no profile {name!r}; {there}"
-            raise verdict.BudgetError(msg)
+            raise BudgetError(msg)
         yield declared[name]
     for node, mark in markers:
         place = _place(node)
         if mark.args:
             msg = f"{place}: the streamperf marker takes keywords only, not {mark.args[0]!r}"
-            raise verdict.BudgetError(msg)
+            raise BudgetError(msg)
         own = {key: value for key, value in mark.kwargs.items() if key not in (*_GUARD, "profile")}
         # A marker on a module or a class may be about some of its tests.
         yield budgets.layer_of(own, partial(_of_marker, place), must=node is item)
@@ -98,7 +99,7 @@ def run_twice(metafunc: pytest.Metafunc) -> None:
     """Make two tests of one whose budgets disturb each other, where that is declared."""
     try:
         budget = budget_of(metafunc.definition)
-    except verdict.BudgetError as error:
+    except BudgetError as error:
         raise pytest.Collector.CollectError(str(error)) from None
     if budget.rerun:
         metafunc.fixturenames.append(RUN)
@@ -111,14 +112,14 @@ def check(items: Iterable[pytest.Item]) -> None:
         try:
             budget, wrong = budget_of(item), ""
             budgets.check_network(**guard_settings(item))
-        except verdict.BudgetError as error:
+        except BudgetError as error:
             budget, wrong = budgets.Budget(), str(error)
         except (TypeError, ValueError) as error:
             budget, wrong = budgets.Budget(), f"marker, {_place(item)}: {error}"
         if budget.rerun and not _run_of(item) and budget.limits["peak_memory"].must:
             wrong = f"{_place(item)}: rerun is for functions, not a parameter or a TestCase"
         if wrong:
-            item.stash[_WRONG], item.stash[_BUDGET] = verdict.BudgetError(wrong), budgets.Budget()
+            item.stash[_WRONG], item.stash[_BUDGET] = BudgetError(wrong), budgets.Budget()
 
 
 class Budgeting:
@@ -135,7 +136,7 @@ class Budgeting:
         self._record.held = None
         try:
             self._record.held = _held(item)
-        except verdict.BudgetError as error:
+        except BudgetError as error:
             self._unplaced = error
         result = yield  # what others set up they expect to find at the end
         if self._unplaced:
@@ -186,7 +187,7 @@ def _held(item: pytest.Item) -> Held | None:
         return Held(budget, _run_of(item) or once)
     except ValueError as error:
         place = budget.limits["cpu_share"].origin
-        raise verdict.BudgetError(f"{place}: cpu_share: {error}") from None
+        raise BudgetError(f"{place}: cpu_share: {error}") from None
 
 
 def _run_of(item: pytest.Item) -> Any:
@@ -235,7 +236,7 @@ class Listing:
         for item in session.items:
             try:
                 _held(item)
-            except verdict.BudgetError as error:
+            except BudgetError as error:
                 wrong.append(str(error))
         if wrong:
             raise pytest.UsageError("\n".join(dict.fromkeys(wrong)))

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
+from pytest_streamperf.exceptions import NetworkExceeded, NetworkUnproven
 from pytest_streamperf.network import FetchGuard
 from pytest_streamperf.network.run import Guards
 from pytest_streamperf.plugin.budgeting import budget_of, guard_settings
 from pytest_streamperf.plugin.record import GUARDS, record_of, unplaced
 from pytest_streamperf.report.collect import plain
-from pytest_streamperf.verdict import NetworkExceeded, NetworkUnproven
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 

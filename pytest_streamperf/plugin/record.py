@@ -10,9 +10,10 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from pytest_streamperf._results.policy import Policy
+    from pytest_streamperf._results.verdict import Verdict
     from pytest_streamperf.holding import Held
     from pytest_streamperf.network.run import Guards
-    from pytest_streamperf.verdict import Policy, Verdict
 
 
 class Record:
@@ -29,7 +30,7 @@ class Record:
 
     @property
     def policy(self) -> Policy:
-        from pytest_streamperf.verdict import Policy  # noqa: PLC0415
+        from pytest_streamperf._results.policy import Policy  # noqa: PLC0415
 
         policy = self._config.stash.get(POLICY, None) or Policy()
         return policy if self.held is None else self.held.tightened(policy)
@@ -76,7 +77,7 @@ class Record:
             self._begun.pop().close()
         if not forgotten or call.excinfo is not None:
             return
-        from pytest_streamperf.verdict import nothing_measured  # noqa: PLC0415
+        from pytest_streamperf._results.conclusion import nothing_measured  # noqa: PLC0415
 
         checks = "1 async check was" if forgotten == 1 else f"{forgotten} async checks were"
         what = f"{checks} never awaited to the end"

@@ -18,20 +18,17 @@ from operator import itemgetter
 from typing import Any, Self
 
 from pytest_streamperf import clock, trace
-from pytest_streamperf.figures import MOST_DRAWN, Figures, Place, known
+from pytest_streamperf._results.conclusion import conclude, nothing_measured
+from pytest_streamperf._results.metrics import MOST_DRAWN, Figures, Place, known
+from pytest_streamperf._results.units import bytes_of
+from pytest_streamperf._results.verdict import Verdict
+from pytest_streamperf.beside import noted
+from pytest_streamperf.exceptions import PulseExceeded, PulseUnproven
 from pytest_streamperf.pulse.message import Limits, check, judged
 from pytest_streamperf.pulse.pauses import Collections, Pause, PauseMeter
 from pytest_streamperf.pulse.shares import Shares
 from pytest_streamperf.pulse.stalls import Stall, StallMeter, watching
 from pytest_streamperf.streams import Stream, TokenStream
-from pytest_streamperf.units import bytes_of
-from pytest_streamperf.verdict import (
-    PulseExceeded,
-    PulseUnproven,
-    Verdict,
-    conclude,
-    nothing_measured,
-)
 
 __all__ = ["Collections", "Pause", "Pulse", "Stall", "StallWatch"]
 
@@ -205,7 +202,7 @@ class StallWatch:
             verdict=verdict,
             headline=headline,
             details=details,
-            figures=_figures(found, limits),
+            figures=noted("pulse", _figures(found, limits)),
             where=[
                 Place(stall.where, stall.source)
                 for stall in (found["stalls"] or ())[:1]

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pytest_streamperf.verdict import Outcome, duration, fit, lines_of, percent, size, where
+from pytest_streamperf._results.text import fit_line, labelled_lines, location_lines
+from pytest_streamperf._results.units import duration, percent, size
+from pytest_streamperf._results.verdict import Outcome
 
 
 class Limits(NamedTuple):
@@ -88,18 +90,22 @@ def judged(found: Mapping[str, Any], limits: Limits) -> tuple[Outcome, str, Sequ
             continue
         lines = _where(worst.where, worst.source) if name == "stall" and worst else []
         entries = {"means": kind.means, "try": kind.remedy, "total": _total(name, found)}
-        return "exceeded", fit(headline), ("", *lines, *lines_of(entries))
+        return "exceeded", fit_line(headline), ("", *lines, *labelled_lines(entries))
     for name, limit in limits.shares.items():
         share = found["cpu_shares"][name]
         if share > limit:
             headline = f"{name} took {percent(share)} of the CPU time, limit {percent(limit)}"
             means, remedy = "it is done too often, or too much of it", "do it less often"
-            return "exceeded", fit(headline), ("", *lines_of({"means": means, "try": remedy}))
+            return (
+                "exceeded",
+                fit_line(headline),
+                ("", *labelled_lines({"means": means, "try": remedy})),
+            )
     if unproven:
         why = "most of that was not spent on the CPU, and how long the thread waited for a core"
-        details = lines_of({"why": f"{why} is not known here", "try": "run it on Linux"})
-        return "unproven", fit(unproven), ("", *details)
-    return "within", fit(", ".join(_measured(found, limits))), ()
+        details = labelled_lines({"why": f"{why} is not known here", "try": "run it on Linux"})
+        return "unproven", fit_line(unproven), ("", *details)
+    return "within", fit_line(", ".join(_measured(found, limits))), ()
 
 
 def _measured(found: Mapping[str, Any], limits: Limits) -> Iterator[str]:
@@ -125,8 +131,8 @@ def _longest(name: str, times: Sequence[Any] | None) -> str:
 
 def _where(place: str, source: str) -> list[str]:
     if not place:
-        return lines_of({"where": "not seen"})
-    return [line.rstrip() for line in where([place], source, "")]
+        return labelled_lines({"where": "not seen"})
+    return [line.rstrip() for line in location_lines([place], source, "")]
 
 
 def _worst(times: Sequence[Any], limit: float) -> Any:

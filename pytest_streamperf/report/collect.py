@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from pytest_streamperf import __version__
-from pytest_streamperf.verdict import Policy, Verdict
+from pytest_streamperf._results.policy import Policy
+from pytest_streamperf._results.verdict import Verdict
 
 FORMAT, VERSION = "pytest-streamperf report", 1
 

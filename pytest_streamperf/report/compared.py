@@ -8,10 +8,10 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 
+from pytest_streamperf._results.units import percent
 from pytest_streamperf.report.compare import Change, Changed, Comparison, Refused, compare
 from pytest_streamperf.report.document import Key, ReportError, read
 from pytest_streamperf.report.terminal import printable, say
-from pytest_streamperf.verdict import percent
 
 # A report may be anybody's, and a comment on a review holds 65,536 characters: so much is shown.
 _MOST_CHECKS, _MOST_FIGURES, _MOST_NAMED, _MOST_LETTERS = 20, 5, 10, 160

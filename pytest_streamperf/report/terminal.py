@@ -36,7 +36,9 @@ def summary(reports: Iterable[Any], verbosity: int) -> Iterator[tuple[str, dict[
             yield f"{said}{often}{' (a warning)' if warned else ''}", {color: True}
             if verbosity > 0:
                 yield from ((row.translate(bars), {}) for row in checks[-1]["picture"])
-            notes |= dict.fromkeys(filter(None, (each["facts"].get("beside") for each in checks)))
+            notes |= dict.fromkeys(
+                filter(None, (each["facts"].get("interference") for each in checks))
+            )
     yield from ((f"note: {said}", {}) for said in notes)
 
 

@@ -6,8 +6,11 @@ from inspect import iscoroutinefunction
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
-from pytest_streamperf import verdict
-from pytest_streamperf.figures import Figures
+from pytest_streamperf._results.conclusion import nothing_measured
+from pytest_streamperf._results.metrics import Figures
+from pytest_streamperf._results.text import labelled_lines, table_lines
+from pytest_streamperf._results.units import duration, size
+from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf.service.clients import Request, ask
 from pytest_streamperf.service.crowd import (
     FAST,
@@ -21,7 +24,6 @@ from pytest_streamperf.service.crowd import (
 from pytest_streamperf.service.gauges import Read, reading_of
 from pytest_streamperf.service.outcome import concluded, exceeded, passed, unproven
 from pytest_streamperf.service.serve import App, run, served
-from pytest_streamperf.verdict import Verdict, duration, size
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
@@ -81,7 +83,7 @@ def assert_backpressure(  # noqa: PLR0913 - how it is reached, and what it promi
             plain = {"content-type": "text/plain"}
             answer = await ask(url, Request("POST", publish, text.encode(), plain))
             if answer.status >= 300:  # noqa: PLR2004 - it was not taken
-                raise verdict.nothing_measured(
+                raise nothing_measured(
                     "service",
                     f"POST {publish} answers {answer.status}",
                     "give publish= what broadcasts",
@@ -127,7 +129,7 @@ def judged(found: Evidence, promise: Promise) -> Verdict:
             "means": "this process hardly ran meanwhile, and a server may take clients for gone",
             "try": "run it where less else runs, or where the server waits longer: idle=",
         }
-        return unproven(may_be, figures, verdict.lines_of(entries))
+        return unproven(may_be, figures, labelled_lines(entries))
     if fault is None:
         held = f"{size(kept)} held for who stalled, in sockets too"
         what = f"{found.flood} messages of {size(MESSAGE)} in step, {held}"
@@ -138,10 +140,8 @@ def judged(found: Evidence, promise: Promise) -> Verdict:
         for each in found.clients
         for got in [len(each.numbers)]
     ]
-    lines = verdict.lines_of({"means": means, "try": advice})
-    return exceeded(
-        headline, figures, lines, verdict.table(["client", "messages", "left out"], rows)
-    )
+    lines = labelled_lines({"means": means, "try": advice})
+    return exceeded(headline, figures, lines, table_lines(["client", "messages", "left out"], rows))
 
 
 def _may_be(found: Evidence, promise: Promise, fault: object) -> str | None:

@@ -5,12 +5,13 @@ from contextlib import contextmanager
 from re import sub
 from typing import Any, NamedTuple
 
-from pytest_streamperf import verdict
-from pytest_streamperf.figures import Figures
+from pytest_streamperf._results.conclusion import nothing_measured
+from pytest_streamperf._results.metrics import Figures
+from pytest_streamperf._results.text import fit_line, labelled_lines, table_lines
+from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf.service.clients import Answer, Request, ask
 from pytest_streamperf.service.outcome import concluded, exceeded, passed
 from pytest_streamperf.service.serve import App, run, served
-from pytest_streamperf.verdict import Verdict
 from pytest_streamperf.wire.serve import unlogged
 
 __tracebackhide__ = True  # pytest shows the user's own frames
@@ -52,7 +53,7 @@ def assert_cors(
     """
     routes = _routes(server)
     if not routes and not requests:
-        raise verdict.nothing_measured(
+        raise nothing_measured(
             "service", "no routes are known of this server", "give requests=[...] to ask it"
         )
     walk = tuple(_walk(routes))
@@ -74,7 +75,7 @@ def assert_cors(
         seen = run("assert_cors", main)
     unseen = [status for status in statuses if status not in {each.status for each in seen}]
     if unseen:
-        raise verdict.nothing_measured(
+        raise nothing_measured(
             "service",
             f"no answer had status {', '.join(map(str, unseen))}",
             "give requests= that are answered so",
@@ -185,6 +186,6 @@ def judged(seen: Sequence[Seen], origin: str) -> Verdict:
     return exceeded(
         f"{len(lacking)} of {len(seen)} answers keep other origins out: {statuses}",
         figures,
-        verdict.lines_of(entries),
-        [*map(verdict.fit, verdict.table(["status", "for", "lacks"], rows))],
+        labelled_lines(entries),
+        [*map(fit_line, table_lines(["status", "for", "lacks"], rows))],
     )

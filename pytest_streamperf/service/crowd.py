@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from pytest_streamperf import clock, verdict
+from pytest_streamperf import clock
+from pytest_streamperf._results.conclusion import nothing_measured
 from pytest_streamperf.service.clients import tasks
 
 # Bytes of a message, and what sockets themselves may hold of what a client does not read.
@@ -79,7 +80,7 @@ async def connected(url: str) -> AsyncIterator[Any]:
     try:
         client = await connect(url, sock=plain, max_queue=1, close_timeout=0, **terms)
     except InvalidStatus as error:
-        raise verdict.nothing_measured(
+        raise nothing_measured(
             "service",
             f"no WebSocket at {address.path}: it answers {error.response.status_code}",
             "give the path of a WebSocket",

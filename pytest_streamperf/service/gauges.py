@@ -9,12 +9,13 @@ import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pytest_streamperf import verdict
-from pytest_streamperf.figures import Figures
+from pytest_streamperf._results.conclusion import nothing_measured
+from pytest_streamperf._results.metrics import Figures
+from pytest_streamperf._results.text import labelled_lines, table_lines
+from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf.service.clients import Answer, Leave, Request, ask, tasks
 from pytest_streamperf.service.outcome import concluded, exceeded, passed
 from pytest_streamperf.service.serve import App, run, served
-from pytest_streamperf.verdict import Verdict
 from pytest_streamperf.wire.serve import told_before, unlogged
 
 __tracebackhide__ = True  # pytest shows the user's own frames
@@ -87,7 +88,7 @@ def assert_gauges_settle(  # noqa: PLR0913 - what is sent, what is read, and how
         assert_gauges_settle(app, requests=[chat], read="/metrics", gauges=["in_flight"], totals=[])
     """
     if not requests:
-        raise verdict.nothing_measured(
+        raise nothing_measured(
             "service", "no request to send", "give requests=[Request('POST', '/chat', {...})]"
         )
     with served(server) as url, unlogged(told_before()):
@@ -120,7 +121,7 @@ def assert_gauges_settle(  # noqa: PLR0913 - what is sent, what is read, and how
 
         phases, left = run("assert_gauges_settle", main)
     if not left:
-        raise verdict.nothing_measured(
+        raise nothing_measured(
             "service",
             "no client could leave midway: every answer was complete by then",
             "add a request whose answer takes a while, as a stream does",
@@ -135,7 +136,7 @@ async def reading_of(url: str, read: Read, names: Sequence[str]) -> Reading:
         return named(await asyncio.to_thread(read), names)
     answer = await ask(url, Request("GET", read))
     if answer.status != 200:  # noqa: PLR2004 - OK
-        raise verdict.nothing_measured(
+        raise nothing_measured(
             "service", f"GET {read} answers {answer.status}", "give read= the path of the metrics"
         )
     return named(json.loads(answer.body), names)
@@ -212,8 +213,8 @@ def judged(
         for each in shown
     ]
     entries = {"where": phase.request, "means": fault.means, "try": fault.advice}
-    table = verdict.table(["clients", *fault.names], rows, "here")
-    return exceeded(fault.headline, figures, verdict.lines_of(entries), table)
+    table = table_lines(["clients", *fault.names], rows, "here")
+    return exceeded(fault.headline, figures, labelled_lines(entries), table)
 
 
 def _fault(

@@ -8,8 +8,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from pytest_streamperf import verdict
-from pytest_streamperf.figures import Figures, known
+from pytest_streamperf._results.conclusion import nothing_measured
+from pytest_streamperf._results.metrics import Figures, known
+from pytest_streamperf._results.text import fit_line, labelled_lines, location_lines, table_lines
+from pytest_streamperf._results.units import size
+from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf.here import Line
 from pytest_streamperf.service.clients import Request, ask, tasks
 from pytest_streamperf.service.gauges import Read, Reading, reading_of
@@ -17,7 +20,6 @@ from pytest_streamperf.service.load_counter import LoadCounter
 from pytest_streamperf.service.memory import Process, memory_of, steadily
 from pytest_streamperf.service.outcome import concluded, exceeded, passed
 from pytest_streamperf.service.serve import App, Door, run, served
-from pytest_streamperf.verdict import Verdict, size
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
@@ -136,7 +138,7 @@ def assert_loaded_once(  # noqa: PLR0913 - what is asked, what is read, and how 
 def _check_fresh(count: float, loaded: str) -> None:
     """It is not known how often it is loaded when it is there already."""
     if min(count, 1) != _BEFORE[loaded]:
-        raise verdict.nothing_measured(
+        raise nothing_measured(
             "service",
             f"{count:g} loads were counted before the first request",
             'give a server that nobody has asked; loaded="at start" where it is loaded by then'
@@ -147,7 +149,7 @@ def _check_fresh(count: float, loaded: str) -> None:
 
 def _check_counted(count: float, request: Request) -> None:
     if not count:
-        raise verdict.nothing_measured(
+        raise nothing_measured(
             "service",
             f"{request} was answered, and no load was counted",
             "count a load where it is begun, or give loads= a LoadCounter around what loads",
@@ -159,7 +161,7 @@ async def _asked(url: str, request: Request, clients: int) -> None:
         asking.extend(asyncio.create_task(ask(url, request)) for _ in range(clients))
         for answer in await asyncio.gather(*asking):
             if answer.status // 100 != 2:  # noqa: PLR2004 - OK
-                raise verdict.nothing_measured(
+                raise nothing_measured(
                     "service",
                     f"{request} answers {answer.status}",
                     "give a request that is answered",
@@ -196,10 +198,10 @@ def judged(found: Loading, request: str, max_kept: float) -> Verdict:
         unseen = ", too few to see what is kept" if memory else ""
         flat = unseen if kept is None else f", {size(kept)} kept of each"
         what = f"loaded once for {at_once.clients} and {after.clients}{warm}{flat}"
-        return passed(verdict.fit(what), figures)
-    lines = verdict.lines_of({"means": fault.means, "try": fault.advice, "allow": fault.allow})
-    where = fault.where or verdict.lines_of({"where": request})
-    return exceeded(fault.headline, figures, [*where, *lines], verdict.table(*fault.rows, "here"))
+        return passed(fit_line(what), figures)
+    lines = labelled_lines({"means": fault.means, "try": fault.advice, "allow": fault.allow})
+    where = fault.where or labelled_lines({"where": request})
+    return exceeded(fault.headline, figures, [*where, *lines], table_lines(*fault.rows, "here"))
 
 
 class _Fault(NamedTuple):
@@ -215,7 +217,7 @@ class _Fault(NamedTuple):
 
 def _fault(found: Loading, kept: float, max_kept: float) -> _Fault | None:
     before, at_once, after, memory, requests, _, grew, line = found
-    loader = verdict.where([line.where], line.source, "") if line else []
+    loader = location_lines([line.where], line.source, "") if line else []
     if before > 1:
         return _Fault(
             f"loaded {before:,g} times before anybody asked, limit 1",
@@ -258,7 +260,7 @@ def _fault(found: Loading, kept: float, max_kept: float) -> _Fault | None:
         return _Fault(
             f"{requests:,} requests left {size(kept)} each in memory, limit {size(max_kept)}",
             (["requests", "more memory"], rows),
-            verdict.lines_of({"where": grew}),
+            labelled_lines({"where": grew}),
             "something is kept of each request, until the server is killed",
             "keep numbers instead, or the last few: deque(maxlen=...)",
             "max_kept=..., if it has a bound that is not reached so soon",

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pytest_streamperf import trace
+from pytest_streamperf._results.units import size
 from pytest_streamperf.here import OWN, is_below, is_installed
 from pytest_streamperf.service.serve import App
-from pytest_streamperf.verdict import size
 
 # The part of what memory grew by that each half of the readings has in a leak.
 _STEADY = 0.2

@@ -3,17 +3,23 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pytest_streamperf import verdict
-from pytest_streamperf.figures import Figures
+from pytest_streamperf._results.conclusion import conclude, nothing_measured
+from pytest_streamperf._results.metrics import Figures
+from pytest_streamperf._results.text import fit_line
+from pytest_streamperf._results.units import size
+from pytest_streamperf._results.verdict import Verdict
+from pytest_streamperf.beside import noted
+from pytest_streamperf.exceptions import ServiceExceeded, Unproven
 from pytest_streamperf.service.clients import Answer, Request
-from pytest_streamperf.verdict import ServiceExceeded, Unproven, Verdict, size
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
 
 def passed(headline: str, figures: Figures) -> Verdict:
     """It behaves; `headline` says what was seen."""
-    return Verdict(stem="service", verdict="within", headline=headline, figures=figures)
+    return Verdict(
+        stem="service", verdict="within", headline=headline, figures=noted("service", figures)
+    )
 
 
 def exceeded(
@@ -23,9 +29,9 @@ def exceeded(
     return Verdict(
         stem="service",
         verdict="exceeded",
-        headline=verdict.fit(headline),
+        headline=fit_line(headline),
         details=["", *table, *([""] if table else ()), *lines],
-        figures=figures,
+        figures=noted("service", figures),
     )
 
 
@@ -36,14 +42,14 @@ def unproven(headline: str, figures: Figures, lines: Sequence[str]) -> Verdict:
 
 def concluded(outcome: Verdict) -> Verdict:
     """Report it, and raise `ServiceExceeded` or warn, at the line that called the check."""
-    verdict.conclude(outcome, ServiceExceeded, Unproven, stacklevel=3)
+    conclude(outcome, ServiceExceeded, Unproven, stacklevel=3)
     return outcome
 
 
 def check_answer(request: Request, answer: Answer) -> None:
     """Raise `NothingMeasured` for an answer that is refused, or empty."""
     if answer.status // 100 != 2 or not answer.body:  # noqa: PLR2004 - OK
-        raise verdict.nothing_measured(
+        raise nothing_measured(
             "service",
             f"{request} answers {answer.status}, {size(len(answer.body))}",
             "ask for something that is there",

@@ -11,10 +11,11 @@ from reprlib import repr as short
 from sys import float_info
 from typing import Any, NamedTuple
 
-from pytest_streamperf import verdict
-from pytest_streamperf.figures import Figures
+from pytest_streamperf._results.conclusion import nothing_measured
+from pytest_streamperf._results.metrics import Figures
+from pytest_streamperf._results.text import fit_line, labelled_lines, table_lines
+from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf.service.outcome import concluded, exceeded, passed
-from pytest_streamperf.verdict import Verdict
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
@@ -79,7 +80,7 @@ def assert_parity(
         raise ValueError(f"within={within!r}: must be 0 or more, and finite")
     named = _named(implementations)
     if len(named) < 2:  # noqa: PLR2004 - two can agree
-        raise verdict.nothing_measured(
+        raise nothing_measured(
             "service",
             f"{next(iter(named), 'nothing')} has no other implementation to agree with",
             "give two or more, and install what they need",
@@ -94,7 +95,7 @@ def assert_parity(
         count, farthest = count + 1, max(farthest, apart)
         compared += sum(map(_tells, _leaves(next(iter(answers.values())))))
     if not compared:
-        raise verdict.nothing_measured(
+        raise nothing_measured(
             "service",
             f"{_many(count, 'input')}, and no answer with anything to compare",
             f"give inputs that have one; the last was {_shown(next(iter(answers.values())))}"
@@ -235,7 +236,7 @@ def _same(
         facts={"farthest apart": f"{farthest:.1g}"},
     )
     agree = f"{', '.join(named)} agree on {_many(inputs, 'input')}"
-    return passed(verdict.fit(f"{agree}, to {farthest:.1g}, limit {within:g}"), figures)
+    return passed(fit_line(f"{agree}, to {farthest:.1g}, limit {within:g}"), figures)
 
 
 def _different(odd: Odd, answers: Mapping[str, Any], given: str, within: float) -> Verdict:
@@ -259,9 +260,9 @@ def _different(odd: Odd, answers: Mapping[str, Any], given: str, within: float) 
         else "",
     }
     rows = [[each[:_WIDEST], value] for each, value in shown.items()]
-    table = verdict.table(["", place or "answer"], rows, "differs")
+    table = table_lines(["", place or "answer"], rows, "differs")
     figures = Figures(given={"implementations": ", ".join(answers)})
-    return exceeded(headline, figures, verdict.lines_of(entries), [*map(verdict.fit, table)])
+    return exceeded(headline, figures, labelled_lines(entries), [*map(fit_line, table)])
 
 
 def _at(answer: Any, place: Place) -> Any:

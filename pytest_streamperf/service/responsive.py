@@ -11,8 +11,12 @@ from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
-from pytest_streamperf import clock, verdict
-from pytest_streamperf.figures import Figures
+from pytest_streamperf import clock
+from pytest_streamperf._results.conclusion import nothing_measured
+from pytest_streamperf._results.metrics import Figures
+from pytest_streamperf._results.text import fit_line, labelled_lines, location_lines
+from pytest_streamperf._results.units import duration
+from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf.here import Line, line_of, stack
 from pytest_streamperf.service.clients import Request, ask, tasks, until
 from pytest_streamperf.service.outcome import (
@@ -23,7 +27,6 @@ from pytest_streamperf.service.outcome import (
     unproven,
 )
 from pytest_streamperf.service.serve import App, Seen, run, served
-from pytest_streamperf.verdict import Verdict, duration
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
@@ -145,14 +148,14 @@ async def _round(  # noqa: PLR0913 - what is asked, and how it is seen
         await until(lambda: over() or all(each[-1].at > ended for each in times))
         for each in streams:
             if each.done():
-                raise verdict.nothing_measured(
+                raise nothing_measured(
                     "service",
                     f"{beside} ended ({each.result().status}) before {request} was answered",
                     "give beside= a stream that takes longer",
                 )
     if not beats and median(quiet) > max_stall / 2:
         usual = duration(median(quiet))
-        raise verdict.nothing_measured(
+        raise nothing_measured(
             "service",
             f"{beside} has gaps of {usual}: a stall of {duration(max_stall)} is not seen",
             "give beside= a stream that sends more often, or an app in place of a URL",
@@ -243,7 +246,7 @@ def undisturbed(found: Sequence[Round], request: str, clients: int, max_stall: f
     )
     stood = f"{clients} streams stood still for {duration(best.sure if surely else stall)}"
     if stall <= max_stall:
-        return passed(verdict.fit(f"{stood} at most beside {request}"), figures)
+        return passed(fit_line(f"{stood} at most beside {request}"), figures)
     if not surely:
         entries = {
             "while": request,
@@ -251,13 +254,13 @@ def undisturbed(found: Sequence[Round], request: str, clients: int, max_stall: f
             "machine, or a call into C that waits and lets nobody else run",
             "try": "run it where less else runs, or by itself",
         }
-        return unproven(f"{stood}, or the machine did", figures, verdict.lines_of(entries))
+        return unproven(f"{stood}, or the machine did", figures, labelled_lines(entries))
     line = best.line
-    seen = verdict.where([line.where], line.source, "") if line else []
+    seen = location_lines([line.where], line.source, "") if line else []
     entries = {
         "while": request,
         "means": "the event loop is blocked, or starved by a thread that computes",
         "try": "await asyncio.to_thread(...), or another process, and let it rest now and then",
     }
-    lines = [*(each.rstrip() for each in seen), *verdict.lines_of(entries)]
+    lines = [*(each.rstrip() for each in seen), *labelled_lines(entries)]
     return exceeded(f"{stood}, limit {duration(max_stall)}", figures, lines)

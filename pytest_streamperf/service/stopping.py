@@ -11,12 +11,14 @@ from subprocess import PIPE, STDOUT
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from pytest_streamperf import verdict
-from pytest_streamperf.figures import Figures, known
+from pytest_streamperf._results.conclusion import nothing_measured
+from pytest_streamperf._results.metrics import Figures, known
+from pytest_streamperf._results.text import fit_line, labelled_lines, table_lines
+from pytest_streamperf._results.units import duration
+from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf.service.clients import Answer, Request, ask, tasks, until
 from pytest_streamperf.service.outcome import concluded, exceeded, passed
 from pytest_streamperf.service.serve import run
-from pytest_streamperf.verdict import Verdict, duration
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
@@ -99,7 +101,7 @@ async def _stopped(command: Sequence[str], request: Request, clients: int, withi
             for each in streams:
                 if each.done():
                     status = each.result().status
-                    raise verdict.nothing_measured(
+                    raise nothing_measured(
                         "service",
                         f"{request} was over before the server was stopped ({status})",
                         "ask for a stream that takes a while",
@@ -146,10 +148,10 @@ async def _started(
                     url = await urls.get()
         if not url:
             said = " ".join(printed[-3:]) or "nothing"
-            raise verdict.nothing_measured(
+            raise nothing_measured(
                 "service",
-                verdict.fit(f"no URL was printed by {' '.join(command)}"),
-                verdict.fit(f"have it print where it listens; it said: {said}"),
+                fit_line(f"no URL was printed by {' '.join(command)}"),
+                fit_line(f"have it print where it listens; it said: {said}"),
             )
         yield process, url, printed
     finally:
@@ -229,8 +231,8 @@ def judged(found: Stop, ends: Sequence[str], within: float) -> Verdict:
         return passed(what, figures)
     headline, means, advice = fault
     rows = [[str(count), what] for what, count in how.items()]
-    lines = verdict.lines_of({"means": means, "try": advice})
-    return exceeded(headline, figures, lines, verdict.table(["streams", ""], rows))
+    lines = labelled_lines({"means": means, "try": advice})
+    return exceeded(headline, figures, lines, table_lines(["streams", ""], rows))
 
 
 def _how(answer: Answer | None, ends: Sequence[str]) -> str:

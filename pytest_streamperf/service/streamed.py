@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-from pytest_streamperf import verdict
-from pytest_streamperf.figures import Figures
+from pytest_streamperf._results.metrics import Figures
+from pytest_streamperf._results.text import labelled_lines
+from pytest_streamperf._results.units import duration, size
+from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf.service.clients import Request, ask
 from pytest_streamperf.service.outcome import check_answer, concluded, exceeded, passed
 from pytest_streamperf.service.serve import App, run, served
-from pytest_streamperf.verdict import Verdict, duration, size
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
@@ -97,7 +98,7 @@ def piecemeal(found: Sequence[Sequence[Arrival]], request: str, max_piece: int) 
         return passed(what, figures)
     headline, means = fault
     entries = {"where": request, "means": means, "try": "yield each piece when it is made"}
-    return exceeded(headline, figures, verdict.lines_of(entries))
+    return exceeded(headline, figures, labelled_lines(entries))
 
 
 def _first_part(arrivals: Sequence[Arrival]) -> float:

@@ -10,15 +10,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from pytest_streamperf import verdict
-from pytest_streamperf.figures import Figures
+from pytest_streamperf._results.conclusion import nothing_measured
+from pytest_streamperf._results.metrics import Figures
+from pytest_streamperf._results.text import labelled_lines, table_lines
+from pytest_streamperf._results.units import size
+from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf.service.clients import Request
 from pytest_streamperf.service.fire import HUNG_UP, LEFT_OPEN, SILENT, Hit, Target
 from pytest_streamperf.service.gauges import GAUGES, Read, Reading, reading_of
 from pytest_streamperf.service.memory import memory_of, steadily
 from pytest_streamperf.service.outcome import concluded, exceeded, passed
 from pytest_streamperf.service.serve import App, Seen, run, served
-from pytest_streamperf.verdict import Verdict, size
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
@@ -85,7 +87,7 @@ def assert_survives(  # noqa: PLR0913 - what is sent, and what is looked at
             fires, warm = target.fires(), process.warm if process else 0
             before, usual = await reading(), await target.answers()
             if not usual.startswith("2"):
-                raise verdict.nothing_measured(
+                raise nothing_measured(
                     "service", f"{requests[0]} answers {usual}", "give requests= that are answered"
                 )
             for number in range(warm + rounds):
@@ -104,7 +106,7 @@ def assert_survives(  # noqa: PLR0913 - what is sent, and what is looked at
 
 def _check(requests: Sequence[Request], crowd: int, rounds: int) -> None:
     if not requests:
-        raise verdict.nothing_measured("service", "there is no request", "give requests=[...]")
+        raise nothing_measured("service", "there is no request", "give requests=[...]")
     for name, value, least in (("crowd", crowd, 1), ("rounds", rounds, 2)):
         if value < least:  # what grows is seen twice
             msg = f"{name} must be {least} or more, not {value!r}"
@@ -144,9 +146,9 @@ def judged(found: Evidence) -> Verdict:
         [each.what, ", ".join(f"{count} {status}" for status, count in each.statuses.items())]
         for each in until[-_MOST_ROWS:]
     ]
-    table = verdict.table(["fire", "got"], rows, "here") if rows else []
+    table = table_lines(["fire", "got"], rows, "here") if rows else []
     where = next(iter(hit.left), "") if hit else "" if logged else grew
-    lines = verdict.lines_of({"where": where, "means": means, "try": advice})
+    lines = labelled_lines({"where": where, "means": means, "try": advice})
     return exceeded(headline, figures, lines, table)
 
 
@@ -195,7 +197,7 @@ def _logged(expected: tuple[type[BaseException], ...], *, here: bool) -> Iterato
     if here and not all(
         logging.getLogger(name).isEnabledFor(logging.ERROR) for name in ("uvicorn.error", "asyncio")
     ):
-        raise verdict.nothing_measured(
+        raise nothing_measured(
             "service",
             "errors are not logged here, so nothing is known of them",
             "take logging.disable away, or the level of the root logger",

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context, parent_process
 from typing import Any, Literal, NamedTuple
 
-from pytest_streamperf import verdict
-from pytest_streamperf.figures import Figures
+from pytest_streamperf._results.conclusion import nothing_measured
+from pytest_streamperf._results.metrics import Figures
+from pytest_streamperf._results.text import fit_line, labelled_lines, table_lines
+from pytest_streamperf._results.units import duration
+from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf.service.outcome import concluded, exceeded, passed
-from pytest_streamperf.verdict import Verdict, duration
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
@@ -252,7 +254,7 @@ def judged(found: Evidence, reads: int, within: float, writer: str) -> Verdict:
     faults = [fault for fault in _ADVICE if found.faults[fault]]
     if not faults and found.overlapping < reads:
         what = f"{found.overlapping:,} of {reads:,} reads met a write of their own"
-        raise verdict.nothing_measured(
+        raise nothing_measured(
             "service",
             f"{what} in {duration(within)}",
             "have write= publish, and read= read it, again and again; writer='process' for what "
@@ -273,8 +275,8 @@ def judged(found: Evidence, reads: int, within: float, writer: str) -> Verdict:
     rows = [[f"{found.faults[fault]:,}", fault, *_shown(found.first[fault])] for fault in faults]
     head = ["reads", "are", "the first says", "confirmed", "begun", "seen"]
     headline = f"{found.faults[worst]:,} of {found.reads:,} reads are {worst}, limit 0"
-    lines = verdict.lines_of({"means": means, "try": advice})
-    table = [verdict.fit(line) for line in verdict.table(head, rows)]
+    lines = labelled_lines({"means": means, "try": advice})
+    table = [fit_line(line) for line in table_lines(head, rows)]
     return exceeded(headline, figures, lines, table)
 
 

@@ -30,9 +30,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pytest_streamperf.exceptions import missing_extra
 from pytest_streamperf.faults import RateLimited
 from pytest_streamperf.streams import Stream
-from pytest_streamperf.verdict import missing_extra
 from pytest_streamperf.wire.stream import WireStream
 
 _Message = MutableMapping[str, Any]

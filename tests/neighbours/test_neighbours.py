@@ -195,7 +195,7 @@ def test_who_slows_a_check_down_is_named(options, says, pytester):
     result = run(pytester, tests, *options, "--streamperf-json=out.json")
     result.stdout.fnmatch_lines([f"note: {says}"])
     (check,) = document(pytester)["checks"]
-    assert fnmatch(check["facts"]["beside"], says)
+    assert fnmatch(check["facts"]["interference"], says)
 
 
 def test_a_profiler_that_counts_calls_is_named(pytester):

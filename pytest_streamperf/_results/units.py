@@ -1,7 +1,7 @@
 """Times, shares, rates and sizes, from numbers or as people write them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 # What is no more than this is no infinity in any unit.
 _MOST = 1e100
@@ -82,3 +82,56 @@ def _read(value: object, units: Mapping[str, float]) -> float | None:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= _MOST:
         return None
     return round(value * factor, 9)
+
+
+# Figures have three digits; those that round to a thousand take the next unit.
+_THREE_DIGITS, _THOUSAND = 99.95, 999.5
+
+
+def size(count: float) -> str:
+    """Bytes, for people: 1 kB is 1000 bytes.
+
+    >>> size(25_100)
+    '25.1 kB'
+    """
+    return _scaled(count, (" B", " kB", " MB", " GB", " TB"))
+
+
+def thousands(count: float) -> str:
+    """A large count, for people.
+
+    >>> thousands(640), thousands(12_100_000)
+    ('640', '12.1M')
+    """
+    return _scaled(count, ("", "k", "M", "G", "T"))
+
+
+def _scaled(count: float, units: Sequence[str]) -> str:
+    power = 0
+    while count >= _THOUSAND and power < len(units) - 1:
+        count, power = count / 1000, power + 1
+    digits = 1 if power and count < _THREE_DIGITS else 0
+    return f"{count:,.{digits}f}{units[power]}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds, for people, in ASCII.
+
+    >>> duration(0.0000024), duration(0.021), duration(2.1)
+    ('2.40 us', '21.0 ms', '2.1 s')
+    """
+    if seconds < _THOUSAND / 1e6:
+        return f"{seconds * 1e6:.2f} us" if seconds < 9.9995e-5 else f"{seconds * 1e6:.0f} us"  # noqa: PLR2004
+    if seconds < _THOUSAND / 1e3:
+        thousandths = seconds * 1e3
+        return f"{thousandths:.{0 if thousandths >= _THREE_DIGITS else 1}f} ms"
+    return f"{seconds:,.{0 if seconds >= _THREE_DIGITS else 1}f} s"
+
+
+def percent(share: float) -> str:
+    """A share, for people.
+
+    >>> percent(0.25)
+    '25%'
+    """
+    return f"{share * 100:.0f}%"

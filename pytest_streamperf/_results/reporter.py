@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from pytest_streamperf.verdict import Policy, Verdict
+    from pytest_streamperf._results.policy import Policy
+    from pytest_streamperf._results.verdict import Verdict
 
 
 class Sink(Protocol):
@@ -52,3 +53,24 @@ class reporting_to:  # noqa: N801 - a context manager; `contextlib` would be one
 def current_sink() -> Sink | None:
     """The sink that was opened last, if any is open."""
     return _sinks[-1] if _sinks else None
+
+
+def report(verdict: Verdict) -> None:
+    """Tell the current sink, if there is one, what a check concluded."""
+    sink = current_sink()
+    if sink is not None:
+        sink.report(verdict)
+
+
+def progress(text: str) -> None:
+    """Tell the current sink, if there is one, where a check is; nothing that it is done."""
+    sink = current_sink()
+    if sink is not None:
+        sink.progress(text)
+
+
+def concerns(subject: object) -> None:
+    """Tell the current sink, if there is one, of a counter, or of a stream that is to be read."""
+    sink = current_sink()
+    if sink is not None:
+        sink.concerns(subject)

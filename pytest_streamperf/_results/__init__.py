@@ -1,0 +1,1 @@
+"""Verdicts and what becomes of them: plain values, their text, and where checks report them."""
