@@ -15,7 +15,7 @@ import time
 
 from benchmarks.environment import busy, machine
 from pytest_streamperf import Pulse, StallWatch
-from pytest_streamperf.clock import thread_cpu
+from pytest_streamperf._runtime.clock import thread_cpu
 
 HOGS = 6
 LIMIT, HEALTHY, STALL = 0.05, 0.02, 0.06

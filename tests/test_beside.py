@@ -10,7 +10,7 @@ import pytest
 from pytest_streamperf import StallWatch, measure_growth
 from pytest_streamperf._results.metrics import Figures
 from pytest_streamperf._results.verdict import Verdict
-from pytest_streamperf.beside import note, noted
+from pytest_streamperf._runtime.interference import note, noted
 from pytest_streamperf.report.terminal import summary
 
 

@@ -16,6 +16,7 @@ import pytest
 from benchmarks import accumulators
 from benchmarks.accumulators import SUPERLINEAR, Reply, attribute
 from pytest_streamperf import Blame, measure_growth, object_arguments
+from pytest_streamperf._runtime.instrumentation import LineTracer
 from pytest_streamperf.growth.blame import (
     Lines,
     at_one_speed,
@@ -28,7 +29,6 @@ from pytest_streamperf.growth.blame import (
 from pytest_streamperf.growth.meters import Run
 from pytest_streamperf.growth.runs import Runner
 from pytest_streamperf.growth.terms import Terms
-from pytest_streamperf.trace import LineTracer
 
 pytestmark = pytest.mark.alone
 
@@ -457,7 +457,7 @@ def test_as_long_a_stream_is_traced_as_there_is_time_for(monkeypatch, seconds, l
         now[0] += min(took, most)
         return [{}, {} if took > most else {(ONE, ""): 1e6}]
 
-    monkeypatch.setattr("pytest_streamperf.clock.cpu", lambda: now[0])
+    monkeypatch.setattr("pytest_streamperf._runtime.clock.cpu", lambda: now[0])
     monkeypatch.setattr(Runner, "_traced", trace)
     monkeypatch.setattr(Runner, "cost", lambda _runner, _meter, length: 20.0 * length / 1_000)
     edges = tuple(1_000 * block // 64 for block in range(65))

@@ -11,8 +11,8 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
-from pytest_streamperf import clock
-from pytest_streamperf.clock import Noise, Overrun, deadline
+from pytest_streamperf._runtime import clock
+from pytest_streamperf._runtime.clock import Noise, Overrun, deadline
 
 pytestmark = pytest.mark.skipif(
     not hasattr(signal, "setitimer"), reason="deadlines need POSIX interval timers"

@@ -23,13 +23,12 @@ from pytest_streamperf import (
     StreamperfWarning,
     TokenStream,
     assert_linear,
-    clock,
     measure_growth,
     measure_growth_async,
-    trace,
 )
 from pytest_streamperf._results.policy import Policy
 from pytest_streamperf._results.reporter import reporting_to
+from pytest_streamperf._runtime import clock, instrumentation
 from pytest_streamperf.growth import drive
 from pytest_streamperf.growth.runs import Runner, Stopped
 
@@ -683,7 +682,7 @@ def test_a_check_within_a_check():
 
 def test_time_is_unproven_while_somebody_traces_allocations(monkeypatch):
     """Counts still decide what they can: linear counts alone are no proof of linear time."""
-    monkeypatch.setattr(trace, "_told", True)
+    monkeypatch.setattr(instrumentation, "_told", True)
     tracemalloc.start()
     try:
         growth = measure_growth(linear)

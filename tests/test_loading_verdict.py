@@ -2,7 +2,7 @@
 
 import pytest
 
-from pytest_streamperf.here import Line
+from pytest_streamperf._runtime.context import Line
 from pytest_streamperf.service.loading import Counts, Loading, judged
 
 

@@ -6,14 +6,14 @@ import tracemalloc
 
 import pytest
 
-from pytest_streamperf import trace
+from pytest_streamperf._runtime import instrumentation
 from pytest_streamperf.service.memory import Python, memory_of
 
 
 @pytest.fixture
 def process():
     """This process, its allocations traced."""
-    with trace.allocations():
+    with instrumentation.allocations():
         yield Python()
 
 

@@ -14,6 +14,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_streamperf._runtime.instrumentation import allocations
 from pytest_streamperf.growth.meters import (
     BLOCKS,
     Calls,
@@ -24,7 +25,6 @@ from pytest_streamperf.growth.meters import (
     _shortened,
     kept_since,
 )
-from pytest_streamperf.trace import allocations
 
 pytestmark = pytest.mark.alone
 

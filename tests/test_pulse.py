@@ -22,10 +22,10 @@ from pytest_streamperf import (
     StallWatch,
     TokenStream,
     VirtualClock,
-    clock,
     measure_growth,
 )
-from pytest_streamperf.here import Line
+from pytest_streamperf._runtime import clock
+from pytest_streamperf._runtime.context import Line
 from pytest_streamperf.pulse import Collections, Pause, message, shares, stalls
 from pytest_streamperf.pulse.stalls import Stall, StallMeter
 

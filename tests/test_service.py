@@ -12,7 +12,8 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from pytest_streamperf import NothingMeasured, ServiceExceeded, TokenStream, clock
+from pytest_streamperf import NothingMeasured, ServiceExceeded, TokenStream
+from pytest_streamperf._runtime import clock
 from pytest_streamperf.service import Request, assert_cors, assert_gauges_settle
 from pytest_streamperf.service.clients import ask
 from pytest_streamperf.service.gauges import GAUGES, TOTALS, Phase, judged, named

@@ -22,13 +22,12 @@ from pytest_streamperf import (
     ToolCall,
     ToolCallDelta,
     Turn,
-    here,
     object_arguments,
     pacing,
     streams,
     string_arguments,
-    trace,
 )
+from pytest_streamperf._runtime import context, instrumentation
 
 LENGTHS = st.integers(0, 300)
 SEEDS = st.integers(0, 2**32)
@@ -192,7 +191,7 @@ def test_a_delta_that_runs_out():
 )
 def test_what_is_handed_out_is_not_held(make):
     """A generated stream needs the same memory however long it is; a script is held once."""
-    with trace.allocations():
+    with instrumentation.allocations():
         before = tracemalloc.get_traced_memory()[0]
         stream = make(100_000)
         for _ in zip(stream, stream, strict=True):
@@ -203,7 +202,7 @@ def test_what_is_handed_out_is_not_held(make):
 
 def test_a_pace_is_not_held():
     """It is looked through once, to see that it is long enough."""
-    with trace.allocations():
+    with instrumentation.allocations():
         before = tracemalloc.get_traced_memory()[0]
         TokenStream(50_000, every=pacing.Jittered(0.02))
         assert tracemalloc.get_traced_memory()[1] - before < 50_000
@@ -214,7 +213,7 @@ def test_what_is_awaited_is_not_held(backend):
     """Nor where it is awaited."""
 
     async def peak_of(tokens):
-        with trace.allocations():
+        with instrumentation.allocations():
             before = tracemalloc.get_traced_memory()[0]
             async for _ in TokenStream(tokens):
                 pass
@@ -357,14 +356,14 @@ def test_running_loop_is_told_apart(backend):
     """The library whose loop runs in this thread is known by name."""
 
     async def main():
-        return here.running_loop()
+        return context.running_loop()
 
     assert run(backend, main) == backend
 
 
 def test_no_running_loop():
     """Outside any loop there is none, also when both libraries are loaded."""
-    assert here.running_loop() is None
+    assert context.running_loop() is None
 
 
 # -- pace

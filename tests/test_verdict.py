@@ -23,7 +23,7 @@ from pytest_streamperf._results.text import (
 )
 from pytest_streamperf._results.units import duration, percent, size, thousands
 from pytest_streamperf._results.verdict import Verdict
-from pytest_streamperf.clock import Noise
+from pytest_streamperf._runtime.clock import Noise
 from pytest_streamperf.exceptions import (
     BudgetExceeded,
     GrowthExceeded,

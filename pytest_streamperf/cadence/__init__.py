@@ -23,6 +23,7 @@ from typing import Any, Literal, NamedTuple
 from pytest_streamperf._results.conclusion import conclude, nothing_measured
 from pytest_streamperf._results.metrics import Figures, known
 from pytest_streamperf._results.verdict import Verdict
+from pytest_streamperf._runtime.context import loop_running_here, running_loop, virtual_clock_here
 from pytest_streamperf.cadence import message
 from pytest_streamperf.cadence.invariants import Breach, Policy
 from pytest_streamperf.cadence.record import (
@@ -36,7 +37,6 @@ from pytest_streamperf.cadence.record import (
 )
 from pytest_streamperf.cadence.throttle import breaches
 from pytest_streamperf.exceptions import CadenceExceeded, CadenceUnproven
-from pytest_streamperf.here import loop_running_here, running_loop, virtual_clock_here
 from pytest_streamperf.streams import TokenStream, listen
 from pytest_streamperf.turns import ToolCallDelta, text_of
 

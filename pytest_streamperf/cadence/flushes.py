@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Self
 
 from pytest_streamperf._results.conclusion import conclude, nothing_measured
+from pytest_streamperf._runtime.context import virtual_clock_here
 from pytest_streamperf.cadence.coalesce import (
     Coalescing,
     Flush,
@@ -28,7 +29,6 @@ from pytest_streamperf.cadence.coalesce import (
 )
 from pytest_streamperf.cadence.record import Arrival, read_again
 from pytest_streamperf.exceptions import CadenceExceeded, CadenceUnproven
-from pytest_streamperf.here import virtual_clock_here
 from pytest_streamperf.streams import TokenStream, listen
 from pytest_streamperf.turns import text_of
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
-from pytest_streamperf.here import running_loop
+from pytest_streamperf._runtime.context import running_loop
 
 Send = Callable[[Hashable, Any], object]
 

@@ -14,8 +14,8 @@ from pytest_streamperf._results.conclusion import conclude, current_policy
 from pytest_streamperf._results.metrics import Place
 from pytest_streamperf._results.reporter import current_sink
 from pytest_streamperf._results.verdict import Verdict
-from pytest_streamperf.beside import noted
-from pytest_streamperf.clock import Noise
+from pytest_streamperf._runtime.clock import Noise
+from pytest_streamperf._runtime.interference import noted
 from pytest_streamperf.exceptions import GrowthExceeded, GrowthUnproven, StreamperfWarning
 from pytest_streamperf.growth import fit, message
 from pytest_streamperf.growth.blame import Blame

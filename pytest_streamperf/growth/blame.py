@@ -19,8 +19,8 @@ from math import inf
 from pathlib import Path
 from types import CodeType, FrameType
 
-from pytest_streamperf.here import INSTALLED, OWN, STANDARD, is_below
-from pytest_streamperf.trace import (
+from pytest_streamperf._runtime.context import INSTALLED, OWN, STANDARD, is_below
+from pytest_streamperf._runtime.instrumentation import (
     CalleeTracer,
     LineTracer,
     calls_traced,

@@ -15,14 +15,14 @@ from collections.abc import (
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
-from pytest_streamperf import clock
 from pytest_streamperf._results.reporter import progress
 from pytest_streamperf._results.units import duration
+from pytest_streamperf._runtime import clock
+from pytest_streamperf._runtime.context import running_loop, running_task
 from pytest_streamperf.exceptions import missing_extra
 from pytest_streamperf.growth.evidence import Evidence
 from pytest_streamperf.growth.runs import Probe
 from pytest_streamperf.growth.terms import Terms
-from pytest_streamperf.here import running_loop, running_task
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 

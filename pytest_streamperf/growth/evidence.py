@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pytest_streamperf._results.verdict import Outcome
-from pytest_streamperf.clock import Noise
+from pytest_streamperf._runtime.clock import Noise
 from pytest_streamperf.growth.blame import Blame
 from pytest_streamperf.growth.meters import Run
 from pytest_streamperf.growth.terms import Meter

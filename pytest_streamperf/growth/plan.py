@@ -10,9 +10,9 @@ from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import Literal
 
-from pytest_streamperf import clock, trace
 from pytest_streamperf._results.units import duration, percent
 from pytest_streamperf._results.verdict import Outcome
+from pytest_streamperf._runtime import clock, instrumentation
 from pytest_streamperf.exceptions import GrowthUnproven
 from pytest_streamperf.growth import fit
 from pytest_streamperf.growth.blame import Blame
@@ -68,7 +68,7 @@ class Plan:
         self._counted: list[Counted] = []
         if "copies" in terms.meters:
             self._counted.append("copies")
-        if "calls" in terms.meters and not trace.calls_traced():
+        if "calls" in terms.meters and not instrumentation.calls_traced():
             self._counted.append("calls")
         self._stopped: Stopped | None = None
         self._runner = Runner(terms)
@@ -217,7 +217,7 @@ class Plan:
         length = runs[-1].length
         _, excess = fit.finish_growth(runs[-1], runs[-2])
         timed: list[Run] = []
-        if "time" in self._terms.meters and not trace.allocations_traced():
+        if "time" in self._terms.meters and not instrumentation.allocations_traced():
             # What a counted run took is more than a timed one will.
             with self._runner.keeping_for_blame(), suppress(Stopped):  # not known to end, then
                 cost, afforded = self._runner.cost(meter, length), self._runner.cpu_left() / 2
@@ -242,10 +242,10 @@ class Plan:
     def _time(self) -> Generator[Probe, None, Evidence | None]:
         if self._stopped and self._runner.cpu_left() <= 0:
             raise self._stopped  # it spent all there was
-        if trace.allocations_traced():
+        if instrumentation.allocations_traced():
             msg = "tracemalloc is on, so time could not be measured; counts alone are linear"
             raise Undecided(msg)
-        with trace.arenas_held(self._memory_to_hold()):
+        with instrumentation.arenas_held(self._memory_to_hold()):
             length = yield from self._reach()
             verdict = (yield from self._vote(length, _MOST_TIMED_RUNS)) if length else None
         on_a_bound = verdict == "within" and length < self._terms.horizon

@@ -6,9 +6,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from math import sqrt
 
-from pytest_streamperf import clock, trace
 from pytest_streamperf._results.conclusion import nothing_measured
 from pytest_streamperf._results.units import duration
+from pytest_streamperf._runtime import clock, instrumentation
 from pytest_streamperf.exceptions import GrowthUnproven
 from pytest_streamperf.growth import fit
 from pytest_streamperf.growth.blame import (
@@ -323,8 +323,12 @@ class Runner:
 @contextmanager
 def _steady(meter: Meter) -> Iterator[None]:
     """Keep away what would disturb a run."""
-    traced = trace.allocations() if meter == "copies" else trace.allocations_untraced()
-    with trace.collector_off(), trace.threads_in_turns(), traced:
+    traced = (
+        instrumentation.allocations()
+        if meter == "copies"
+        else instrumentation.allocations_untraced()
+    )
+    with instrumentation.collector_off(), instrumentation.threads_in_turns(), traced:
         yield
 
 

@@ -15,11 +15,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
-from pytest_streamperf import clock
 from pytest_streamperf._results.conclusion import conclude
 from pytest_streamperf._results.metrics import Figures, Place, thinned
 from pytest_streamperf._results.text import labelled_lines
 from pytest_streamperf._results.verdict import Outcome, Verdict
+from pytest_streamperf._runtime import clock
 from pytest_streamperf.exceptions import NetworkExceeded, NetworkUnproven
 from pytest_streamperf.network import message, origins
 from pytest_streamperf.network.attempts import (

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
-from pytest_streamperf.here import Line
+from pytest_streamperf._runtime.context import Line
 
 Kind = Literal["connect", "datagram", "resolve", "ring", "spawn", "library", "unix"]
 COUNT: frozenset[Kind] = frozenset({"connect", "datagram", "resolve", "ring"})

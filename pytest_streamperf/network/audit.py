@@ -17,8 +17,8 @@ from dataclasses import replace
 from types import FrameType
 from typing import Any
 
-from pytest_streamperf import clock
-from pytest_streamperf.here import line_of, running_task, stack
+from pytest_streamperf._runtime import clock
+from pytest_streamperf._runtime.context import line_of, running_task, stack
 from pytest_streamperf.network import origins
 from pytest_streamperf.network.attempts import Attempt, Kind, is_address, is_local, stays_here
 from pytest_streamperf.network.journal import Journal

@@ -23,8 +23,8 @@ from types import FrameType
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from pytest_streamperf import clock
-from pytest_streamperf.here import Line, line_of, running_loop, stack
+from pytest_streamperf._runtime import clock
+from pytest_streamperf._runtime.context import Line, line_of, running_loop, stack
 from pytest_streamperf.network.attempts import STARTUP
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pytest_streamperf import clock
+from pytest_streamperf._runtime import clock
 from pytest_streamperf.plugin.grouping import without_group
 from pytest_streamperf.report import collect
 from pytest_streamperf.report.document import ReportError, write

@@ -17,12 +17,12 @@ from itertools import chain, pairwise
 from operator import itemgetter
 from typing import Any, Self
 
-from pytest_streamperf import clock, trace
 from pytest_streamperf._results.conclusion import conclude, nothing_measured
 from pytest_streamperf._results.metrics import MOST_DRAWN, Figures, Place, known
 from pytest_streamperf._results.units import bytes_of
 from pytest_streamperf._results.verdict import Verdict
-from pytest_streamperf.beside import noted
+from pytest_streamperf._runtime import clock, instrumentation
+from pytest_streamperf._runtime.interference import noted
 from pytest_streamperf.exceptions import PulseExceeded, PulseUnproven
 from pytest_streamperf.pulse.message import Limits, check, judged
 from pytest_streamperf.pulse.pauses import Collections, Pause, PauseMeter
@@ -131,8 +131,8 @@ class StallWatch:
         resident = _resident()  # which may load psutil: not while memory is traced
         with ExitStack() as stack:
             if self._memory:
-                stack.enter_context(trace.allocations())
-                stack.callback(self._take_memory, stack.enter_context(trace.peak()))
+                stack.enter_context(instrumentation.allocations())
+                stack.callback(self._take_memory, stack.enter_context(instrumentation.peak()))
             stack.callback(self._take_growth, resident)
             stack.enter_context(self._pauses.watching())
             stack.enter_context(self.on_loop())
@@ -163,7 +163,7 @@ class StallWatch:
                 self._stalls = meter
             yield
 
-    def _take_memory(self, peak: trace.Peak) -> None:
+    def _take_memory(self, peak: instrumentation.Peak) -> None:
         self._peak = peak.above
 
     def _take_growth(self, before: int | None) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from pytest_streamperf import clock
+from pytest_streamperf._runtime import clock
 from pytest_streamperf.pulse.stalls import keep
 
 

@@ -13,7 +13,7 @@ from importlib import import_module
 from types import CodeType, FunctionType
 from typing import Any
 
-from pytest_streamperf import clock
+from pytest_streamperf._runtime import clock
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 

@@ -16,8 +16,8 @@ from heapq import heappush, heappushpop
 from types import FrameType
 from typing import Any, NamedTuple
 
-from pytest_streamperf import clock
-from pytest_streamperf.here import Line, line_of, running_loop, stack
+from pytest_streamperf._runtime import clock
+from pytest_streamperf._runtime.context import Line, line_of, running_loop, stack
 
 # Seconds between heartbeats, and between looks at what is running. A look wakes who sleeps, and
 # what that one then waits for a core is taken off: so they are few. Who is busy for less than the

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from pytest_streamperf import clock
 from pytest_streamperf._results.conclusion import nothing_measured
+from pytest_streamperf._runtime import clock
 from pytest_streamperf.service.clients import tasks
 
 # Bytes of a message, and what sockets themselves may hold of what a client does not read.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import NamedTuple
 
-from pytest_streamperf.here import line_of
+from pytest_streamperf._runtime.context import line_of
 from pytest_streamperf.service.clients import Leave, Request, ask, tasks
 from pytest_streamperf.service.crowd import connected
 from pytest_streamperf.service.gauges import Reading

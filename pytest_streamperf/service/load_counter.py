@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from typing import Generic, ParamSpec, TypeVar
 
-from pytest_streamperf.here import Line, line_of, stack
+from pytest_streamperf._runtime.context import Line, line_of, stack
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")

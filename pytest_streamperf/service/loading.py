@@ -13,7 +13,7 @@ from pytest_streamperf._results.metrics import Figures, known
 from pytest_streamperf._results.text import fit_line, labelled_lines, location_lines, table_lines
 from pytest_streamperf._results.units import size
 from pytest_streamperf._results.verdict import Verdict
-from pytest_streamperf.here import Line
+from pytest_streamperf._runtime.context import Line
 from pytest_streamperf.service.clients import Request, ask, tasks
 from pytest_streamperf.service.gauges import Read, Reading, reading_of
 from pytest_streamperf.service.load_counter import LoadCounter

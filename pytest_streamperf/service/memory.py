@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pytest_streamperf import trace
 from pytest_streamperf._results.units import size
-from pytest_streamperf.here import OWN, is_below, is_installed
+from pytest_streamperf._runtime import instrumentation
+from pytest_streamperf._runtime.context import OWN, is_below, is_installed
 from pytest_streamperf.service.serve import App
 
 # The part of what memory grew by that each half of the readings has in a leak.
@@ -103,5 +103,5 @@ def memory_of(server: App | str, pid: int | None) -> Iterator[Process | None]:
     elif isinstance(server, str):
         yield None
     else:
-        with trace.allocations(), trace.only_new_collected():
+        with instrumentation.allocations(), instrumentation.only_new_collected():
             yield Python()

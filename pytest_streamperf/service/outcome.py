@@ -8,7 +8,7 @@ from pytest_streamperf._results.metrics import Figures
 from pytest_streamperf._results.text import fit_line
 from pytest_streamperf._results.units import size
 from pytest_streamperf._results.verdict import Verdict
-from pytest_streamperf.beside import noted
+from pytest_streamperf._runtime.interference import noted
 from pytest_streamperf.exceptions import ServiceExceeded, Unproven
 from pytest_streamperf.service.clients import Answer, Request
 

@@ -11,13 +11,13 @@ from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
-from pytest_streamperf import clock
 from pytest_streamperf._results.conclusion import nothing_measured
 from pytest_streamperf._results.metrics import Figures
 from pytest_streamperf._results.text import fit_line, labelled_lines, location_lines
 from pytest_streamperf._results.units import duration
 from pytest_streamperf._results.verdict import Verdict
-from pytest_streamperf.here import Line, line_of, stack
+from pytest_streamperf._runtime import clock
+from pytest_streamperf._runtime.context import Line, line_of, stack
 from pytest_streamperf.service.clients import Request, ask, tasks, until
 from pytest_streamperf.service.outcome import (
     check_answer,

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from pytest_streamperf import clock
-from pytest_streamperf.here import running_loop
+from pytest_streamperf._runtime import clock
+from pytest_streamperf._runtime.context import running_loop
 from pytest_streamperf.wire.serve import on_loopback
 
 App = Callable[[Any, Any, Any], Awaitable[None]]

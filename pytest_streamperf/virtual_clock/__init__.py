@@ -19,7 +19,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any, Self
 
-from pytest_streamperf import clock as real
+from pytest_streamperf._runtime import clock as real
 from pytest_streamperf.virtual_clock import references
 from pytest_streamperf.virtual_clock.loops import Threads, VirtualLoop, VirtualTimeError
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from pytest_streamperf import clock as real
+from pytest_streamperf._runtime import clock as real
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 

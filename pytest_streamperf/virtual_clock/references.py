@@ -7,7 +7,7 @@ from contextlib import suppress
 from types import FunctionType, ModuleType
 from typing import Any
 
-from pytest_streamperf.here import is_installed
+from pytest_streamperf._runtime.context import is_installed
 
 # These keep real time: they measure, or wait for what is real.
 _LEFT_ALONE = {

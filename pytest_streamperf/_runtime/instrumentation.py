@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import Any
 
-from pytest_streamperf import beside
+from pytest_streamperf._runtime import interference
 from pytest_streamperf.exceptions import StreamperfWarning
 
 # Objects of 512 bytes or less come from pymalloc's arenas, of 1 MiB since CPython 3.10 (256 KiB on
@@ -82,7 +82,7 @@ def threads_in_turns() -> Iterator[None]:
 
 def allocations_traced() -> bool:
     """Whether somebody else has tracemalloc on; timings taken meanwhile are not worth much."""
-    return tracemalloc.is_tracing() and not beside.our_traces
+    return tracemalloc.is_tracing() and not interference.our_traces
 
 
 def calls_traced() -> bool:
@@ -105,13 +105,13 @@ def allocations() -> Iterator[None]:
             warnings.warn(msg, StreamperfWarning, stacklevel=2)
         yield
         return
-    beside.our_traces += 1
+    interference.our_traces += 1
     try:
         tracemalloc.start(1)
         yield
     finally:
-        beside.our_traces -= 1
-        if not beside.our_traces:  # whoever is the last: they may overlap without nesting
+        interference.our_traces -= 1
+        if not interference.our_traces:  # whoever is the last: they may overlap without nesting
             tracemalloc.stop()
 
 
@@ -123,7 +123,7 @@ def allocations_untraced() -> Iterator[None]:
     tracemalloc is left alone.
     """
     global _resting  # noqa: PLW0603 - tracemalloc is one for the process
-    if not beside.our_traces:
+    if not interference.our_traces:
         yield
         return
     restart_peak()
@@ -136,7 +136,7 @@ def allocations_untraced() -> Iterator[None]:
         yield
     finally:
         _resting -= 1
-        if beside.our_traces and not _resting:  # all who traced may have gone
+        if interference.our_traces and not _resting:  # all who traced may have gone
             tracemalloc.start(1)
 
 

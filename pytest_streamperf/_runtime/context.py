@@ -8,7 +8,7 @@ from pathlib import Path
 from types import FrameType, coroutine
 from typing import Any, Literal, NamedTuple
 
-OWN = str(Path(__file__).parent)
+OWN = str(Path(__file__).parents[1])
 """The folder of this package; the next two are those of what is installed, and of Python's own."""
 INSTALLED = tuple({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
 STANDARD = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")})

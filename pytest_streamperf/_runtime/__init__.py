@@ -1,0 +1,1 @@
+"""What checks run on: clocks, instrumentation, interference, and the code's surroundings."""
