@@ -44,17 +44,17 @@ if TYPE_CHECKING:
     from pytest_streamperf.network.gate import prove_gate as prove_gate
     from pytest_streamperf.pulse import Pulse as Pulse
     from pytest_streamperf.pulse import StallWatch as StallWatch
-    from pytest_streamperf.streams import TokenStream as TokenStream
-    from pytest_streamperf.streams import object_arguments as object_arguments
-    from pytest_streamperf.streams import string_arguments as string_arguments
-    from pytest_streamperf.turns import Failure as Failure
-    from pytest_streamperf.turns import Reasoning as Reasoning
-    from pytest_streamperf.turns import ReasoningDelta as ReasoningDelta
-    from pytest_streamperf.turns import Text as Text
-    from pytest_streamperf.turns import ToolCall as ToolCall
-    from pytest_streamperf.turns import ToolCallDelta as ToolCallDelta
-    from pytest_streamperf.turns import Turn as Turn
-    from pytest_streamperf.turns import Usage as Usage
+    from pytest_streamperf.streams.messages import Failure as Failure
+    from pytest_streamperf.streams.messages import Reasoning as Reasoning
+    from pytest_streamperf.streams.messages import ReasoningDelta as ReasoningDelta
+    from pytest_streamperf.streams.messages import Text as Text
+    from pytest_streamperf.streams.messages import ToolCall as ToolCall
+    from pytest_streamperf.streams.messages import ToolCallDelta as ToolCallDelta
+    from pytest_streamperf.streams.messages import Turn as Turn
+    from pytest_streamperf.streams.messages import Usage as Usage
+    from pytest_streamperf.streams.token_stream import TokenStream as TokenStream
+    from pytest_streamperf.streams.token_stream import object_arguments as object_arguments
+    from pytest_streamperf.streams.token_stream import string_arguments as string_arguments
     from pytest_streamperf.virtual_clock import VirtualClock as VirtualClock
     from pytest_streamperf.virtual_clock import VirtualTimeError as VirtualTimeError
     from pytest_streamperf.wire.stream import WireStream as WireStream
@@ -94,17 +94,17 @@ _HOME_OF = {
     "prove_gate": "network.gate",
     "Pulse": "pulse",
     "StallWatch": "pulse",
-    "TokenStream": "streams",
-    "object_arguments": "streams",
-    "string_arguments": "streams",
-    "Failure": "turns",
-    "Reasoning": "turns",
-    "ReasoningDelta": "turns",
-    "Text": "turns",
-    "ToolCall": "turns",
-    "ToolCallDelta": "turns",
-    "Turn": "turns",
-    "Usage": "turns",
+    "TokenStream": "streams.token_stream",
+    "object_arguments": "streams.token_stream",
+    "string_arguments": "streams.token_stream",
+    "Failure": "streams.messages",
+    "Reasoning": "streams.messages",
+    "ReasoningDelta": "streams.messages",
+    "Text": "streams.messages",
+    "ToolCall": "streams.messages",
+    "ToolCallDelta": "streams.messages",
+    "Turn": "streams.messages",
+    "Usage": "streams.messages",
     "VirtualClock": "virtual_clock",
     "VirtualTimeError": "virtual_clock",
     "WireStream": "wire.stream",

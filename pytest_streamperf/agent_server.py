@@ -10,8 +10,8 @@ from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf.exceptions import GrowthUnproven
 
 if TYPE_CHECKING:
-    from pytest_streamperf.streams import TokenStream
-    from pytest_streamperf.turns import Turn
+    from pytest_streamperf.streams.messages import Turn
+    from pytest_streamperf.streams.token_stream import TokenStream
 
 Engine = Callable[[Any], AsyncIterable[str]]
 
@@ -63,8 +63,8 @@ def _replies(turn: "Turn", every: float) -> "Iterator[TokenStream]":
 
     What is not shown is a control delta, so that all keep their time.
     """
-    from pytest_streamperf.streams import TokenStream  # noqa: PLC0415
-    from pytest_streamperf.turns import Failure, ToolCallDelta, text_of  # noqa: PLC0415
+    from pytest_streamperf.streams.messages import Failure, ToolCallDelta, text_of  # noqa: PLC0415
+    from pytest_streamperf.streams.token_stream import TokenStream  # noqa: PLC0415
     from pytest_streamperf.wire.reader import pieces_of  # noqa: PLC0415
     from reference_impl import Invocation  # noqa: PLC0415
 

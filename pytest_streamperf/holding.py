@@ -23,7 +23,7 @@ from pytest_streamperf.cadence import UpdateCounter
 from pytest_streamperf.cadence.flushes import FlushCounter
 from pytest_streamperf.exceptions import BudgetExceeded, Unproven
 from pytest_streamperf.pulse import Pulse, StallWatch
-from pytest_streamperf.streams import Stream
+from pytest_streamperf.streams.token_stream import Stream
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 

@@ -10,11 +10,11 @@ from typing import Any
 from hypothesis import Phase, given, settings
 
 from pytest_streamperf._results.conclusion import conclude
-from pytest_streamperf.cutting import at_random, fixed, per_byte, worst_case
 from pytest_streamperf.exceptions import GrowthExceeded, GrowthUnproven
 from pytest_streamperf.growth import measure_growth
 from pytest_streamperf.growth.meters import BLOCKS
-from pytest_streamperf.strategies import chunkings
+from pytest_streamperf.streams.chunking import at_random, fixed, per_byte, worst_case
+from pytest_streamperf.streams.strategies import chunkings
 
 # The same cuts each time. Not to explain: that takes long, and is said better here.
 _SETTINGS = settings(

@@ -16,10 +16,8 @@ RANKS = (
     ("_results",),
     ("_runtime",),
     ("virtual_clock",),
-    ("turns", "pacing", "cutting"),
     ("streams",),
-    ("faults", "recordings"),
-    ("wire", "strategies"),
+    ("wire",),
     ("growth", "cadence", "pulse", "network", "service"),
     ("budgets", "agent_server", "properties"),
     ("holding", "listing"),
@@ -38,16 +36,11 @@ STANDARD_ONLY = {
     "exceptions",
     "_runtime",
     "virtual_clock",
-    "turns",
-    "pacing",
-    "cutting",
     "streams",
-    "faults",
-    "recordings",
     "wire",
 }
 # These are loaded only where that library is loaded already.
-BESIDE = {"trio_clock.py": {"trio"}}
+BESIDE = {"trio_clock.py": {"trio"}, "strategies.py": {"hypothesis"}}
 
 
 def _files(package):

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_streamperf import cutting
-from pytest_streamperf.cutting import at, at_random, fixed, per_byte, per_event, worst_case
+from pytest_streamperf.streams import chunking
+from pytest_streamperf.streams.chunking import at, at_random, fixed, per_byte, per_event, worst_case
 
 PIECES = st.lists(
     st.binary(max_size=40)
@@ -115,6 +115,6 @@ def test_bad_argument_is_named(make, says):
 
 def test_examples_in_docstrings():
     """The module's doctests hold."""
-    failed, attempted = doctest.testmod(cutting)
+    failed, attempted = doctest.testmod(chunking)
     assert attempted
     assert not failed

@@ -21,10 +21,10 @@ from pytest_streamperf import (
     Turn,
     VirtualClock,
     WireStream,
-    faults,
 )
-from pytest_streamperf.cutting import per_byte, per_event, worst_case
-from pytest_streamperf.faults import (
+from pytest_streamperf.streams import faults
+from pytest_streamperf.streams.chunking import per_byte, per_event, worst_case
+from pytest_streamperf.streams.faults import (
     CommentFlood,
     Corrupt,
     Disconnect,
@@ -38,7 +38,7 @@ from pytest_streamperf.faults import (
     Truncate,
     Unclosed,
 )
-from pytest_streamperf.turns import text_of
+from pytest_streamperf.streams.messages import text_of
 from pytest_streamperf.wire import BUILT_IN, WireError, openai_chat
 from pytest_streamperf.wire.serve import serve
 

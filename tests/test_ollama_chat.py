@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_streamperf import Failure, Reasoning, Text, ToolCall, Turn, Usage
-from pytest_streamperf.cutting import at
+from pytest_streamperf.streams.chunking import at
 from pytest_streamperf.wire import WireError, ndjson, ollama_chat
 from pytest_streamperf.wire.ollama_chat import Decoder, encode
 

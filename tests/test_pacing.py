@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_streamperf import TokenStream, VirtualClock, pacing
-from pytest_streamperf.pacing import Bursts, Jittered, Stalled, slow_first
+from pytest_streamperf import TokenStream, VirtualClock
+from pytest_streamperf.streams import pacing
+from pytest_streamperf.streams.pacing import Bursts, Jittered, Stalled, slow_first
 
 SECONDS = st.floats(0, 10)
 

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_streamperf import Text, Turn, VirtualClock, WireStream, recordings
-from pytest_streamperf.cutting import at, fixed, per_byte
-from pytest_streamperf.faults import CommentFlood, Duplicate
-from pytest_streamperf.pacing import Stalled
-from pytest_streamperf.recordings import Recorder, Recording, RecordingError
-from pytest_streamperf.strategies import arrivals
+from pytest_streamperf import Text, Turn, VirtualClock, WireStream
+from pytest_streamperf.streams import recording
+from pytest_streamperf.streams.chunking import at, fixed, per_byte
+from pytest_streamperf.streams.faults import CommentFlood, Duplicate
+from pytest_streamperf.streams.pacing import Stalled
+from pytest_streamperf.streams.recording import Recorder, Recording, RecordingError
+from pytest_streamperf.streams.strategies import arrivals
 
 HEAD = '{"recording": 1, "media_type": "text/event-stream"}\n'
 
@@ -183,6 +184,6 @@ def test_a_gap_for_each_chunk():
 
 def test_examples_in_docstrings():
     """The module's doctests hold."""
-    failed, attempted = doctest.testmod(recordings)
+    failed, attempted = doctest.testmod(recording)
     assert attempted
     assert not failed

@@ -13,8 +13,8 @@ from ag_ui.core import Event
 from pydantic import TypeAdapter
 
 from pytest_streamperf import Failure, Reasoning, Text, ToolCall, Turn, Usage, WireStream
-from pytest_streamperf.cutting import per_byte, worst_case
-from pytest_streamperf.faults import Disconnect, RateLimit, Truncate
+from pytest_streamperf.streams.chunking import per_byte, worst_case
+from pytest_streamperf.streams.faults import Disconnect, RateLimit, Truncate
 from pytest_streamperf.wire.serve import serve
 
 SAID, THOUGHT = "It is in the notes: Grüße, 👩\u200d👧!", "They want a file…"

@@ -16,10 +16,10 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
 from pytest_streamperf import Text, TokenStream, ToolCall, Turn, VirtualClock, WireStream
-from pytest_streamperf.cutting import fixed, per_byte, worst_case
-from pytest_streamperf.faults import Corrupt, Disconnect, RateLimit, Truncate
-from pytest_streamperf.recordings import Recorder, Recording
-from pytest_streamperf.streams import Stream
+from pytest_streamperf.streams.chunking import fixed, per_byte, worst_case
+from pytest_streamperf.streams.faults import Corrupt, Disconnect, RateLimit, Truncate
+from pytest_streamperf.streams.recording import Recorder, Recording
+from pytest_streamperf.streams.token_stream import Stream
 from pytest_streamperf.wire import BUILT_IN, dialect, sse
 from pytest_streamperf.wire import serve as serving
 from pytest_streamperf.wire.serve import Request, Script, serve

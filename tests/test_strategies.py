@@ -8,7 +8,13 @@ from hypothesis import find, given, settings
 from hypothesis import strategies as st
 
 from pytest_streamperf import Failure, TokenStream
-from pytest_streamperf.strategies import arrivals, chunkings, partial_json, token_streams, turns
+from pytest_streamperf.streams.strategies import (
+    arrivals,
+    chunkings,
+    partial_json,
+    token_streams,
+    turns,
+)
 
 QUIET = settings(database=None, max_examples=40, derandomize=True)
 

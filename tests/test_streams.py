@@ -23,11 +23,10 @@ from pytest_streamperf import (
     ToolCallDelta,
     Turn,
     object_arguments,
-    pacing,
-    streams,
     string_arguments,
 )
 from pytest_streamperf._runtime import context, instrumentation
+from pytest_streamperf.streams import pacing, token_stream
 
 LENGTHS = st.integers(0, 300)
 SEEDS = st.integers(0, 2**32)
@@ -581,7 +580,7 @@ def test_tasks_that_share_a_stream(every):
 
 def test_docstring_examples():
     """What the documentation shows is what happens."""
-    assert doctest.testmod(streams).failed == 0
+    assert doctest.testmod(token_stream).failed == 0
 
 
 # -- faults

@@ -18,9 +18,8 @@ from pytest_streamperf import (
     ToolCallDelta,
     Turn,
     Usage,
-    strategies,
-    turns,
 )
+from pytest_streamperf.streams import messages, strategies
 
 
 def put_together(deltas):
@@ -149,4 +148,4 @@ def test_text_must_be_text(part):
 
 def test_docstring_examples():
     """What the documentation shows is what happens."""
-    assert doctest.testmod(turns).failed == 0
+    assert doctest.testmod(messages).failed == 0

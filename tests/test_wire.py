@@ -23,9 +23,9 @@ from pytest_streamperf import (
     measure_growth,
     wire,
 )
-from pytest_streamperf.cutting import at, at_random, fixed, per_byte, per_event, worst_case
-from pytest_streamperf.strategies import chunkings, turns
-from pytest_streamperf.turns import text_of
+from pytest_streamperf.streams.chunking import at, at_random, fixed, per_byte, per_event, worst_case
+from pytest_streamperf.streams.messages import text_of
+from pytest_streamperf.streams.strategies import chunkings, turns
 from pytest_streamperf.wire import BUILT_IN, WireError, dialect, openai_chat, register
 
 

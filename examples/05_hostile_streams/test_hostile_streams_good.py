@@ -6,10 +6,10 @@ import json
 import pytest
 
 from pytest_streamperf import Text, ToolCall, Turn, WireStream
-from pytest_streamperf.cutting import per_byte, worst_case
-from pytest_streamperf.faults import CommentFlood, Disconnect, ErrorEvent, Truncate
-from pytest_streamperf.pacing import Bursts, Stalled
 from pytest_streamperf.properties import assert_same_however_cut
+from pytest_streamperf.streams.chunking import per_byte, worst_case
+from pytest_streamperf.streams.faults import CommentFlood, Disconnect, ErrorEvent, Truncate
+from pytest_streamperf.streams.pacing import Bursts, Stalled
 
 TURN = Turn(Text("Grüße, 👩\u200d👧! " * 20), ToolCall("read", {"path": "ü.md"}))
 

@@ -6,8 +6,8 @@ import openai
 import pytest
 
 from pytest_streamperf import Text, ToolCall, Turn, WireStream, assert_linear
-from pytest_streamperf.cutting import worst_case
-from pytest_streamperf.faults import Disconnect, RateLimit
+from pytest_streamperf.streams.chunking import worst_case
+from pytest_streamperf.streams.faults import Disconnect, RateLimit
 from pytest_streamperf.wire.serve import serve
 
 QUESTION = [{"role": "user", "content": "What is in the notes?"}]

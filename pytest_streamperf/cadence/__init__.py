@@ -37,8 +37,8 @@ from pytest_streamperf.cadence.record import (
 )
 from pytest_streamperf.cadence.throttle import breaches
 from pytest_streamperf.exceptions import CadenceExceeded, CadenceUnproven
-from pytest_streamperf.streams import TokenStream, listen
-from pytest_streamperf.turns import ToolCallDelta, text_of
+from pytest_streamperf.streams.messages import ToolCallDelta, text_of
+from pytest_streamperf.streams.token_stream import TokenStream, listen
 
 __all__ = ["Cadence", "Call", "UpdateCounter"]
 

@@ -29,8 +29,8 @@ from pytest_streamperf.cadence.coalesce import (
 )
 from pytest_streamperf.cadence.record import Arrival, read_again
 from pytest_streamperf.exceptions import CadenceExceeded, CadenceUnproven
-from pytest_streamperf.streams import TokenStream, listen
-from pytest_streamperf.turns import text_of
+from pytest_streamperf.streams.messages import text_of
+from pytest_streamperf.streams.token_stream import TokenStream, listen
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 

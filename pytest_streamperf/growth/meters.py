@@ -25,7 +25,7 @@ from typing import Any, Protocol, Self
 
 from pytest_streamperf._runtime.context import loop_running_here
 from pytest_streamperf._runtime.instrumentation import CallCounter, restart_peak
-from pytest_streamperf.streams import TokenStream
+from pytest_streamperf.streams.token_stream import TokenStream
 
 BLOCKS = 64
 """A run is recorded in this many equal blocks, so that its last six octaves lie on edges."""

@@ -36,7 +36,7 @@ from pytest_streamperf.growth.meters import (
     kept_since,
 )
 from pytest_streamperf.growth.terms import Meter, Terms
-from pytest_streamperf.streams import TokenStream
+from pytest_streamperf.streams.token_stream import TokenStream
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 

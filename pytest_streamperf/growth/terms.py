@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self, TypedDict
 
 from pytest_streamperf.growth.meters import BLOCKS
-from pytest_streamperf.streams import count_of
+from pytest_streamperf.streams.token_stream import count_of
 from pytest_streamperf.wire import dialect
 
 Meter = Literal["copies", "time", "calls"]

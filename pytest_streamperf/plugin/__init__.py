@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pytest_streamperf.network.gate import GateProof
     from pytest_streamperf.network.run import Guards
     from pytest_streamperf.pulse import StallWatch
-    from pytest_streamperf.streams import TokenStream
+    from pytest_streamperf.streams.token_stream import TokenStream
     from pytest_streamperf.virtual_clock import VirtualClock
 
 __tracebackhide__ = True  # pytest shows the user's own frames
@@ -33,7 +33,7 @@ __tracebackhide__ = True  # pytest shows the user's own frames
 @pytest.fixture
 def token_stream() -> type[TokenStream]:
     """Make streams: `token_stream(tokens=5000, every=0.005)`, `.turn(...)`, `.tool_call(...)`."""
-    from pytest_streamperf.streams import TokenStream  # noqa: PLC0415
+    from pytest_streamperf.streams.token_stream import TokenStream  # noqa: PLC0415
 
     return TokenStream
 

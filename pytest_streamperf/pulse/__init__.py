@@ -28,7 +28,7 @@ from pytest_streamperf.pulse.message import Limits, check, judged
 from pytest_streamperf.pulse.pauses import Collections, Pause, PauseMeter
 from pytest_streamperf.pulse.shares import Shares
 from pytest_streamperf.pulse.stalls import Stall, StallMeter, watching
-from pytest_streamperf.streams import Stream, TokenStream
+from pytest_streamperf.streams.token_stream import Stream, TokenStream
 
 __all__ = ["Collections", "Pause", "Pulse", "Stall", "StallWatch"]
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import Any, Protocol, cast
 
-from pytest_streamperf.turns import Delta, Turn, Usage
+from pytest_streamperf.streams.messages import Delta, Turn, Usage
 
 BUILT_IN = "ag-ui", "anthropic-messages", "ollama-chat", "openai-chat", "openai-responses"
 """The dialects that are there from the first, each in a module of its name."""

@@ -15,7 +15,14 @@ start and a piece at once: where no id is said, that of the last chunk of its ki
 from collections.abc import Iterator
 from typing import Any
 
-from pytest_streamperf.turns import Delta, Failure, ReasoningDelta, ToolCallDelta, Turn, text_of
+from pytest_streamperf.streams.messages import (
+    Delta,
+    Failure,
+    ReasoningDelta,
+    ToolCallDelta,
+    Turn,
+    text_of,
+)
 from pytest_streamperf.wire import sse
 from pytest_streamperf.wire.reader import (
     Calls,
@@ -38,7 +45,7 @@ _RUN = {"threadId": "thread_0", "runId": "run_0"}
 def encode(turn: Turn, *, model: str = "scripted") -> Iterator[bytes]:
     r"""Give the events of a turn: one for each delta and those around them.
 
-    >>> from pytest_streamperf.turns import Text
+    >>> from pytest_streamperf.streams.messages import Text
     >>> b"".join(encode(Turn(Text("Hi")))).count(b"TEXT_MESSAGE_CONTENT")
     1
     """

@@ -19,7 +19,7 @@ Tools that the service itself calls, server_tool_use and mcp_tool_use, are read 
 from collections.abc import Iterator
 from typing import Any
 
-from pytest_streamperf.turns import (
+from pytest_streamperf.streams.messages import (
     Delta,
     Failure,
     ReasoningDelta,
@@ -46,7 +46,7 @@ def encode(turn: Turn, *, model: str = "scripted") -> Iterator[bytes]:
 
     A turn that says no usage has none of either: the format has to say one.
 
-    >>> from pytest_streamperf.turns import Text
+    >>> from pytest_streamperf.streams.messages import Text
     >>> b"".join(encode(Turn(Text("Hi")))).count(b"event: content_block_delta\n")
     1
     """

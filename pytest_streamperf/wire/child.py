@@ -14,8 +14,8 @@ from subprocess import PIPE, Popen
 
 from pytest_streamperf._results.conclusion import nothing_measured
 from pytest_streamperf.exceptions import NothingMeasured
-from pytest_streamperf.streams import TokenStream
-from pytest_streamperf.turns import Turn, Usage
+from pytest_streamperf.streams.messages import Turn, Usage
+from pytest_streamperf.streams.token_stream import TokenStream
 from pytest_streamperf.wire import dialect
 from pytest_streamperf.wire.serve import Request, serve
 from pytest_streamperf.wire.stream import WireStream

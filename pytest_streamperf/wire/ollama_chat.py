@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from pytest_streamperf.turns import (
+from pytest_streamperf.streams.messages import (
     Delta,
     Failure,
     ReasoningDelta,
@@ -36,7 +36,7 @@ def encode(turn: Turn, *, model: str = "scripted") -> Iterator[bytes]:
     A turn that says no usage has none of either: the format has to say one. A call is sent where it
     begins, also if others come between its pieces; one that a failure cuts off has not been sent.
 
-    >>> from pytest_streamperf.turns import Text
+    >>> from pytest_streamperf.streams.messages import Text
     >>> len([*encode(Turn(Text("Hi")))])
     2
     """

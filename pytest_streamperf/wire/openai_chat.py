@@ -14,7 +14,7 @@ https://platform.openai.com/docs/api-reference/chat-streaming
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pytest_streamperf.turns import Delta, Failure, ReasoningDelta, ToolCallDelta, Turn
+from pytest_streamperf.streams.messages import Delta, Failure, ReasoningDelta, ToolCallDelta, Turn
 from pytest_streamperf.wire import sse
 from pytest_streamperf.wire.reader import (
     Calls,
@@ -37,7 +37,7 @@ _DONE = "[DONE]"
 def encode(turn: Turn, *, model: str = "scripted") -> Iterator[bytes]:
     r"""Give the chunks of a turn, one for each delta and those around them.
 
-    >>> from pytest_streamperf.turns import Text
+    >>> from pytest_streamperf.streams.messages import Text
     >>> b"".join(encode(Turn(Text("Hi")))).endswith(b"data: [DONE]\n\n")
     True
     """

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any, NamedTuple
 
-from pytest_streamperf.turns import (
+from pytest_streamperf.streams.messages import (
     Delta,
     Failure,
     ReasoningDelta,
@@ -82,7 +82,7 @@ _ENDS = {f"response.{end}" for end in ("completed", "incomplete", "failed")}
 def encode(turn: Turn, *, model: str = "scripted") -> Iterator[bytes]:
     r"""Give the events of a turn: one for each delta and those around them.
 
-    >>> from pytest_streamperf.turns import Text
+    >>> from pytest_streamperf.streams.messages import Text
     >>> b"".join(encode(Turn(Text("Hi")))).count(b"event: response.output_text.delta\n")
     1
     """

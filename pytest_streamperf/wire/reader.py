@@ -7,7 +7,7 @@ from itertools import count, groupby
 from reprlib import Repr
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from pytest_streamperf.turns import Delta, Failure, ToolCallDelta, Usage, whole_of
+from pytest_streamperf.streams.messages import Delta, Failure, ToolCallDelta, Usage, whole_of
 from pytest_streamperf.wire import WireError
 
 _Kind = TypeVar("_Kind")

@@ -31,8 +31,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pytest_streamperf.exceptions import missing_extra
-from pytest_streamperf.faults import RateLimited
-from pytest_streamperf.streams import Stream
+from pytest_streamperf.streams.faults import RateLimited
+from pytest_streamperf.streams.token_stream import Stream
 from pytest_streamperf.wire.stream import WireStream
 
 _Message = MutableMapping[str, Any]

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from pytest_streamperf.cutting import Cut, per_event
-from pytest_streamperf.streams import Fault, Stream
-from pytest_streamperf.turns import Turn
+from pytest_streamperf.streams.chunking import Cut, per_event
+from pytest_streamperf.streams.messages import Turn
+from pytest_streamperf.streams.token_stream import Fault, Stream
 from pytest_streamperf.wire import Dialect, named
 
 
@@ -12,12 +12,12 @@ class WireStream(Stream):
     r"""The chunks that a client of this turn would get.
 
     `dialect` is the name of one or the dialect itself, `cut` where the bytes are cut, one of
-    `pytest_streamperf.cutting`, and `every` the pace of the chunks, as many as there are where
+    `streams.chunking`, and `every` the pace of the chunks, as many as there are where
     nothing goes wrong. Faults count events, whatever the cut; those of deltas, which an error event
     is, count the deltas of the turn.
 
     >>> from pytest_streamperf import Text
-    >>> from pytest_streamperf.cutting import fixed
+    >>> from pytest_streamperf.streams.chunking import fixed
     >>> WireStream(Turn(Text("Hi")), "ollama-chat", cut=fixed(5)).deltas[0]
     b'{"mod'
     """

@@ -23,8 +23,8 @@ from typing import Any, Literal, Protocol, Self
 from pytest_streamperf._results.reporter import concerns
 from pytest_streamperf._runtime.clock import to_the_next_step
 from pytest_streamperf._runtime.context import Loop, loop_running_here
-from pytest_streamperf.pacing import finite_seconds
-from pytest_streamperf.turns import Part, Turn
+from pytest_streamperf.streams.messages import Part, Turn
+from pytest_streamperf.streams.pacing import finite_seconds
 
 # About four characters a token, the usual rule of thumb for English text.
 _WORDS = (
@@ -138,11 +138,11 @@ class Stream:
             listener.ended()
 
     def with_fault(self, *faults: Fault) -> Self:
-        """Make a stream to which these happen, one after the other: see `pytest_streamperf.faults`.
+        """Make a stream to which these happen, one after the other: see `streams.faults`.
 
         The pace is for what arrives in order: what comes after its last gap comes at once.
 
-        >>> from pytest_streamperf.faults import Truncate
+        >>> from pytest_streamperf.streams.faults import Truncate
         >>> len(TokenStream(5).with_fault(Truncate(after=3)))
         3
         """
@@ -188,7 +188,7 @@ class TokenStream(Stream):
     `tokens` is how many (they are then drawn from a small English vocabulary by `seed`, or made by
     `delta`, a callable from index to delta) or the deltas themselves. `every` is the pace in
     seconds: delta `i` is handed out no earlier than `i * every` after the first. It may also be the
-    seconds before each delta: measured, or one of `pytest_streamperf.pacing`. The async form lets
+    seconds before each delta: measured, or one of `streams.pacing`. The async form lets
     the event loop run before each delta, as a network would; it works under asyncio and trio.
 
     Raises `TypeError` or `ValueError` for arguments out of range, and where a stream is broken, the

@@ -2,7 +2,8 @@
 
 All shrink to what is small and short.
 
-Imported by name only, as Hypothesis is an extra: `from pytest_streamperf.strategies import turns`.
+Imported by name only, as Hypothesis is an extra:
+`from pytest_streamperf.streams.strategies import turns`.
 """
 
 import json
@@ -11,9 +12,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from pytest_streamperf.cutting import worst_case
-from pytest_streamperf.streams import TokenStream
-from pytest_streamperf.turns import Failure, Reasoning, Text, ToolCall, Turn, Usage
+from pytest_streamperf.streams.chunking import worst_case
+from pytest_streamperf.streams.messages import Failure, Reasoning, Text, ToolCall, Turn, Usage
+from pytest_streamperf.streams.token_stream import TokenStream
 
 _MOST_PARTS, _MOST_CALLED = 4, 8
 
@@ -105,7 +106,7 @@ def partial_json(draw: st.DrawFn) -> str:
 def chunkings(draw: st.DrawFn, data: bytes) -> list[bytes]:
     """Every way to cut `data` into pieces, none of them empty; they shrink to one piece.
 
-    Half of the places are the worst: those of `pytest_streamperf.cutting.worst_case`.
+    Half of the places are the worst: those of `pytest_streamperf.streams.chunking.worst_case`.
 
     >>> b"".join(chunkings(b"data: 1").example())  # doctest: +SKIP
     b'data: 1'

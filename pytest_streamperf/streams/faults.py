@@ -13,8 +13,8 @@ from dataclasses import dataclass, fields, replace
 from itertools import repeat
 from typing import Any, Self
 
-from pytest_streamperf.pacing import finite_seconds
-from pytest_streamperf.turns import Failure, ToolCallDelta
+from pytest_streamperf.streams.messages import Failure, ToolCallDelta
+from pytest_streamperf.streams.pacing import finite_seconds
 
 # A line that does not end comes in pieces of so many bytes; all but the last are one object.
 _PIECE = 64 * 2**10

@@ -28,9 +28,9 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Self
 
-from pytest_streamperf.cutting import Cut, per_event
-from pytest_streamperf.pacing import finite_seconds
-from pytest_streamperf.streams import Stream
+from pytest_streamperf.streams.chunking import Cut, per_event
+from pytest_streamperf.streams.pacing import finite_seconds
+from pytest_streamperf.streams.token_stream import Stream
 
 _VERSION = 1
 _SSE = "text/event-stream"

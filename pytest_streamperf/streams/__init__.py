@@ -1,0 +1,94 @@
+"""Simulated input: streams of deltas, the messages they carry, their pace, chunks and faults.
+
+`streams.strategies` has Hypothesis strategies for all of it; it is imported by name only, as
+Hypothesis is an extra.
+"""
+
+from pytest_streamperf.streams.chunking import (
+    Cut,
+    at,
+    at_random,
+    fixed,
+    per_byte,
+    per_event,
+    worst_case,
+)
+from pytest_streamperf.streams.faults import (
+    CommentFlood,
+    Corrupt,
+    Disconnect,
+    Duplicate,
+    EndlessLine,
+    ErrorEvent,
+    InvalidUtf8,
+    RateLimit,
+    RateLimited,
+    Reorder,
+    Truncate,
+    Unclosed,
+)
+from pytest_streamperf.streams.messages import (
+    Delta,
+    Failure,
+    Part,
+    Reasoning,
+    ReasoningDelta,
+    Text,
+    ToolCall,
+    ToolCallDelta,
+    Turn,
+    Usage,
+)
+from pytest_streamperf.streams.pacing import Bursts, Jittered, Stalled, slow_first
+from pytest_streamperf.streams.recording import Recorder, Recording, RecordingError
+from pytest_streamperf.streams.token_stream import (
+    Fault,
+    Stream,
+    TokenStream,
+    object_arguments,
+    string_arguments,
+)
+
+__all__ = [
+    "Bursts",
+    "CommentFlood",
+    "Corrupt",
+    "Cut",
+    "Delta",
+    "Disconnect",
+    "Duplicate",
+    "EndlessLine",
+    "ErrorEvent",
+    "Failure",
+    "Fault",
+    "InvalidUtf8",
+    "Jittered",
+    "Part",
+    "RateLimit",
+    "RateLimited",
+    "Reasoning",
+    "ReasoningDelta",
+    "Recorder",
+    "Recording",
+    "RecordingError",
+    "Reorder",
+    "Stalled",
+    "Stream",
+    "Text",
+    "TokenStream",
+    "ToolCall",
+    "ToolCallDelta",
+    "Truncate",
+    "Turn",
+    "Unclosed",
+    "Usage",
+    "at",
+    "at_random",
+    "fixed",
+    "object_arguments",
+    "per_byte",
+    "per_event",
+    "slow_first",
+    "string_arguments",
+    "worst_case",
+]
