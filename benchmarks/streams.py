@@ -26,7 +26,7 @@ from typing import Any
 from benchmarks.environment import PARSER, ROOT, machine, python_with
 from pytest_streamperf import Text, TokenStream, ToolCall, Turn, Usage
 from pytest_streamperf.wire import BUILT_IN, dialect
-from pytest_streamperf.wire.stream import WireStream
+from pytest_streamperf.wire.wire_stream import WireStream
 
 PACKAGES = "llmock==0.2.2", "websockets==17.4", "psutil==7.2.2", "pytest==9.2.0", PARSER
 DELTAS = 100_000
@@ -141,7 +141,7 @@ def serve_bare(words: int) -> None:
 
 def serve_ours(words: int) -> None:
     """A script of this project's."""
-    from pytest_streamperf.wire.serve import Script  # noqa: PLC0415
+    from pytest_streamperf.wire.server import Script  # noqa: PLC0415
 
     _listen(Script(_script(words)))
 

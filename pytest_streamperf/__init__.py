@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from pytest_streamperf.streams.token_stream import string_arguments as string_arguments
     from pytest_streamperf.virtual_clock import VirtualClock as VirtualClock
     from pytest_streamperf.virtual_clock import VirtualTimeError as VirtualTimeError
-    from pytest_streamperf.wire.stream import WireStream as WireStream
+    from pytest_streamperf.wire.wire_stream import WireStream as WireStream
 
 __version__ = "0.1.0"
 
@@ -94,9 +94,6 @@ _HOME_OF = {
     "prove_gate": "network.gate",
     "Pulse": "pulse",
     "StallWatch": "pulse",
-    "TokenStream": "streams.token_stream",
-    "object_arguments": "streams.token_stream",
-    "string_arguments": "streams.token_stream",
     "Failure": "streams.messages",
     "Reasoning": "streams.messages",
     "ReasoningDelta": "streams.messages",
@@ -105,9 +102,12 @@ _HOME_OF = {
     "ToolCallDelta": "streams.messages",
     "Turn": "streams.messages",
     "Usage": "streams.messages",
+    "TokenStream": "streams.token_stream",
+    "object_arguments": "streams.token_stream",
+    "string_arguments": "streams.token_stream",
     "VirtualClock": "virtual_clock",
     "VirtualTimeError": "virtual_clock",
-    "WireStream": "wire.stream",
+    "WireStream": "wire.wire_stream",
 }
 
 

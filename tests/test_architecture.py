@@ -133,7 +133,7 @@ def test_the_packages_do_not_know_each_other():
         assert not any(name.startswith("pytest_streamperf") for name in _imports(file)), file
     for file in _files("pytest_streamperf"):
         names = {name for name in _imports(file) if name.split(".")[0] == "reference_impl"}
-        if _stem(file) == "plugin" or file.name in {"agent_server.py", "serve.py"}:
+        if _stem(file) == "plugin" or file.name in {"agent_server.py", "server.py"}:
             assert not any("._" in name for name in names)
         else:
             assert not names, file

@@ -40,7 +40,7 @@ from pytest_streamperf.streams.faults import (
 )
 from pytest_streamperf.streams.messages import text_of
 from pytest_streamperf.wire import BUILT_IN, WireError, openai_chat
-from pytest_streamperf.wire.serve import serve
+from pytest_streamperf.wire.server import serve
 
 TURN = Turn(Text("It is in the notes."), ToolCall("read", {"path": "notes.md"}))
 ITEMS = st.lists(st.text(min_size=1), min_size=1)

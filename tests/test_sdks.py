@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from pytest_streamperf import Failure, Reasoning, Text, ToolCall, Turn, Usage, WireStream
 from pytest_streamperf.streams.chunking import per_byte, worst_case
 from pytest_streamperf.streams.faults import Disconnect, RateLimit, Truncate
-from pytest_streamperf.wire.serve import serve
+from pytest_streamperf.wire.server import serve
 
 SAID, THOUGHT = "It is in the notes: Grüße, 👩\u200d👧!", "They want a file…"
 CALLS = [ToolCall("read", {"path": "ü.md", "lines": [1, 2]}), ToolCall("stop", {})]

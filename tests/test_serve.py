@@ -21,8 +21,8 @@ from pytest_streamperf.streams.faults import Corrupt, Disconnect, RateLimit, Tru
 from pytest_streamperf.streams.recording import Recorder, Recording
 from pytest_streamperf.streams.token_stream import Stream
 from pytest_streamperf.wire import BUILT_IN, dialect, sse
-from pytest_streamperf.wire import serve as serving
-from pytest_streamperf.wire.serve import Request, Script, serve
+from pytest_streamperf.wire import server as serving
+from pytest_streamperf.wire.server import Request, Script, serve
 from reference_impl import create_app, running
 
 TURN = Turn(Text("Grüße, 👩\u200d👧!"), ToolCall("read", {"path": "ü.md"}))

@@ -11,8 +11,8 @@ import openai
 import pytest
 
 from pytest_streamperf import GrowthExceeded, NothingMeasured, assert_linear, measure_growth
-from pytest_streamperf.wire import child
-from pytest_streamperf.wire.child import served_elsewhere
+from pytest_streamperf.wire import server_process
+from pytest_streamperf.wire.server_process import served_elsewhere
 
 pytestmark = pytest.mark.alone
 
@@ -155,7 +155,7 @@ def test_a_server_that_does_not_start(monkeypatch, tmp_path):
     broken.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(broken))
     with (
-        pytest.raises(RuntimeError, match=f"-m {child.__name__} ag-ui did not start"),
+        pytest.raises(RuntimeError, match=f"-m {server_process.__name__} ag-ui did not start"),
         served_elsewhere("ag-ui"),
     ):
         pass

@@ -21,18 +21,17 @@ from pytest_streamperf import (
     VirtualClock,
     WireStream,
     measure_growth,
-    wire,
 )
 from pytest_streamperf.streams.chunking import at, at_random, fixed, per_byte, per_event, worst_case
 from pytest_streamperf.streams.messages import text_of
 from pytest_streamperf.streams.strategies import chunkings, turns
-from pytest_streamperf.wire import BUILT_IN, WireError, dialect, openai_chat, register
+from pytest_streamperf.wire import BUILT_IN, WireError, dialect, dialects, openai_chat, register
 
 
 @pytest.fixture
 def registry(monkeypatch):
     """One of the test's own."""
-    monkeypatch.setattr(wire, "_registered", {})
+    monkeypatch.setattr(dialects, "_registered", {})
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -316,4 +315,4 @@ def test_an_unknown_name():
 
 def test_docstring_examples():
     """What the documentation shows is what happens."""
-    assert doctest.testmod(wire).failed == 0
+    assert doctest.testmod(dialects).failed == 0

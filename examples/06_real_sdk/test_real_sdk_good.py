@@ -8,7 +8,7 @@ import pytest
 from pytest_streamperf import Text, ToolCall, Turn, WireStream, assert_linear
 from pytest_streamperf.streams.chunking import worst_case
 from pytest_streamperf.streams.faults import Disconnect, RateLimit
-from pytest_streamperf.wire.serve import serve
+from pytest_streamperf.wire.server import serve
 
 QUESTION = [{"role": "user", "content": "What is in the notes?"}]
 TURN = Turn(Text("Let me look. "), ToolCall("read", {"path": "notes.md"}))

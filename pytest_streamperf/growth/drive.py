@@ -47,7 +47,7 @@ def served(consume: Consumer, terms: Terms) -> Iterator[Consumer]:
     if terms.serve is None:
         yield consume
         return
-    from pytest_streamperf.wire.child import served_elsewhere  # noqa: PLC0415 - it is not cheap
+    from pytest_streamperf.wire.server_process import served_elsewhere  # noqa: PLC0415 - it is not cheap
 
     with served_elsewhere(terms.serve) as url_for:
         yield lambda deltas: consume(url_for(deltas))

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self, TypedDict
 
 from pytest_streamperf.growth.meters import BLOCKS
 from pytest_streamperf.streams.token_stream import count_of
-from pytest_streamperf.wire import dialect
+from pytest_streamperf.wire.dialects import dialect
 
 Meter = Literal["copies", "time", "calls"]
 METERS: tuple[Meter, ...] = ("copies", "time", "calls")

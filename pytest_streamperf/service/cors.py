@@ -12,7 +12,7 @@ from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf.service.clients import Answer, Request, ask
 from pytest_streamperf.service.outcome import concluded, exceeded, passed
 from pytest_streamperf.service.serve import App, run, served
-from pytest_streamperf.wire.serve import unlogged
+from pytest_streamperf.wire.server import unlogged
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 

@@ -16,7 +16,7 @@ from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf.service.clients import Answer, Leave, Request, ask, tasks
 from pytest_streamperf.service.outcome import concluded, exceeded, passed
 from pytest_streamperf.service.serve import App, run, served
-from pytest_streamperf.wire.serve import told_before, unlogged
+from pytest_streamperf.wire.server import told_before, unlogged
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 

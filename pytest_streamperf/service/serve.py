@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pytest_streamperf._runtime import clock
 from pytest_streamperf._runtime.context import running_loop
-from pytest_streamperf.wire.serve import on_loopback
+from pytest_streamperf.wire.server import on_loopback
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 """An ASGI app."""

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from pytest_streamperf.wire import LONGEST_LINE, WireError, to_json
+from pytest_streamperf.wire.dialects import LONGEST_LINE, WireError, to_json
 
 Mode = Literal["standard", "sdk"]
 

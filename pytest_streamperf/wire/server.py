@@ -33,7 +33,7 @@ from typing import Any, Literal
 from pytest_streamperf.exceptions import missing_extra
 from pytest_streamperf.streams.faults import RateLimited
 from pytest_streamperf.streams.token_stream import Stream
-from pytest_streamperf.wire.stream import WireStream
+from pytest_streamperf.wire.wire_stream import WireStream
 
 _Message = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[_Message]]

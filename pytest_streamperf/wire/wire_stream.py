@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pytest_streamperf.streams.chunking import Cut, per_event
 from pytest_streamperf.streams.messages import Turn
 from pytest_streamperf.streams.token_stream import Fault, Stream
-from pytest_streamperf.wire import Dialect, named
+from pytest_streamperf.wire.dialects import Dialect, named
 
 
 class WireStream(Stream):

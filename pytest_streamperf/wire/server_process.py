@@ -16,9 +16,9 @@ from pytest_streamperf._results.conclusion import nothing_measured
 from pytest_streamperf.exceptions import NothingMeasured
 from pytest_streamperf.streams.messages import Turn, Usage
 from pytest_streamperf.streams.token_stream import TokenStream
-from pytest_streamperf.wire import dialect
-from pytest_streamperf.wire.serve import Request, serve
-from pytest_streamperf.wire.stream import WireStream
+from pytest_streamperf.wire.dialects import dialect
+from pytest_streamperf.wire.server import Request, serve
+from pytest_streamperf.wire.wire_stream import WireStream
 
 # A process that serves is given this many seconds to stop when it is asked to.
 _PATIENCE = 10
