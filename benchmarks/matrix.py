@@ -13,8 +13,8 @@ from typing import Any
 from unittest.mock import Mock, patch
 
 from pytest_streamperf import TokenStream, ToolCallDelta, VirtualClock
-from pytest_streamperf.cadence import UpdateCounter, judged
-from pytest_streamperf.cadence.invariants import INVARIANTS, Policy
+from pytest_streamperf.throttling.invariants import INVARIANTS, Policy
+from pytest_streamperf.throttling.update_counter import UpdateCounter, judged
 from reference_impl import REGRESSIONS, regressed, throttle
 
 EVERY = 0.1

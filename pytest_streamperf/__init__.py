@@ -13,11 +13,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytest_streamperf._results.verdict import Verdict as Verdict
-    from pytest_streamperf.cadence import Cadence as Cadence
-    from pytest_streamperf.cadence import UpdateCounter as UpdateCounter
-    from pytest_streamperf.cadence.flushes import FlushCounter as FlushCounter
-    from pytest_streamperf.cadence.mutants import THROTTLE_MUTANTS as THROTTLE_MUTANTS
-    from pytest_streamperf.cadence.proof import prove_test as prove_test
     from pytest_streamperf.exceptions import BudgetError as BudgetError
     from pytest_streamperf.exceptions import BudgetExceeded as BudgetExceeded
     from pytest_streamperf.exceptions import CadenceExceeded as CadenceExceeded
@@ -42,8 +37,8 @@ if TYPE_CHECKING:
     from pytest_streamperf.network.gate import assert_order_independent as assert_order_independent
     from pytest_streamperf.network.gate import assert_same_requests as assert_same_requests
     from pytest_streamperf.network.gate import prove_gate as prove_gate
-    from pytest_streamperf.pulse import Pulse as Pulse
-    from pytest_streamperf.pulse import StallWatch as StallWatch
+    from pytest_streamperf.responsiveness.stall_watch import Pulse as Pulse
+    from pytest_streamperf.responsiveness.stall_watch import StallWatch as StallWatch
     from pytest_streamperf.streams.messages import Failure as Failure
     from pytest_streamperf.streams.messages import Reasoning as Reasoning
     from pytest_streamperf.streams.messages import ReasoningDelta as ReasoningDelta
@@ -55,6 +50,11 @@ if TYPE_CHECKING:
     from pytest_streamperf.streams.token_stream import TokenStream as TokenStream
     from pytest_streamperf.streams.token_stream import object_arguments as object_arguments
     from pytest_streamperf.streams.token_stream import string_arguments as string_arguments
+    from pytest_streamperf.throttling.detection import prove_test as prove_test
+    from pytest_streamperf.throttling.flush_counter import FlushCounter as FlushCounter
+    from pytest_streamperf.throttling.mutants import THROTTLE_MUTANTS as THROTTLE_MUTANTS
+    from pytest_streamperf.throttling.update_counter import Cadence as Cadence
+    from pytest_streamperf.throttling.update_counter import UpdateCounter as UpdateCounter
     from pytest_streamperf.virtual_clock import VirtualClock as VirtualClock
     from pytest_streamperf.virtual_clock import VirtualTimeError as VirtualTimeError
     from pytest_streamperf.wire.wire_stream import WireStream as WireStream
@@ -63,11 +63,6 @@ __version__ = "0.1.0"
 
 _HOME_OF = {
     "Verdict": "_results.verdict",
-    "Cadence": "cadence",
-    "UpdateCounter": "cadence",
-    "FlushCounter": "cadence.flushes",
-    "THROTTLE_MUTANTS": "cadence.mutants",
-    "prove_test": "cadence.proof",
     "BudgetError": "exceptions",
     "BudgetExceeded": "exceptions",
     "CadenceExceeded": "exceptions",
@@ -92,8 +87,8 @@ _HOME_OF = {
     "assert_order_independent": "network.gate",
     "assert_same_requests": "network.gate",
     "prove_gate": "network.gate",
-    "Pulse": "pulse",
-    "StallWatch": "pulse",
+    "Pulse": "responsiveness.stall_watch",
+    "StallWatch": "responsiveness.stall_watch",
     "Failure": "streams.messages",
     "Reasoning": "streams.messages",
     "ReasoningDelta": "streams.messages",
@@ -105,6 +100,11 @@ _HOME_OF = {
     "TokenStream": "streams.token_stream",
     "object_arguments": "streams.token_stream",
     "string_arguments": "streams.token_stream",
+    "prove_test": "throttling.detection",
+    "FlushCounter": "throttling.flush_counter",
+    "THROTTLE_MUTANTS": "throttling.mutants",
+    "Cadence": "throttling.update_counter",
+    "UpdateCounter": "throttling.update_counter",
     "VirtualClock": "virtual_clock",
     "VirtualTimeError": "virtual_clock",
     "WireStream": "wire.wire_stream",

@@ -19,11 +19,11 @@ from pytest_streamperf._results.policy import Policy
 from pytest_streamperf._results.reporter import report
 from pytest_streamperf._results.text import labelled_lines
 from pytest_streamperf.budgets import KEYS, TERMS, Budget, Budgeted
-from pytest_streamperf.cadence import UpdateCounter
-from pytest_streamperf.cadence.flushes import FlushCounter
 from pytest_streamperf.exceptions import BudgetExceeded, Unproven
-from pytest_streamperf.pulse import Pulse, StallWatch
+from pytest_streamperf.responsiveness.stall_watch import Pulse, StallWatch
 from pytest_streamperf.streams.token_stream import Stream
+from pytest_streamperf.throttling.flush_counter import FlushCounter
+from pytest_streamperf.throttling.update_counter import UpdateCounter
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 

@@ -18,7 +18,7 @@ RANKS = (
     ("virtual_clock",),
     ("streams",),
     ("wire",),
-    ("growth", "cadence", "pulse", "network", "service"),
+    ("growth", "throttling", "responsiveness", "network", "service"),
     ("budgets", "agent_server", "properties"),
     ("holding", "listing"),
     ("report",),
@@ -29,8 +29,8 @@ RANKS = (
 RANK_OF = {stem: rank for rank, stems in enumerate(RANKS) for stem in stems}
 STANDARD_ONLY = {
     "growth",
-    "cadence",
-    "pulse",
+    "throttling",
+    "responsiveness",
     "network",
     "_results",
     "exceptions",

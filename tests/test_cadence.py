@@ -25,10 +25,10 @@ from pytest_streamperf import (
     UpdateCounter,
     VirtualClock,
 )
-from pytest_streamperf.cadence import judged
-from pytest_streamperf.cadence.invariants import INVARIANTS, Policy
-from pytest_streamperf.cadence.record import Arrival, Mark, Record, Update
-from pytest_streamperf.cadence.throttle import breaches
+from pytest_streamperf.throttling.breaches import breaches
+from pytest_streamperf.throttling.invariants import INVARIANTS, Policy
+from pytest_streamperf.throttling.record import Arrival, Mark, Record, Update
+from pytest_streamperf.throttling.update_counter import judged
 
 EVERY = Policy(0.1)
 ALL = frozenset({"of", "key", "value", "parses", "stamp"})

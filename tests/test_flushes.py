@@ -19,7 +19,7 @@ from pytest_streamperf import (
     ToolCall,
     VirtualClock,
 )
-from pytest_streamperf.cadence.coalesce import carried_by
+from pytest_streamperf.throttling.coalescing import carried_by
 
 
 class Responder:

@@ -24,10 +24,10 @@ from pytest_streamperf import (
     VirtualClock,
     measure_growth,
 )
-from pytest_streamperf._runtime import clock
+from pytest_streamperf._runtime import clock, functions
 from pytest_streamperf._runtime.context import Line
-from pytest_streamperf.pulse import Collections, Pause, message, shares, stalls
-from pytest_streamperf.pulse.stalls import Stall, StallMeter
+from pytest_streamperf.responsiveness import Collections, Pause, message, stalls
+from pytest_streamperf.responsiveness.stalls import Stall, StallMeter
 
 ME = sys.modules[__name__]
 
@@ -695,7 +695,7 @@ def test_a_module_that_cannot_be_imported(raised, monkeypatch):
     def importing(_name):
         raise raised
 
-    monkeypatch.setattr(shares, "import_module", importing)
+    monkeypatch.setattr(functions, "import_module", importing)
     says = rf"not 'app:run': {type(raised).__name__}: {raised}"
     with pytest.raises(ValueError, match=says):
         StallWatch(cpu_of=["app:run"])

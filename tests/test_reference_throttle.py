@@ -11,8 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from benchmarks.matrix import EVERY, OVERLAPS, matrix, page
 from pytest_streamperf import TokenStream, ToolCallDelta, UpdateCounter, VirtualClock
-from pytest_streamperf.cadence import judged
-from pytest_streamperf.cadence.invariants import Policy
+from pytest_streamperf.throttling.invariants import Policy
+from pytest_streamperf.throttling.update_counter import judged
 from pytest_streamperf.virtual_clock import new_event_loop
 from reference_impl import REGRESSIONS, regressed, throttle
 

@@ -1,11 +1,14 @@
-"""How a message is laid out: tables, labelled lines, and the line of code that is to blame."""
+"""How a message is laid out: tables, labelled lines, lines of time, and the guilty line."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 # pytest puts 8 columns before a message raised in a function; 80 are promised.
 _WIDTH = 72
 MAX_LINES = 13
 _INDENT = 9
+_TIMELINE_COLUMNS = 56
+_TIMELINE_LABEL = 6, 8  # columns of a row's label: at least, at most
 _LOWEST_BAR = ord("\N{LOWER ONE EIGHTH BLOCK}")
 
 
@@ -72,3 +75,41 @@ def location_lines(places: Sequence[str], source: str, part: str) -> list[str]:
     if len(source) > room:
         source = f"{source[: room - 3]}..."
     return [f"  where  {place}:", f"{'':{_INDENT}}{source} {part}"]
+
+
+class Event(NamedTuple):
+    """What happened when; one character stands for it."""
+
+    time: float
+    symbol: str
+
+
+class Row(NamedTuple):
+    """Events in one line; later ones are drawn over earlier ones."""
+
+    label: str
+    events: Iterable[Event]
+
+
+def timeline_lines(
+    rows: Sequence[Row], *, start: float, end: float, when: float, began: float
+) -> list[str]:
+    """Draw what came from `start` to `end`, and point at `when`, told in seconds since `began`.
+
+    >>> timeline_lines([Row("a", [Event(0, "|")])], start=0, end=1, when=1, began=0)[0][:16]
+    '  a       |.....'
+    """
+    least, most = _TIMELINE_LABEL
+    width = max(least, *(len(row.label[:most]) for row in rows))
+
+    def column(time: float) -> int:
+        return int((time - start) / (end - start) * (_TIMELINE_COLUMNS - 1) + 0.5)
+
+    lines = []
+    for label, events in rows:
+        symbols = {column(each.time): each.symbol for each in events if start <= each.time <= end}
+        line = "".join(symbols.get(at, ".") for at in range(_TIMELINE_COLUMNS))
+        lines.append(f"  {label[:most]:{width}}  {line}")
+    at, said = column(min(max(when, start), end)), f"{when - began:.3f} s"
+    pointer = f"{said} ^".rjust(at + 1) if at > len(said) else f"{'':{at}}^ {said}"
+    return [*lines, f"  {'':{width}}  {pointer}"]

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Generator, Iterator, Mapping
 
     from pytest_streamperf.agent_server import AgentServer, AgentServerProcess
-    from pytest_streamperf.cadence import UpdateCounter
-    from pytest_streamperf.cadence.flushes import FlushCounter
     from pytest_streamperf.network import FetchGuard
     from pytest_streamperf.network.gate import GateProof
     from pytest_streamperf.network.run import Guards
-    from pytest_streamperf.pulse import StallWatch
+    from pytest_streamperf.responsiveness.stall_watch import StallWatch
     from pytest_streamperf.streams.token_stream import TokenStream
+    from pytest_streamperf.throttling.flush_counter import FlushCounter
+    from pytest_streamperf.throttling.update_counter import UpdateCounter
     from pytest_streamperf.virtual_clock import VirtualClock
 
 __tracebackhide__ = True  # pytest shows the user's own frames
@@ -58,7 +58,7 @@ def virtual_clock() -> Iterator[VirtualClock]:
 @pytest.fixture
 def update_counter() -> type[UpdateCounter]:
     """Count updates: `update_counter(of=stream, ...)`, then `.assert_throttled(every=0.1)`."""
-    from pytest_streamperf.cadence import UpdateCounter  # noqa: PLC0415
+    from pytest_streamperf.throttling.update_counter import UpdateCounter  # noqa: PLC0415
 
     return UpdateCounter
 
@@ -66,7 +66,7 @@ def update_counter() -> type[UpdateCounter]:
 @pytest.fixture
 def flush_counter() -> type[FlushCounter]:
     """Count flushes: `flush_counter(of=stream).writer(...)`, then `.assert_coalesced(...)`."""
-    from pytest_streamperf.cadence.flushes import FlushCounter  # noqa: PLC0415
+    from pytest_streamperf.throttling.flush_counter import FlushCounter  # noqa: PLC0415
 
     return FlushCounter
 
@@ -74,7 +74,7 @@ def flush_counter() -> type[FlushCounter]:
 @pytest.fixture
 def stall_watch() -> type[StallWatch]:
     """Watch gaps, stalls, pauses, memory and CPU: enter it, and `.assert_smooth(...)` after."""
-    from pytest_streamperf.pulse import StallWatch  # noqa: PLC0415
+    from pytest_streamperf.responsiveness.stall_watch import StallWatch  # noqa: PLC0415
 
     return StallWatch
 

@@ -24,9 +24,13 @@ from pytest_streamperf._results.conclusion import conclude, nothing_measured
 from pytest_streamperf._results.metrics import Figures, known
 from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf._runtime.context import loop_running_here, running_loop, virtual_clock_here
-from pytest_streamperf.cadence import message
-from pytest_streamperf.cadence.invariants import Breach, Policy
-from pytest_streamperf.cadence.record import (
+from pytest_streamperf.exceptions import CadenceExceeded, CadenceUnproven
+from pytest_streamperf.streams.messages import ToolCallDelta, text_of
+from pytest_streamperf.streams.token_stream import TokenStream, listen
+from pytest_streamperf.throttling import message
+from pytest_streamperf.throttling.breaches import breaches
+from pytest_streamperf.throttling.invariants import Breach, Policy
+from pytest_streamperf.throttling.record import (
     Arrival,
     Evidence,
     Kind,
@@ -35,10 +39,6 @@ from pytest_streamperf.cadence.record import (
     Update,
     read_again,
 )
-from pytest_streamperf.cadence.throttle import breaches
-from pytest_streamperf.exceptions import CadenceExceeded, CadenceUnproven
-from pytest_streamperf.streams.messages import ToolCallDelta, text_of
-from pytest_streamperf.streams.token_stream import TokenStream, listen
 
 __all__ = ["Cadence", "Call", "UpdateCounter"]
 

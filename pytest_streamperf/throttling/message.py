@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from pytest_streamperf._results.metrics import thinned
-from pytest_streamperf._results.text import fit_line, labelled_lines
+from pytest_streamperf._results.text import Event, Row, fit_line, labelled_lines, timeline_lines
 from pytest_streamperf._results.units import duration, size
 from pytest_streamperf._results.verdict import Outcome
-from pytest_streamperf.cadence.invariants import INVARIANTS, Breach, Policy
-from pytest_streamperf.cadence.record import Evidence, Kind, Record
-from pytest_streamperf.cadence.timeline import Event, Row, drawn
+from pytest_streamperf.throttling.invariants import INVARIANTS, Breach, Policy
+from pytest_streamperf.throttling.record import Evidence, Kind, Record
 
 # What to pass to the counter for each kind of evidence.
 _PASS: Mapping[Evidence, str] = {
@@ -169,4 +168,4 @@ def _timeline(record: Record, breach: Breach, every: float) -> list[str]:
         marks = [Event(mark.time, _MARKS[mark.kind]) for mark in each.marks]
         went = [Event(update.time, "U") for update in each.updates]
         rows += [Row(each.name, [*came, *marks]), Row("", went)]
-    return drawn(rows, start=start, end=end, when=breach.time, began=record.began)
+    return timeline_lines(rows, start=start, end=end, when=breach.time, began=record.began)

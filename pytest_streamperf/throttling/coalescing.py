@@ -7,11 +7,10 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from pytest_streamperf._results.metrics import Figures, known, thinned
-from pytest_streamperf._results.text import fit_line, labelled_lines
+from pytest_streamperf._results.text import Event, Row, fit_line, labelled_lines, timeline_lines
 from pytest_streamperf._results.units import duration, size
 from pytest_streamperf._results.verdict import Outcome, Verdict
-from pytest_streamperf.cadence.record import Arrival
-from pytest_streamperf.cadence.timeline import Event, Row, drawn
+from pytest_streamperf.throttling.record import Arrival
 
 _AROUND = 4
 
@@ -223,4 +222,6 @@ def _timeline(record: FlushRecord, when: float) -> list[str]:
         Row("deltas", [Event(arrival.time, "|") for arrival in record.arrivals]),
         Row("flushes", [Event(flush.time, "F") for flush in record.flushes]),
     ]
-    return drawn(rows, start=max(began, when - 2 * step), end=when + step, when=when, began=began)
+    return timeline_lines(
+        rows, start=max(began, when - 2 * step), end=when + step, when=when, began=began
+    )

@@ -24,10 +24,10 @@ from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf._runtime import clock, instrumentation
 from pytest_streamperf._runtime.interference import noted
 from pytest_streamperf.exceptions import PulseExceeded, PulseUnproven
-from pytest_streamperf.pulse.message import Limits, check, judged
-from pytest_streamperf.pulse.pauses import Collections, Pause, PauseMeter
-from pytest_streamperf.pulse.shares import Shares
-from pytest_streamperf.pulse.stalls import Stall, StallMeter, watching
+from pytest_streamperf.responsiveness.cpu_shares import Shares
+from pytest_streamperf.responsiveness.gc_pauses import Collections, Pause, PauseMeter
+from pytest_streamperf.responsiveness.message import Limits, check, judged
+from pytest_streamperf.responsiveness.stalls import Stall, StallMeter, watching
 from pytest_streamperf.streams.token_stream import Stream, TokenStream
 
 __all__ = ["Collections", "Pause", "Pulse", "Stall", "StallWatch"]

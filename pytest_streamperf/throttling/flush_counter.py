@@ -20,17 +20,17 @@ from typing import Any, Self
 
 from pytest_streamperf._results.conclusion import conclude, nothing_measured
 from pytest_streamperf._runtime.context import virtual_clock_here
-from pytest_streamperf.cadence.coalesce import (
+from pytest_streamperf.exceptions import CadenceExceeded, CadenceUnproven
+from pytest_streamperf.streams.messages import text_of
+from pytest_streamperf.streams.token_stream import TokenStream, listen
+from pytest_streamperf.throttling.coalescing import (
     Coalescing,
     Flush,
     FlushRecord,
     Promise,
     judged,
 )
-from pytest_streamperf.cadence.record import Arrival, read_again
-from pytest_streamperf.exceptions import CadenceExceeded, CadenceUnproven
-from pytest_streamperf.streams.messages import text_of
-from pytest_streamperf.streams.token_stream import TokenStream, listen
+from pytest_streamperf.throttling.record import Arrival, read_again
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 

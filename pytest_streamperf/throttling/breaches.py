@@ -16,8 +16,8 @@ from itertools import pairwise
 from math import inf
 
 from pytest_streamperf._results.units import duration
-from pytest_streamperf.cadence.invariants import INVARIANTS, Breach, Policy
-from pytest_streamperf.cadence.record import Arrival, Attempt, Mark, Record, Update
+from pytest_streamperf.throttling.invariants import INVARIANTS, Breach, Policy
+from pytest_streamperf.throttling.record import Arrival, Attempt, Mark, Record, Update
 
 # What tells most comes first: a key that is shared also looks like a value that never came.
 _TELLING = (8, 14, 10, 15, 13, 9, 12, 2, 1, 4, 7, 3, 5, 6, 11)

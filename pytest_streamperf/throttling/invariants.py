@@ -2,7 +2,7 @@
 
 from typing import Literal, NamedTuple
 
-from pytest_streamperf.cadence.record import Evidence
+from pytest_streamperf.throttling.record import Evidence
 
 
 class Policy(NamedTuple):

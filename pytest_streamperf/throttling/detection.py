@@ -14,8 +14,8 @@ from pytest_streamperf._results.reporter import reporting_to
 from pytest_streamperf._results.text import labelled_lines
 from pytest_streamperf._results.verdict import Outcome, Verdict
 from pytest_streamperf._runtime.context import running_loop
-from pytest_streamperf.cadence.mutants import THROTTLE_MUTANTS, Send, Throttle
 from pytest_streamperf.exceptions import CadenceExceeded, CadenceUnproven
+from pytest_streamperf.throttling.mutants import THROTTLE_MUTANTS, Send, Throttle
 from pytest_streamperf.virtual_clock import new_event_loop
 
 __tracebackhide__ = True  # pytest shows the user's own frames

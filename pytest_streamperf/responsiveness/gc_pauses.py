@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from pytest_streamperf._runtime import clock
-from pytest_streamperf.pulse.stalls import keep
+from pytest_streamperf.responsiveness.stalls import keep
 
 
 class Pause(NamedTuple):
