@@ -27,7 +27,7 @@ from pytest_streamperf import (
     assert_order_independent,
     prove_gate,
 )
-from pytest_streamperf.service import (
+from pytest_streamperf.server import (
     Request,
     assert_backpressure,
     assert_cors,

@@ -16,7 +16,7 @@ import time
 
 from benchmarks.checks import CHAT
 from benchmarks.environment import machine
-from pytest_streamperf.service import assert_survives
+from pytest_streamperf.server import assert_survives
 
 LOOPS = (("asyncio", "h11"), ("uvloop", "httptools"))
 

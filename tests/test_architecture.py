@@ -18,7 +18,7 @@ RANKS = (
     ("virtual_clock",),
     ("streams",),
     ("wire",),
-    ("growth", "throttling", "responsiveness", "network", "service"),
+    ("growth", "throttling", "responsiveness", "network", "server"),
     ("budgets", "agent_server", "properties"),
     ("holding", "listing"),
     ("report",),

@@ -14,9 +14,9 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocketDisconnect
 
 from pytest_streamperf import NothingMeasured, ServiceExceeded, Unproven
-from pytest_streamperf.service import assert_backpressure
-from pytest_streamperf.service.backpressure import Promise, judged
-from pytest_streamperf.service.crowd import FAST, IN_SOCKETS, MESSAGE, Evidence, Heard
+from pytest_streamperf.server import assert_backpressure
+from pytest_streamperf.server.backpressure import Promise, judged
+from pytest_streamperf.server.websocket_clients import FAST, IN_SOCKETS, MESSAGE, Evidence, Heard
 from reference_impl import create_app, regressed
 from reference_impl.telemetry import Hub, broadcast
 from tests.told import told

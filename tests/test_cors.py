@@ -8,10 +8,10 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from pytest_streamperf import NothingMeasured, ServiceExceeded
-from pytest_streamperf.service import Request, assert_cors
-from pytest_streamperf.service.clients import Answer
-from pytest_streamperf.service.cors import Seen, _seen
-from pytest_streamperf.service.cors import judged as read_by_pages
+from pytest_streamperf.server import Request, assert_cors
+from pytest_streamperf.server.clients import Answer
+from pytest_streamperf.server.cors import Seen, _seen
+from pytest_streamperf.server.cors import judged as read_by_pages
 from reference_impl import create_app, regressed, running
 from tests.told import told
 

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 
 import pytest_streamperf
 from examples import demo
-from pytest_streamperf import cli, properties, service
+from pytest_streamperf import cli, properties, server
 from pytest_streamperf.budgets import read_policy
 
 ROOT = Path(demo.HERE.parent)
@@ -199,8 +199,8 @@ TOLD = [
     ("streams", pytest_streamperf.TokenStream.tool_call),
     ("streams", properties.assert_same_however_cut),
     *(
-        ("service", getattr(service, name))
-        for name in sorted(vars(service))
+        ("service", getattr(server, name))
+        for name in sorted(vars(server))
         if name.startswith("assert_")
     ),
 ]

@@ -7,7 +7,7 @@ from subprocess import DEVNULL, PIPE, Popen, run
 import pytest
 
 from pytest_streamperf import ServiceExceeded
-from pytest_streamperf.service import (
+from pytest_streamperf.server import (
     Request,
     assert_backpressure,
     assert_cors,
@@ -145,7 +145,7 @@ def test_a_loop_that_is_not_installed(monkeypatch):
 
 STOPS = """
 import asyncio, sys, uvloop
-from pytest_streamperf.service import Request, assert_stops
+from pytest_streamperf.server import Request, assert_stops
 asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 command = [sys.executable, "-m", "reference_impl", "--every", "0.2", "--grace", "0.1"]
 body = {"stream": True, "messages": [{"role": "user", "content": "hello"}]}

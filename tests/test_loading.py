@@ -11,8 +11,8 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from pytest_streamperf import NothingMeasured, ServiceExceeded
-from pytest_streamperf.service import LoadCounter, Request, assert_loaded_once
-from pytest_streamperf.service.serve import Door
+from pytest_streamperf.server import LoadCounter, Request, assert_loaded_once
+from pytest_streamperf.server.serving import Door
 from reference_impl import create_app, curves, regressed, running
 from tests.told import told
 

@@ -3,7 +3,7 @@
 import pytest
 
 from pytest_streamperf._runtime.context import Line
-from pytest_streamperf.service.loading import Counts, Loading, judged
+from pytest_streamperf.server.loading import Counts, Loading, judged
 
 
 def loading(at_once=1, after=1, cold=(0, 0), **terms):

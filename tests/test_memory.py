@@ -7,7 +7,7 @@ import tracemalloc
 import pytest
 
 from pytest_streamperf._runtime import instrumentation
-from pytest_streamperf.service.memory import Python, memory_of
+from pytest_streamperf.server.memory import Python, memory_of
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def test_the_line_of_a_leak_is_not_one_that_freed(process, monkeypatch):
     process.read()
     freed.clear()
     kept = [bytearray(1_000) for _ in range(100)]
-    monkeypatch.setattr("pytest_streamperf.service.memory._is_theirs", lambda _: False)
+    monkeypatch.setattr("pytest_streamperf.server.memory._is_theirs", lambda _: False)
     assert re.fullmatch(r"test_memory\.py:\d+ allocated 1\d\d kB of it", process.where())
     assert len(kept) == 100
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pytest_streamperf import NothingMeasured, ServiceExceeded
-from pytest_streamperf.service import assert_parity
+from pytest_streamperf.server import assert_parity
 from tests.told import told
 
 

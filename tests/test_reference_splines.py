@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from benchmarks.checks import CHAT, app, renderers, said
 from pytest_streamperf import NothingMeasured
-from pytest_streamperf.service import Request, assert_parity, assert_responsive
+from pytest_streamperf.server import Request, assert_parity, assert_responsive
 from reference_impl import create_app, running, splines
 
 LINE = [(0.0, 1.0), (4.0, 3.0)]

@@ -16,8 +16,8 @@ from starlette.routing import Route
 from benchmarks.checks import CHAT, HEAP, app
 from pytest_streamperf import NothingMeasured, ServiceExceeded, Unproven
 from pytest_streamperf._runtime.context import Line
-from pytest_streamperf.service import Request, assert_responsive, responsive
-from pytest_streamperf.service.responsive import Beat, Look, Round, longest, settled, undisturbed
+from pytest_streamperf.server import Request, assert_responsive, responsive
+from pytest_streamperf.server.responsive import Beat, Look, Round, longest, settled, undisturbed
 from reference_impl import regressed, running
 from tests.told import told
 

@@ -14,10 +14,10 @@ from starlette.routing import Route
 
 from pytest_streamperf import NothingMeasured, ServiceExceeded, TokenStream
 from pytest_streamperf._runtime import clock
-from pytest_streamperf.service import Request, assert_cors, assert_gauges_settle
-from pytest_streamperf.service.clients import ask
-from pytest_streamperf.service.gauges import GAUGES, TOTALS, Phase, judged, named
-from pytest_streamperf.service.serve import run
+from pytest_streamperf.server import Request, assert_cors, assert_gauges_settle
+from pytest_streamperf.server.clients import ask
+from pytest_streamperf.server.gauges import GAUGES, TOTALS, Phase, judged, named
+from pytest_streamperf.server.serving import run
 from reference_impl import create_app, regressed, running
 from tests.told import told
 

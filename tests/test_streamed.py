@@ -7,8 +7,8 @@ from starlette.routing import Route
 
 from benchmarks.checks import HEAP, app
 from pytest_streamperf import ServiceExceeded
-from pytest_streamperf.service import Request, assert_streamed
-from pytest_streamperf.service.streamed import Arrival, piecemeal
+from pytest_streamperf.server import Request, assert_streamed
+from pytest_streamperf.server.streamed import Arrival, piecemeal
 from reference_impl import regressed
 from tests.told import told
 

@@ -12,12 +12,12 @@ from starlette.responses import JSONResponse, PlainTextResponse, StreamingRespon
 from starlette.routing import Route
 
 from pytest_streamperf import NothingMeasured, ServiceExceeded, TokenStream
-from pytest_streamperf.service import Request, assert_stops, assert_survives
-from pytest_streamperf.service.clients import Answer
-from pytest_streamperf.service.fire import HUNG_UP, LEFT_OPEN, REFUSED, SILENT, Hit
-from pytest_streamperf.service.stopping import ENDS, Stop
-from pytest_streamperf.service.stopping import judged as stopped
-from pytest_streamperf.service.survival import Evidence, judged
+from pytest_streamperf.server import Request, assert_stops, assert_survives
+from pytest_streamperf.server.clients import Answer
+from pytest_streamperf.server.fault_load import HUNG_UP, LEFT_OPEN, REFUSED, SILENT, Hit
+from pytest_streamperf.server.stopping import ENDS, Stop
+from pytest_streamperf.server.stopping import judged as stopped
+from pytest_streamperf.server.survival import Evidence, judged
 from reference_impl import create_app, regressed, running
 from tests.told import told
 

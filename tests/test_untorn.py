@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from benchmarks import registry
 from pytest_streamperf import NothingMeasured, ServiceExceeded
-from pytest_streamperf.service import assert_untorn
-from pytest_streamperf.service.untorn import Evidence, Seen, _read, fault_of, judged
+from pytest_streamperf.server import assert_untorn
+from pytest_streamperf.server.atomic_reads import Evidence, Seen, _read, fault_of, judged
 from reference_impl import regressed
 from tests.told import told
 

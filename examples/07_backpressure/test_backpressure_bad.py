@@ -3,7 +3,7 @@
 import endless_queues
 import one_loop
 
-from pytest_streamperf.service import assert_backpressure
+from pytest_streamperf.server import assert_backpressure
 
 
 def test_one_loop():

@@ -2,7 +2,7 @@
 
 import bounded_queues
 
-from pytest_streamperf.service import assert_backpressure
+from pytest_streamperf.server import assert_backpressure
 
 
 def test_bounded_queues():

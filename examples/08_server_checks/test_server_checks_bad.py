@@ -2,7 +2,7 @@
 
 from careless_chat import app
 
-from pytest_streamperf.service import Request, assert_cors, assert_gauges_settle
+from pytest_streamperf.server import Request, assert_cors, assert_gauges_settle
 
 HELLO = Request("POST", "/chat", {"text": "hello there"})
 FAILS = Request("POST", "/chat", {"text": "are you down?"})

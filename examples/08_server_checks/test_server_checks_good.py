@@ -2,7 +2,7 @@
 
 from careful_chat import app
 
-from pytest_streamperf.service import (
+from pytest_streamperf.server import (
     Request,
     assert_cors,
     assert_gauges_settle,

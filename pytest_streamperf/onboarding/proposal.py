@@ -30,7 +30,7 @@ _STANDARD = {"asyncio.": "import asyncio"}
 _OTHERS = {
     "@pytest.": "import pytest",
     "prove_gate(": "from pytest_streamperf import prove_gate",
-    "assert_survives(": "from pytest_streamperf.service import Request, assert_survives",
+    "assert_survives(": "from pytest_streamperf.server import Request, assert_survives",
 }
 # Names that the tests use themselves.
 _TAKEN = {"stream", "delta", "show", "flushes", "consume", "main", "watch", "subject", "ignore_it"}

@@ -9,9 +9,9 @@ from pytest_streamperf._results.metrics import Figures
 from pytest_streamperf._results.text import labelled_lines
 from pytest_streamperf._results.units import duration, size
 from pytest_streamperf._results.verdict import Verdict
-from pytest_streamperf.service.clients import Request, ask
-from pytest_streamperf.service.outcome import check_answer, concluded, exceeded, passed
-from pytest_streamperf.service.serve import App, run, served
+from pytest_streamperf.server.clients import Request, ask
+from pytest_streamperf.server.serving import App, run, served
+from pytest_streamperf.server.verdicts import check_answer, concluded, exceeded, passed
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 

@@ -9,9 +9,9 @@ from pytest_streamperf._results.conclusion import nothing_measured
 from pytest_streamperf._results.metrics import Figures
 from pytest_streamperf._results.text import fit_line, labelled_lines, table_lines
 from pytest_streamperf._results.verdict import Verdict
-from pytest_streamperf.service.clients import Answer, Request, ask
-from pytest_streamperf.service.outcome import concluded, exceeded, passed
-from pytest_streamperf.service.serve import App, run, served
+from pytest_streamperf.server.clients import Answer, Request, ask
+from pytest_streamperf.server.serving import App, run, served
+from pytest_streamperf.server.verdicts import concluded, exceeded, passed
 from pytest_streamperf.wire.server import unlogged
 
 __tracebackhide__ = True  # pytest shows the user's own frames

@@ -13,9 +13,9 @@ from pytest_streamperf._results.conclusion import nothing_measured
 from pytest_streamperf._results.metrics import Figures
 from pytest_streamperf._results.text import labelled_lines, table_lines
 from pytest_streamperf._results.verdict import Verdict
-from pytest_streamperf.service.clients import Answer, Leave, Request, ask, tasks
-from pytest_streamperf.service.outcome import concluded, exceeded, passed
-from pytest_streamperf.service.serve import App, run, served
+from pytest_streamperf.server.clients import Answer, Leave, Request, ask, tasks
+from pytest_streamperf.server.serving import App, run, served
+from pytest_streamperf.server.verdicts import concluded, exceeded, passed
 from pytest_streamperf.wire.server import told_before, unlogged
 
 __tracebackhide__ = True  # pytest shows the user's own frames

@@ -15,12 +15,12 @@ from pytest_streamperf._results.metrics import Figures
 from pytest_streamperf._results.text import labelled_lines, table_lines
 from pytest_streamperf._results.units import size
 from pytest_streamperf._results.verdict import Verdict
-from pytest_streamperf.service.clients import Request
-from pytest_streamperf.service.fire import HUNG_UP, LEFT_OPEN, SILENT, Hit, Target
-from pytest_streamperf.service.gauges import GAUGES, Read, Reading, reading_of
-from pytest_streamperf.service.memory import memory_of, steadily
-from pytest_streamperf.service.outcome import concluded, exceeded, passed
-from pytest_streamperf.service.serve import App, Seen, run, served
+from pytest_streamperf.server.clients import Request
+from pytest_streamperf.server.fault_load import HUNG_UP, LEFT_OPEN, SILENT, Hit, Target
+from pytest_streamperf.server.gauges import GAUGES, Read, Reading, reading_of
+from pytest_streamperf.server.memory import memory_of, steadily
+from pytest_streamperf.server.serving import App, Seen, run, served
+from pytest_streamperf.server.verdicts import concluded, exceeded, passed
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 

@@ -8,10 +8,10 @@ from random import Random
 from typing import NamedTuple
 
 from pytest_streamperf._runtime.context import line_of
-from pytest_streamperf.service.clients import Leave, Request, ask, tasks
-from pytest_streamperf.service.crowd import connected
-from pytest_streamperf.service.gauges import Reading
-from pytest_streamperf.service.serve import Seen
+from pytest_streamperf.server.clients import Leave, Request, ask, tasks
+from pytest_streamperf.server.gauges import Reading
+from pytest_streamperf.server.serving import Seen
+from pytest_streamperf.server.websocket_clients import connected
 
 # What stands for a status where there is none.
 HUNG_UP, SILENT, REFUSED = "hung up on", "no answer for 30 s", "refused by hanging up"

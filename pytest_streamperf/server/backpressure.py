@@ -11,8 +11,11 @@ from pytest_streamperf._results.metrics import Figures
 from pytest_streamperf._results.text import labelled_lines, table_lines
 from pytest_streamperf._results.units import duration, size
 from pytest_streamperf._results.verdict import Verdict
-from pytest_streamperf.service.clients import Request, ask
-from pytest_streamperf.service.crowd import (
+from pytest_streamperf.server.clients import Request, ask
+from pytest_streamperf.server.gauges import Read, reading_of
+from pytest_streamperf.server.serving import App, run, served
+from pytest_streamperf.server.verdicts import concluded, exceeded, passed, unproven
+from pytest_streamperf.server.websocket_clients import (
     FAST,
     IN_SOCKETS,
     MESSAGE,
@@ -21,9 +24,6 @@ from pytest_streamperf.service.crowd import (
     Evidence,
     driven,
 )
-from pytest_streamperf.service.gauges import Read, reading_of
-from pytest_streamperf.service.outcome import concluded, exceeded, passed, unproven
-from pytest_streamperf.service.serve import App, run, served
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 

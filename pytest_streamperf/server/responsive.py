@@ -18,15 +18,15 @@ from pytest_streamperf._results.units import duration
 from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf._runtime import clock
 from pytest_streamperf._runtime.context import Line, line_of, stack
-from pytest_streamperf.service.clients import Request, ask, tasks, until
-from pytest_streamperf.service.outcome import (
+from pytest_streamperf.server.clients import Request, ask, tasks, until
+from pytest_streamperf.server.serving import App, Seen, run, served
+from pytest_streamperf.server.verdicts import (
     check_answer,
     concluded,
     exceeded,
     passed,
     unproven,
 )
-from pytest_streamperf.service.serve import App, Seen, run, served
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 

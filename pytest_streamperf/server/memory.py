@@ -10,7 +10,7 @@ from pathlib import Path
 from pytest_streamperf._results.units import size
 from pytest_streamperf._runtime import instrumentation
 from pytest_streamperf._runtime.context import OWN, is_below, is_installed
-from pytest_streamperf.service.serve import App
+from pytest_streamperf.server.serving import App
 
 # The part of what memory grew by that each half of the readings has in a leak.
 _STEADY = 0.2

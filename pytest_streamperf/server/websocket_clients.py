@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pytest_streamperf._results.conclusion import nothing_measured
 from pytest_streamperf._runtime import clock
-from pytest_streamperf.service.clients import tasks
+from pytest_streamperf.server.clients import tasks
 
 # Bytes of a message, and what sockets themselves may hold of what a client does not read.
 MESSAGE, IN_SOCKETS = 2**16, 6 * 2**20

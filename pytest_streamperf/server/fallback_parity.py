@@ -15,7 +15,7 @@ from pytest_streamperf._results.conclusion import nothing_measured
 from pytest_streamperf._results.metrics import Figures
 from pytest_streamperf._results.text import fit_line, labelled_lines, table_lines
 from pytest_streamperf._results.verdict import Verdict
-from pytest_streamperf.service.outcome import concluded, exceeded, passed
+from pytest_streamperf.server.verdicts import concluded, exceeded, passed
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 

@@ -10,7 +10,7 @@ from pytest_streamperf._results.units import size
 from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf._runtime.interference import noted
 from pytest_streamperf.exceptions import ServiceExceeded, Unproven
-from pytest_streamperf.service.clients import Answer, Request
+from pytest_streamperf.server.clients import Answer, Request
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 

@@ -16,9 +16,9 @@ from pytest_streamperf._results.metrics import Figures, known
 from pytest_streamperf._results.text import fit_line, labelled_lines, table_lines
 from pytest_streamperf._results.units import duration
 from pytest_streamperf._results.verdict import Verdict
-from pytest_streamperf.service.clients import Answer, Request, ask, tasks, until
-from pytest_streamperf.service.outcome import concluded, exceeded, passed
-from pytest_streamperf.service.serve import run
+from pytest_streamperf.server.clients import Answer, Request, ask, tasks, until
+from pytest_streamperf.server.serving import run
+from pytest_streamperf.server.verdicts import concluded, exceeded, passed
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 

@@ -5,21 +5,22 @@ the server, or by a `LoadCounter` around what loads.
 """
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, Literal, NamedTuple, ParamSpec, TypeVar
 
 from pytest_streamperf._results.conclusion import nothing_measured
 from pytest_streamperf._results.metrics import Figures, known
 from pytest_streamperf._results.text import fit_line, labelled_lines, location_lines, table_lines
 from pytest_streamperf._results.units import size
 from pytest_streamperf._results.verdict import Verdict
-from pytest_streamperf._runtime.context import Line
-from pytest_streamperf.service.clients import Request, ask, tasks
-from pytest_streamperf.service.gauges import Read, Reading, reading_of
-from pytest_streamperf.service.load_counter import LoadCounter
-from pytest_streamperf.service.memory import Process, memory_of, steadily
-from pytest_streamperf.service.outcome import concluded, exceeded, passed
-from pytest_streamperf.service.serve import App, Door, run, served
+from pytest_streamperf._runtime.context import Line, line_of, stack
+from pytest_streamperf.server.clients import Request, ask, tasks
+from pytest_streamperf.server.gauges import Read, Reading, reading_of
+from pytest_streamperf.server.memory import Process, memory_of, steadily
+from pytest_streamperf.server.serving import App, Door, run, served
+from pytest_streamperf.server.verdicts import concluded, exceeded, passed
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
@@ -29,6 +30,34 @@ _PARTS = 5
 _SETTLE = 0.05
 # How many times something was loaded before anybody asked.
 _BEFORE = {"on first use": 0, "at start": 1}
+
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class LoadCounter(Generic[_P, _T]):
+    """Wraps what loads a model, and counts: called as that is, it returns what that does.
+
+    `line` is whose call was the last of many.
+
+    >>> load = LoadCounter(dict)
+    >>> load(name="curves"), load.count
+    ({'name': 'curves'}, 1)
+    """
+
+    def __init__(self, load: Callable[_P, _T]) -> None:
+        self._load = load
+        self._lock = threading.Lock()
+        self.count = 0
+        self.line: Line | None = None
+
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Load it."""
+        with self._lock:
+            self.count += 1
+            self.line = line_of(stack(sys._getframe(1)))  # noqa: SLF001 - there is no other way
+        return self._load(*args, **kwargs)
 
 
 class Counts(NamedTuple):
