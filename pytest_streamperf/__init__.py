@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pytest_streamperf.growth import assert_linear_async as assert_linear_async
     from pytest_streamperf.growth import measure_growth as measure_growth
     from pytest_streamperf.growth import measure_growth_async as measure_growth_async
-    from pytest_streamperf.network import FetchGuard as FetchGuard
+    from pytest_streamperf.network.fetch_guard import FetchGuard as FetchGuard
     from pytest_streamperf.network.gate import assert_order_independent as assert_order_independent
     from pytest_streamperf.network.gate import assert_same_requests as assert_same_requests
     from pytest_streamperf.network.gate import prove_gate as prove_gate
@@ -83,7 +83,7 @@ _HOME_OF = {
     "assert_linear_async": "growth",
     "measure_growth": "growth",
     "measure_growth_async": "growth",
-    "FetchGuard": "network",
+    "FetchGuard": "network.fetch_guard",
     "assert_order_independent": "network.gate",
     "assert_same_requests": "network.gate",
     "prove_gate": "network.gate",

@@ -99,9 +99,11 @@ def assert_refused():
 @pytest.fixture
 def only_new_libraries(monkeypatch):
     """Native code that other tests have loaded is nobody's way out of this one."""
-    native = import_module("pytest_streamperf.network.native")  # tests that fork want it unloaded
+    native = import_module(
+        "pytest_streamperf.network.native_libraries"
+    )  # tests that fork want it unloaded
     before = native.networking_libraries()
     monkeypatch.setattr(
-        "pytest_streamperf.network.networking_libraries",
+        "pytest_streamperf.network.fetch_guard.networking_libraries",
         lambda: [each for each in native.networking_libraries() if each not in before],
     )

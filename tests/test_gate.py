@@ -13,7 +13,7 @@ from pytest_streamperf import (
     prove_gate,
 )
 from pytest_streamperf.network.gate import ROWS, Row, Run
-from pytest_streamperf.network.stub import Request
+from pytest_streamperf.network.stub_server import Request
 
 # Nobody is reached: whatever a fresh interpreter tries is refused there.
 FETCH = """

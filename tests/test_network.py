@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_streamperf import FetchGuard, NetworkExceeded, NetworkUnproven
-from pytest_streamperf.network import Network, Rule, judged, native, origins
+from pytest_streamperf.network import native_libraries, origins
 from pytest_streamperf.network.attempts import (
     Attempt,
     allowed_hosts,
@@ -31,6 +31,7 @@ from pytest_streamperf.network.attempts import (
     stays_here,
     within,
 )
+from pytest_streamperf.network.fetch_guard import Network, Rule, judged
 from pytest_streamperf.network.journal import Journal
 
 pytestmark = pytest.mark.usefixtures("only_new_libraries")
@@ -490,7 +491,9 @@ def test_what_others_refuse_was_tried(refuse):
 
 def test_native_code_is_unproven(monkeypatch):
     """Where it is loaded, silence proves nothing; it is named."""
-    monkeypatch.setattr("pytest_streamperf.network.networking_libraries", lambda: ["loop.so"])
+    monkeypatch.setattr(
+        "pytest_streamperf.network.fetch_guard.networking_libraries", lambda: ["loop.so"]
+    )
     with pytest.raises(NetworkUnproven, match="native code that may reach") as caught, FetchGuard():
         pass
     assert "why    loop.so" in str(caught.value)
@@ -499,7 +502,7 @@ def test_native_code_is_unproven(monkeypatch):
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 def test_python_itself_is_not_native_networking_code():
     """Its own modules go through what is seen."""
-    assert not [each for each in native.networking_libraries() if "socket" in each]
+    assert not [each for each in native_libraries.networking_libraries() if "socket" in each]
 
 
 def elf(*symbols):
@@ -538,7 +541,7 @@ def test_a_library_is_told_by_its_symbols(tmp_path, content, connects):
     """Those of the C library that connect; names may share their tails."""
     library = tmp_path / "library.so"
     library.write_bytes(content)
-    assert native._connects(str(library)) is connects
+    assert native_libraries._connects(str(library)) is connects
 
 
 def test_a_profilers_copy_of_libcurl_asks_nobody(tmp_path):
@@ -547,12 +550,12 @@ def test_a_profilers_copy_of_libcurl_asks_nobody(tmp_path):
         library = tmp_path / package / "libcurl.so"
         library.parent.mkdir()
         library.write_bytes(elf((b"connect", False), (b"socket", False)))
-        assert native._connects(str(library)) is connects
+        assert native_libraries._connects(str(library)) is connects
 
 
 def test_a_library_that_is_gone(tmp_path):
     """Was replaced by an upgrade, say."""
-    assert not native._connects(str(tmp_path / "missing.so"))
+    assert not native_libraries._connects(str(tmp_path / "missing.so"))
 
 
 # -- plain values

@@ -1056,10 +1056,10 @@ def test_a_workers_native_code_is_unproven_too(pytester, guard):
     pytester.makeconftest(
         """
         import os, socket
-        from pytest_streamperf.network import native
+        from pytest_streamperf.network import native_libraries
 
         if "PYTEST_XDIST_WORKER" in os.environ:
-            native._HARMLESS = ()
+            native_libraries._HARMLESS = ()
         """
     )
     result = guard("def test_it(): pass", "-n", "1", settings=EVERYTHING)

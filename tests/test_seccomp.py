@@ -14,10 +14,10 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from pytest_streamperf.network import seccomp
+from pytest_streamperf.network import kernel_layer
 from pytest_streamperf.network.attempts import SESSION, Attempt
-from pytest_streamperf.network.joined import Mark, Seen, Threads
-from pytest_streamperf.network.seccomp import _MACHINES, NotExact, guard_exactly
+from pytest_streamperf.network.attribution import Mark, Seen, Threads
+from pytest_streamperf.network.kernel_layer import _MACHINES, NotExact, guard_exactly
 
 EXACT = pytest.mark.usefixtures("exact")
 ALLOW, ASK, REFUSE = 0x7FFF0000, 0x7FC00000, 0x00050000 | errno.ENOSYS
@@ -45,7 +45,7 @@ def decided(program, call, arch, fifth=0):
 @pytest.mark.parametrize("machine", _MACHINES.values(), ids=_MACHINES)
 def test_the_filter(machine):
     """Asks about what reaches an address, and io_uring, and lets all else pass."""
-    program = seccomp._program(machine)
+    program = kernel_layer._program(machine)
     calls = machine.calls
     for name in ("connect", "sendmsg", "sendmmsg", "io_uring_setup"):
         assert decided(program, calls[name], machine.arch) == ASK
@@ -71,7 +71,7 @@ def test_elsewhere_it_says_why(monkeypatch):
 PRELUDE = """
 import atexit, contextlib, ctypes, os, socket, struct, subprocess, sys, threading, time
 from pytest_streamperf.network.journal import Journal
-from pytest_streamperf.network.seccomp import guard_exactly
+from pytest_streamperf.network.kernel_layer import guard_exactly
 
 libc = ctypes.CDLL(None, use_errno=True)
 

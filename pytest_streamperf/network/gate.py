@@ -27,7 +27,7 @@ from pytest_streamperf._results.text import fit_line, labelled_lines, table_line
 from pytest_streamperf._results.verdict import Outcome, Verdict
 from pytest_streamperf.exceptions import NetworkExceeded, NetworkUnproven
 from pytest_streamperf.network.attempts import Attempt
-from pytest_streamperf.network.stub import Answers, Request, Stub
+from pytest_streamperf.network.stub_server import Answers, Request, Stub
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from typing import Any
 
 from pytest_streamperf.exceptions import NetworkExceeded, NetworkUnproven
-from pytest_streamperf.network import FetchGuard
 from pytest_streamperf.network.attempts import is_address, is_local
+from pytest_streamperf.network.fetch_guard import FetchGuard
 
 _INTERNET = {socket.AF_INET, socket.AF_INET6}
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Generator, Iterator, Mapping
 
     from pytest_streamperf.agent_server import AgentServer, AgentServerProcess
-    from pytest_streamperf.network import FetchGuard
+    from pytest_streamperf.network.fetch_guard import FetchGuard
     from pytest_streamperf.network.gate import GateProof
-    from pytest_streamperf.network.run import Guards
+    from pytest_streamperf.network.run_guards import Guards
     from pytest_streamperf.responsiveness.stall_watch import StallWatch
     from pytest_streamperf.streams.token_stream import TokenStream
     from pytest_streamperf.throttling.flush_counter import FlushCounter

@@ -4,7 +4,7 @@ A process of its own, started before the filter is put in, so that it is not und
 of its own, which needs nothing but the standard library. A thread would not do: whoever holds the
 interpreter's lock while it connects would wait for itself.
 
-    python -I -S supervisor.py JOURNAL SETTINGS
+    python -I -S kernel_supervisor.py JOURNAL SETTINGS
 
 It is told the process and the number of the listener there on standard input, and says "ready".
 """

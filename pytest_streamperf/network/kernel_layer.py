@@ -71,7 +71,7 @@ def guard_exactly(journal: str, *, block: bool, networks: Sequence[str]) -> "sub
         "block": block,
         "networks": list(networks),
     }
-    command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("supervisor.py"))]
+    command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("kernel_supervisor.py"))]
     helper = subprocess.Popen(  # noqa: S603 - our own script
         [*command, journal, json.dumps(settings)],
         stdin=subprocess.PIPE,

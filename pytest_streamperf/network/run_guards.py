@@ -16,18 +16,10 @@ from typing import Any
 from pytest_streamperf._results.conclusion import conclude
 from pytest_streamperf._results.reporter import report
 from pytest_streamperf.exceptions import NetworkExceeded, NetworkUnproven
-from pytest_streamperf.network import (
-    Attempt,
-    Fetches,
-    FetchGuard,
-    Network,
-    Rule,
-    gone,
-    judged,
-    origins,
-)
+from pytest_streamperf.network import Attempt, origins
 from pytest_streamperf.network.attempts import EVERYBODY, SESSION, STARTUP, allowed_hosts
-from pytest_streamperf.network.seccomp import NotExact, guard_exactly
+from pytest_streamperf.network.fetch_guard import Fetches, FetchGuard, Network, Rule, gone, judged
+from pytest_streamperf.network.kernel_layer import NotExact, guard_exactly
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
