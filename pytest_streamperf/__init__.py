@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from pytest_streamperf.exceptions import ServiceExceeded as ServiceExceeded
     from pytest_streamperf.exceptions import StreamperfWarning as StreamperfWarning
     from pytest_streamperf.exceptions import Unproven as Unproven
-    from pytest_streamperf.growth import Blame as Blame
-    from pytest_streamperf.growth import Growth as Growth
-    from pytest_streamperf.growth import assert_linear as assert_linear
-    from pytest_streamperf.growth import assert_linear_async as assert_linear_async
-    from pytest_streamperf.growth import measure_growth as measure_growth
-    from pytest_streamperf.growth import measure_growth_async as measure_growth_async
+    from pytest_streamperf.growth.blame import Blame as Blame
+    from pytest_streamperf.growth.checks import Growth as Growth
+    from pytest_streamperf.growth.checks import assert_linear as assert_linear
+    from pytest_streamperf.growth.checks import assert_linear_async as assert_linear_async
+    from pytest_streamperf.growth.checks import measure_growth as measure_growth
+    from pytest_streamperf.growth.checks import measure_growth_async as measure_growth_async
     from pytest_streamperf.network.fetch_guard import FetchGuard as FetchGuard
     from pytest_streamperf.network.gate import assert_order_independent as assert_order_independent
     from pytest_streamperf.network.gate import assert_same_requests as assert_same_requests
@@ -77,12 +77,12 @@ _HOME_OF = {
     "ServiceExceeded": "exceptions",
     "StreamperfWarning": "exceptions",
     "Unproven": "exceptions",
-    "Blame": "growth",
-    "Growth": "growth",
-    "assert_linear": "growth",
-    "assert_linear_async": "growth",
-    "measure_growth": "growth",
-    "measure_growth_async": "growth",
+    "Blame": "growth.blame",
+    "Growth": "growth.checks",
+    "assert_linear": "growth.checks",
+    "assert_linear_async": "growth.checks",
+    "measure_growth": "growth.checks",
+    "measure_growth_async": "growth.checks",
     "FetchGuard": "network.fetch_guard",
     "assert_order_independent": "network.gate",
     "assert_same_requests": "network.gate",

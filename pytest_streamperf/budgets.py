@@ -23,7 +23,7 @@ from pytest_streamperf._results.units import (
     size,
 )
 from pytest_streamperf.exceptions import BudgetError
-from pytest_streamperf.growth.terms import Terms
+from pytest_streamperf.growth.options import Terms
 from pytest_streamperf.network.attempts import allowed_hosts
 
 _CHOICES = ("mode", "unproven")

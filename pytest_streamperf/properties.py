@@ -11,7 +11,7 @@ from hypothesis import Phase, given, settings
 
 from pytest_streamperf._results.conclusion import conclude
 from pytest_streamperf.exceptions import GrowthExceeded, GrowthUnproven
-from pytest_streamperf.growth import measure_growth
+from pytest_streamperf.growth.checks import measure_growth
 from pytest_streamperf.growth.meters import BLOCKS
 from pytest_streamperf.streams.chunking import at_random, fixed, per_byte, worst_case
 from pytest_streamperf.streams.strategies import chunkings

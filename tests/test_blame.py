@@ -27,8 +27,8 @@ from pytest_streamperf.growth.blame import (
     summed,
 )
 from pytest_streamperf.growth.meters import Run
-from pytest_streamperf.growth.runs import Runner
-from pytest_streamperf.growth.terms import Terms
+from pytest_streamperf.growth.options import Terms
+from pytest_streamperf.growth.runner import Runner
 
 pytestmark = pytest.mark.alone
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pytest_streamperf.growth import fit
-from pytest_streamperf.growth.fit import (
+from pytest_streamperf.growth import estimation
+from pytest_streamperf.growth.estimation import (
     NO_EXCESS,
     along,
     at_edge,
@@ -678,7 +678,7 @@ def test_small_length_alone_does_not_fail():
 
 def test_small_copies_are_not_growth():
     """Sizes of numbers and containers wobble: a little growth in the bytes copied is none."""
-    slopes = 0.9 * fit._COPIES_FLOOR, 1.1 * fit._COPIES_FLOOR
+    slopes = 0.9 * estimation._COPIES_FLOOR, 1.1 * estimation._COPIES_FLOOR
     runs = [linear_and_quadratic(1_250, 1_000.0, slope) for slope in slopes]
     assert counted_verdict("copies", runs[:1], LIMIT, HORIZON) == "within"
     assert counted_verdict("copies", runs[1:], LIMIT, HORIZON) is None
@@ -699,4 +699,4 @@ def test_excess_makes_a_run_suspicious():
 
 def test_docstring_examples():
     """What the documentation shows is what happens."""
-    assert doctest.testmod(fit).failed == 0
+    assert doctest.testmod(estimation).failed == 0

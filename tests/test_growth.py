@@ -29,8 +29,8 @@ from pytest_streamperf import (
 from pytest_streamperf._results.policy import Policy
 from pytest_streamperf._results.reporter import reporting_to
 from pytest_streamperf._runtime import clock, instrumentation
-from pytest_streamperf.growth import drive
-from pytest_streamperf.growth.runs import Runner, Stopped
+from pytest_streamperf.growth import consumers
+from pytest_streamperf.growth.runner import Runner, Stopped
 
 pytestmark = pytest.mark.alone
 
@@ -642,7 +642,7 @@ def test_another_group_of_errors_comes_through():
 
 def test_a_thread_that_does_not_end_is_left_behind(monkeypatch):
     """The loop is given a little time to end what is on it, and no more."""
-    monkeypatch.setattr("pytest_streamperf.growth.drive._CLOSING", 0.1)
+    monkeypatch.setattr("pytest_streamperf.growth.consumers._CLOSING", 0.1)
     released = threading.Event()
 
     async def consume(stream):
@@ -818,8 +818,8 @@ def test_a_check_that_takes_long_says_where_it_is(monkeypatch):
     with reporting_to(sink):
         measure_growth(attribute, up_to=640)
     assert sink.told == []
-    monkeypatch.setattr(drive, "_QUIET", 0.0)
-    monkeypatch.setattr(drive, "_TOLD_AGAIN", 0.0)
+    monkeypatch.setattr(consumers, "_QUIET", 0.0)
+    monkeypatch.setattr(consumers, "_TOLD_AGAIN", 0.0)
     with reporting_to(sink):
         measure_growth(attribute, up_to=640)
     *steps, last = sink.told
@@ -834,8 +834,8 @@ def test_a_check_that_is_ended_by_an_error_is_done(monkeypatch):
     def fails(stream):
         raise ZeroDivisionError(next(iter(stream)))
 
-    monkeypatch.setattr(drive, "_QUIET", 0.0)
-    monkeypatch.setattr(drive, "_TOLD_AGAIN", 0.0)
+    monkeypatch.setattr(consumers, "_QUIET", 0.0)
+    monkeypatch.setattr(consumers, "_TOLD_AGAIN", 0.0)
     sink = Told()
     with reporting_to(sink), pytest.raises(ZeroDivisionError):
         measure_growth(fails)

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from pytest_streamperf._results.metrics import Figures, known
 from pytest_streamperf._results.text import labelled_lines, location_lines, sparkline, table_lines
 from pytest_streamperf._results.units import duration, percent, size, thousands
-from pytest_streamperf.growth import fit
+from pytest_streamperf.growth import estimation
 from pytest_streamperf.growth.advice import advice_for
-from pytest_streamperf.growth.evidence import Evidence
-from pytest_streamperf.growth.terms import Meter, Terms
+from pytest_streamperf.growth.options import Meter, Terms
+from pytest_streamperf.growth.result import Evidence
 
 _ACCEPT = "if these streams stay short"
 _MOST_ROWS = 3
@@ -35,7 +35,7 @@ def headline(evidence: Evidence, terms: Terms) -> str:
 
 def _spent(evidence: Evidence) -> str:
     assert evidence.witness is not None  # noqa: S101 - without one nothing is exceeded
-    total = min(run.total for run in fit.longest(evidence.runs[evidence.witness]))
+    total = min(run.total for run in estimation.longest(evidence.runs[evidence.witness]))
     return {
         "copies": f" copied {size(total)}",
         "calls": f", {thousands(total)} calls",
@@ -78,13 +78,13 @@ def _allow(evidence: Evidence) -> str:
 def _rows(evidence: Evidence) -> list[str]:
     """Lay out the cost of a delta along the way: in CPU time, and in what the witness counts."""
     assert evidence.witness is not None  # noqa: S101 - without one nothing is exceeded
-    lengths = [at for at, _ in fit.along(evidence.runs[evidence.witness])]
+    lengths = [at for at, _ in estimation.along(evidence.runs[evidence.witness])]
     lengths = lengths[:: -2 if len(lengths) > 2 * _MOST_ROWS else -1][:_MOST_ROWS][::-1]
     columns = {
         meter: [costs[at] for at in lengths]
         for meter in _COLUMNS
         if meter in {"time", evidence.witness} and evidence.runs.get(meter)
-        if set(lengths) <= set(costs := dict(fit.along(evidence.runs[meter])))
+        if set(lengths) <= set(costs := dict(estimation.along(evidence.runs[meter])))
     }
     head, cells = ["deltas"], [[f"{at:,}" for at in lengths]]
     for meter, column in columns.items():
@@ -99,10 +99,10 @@ def _rows(evidence: Evidence) -> list[str]:
 def _costs(evidence: Evidence, terms: Terms) -> str:
     """Say what the work comes to at the horizon, and at ten times that."""
     meter: Meter = "time" if evidence.runs.get("time") else evidence.witness or "time"
-    runs = fit.longest(evidence.runs[meter])
+    runs = estimation.longest(evidence.runs[meter])
     spent, share = min(run.total for run in runs), evidence.share
-    if meter != evidence.witness and not fit.mostly_finish(runs):
-        share = fit.interval(runs, fit.NO_EXCESS, evidence.proven_to)[1]
+    if meter != evidence.witness and not estimation.mostly_finish(runs):
+        share = estimation.interval(runs, estimation.NO_EXCESS, evidence.proven_to)[1]
     at, later = (
         _COLUMNS[meter][1](spent * ((1 - share) * factor + share * factor**2))
         for factor in (terms.horizon / evidence.proven_to, 10 * terms.horizon / evidence.proven_to)
@@ -113,7 +113,7 @@ def _costs(evidence: Evidence, terms: Terms) -> str:
 def figures(evidence: Evidence, terms: Terms) -> Figures:
     """Say what machines want to read."""
     low, high = evidence.share_interval
-    costs = {meter: fit.along(runs)[-2:] for meter, runs in evidence.runs.items() if runs}
+    costs = {meter: estimation.along(runs)[-2:] for meter, runs in evidence.runs.items() if runs}
     at = {meter: (f" per delta at {last[-1][0]:,}", last[-1][1]) for meter, last in costs.items()}
     calls = [round(cost) for _, cost in costs.get("calls", ())]
     return Figures(
@@ -131,23 +131,23 @@ def figures(evidence: Evidence, terms: Terms) -> Figures:
 
 def series(evidence: Evidence, terms: Terms) -> dict[str, Sequence[Sequence[float]]]:
     """Tell what to draw: what a delta costs along the way, and the line that was fitted to it."""
-    along = {meter: fit.along(runs) for meter, runs in evidence.runs.items() if runs}
+    along = {meter: estimation.along(runs) for meter, runs in evidence.runs.items() if runs}
     if not along or not evidence.proven_to:
         return dict(along.items())
     told = next(iter(along))
     if evidence.witness is not None:
         told = evidence.witness
-    last = fit.longest(evidence.runs[told])
+    last = estimation.longest(evidence.runs[told])
     length, mean = last[0].length, min(run.total for run in last) / last[0].length
     # A share of the work that is superlinear is a slope of twice that of the mean cost.
     known_at = evidence.proven_to if evidence.verdict == "exceeded" else terms.horizon
-    share = fit.carried(evidence.share, known_at, length)
+    share = estimation.carried(evidence.share, known_at, length)
     return dict(along.items()) | {"fit": [(0, mean * (1 - share)), (length, mean * (1 + share))]}
 
 
 def picture(evidence: Evidence) -> Sequence[str]:
     """Draw what a delta costs along the way, by every meter, and the curve of the one that told."""
-    along = {meter: dict(fit.along(runs)) for meter, runs in evidence.runs.items() if runs}
+    along = {meter: dict(estimation.along(runs)) for meter, runs in evidence.runs.items() if runs}
     if not along:
         return ()
     head = ["deltas", *(_COLUMNS[meter][0] for meter in along)]
@@ -162,6 +162,6 @@ def picture(evidence: Evidence) -> Sequence[str]:
         for at in sorted(set().union(*along.values()))
     ]
     told = evidence.witness or ("time" if "time" in along else min(along))
-    runs = fit.longest(evidence.runs[told])
-    curve = list(along[told].values()) if fit.mostly_finish(runs) else fit.least(runs)
+    runs = estimation.longest(evidence.runs[told])
+    curve = list(along[told].values()) if estimation.mostly_finish(runs) else estimation.least(runs)
     return (*table_lines(head, rows), f"  {sparkline(curve)} {_COLUMNS[told][0]}, from 0")

@@ -4,7 +4,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 
 from pytest_streamperf.growth.meters import Run
-from pytest_streamperf.growth.runs import Probe, Runner, Undecided
+from pytest_streamperf.growth.runner import Probe, Runner, Undecided
 
 # The longest stream is run so many times more before what it leaves behind is called state.
 _AGAIN = 3

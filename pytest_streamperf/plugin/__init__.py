@@ -41,7 +41,7 @@ def token_stream() -> type[TokenStream]:
 @pytest.fixture
 def assert_linear() -> Callable[..., Any]:
     """Fail unless a consumer's work is linear; in an async test, `await assert_linear.aio(...)`."""
-    from pytest_streamperf.growth import assert_linear  # noqa: PLC0415
+    from pytest_streamperf.growth.checks import assert_linear  # noqa: PLC0415
 
     return assert_linear
 

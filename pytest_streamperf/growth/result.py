@@ -7,7 +7,7 @@ from pytest_streamperf._results.verdict import Outcome
 from pytest_streamperf._runtime.clock import Noise
 from pytest_streamperf.growth.blame import Blame
 from pytest_streamperf.growth.meters import Run
-from pytest_streamperf.growth.terms import Meter
+from pytest_streamperf.growth.options import Meter
 
 _UNKNOWN = Noise(None, None)
 

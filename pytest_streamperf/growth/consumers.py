@@ -20,9 +20,9 @@ from pytest_streamperf._results.units import duration
 from pytest_streamperf._runtime import clock
 from pytest_streamperf._runtime.context import running_loop, running_task
 from pytest_streamperf.exceptions import missing_extra
-from pytest_streamperf.growth.evidence import Evidence
-from pytest_streamperf.growth.runs import Probe
-from pytest_streamperf.growth.terms import Terms
+from pytest_streamperf.growth.options import Terms
+from pytest_streamperf.growth.result import Evidence
+from pytest_streamperf.growth.runner import Probe
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 

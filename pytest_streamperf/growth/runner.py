@@ -10,7 +10,7 @@ from pytest_streamperf._results.conclusion import nothing_measured
 from pytest_streamperf._results.units import duration
 from pytest_streamperf._runtime import clock, instrumentation
 from pytest_streamperf.exceptions import GrowthUnproven
-from pytest_streamperf.growth import fit
+from pytest_streamperf.growth import estimation
 from pytest_streamperf.growth.blame import (
     Blame,
     ClockTime,
@@ -35,7 +35,7 @@ from pytest_streamperf.growth.meters import (
     Time,
     kept_since,
 )
-from pytest_streamperf.growth.terms import Meter, Terms
+from pytest_streamperf.growth.options import Meter, Terms
 from pytest_streamperf.streams.token_stream import TokenStream
 
 __tracebackhide__ = True  # pytest shows the user's own frames
@@ -225,7 +225,7 @@ class Runner:
         """
         many = int(self._left_for_blame() / 2 / self.cost(witness, 1) / _SLOWER)
         enough = max(_WINDOW, many) if witness == "time" else _WINDOW
-        growth = fit.late_growth(runs, length / runs[0].length)
+        growth = estimation.late_growth(runs, length / runs[0].length)
         for window in (enough, length):
             windows = early_and_late(length, window)
             early, late = yield from self._traced(witness, length, windows)

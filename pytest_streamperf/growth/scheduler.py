@@ -14,13 +14,13 @@ from pytest_streamperf._results.units import duration, percent
 from pytest_streamperf._results.verdict import Outcome
 from pytest_streamperf._runtime import clock, instrumentation
 from pytest_streamperf.exceptions import GrowthUnproven
-from pytest_streamperf.growth import fit
+from pytest_streamperf.growth import estimation
 from pytest_streamperf.growth.blame import Blame
-from pytest_streamperf.growth.evidence import Evidence
 from pytest_streamperf.growth.meters import Run
-from pytest_streamperf.growth.runs import Probe, Runner, Stopped, Undecided
+from pytest_streamperf.growth.options import LEAST_SIZES, Meter, Terms
+from pytest_streamperf.growth.result import Evidence
+from pytest_streamperf.growth.runner import Probe, Runner, Stopped, Undecided
 from pytest_streamperf.growth.state import look_for_state
-from pytest_streamperf.growth.terms import LEAST_SIZES, Meter, Terms
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
@@ -133,7 +133,8 @@ class Plan:
         if not runs:
             raise Undecided(_NO_CALLS)
         low, high = (
-            fit.carried(share, runs[-1].length, horizon) for share in fit.counted_shares(runs)
+            estimation.carried(share, runs[-1].length, horizon)
+            for share in estimation.counted_shares(runs)
         )
         return Evidence(
             verdict="within",
@@ -161,7 +162,7 @@ class Plan:
 
     def _counted_verdict(self, meter: Counted) -> Outcome | None:
         runs = self._counts[meter]
-        verdict = fit.counted_verdict(meter, runs, self._terms.limit, self._terms.horizon)
+        verdict = estimation.counted_verdict(meter, runs, self._terms.limit, self._terms.horizon)
         few = self._terms.sizes and len(runs) < LEAST_SIZES
         return None if few and verdict == "within" else verdict  # set-up may hide growth
 
@@ -213,9 +214,9 @@ class Plan:
 
     def _exceeded_by_count(self, meter: Counted) -> Generator[Probe, None, Evidence]:
         runs = self._counts[meter]
-        low, high = fit.counted_shares(runs)
+        low, high = estimation.counted_shares(runs)
         length = runs[-1].length
-        _, excess = fit.finish_growth(runs[-1], runs[-2])
+        _, excess = estimation.finish_growth(runs[-1], runs[-2])
         timed: list[Run] = []
         if "time" in self._terms.meters and not instrumentation.allocations_traced():
             # What a counted run took is more than a timed one will.
@@ -253,7 +254,7 @@ class Plan:
             return None
         runs, excess, blame = self._timed[length], self._excess(length), []
         at = length if verdict == "exceeded" else self._terms.horizon
-        low, share, high = fit.interval(runs, excess, at)
+        low, share, high = estimation.interval(runs, excess, at)
         if verdict == "exceeded":
             blame = yield from self._blame("time", runs, excess.least)
         return Evidence(
@@ -274,7 +275,7 @@ class Plan:
                 # A longer run or two of quadratic work may take all there is: look here, then.
                 squared = self._runner.cost("time", rung) * rung / reached
                 longer_runs = max(1.0, self._runner.cpu_left() / squared)
-                most = max(fit.RUNS_TO_FAIL, int(_MANY_RUNS / longer_runs**2))
+                most = max(estimation.RUNS_TO_FAIL, int(_MANY_RUNS / longer_runs**2))
                 if (yield from self._vote(reached, most)) == "exceeded":
                     break
             if self._runner.cpu_left() < self._runner.cost("time", int(reached * _WORTHWHILE)):
@@ -291,7 +292,9 @@ class Plan:
 
     def _is_suspicious(self, length: int) -> bool:
         run, excess = self._timed[length][0], self._excess(length)
-        return run.total > _LEAST_TIMED and fit.suspicious(run, excess.most, self._terms.limit)
+        return run.total > _LEAST_TIMED and estimation.suspicious(
+            run, excess.most, self._terms.limit
+        )
 
     def _next(self, reached: int, rung: int) -> int:
         """The length to time next: `rung`, or that of the only long run that can be had."""
@@ -309,7 +312,7 @@ class Plan:
             while True:
                 short_of_cpu = runner.cpu_left() < runner.cost("time", sum(each_time))
                 last = short_of_cpu or runner.wall_left() <= 0
-                verdict = fit.timed_verdict(
+                verdict = estimation.timed_verdict(
                     runs, self._excess(length), self._terms.limit, self._terms.horizon, last=last
                 )
                 if verdict is not None or last or len(runs) >= most:
@@ -328,9 +331,9 @@ class Plan:
         if shorter:
             pairs.append((run, self._timed[shorter][-1]))
 
-    def _excess(self, length: int) -> fit.Excess:
+    def _excess(self, length: int) -> estimation.Excess:
         """The superlinear part of the finish of the timed runs of this length."""
-        return fit.finish_excess(self._pairs[length])
+        return estimation.finish_excess(self._pairs[length])
 
     def _shorter(self, length: int) -> int | None:
         """The length whose finish is compared: a sixteenth, or the shortest there is."""
@@ -349,7 +352,7 @@ class Plan:
         self, meter: Meter, runs: Sequence[Run], excess: float
     ) -> Generator[Probe, None, list[Blame]]:
         """Who did it: in what is spent on a delta, or in the finish, whichever grew by more."""
-        length, growth = runs[0].length, fit.late_growth(runs)
+        length, growth = runs[0].length, estimation.late_growth(runs)
         slope = excess / length**2
         in_the_finish = excess > growth * length * 2 / 3
         if not in_the_finish:
@@ -364,7 +367,7 @@ class Plan:
         if not self._timed:
             return found
         length = max(self._timed)
-        low, share, high = fit.interval(
+        low, share, high = estimation.interval(
             self._timed[length], self._excess(length), self._terms.horizon
         )
         return replace(found, share=share, share_interval=(low, high), proven_to=length)
@@ -377,7 +380,7 @@ class Plan:
             return "work grew in the longest stream only; a farther up_to= would settle it"
         if length < self._terms.horizon:
             return f"{spent} of CPU were not enough to tell; more seconds= or a nearer up_to= would"
-        low, _, high = fit.interval(self._timed[length], self._excess(length), length)
+        low, _, high = estimation.interval(self._timed[length], self._excess(length), length)
         return (
             f"{percent(low)} to {percent(high)} is too near the limit to tell in {spent} of CPU; "
             "a limit= outside of that, or more seconds=, would settle it"
