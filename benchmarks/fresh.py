@@ -1,6 +1,7 @@
 """Twenty consumers that were written after the method was frozen: nobody tuned it for them.
 
-If `pytest_streamperf/growth/estimation.py` changes after they ran, these are used up: write twenty others.
+If `pytest_streamperf/growth/estimation.py` changes after they ran, these are used up: write twenty
+others.
 """
 
 import asyncio

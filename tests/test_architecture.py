@@ -20,7 +20,7 @@ RANKS = (
     ("wire",),
     ("growth", "throttling", "responsiveness", "network", "server"),
     ("budgets", "agent_server", "properties"),
-    ("holding", "listing"),
+    ("listing",),
     ("report",),
     ("onboarding",),
     ("cli",),

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_streamperf._results.policy import Policy
-from pytest_streamperf.budgets import budget_of, layer_of, line_of, read_policy
+from pytest_streamperf.budgets.declaration import budget_of, layer_of, line_of, read_policy
 from pytest_streamperf.exceptions import BudgetError
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_streamperf import cli
-from pytest_streamperf.budgets import layer_of
+from pytest_streamperf.budgets.declaration import layer_of
 from pytest_streamperf.onboarding.command import candidates
 from pytest_streamperf.onboarding.project import Unwritable, appended, place_of, project_of
 from pytest_streamperf.onboarding.proposal import chosen, proposal

@@ -234,7 +234,7 @@ def _read_settings(config: pytest.Config) -> None:
     file = config.rootpath / "pyproject.toml"
     if not file.is_file() or b"streamperf" not in file.read_bytes():
         return
-    from pytest_streamperf.budgets import read_policy  # noqa: PLC0415
+    from pytest_streamperf.budgets.declaration import read_policy  # noqa: PLC0415
     from pytest_streamperf.exceptions import BudgetError  # noqa: PLC0415
 
     try:

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from pytest_streamperf import budgets
+from pytest_streamperf.budgets import declaration
+from pytest_streamperf.budgets.enforcement import Held, Part
 from pytest_streamperf.exceptions import BudgetError
-from pytest_streamperf.holding import Held, Part
 from pytest_streamperf.plugin import pytest_report_header
 from pytest_streamperf.plugin.record import POLICY, Record, unplaced
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
-_BUDGET = pytest.StashKey[budgets.Budget]()
+_BUDGET = pytest.StashKey[declaration.Budget]()
 _WRONG = pytest.StashKey[BudgetError]()
 _GUARD = ("allow_hosts", "block_network")
 # As a parameter of the test: by this name it shows which of its two runs one is.
@@ -30,13 +30,13 @@ _SAID_OF_RUNS = {
 }
 
 
-def budget_of(item: pytest.Item) -> budgets.Budget:
+def budget_of(item: pytest.Item) -> declaration.Budget:
     """What applies to a test: the project's settings and default, a profile, and its markers.
 
     Raises `BudgetError` for a marker that is wrong, with its line.
     """
     if _BUDGET not in item.stash:
-        item.stash[_BUDGET] = budgets.budget_of(_layers(item))
+        item.stash[_BUDGET] = declaration.budget_of(_layers(item))
     return item.stash[_BUDGET]
 
 
@@ -56,7 +56,7 @@ def _markers(item: pytest.Item) -> list[tuple[Any, pytest.Mark]]:
     return sorted(found, key=lambda each: len(each[0].listchain()))
 
 
-def _layers(item: pytest.Item) -> Iterator[budgets.Layer]:
+def _layers(item: pytest.Item) -> Iterator[declaration.Layer]:
     policy = item.config.stash.get(POLICY, None)
     declared = policy.budgets if policy is not None else {}
     markers = _markers(item)
@@ -82,7 +82,7 @@ def _layers(item: pytest.Item) -> Iterator[budgets.Layer]:
             raise BudgetError(msg)
         own = {key: value for key, value in mark.kwargs.items() if key not in (*_GUARD, "profile")}
         # A marker on a module or a class may be about some of its tests.
-        yield budgets.layer_of(own, partial(_of_marker, place), must=node is item)
+        yield declaration.layer_of(own, partial(_of_marker, place), must=node is item)
 
 
 def _of_marker(place: str, _key: str) -> str:
@@ -111,15 +111,15 @@ def check(items: Iterable[pytest.Item]) -> None:
     for item in items:
         try:
             budget, wrong = budget_of(item), ""
-            budgets.check_network(**guard_settings(item))
+            declaration.check_network(**guard_settings(item))
         except BudgetError as error:
-            budget, wrong = budgets.Budget(), str(error)
+            budget, wrong = declaration.Budget(), str(error)
         except (TypeError, ValueError) as error:
-            budget, wrong = budgets.Budget(), f"marker, {_place(item)}: {error}"
+            budget, wrong = declaration.Budget(), f"marker, {_place(item)}: {error}"
         if budget.rerun and not _run_of(item) and budget.limits["peak_memory"].must:
             wrong = f"{_place(item)}: rerun is for functions, not a parameter or a TestCase"
         if wrong:
-            item.stash[_WRONG], item.stash[_BUDGET] = BudgetError(wrong), budgets.Budget()
+            item.stash[_WRONG], item.stash[_BUDGET] = BudgetError(wrong), declaration.Budget()
 
 
 class Budgeting:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from pytest_streamperf._results.policy import Policy
     from pytest_streamperf._results.verdict import Verdict
-    from pytest_streamperf.holding import Held
+    from pytest_streamperf.budgets.enforcement import Held
     from pytest_streamperf.network.run_guards import Guards
 
 

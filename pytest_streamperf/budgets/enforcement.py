@@ -1,6 +1,6 @@
 """A test as a whole, held against its budget: what runs while it does, and what it makes.
 
->>> from pytest_streamperf.budgets import budget_of, layer_of
+>>> from pytest_streamperf.budgets.declaration import budget_of, layer_of
 >>> held = Held(budget_of([layer_of({"max_gap": "200ms"}, lambda key: "here")]))
 >>> with held:
 ...     run_the_test()
@@ -18,7 +18,7 @@ from pytest_streamperf._results.conclusion import nothing_measured
 from pytest_streamperf._results.policy import Policy
 from pytest_streamperf._results.reporter import report
 from pytest_streamperf._results.text import labelled_lines
-from pytest_streamperf.budgets import KEYS, TERMS, Budget, Budgeted
+from pytest_streamperf.budgets.declaration import KEYS, TERMS, Budget, Budgeted
 from pytest_streamperf.exceptions import BudgetExceeded, Unproven
 from pytest_streamperf.responsiveness.stall_watch import Pulse, StallWatch
 from pytest_streamperf.streams.token_stream import Stream
