@@ -16,7 +16,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.documents import many
 from benchmarks.environment import machine
-from pytest_streamperf.report.html import html
+from pytest_streamperf._report.html import html
 
 CHECKS, ROUNDS = (10, 100, 500, 2000), 9
 LIMITS = "limits for 500: 3 MB, and 1 s to load and first paint"

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pytest_streamperf.report.document import read
+from pytest_streamperf._report.document import read
 
 SETTINGS = """
 [tool.pytest.ini_options]

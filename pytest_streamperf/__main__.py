@@ -2,6 +2,6 @@
 
 import sys
 
-from pytest_streamperf.cli import main
+from pytest_streamperf._cli import main
 
 sys.exit(main())

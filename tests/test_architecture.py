@@ -20,10 +20,8 @@ RANKS = (
     ("wire",),
     ("growth", "throttling", "responsiveness", "network", "server"),
     ("budgets", "agent_server", "properties"),
-    ("listing",),
-    ("report",),
-    ("onboarding",),
-    ("cli",),
+    ("_report",),
+    ("_cli",),
     ("__main__", "plugin"),
 )
 RANK_OF = {stem: rank for rank, stems in enumerate(RANKS) for stem in stems}

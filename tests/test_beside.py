@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_streamperf import StallWatch, measure_growth
+from pytest_streamperf._report.terminal import summary
 from pytest_streamperf._results.metrics import Figures
 from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf._runtime.interference import note, noted
-from pytest_streamperf.report.terminal import summary
 
 
 def hook(*_):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_streamperf.cli import main
-from pytest_streamperf.report.document import read, write
+from pytest_streamperf._cli import main
+from pytest_streamperf._report.document import read, write
 from tests.reports import a_check, a_report
 
 

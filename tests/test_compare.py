@@ -8,11 +8,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pytest_streamperf.report.baseline import baseline
-from pytest_streamperf.report.compare import SAME_SHARE, compare
-from pytest_streamperf.report.compared import _FORMATS, lines
-from pytest_streamperf.report.document import key_of, merge
-from pytest_streamperf.report.schema import fault
+from pytest_streamperf._cli.baseline import baseline
+from pytest_streamperf._cli.compare import _FORMATS, lines
+from pytest_streamperf._report.compare import SAME_SHARE, compare
+from pytest_streamperf._report.document import key_of, merge
+from pytest_streamperf._report.schema import fault
 from tests.reports import a_check, a_report, reports
 
 

@@ -15,12 +15,12 @@ from ruamel.yaml import YAML
 
 import pytest_streamperf
 from examples import demo
-from pytest_streamperf import cli, properties, server
+from pytest_streamperf import _cli, properties, server
 from pytest_streamperf.budgets.declaration import read_policy
 
 ROOT = Path(demo.HERE.parent)
 LESSON = Path(demo.HERE, "02_cadence", "test_cadence_good.py").read_text(encoding="utf-8")
-COMMANDS = set(cli._COMMANDS)
+COMMANDS = set(_cli._COMMANDS)
 
 
 class Block(NamedTuple):

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_streamperf import cli
+from pytest_streamperf import _cli
+from pytest_streamperf._cli.init import candidates
+from pytest_streamperf._cli.init.project import Unwritable, appended, place_of, project_of
+from pytest_streamperf._cli.init.proposal import chosen, proposal
+from pytest_streamperf._cli.init.source import Unreadable, read
 from pytest_streamperf.budgets.declaration import layer_of
-from pytest_streamperf.onboarding.command import candidates
-from pytest_streamperf.onboarding.project import Unwritable, appended, place_of, project_of
-from pytest_streamperf.onboarding.proposal import chosen, proposal
-from pytest_streamperf.onboarding.source import Unreadable, read
 
 FED = """
 class Reply:
@@ -292,7 +292,7 @@ def runs(tmp_path_factory):
     for name, (code, changes, _) in GONE_WRONG.items():
         module = root / f"{name}.py"
         module.write_text(mistaken(code, *changes) if code == ASKED else code, encoding="utf-8")
-        assert cli.main(["init", str(module), "--write"]) == 0
+        assert _cli.main(["init", str(module), "--write"]) == 0
         module.write_text(code, encoding="utf-8")
     healthy = outcomes(root)
     for name, (code, changes, _) in GONE_WRONG.items():
@@ -330,7 +330,7 @@ def test_the_table_that_is_written_is_read(pytester, run_alone):
     pytester.path.joinpath("pyproject.toml").write_text(SETTINGS, encoding="utf-8")
     module = pytester.path / "agent.py"
     module.write_text(SHOWN, encoding="utf-8")
-    assert cli.main(["init", "agent.py", "--write"]) == 0
+    assert _cli.main(["init", "agent.py", "--write"]) == 0
     module.write_text(mistaken(SHOWN, (">= EVERY", ">= 0")), encoding="utf-8")
     result = run_alone("tests/test_agent_streaming.py")
     result.assert_outcomes(passed=2, warnings=2)
@@ -582,7 +582,7 @@ def test_what_is_installed_is_sure(tmp_path):
 def test_nothing_is_run(project, capsys):
     """A module that ends the process when it is imported is read like any other."""
     project(agent=f"raise SystemExit(5)\n{FED}")
-    assert cli.main(["init", "agent.py"]) == 0
+    assert _cli.main(["init", "agent.py"]) == 0
     assert "test_reply_feed_is_linear" in capsys.readouterr().out
 
 
@@ -592,7 +592,7 @@ def test_nothing_is_run(project, capsys):
 def test_targets_are_spelled_in_many_ways(project, capsys, target):
     """A file, a name in it, a module, a folder."""
     project(agent=FED)
-    assert cli.main(["init", target]) == 0
+    assert _cli.main(["init", target]) == 0
     printed = capsys.readouterr().out
     assert "agent.py:6 Reply.feed: adds what feed(delta) takes" in printed
     assert "from agent import Reply" in printed
@@ -602,7 +602,7 @@ def test_targets_are_spelled_in_many_ways(project, capsys, target):
 def test_both_files_are_written(project, capsys):
     """And what was written is said, with what to do next."""
     root = project(agent=FED)
-    assert cli.main(["init", "agent.py", "--write"]) == 0
+    assert _cli.main(["init", "agent.py", "--write"]) == 0
     settings = root.joinpath("pyproject.toml").read_text(encoding="utf-8")
     assert settings.startswith(SETTINGS)
     assert tomllib.loads(settings)["tool"]["streamperf"]["budgets"] == {
@@ -619,7 +619,7 @@ def test_both_files_are_written(project, capsys):
 def test_what_is_not_sure_is_printed_and_not_written(project, capsys):
     """With a status that says so."""
     root = project(agent=CLASS.format("", ", client"))
-    assert cli.main(["init", "agent.py", "--write"]) == 1
+    assert _cli.main(["init", "agent.py", "--write"]) == 1
     printed = capsys.readouterr().out
     assert "# TODO: client has no default" in printed
     assert "not sure: client has no default" in printed
@@ -631,7 +631,7 @@ def test_what_is_sure_is_written_without_what_is_not(project, capsys):
     """The rest is listed, with its command."""
     code = SHOWN.replace("EVERY = 0.1", "from settings import EVERY")
     root = project(agent=code)
-    assert cli.main(["init", "agent.py", "--write"]) == 0
+    assert _cli.main(["init", "agent.py", "--write"]) == 0
     assert "streamperf init agent.py::Reply.feed  # cadence (not sure)" in capsys.readouterr().out
     assert "throttled" not in root.joinpath("tests/test_agent_streaming.py").read_text()
 
@@ -642,7 +642,7 @@ def test_a_test_that_is_there_is_not_overwritten(project, capsys):
     root.joinpath("tests").mkdir()
     there = root / "tests/test_agent_streaming.py"
     there.write_text("mine", encoding="utf-8")
-    assert cli.main(["init", "agent.py", "--write"]) == 1
+    assert _cli.main(["init", "agent.py", "--write"]) == 1
     said = "tests/test_agent_streaming.py is there already, and is not overwritten"
     assert said in capsys.readouterr().err
     assert there.read_text(encoding="utf-8") == "mine"
@@ -653,7 +653,7 @@ def test_settings_that_are_there_are_kept(project, capsys):
     """The budget is printed for whoever wants it."""
     settings = SETTINGS + '[tool.streamperf]\nmode = "fail"\n'
     root = project(settings, agent=FED)
-    assert cli.main(["init", "agent.py", "--write"]) == 0
+    assert _cli.main(["init", "agent.py", "--write"]) == 0
     assert root.joinpath("pyproject.toml").read_text(encoding="utf-8") == settings
     printed = capsys.readouterr().out
     assert "pyproject.toml has [tool.streamperf] already" in printed
@@ -670,7 +670,7 @@ def test_all_is_written_or_nothing(project, capsys, monkeypatch):
         return replace(path, target)
 
     monkeypatch.setattr(Path, "replace", refuse)
-    assert cli.main(["init", "agent.py", "--write"]) == 1
+    assert _cli.main(["init", "agent.py", "--write"]) == 1
     assert "pyproject.toml: Permission denied" in capsys.readouterr().err
     assert sorted(each.name for each in root.iterdir()) == ["agent.py", "pyproject.toml"]
 
@@ -678,7 +678,7 @@ def test_all_is_written_or_nothing(project, capsys, monkeypatch):
 def test_a_folder_lists_what_it_has(project, capsys):
     """The best first, each with its command; what cannot be read is said, tests are left out."""
     project(good=FED, also=COLLECTED, broken="def", test_it=FED)
-    assert cli.main(["init", "."]) == 0
+    assert _cli.main(["init", "."]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("also.py:2 collect")
     assert "streamperf init good.py::Reply.feed  # growth: adds what" in printed
@@ -709,7 +709,7 @@ def test_what_cannot_be_is_said(project, capsys, name, content, says):
     if content is not None:
         root.joinpath(name.split("::")[0]).write_bytes(content)
     root.joinpath("folder").mkdir()
-    assert cli.main(["init", name]) == 2
+    assert _cli.main(["init", name]) == 2
     printed = capsys.readouterr()
     assert printed.err.startswith(f"streamperf init: {says}")
     assert printed.err.count("\n") == 1
@@ -719,7 +719,7 @@ def test_what_cannot_be_is_said(project, capsys, name, content, says):
 def test_settings_that_are_none_stop_it(project, capsys):
     """Before anything is written."""
     root = project("[tool", agent=FED)
-    assert cli.main(["init", "agent.py", "--write"]) == 2
+    assert _cli.main(["init", "agent.py", "--write"]) == 2
     assert "pyproject.toml is no TOML that can be read" in capsys.readouterr().err
     assert not root.joinpath("tests").exists()
 

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from pytest_streamperf._report.document import read
 from pytest_streamperf.plugin.grouping import without_group
-from pytest_streamperf.report.document import read
 
 TESTS = """
 import os

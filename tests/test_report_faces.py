@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from benchmarks.documents import check, document, growth, many, pulse, sample, updates
+from pytest_streamperf._cli import main
+from pytest_streamperf._report import html as page_module
+from pytest_streamperf._report.charts import CHARTS, chart
+from pytest_streamperf._report.document import read, write
+from pytest_streamperf._report.html import html
+from pytest_streamperf._report.markdown import markdown
+from pytest_streamperf._report.presentation import printable, worst_first
 from pytest_streamperf._results.metrics import MOST_DRAWN
-from pytest_streamperf.cli import main
-from pytest_streamperf.report import html as page_module
-from pytest_streamperf.report.charts import CHARTS, chart
-from pytest_streamperf.report.document import read, write
-from pytest_streamperf.report.html import html
-from pytest_streamperf.report.markdown import markdown
-from pytest_streamperf.report.order import printable, worst_first
 from tests.reports import reports
 
 TEXTS = st.text(st.characters(exclude_categories=()), min_size=1).filter(str.strip)

@@ -62,7 +62,7 @@ def test_the_reference_server_has_a_page(agent_server):
 
 def test_a_report_has_a_page():
     """The wheel carries the template, the style and the script."""
-    from pytest_streamperf.report.html import html
+    from pytest_streamperf._report.html import html
 
     environment = dict.fromkeys(("implementation", "python", "system", "machine"), "some")
     report = {

@@ -298,7 +298,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     ]
     if not reports:
         return
-    from pytest_streamperf.report.terminal import summary  # noqa: PLC0415
+    from pytest_streamperf._report.terminal import summary  # noqa: PLC0415
 
     lines = list(summary(reports, terminalreporter.verbosity))
     if lines:

@@ -94,7 +94,7 @@ class Record:
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Let the verdicts travel with the report, from xdist's workers too: as plain values."""
-        from pytest_streamperf.report.collect import plain, properties  # noqa: PLC0415
+        from pytest_streamperf._report.collect import plain, properties  # noqa: PLC0415
 
         if call.when != "setup":
             self._discard(call)

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from benchmarks.documents import sample
-from pytest_streamperf.report.html import html
+from pytest_streamperf._report.html import html
 from reference_impl import create_app, running
 
 

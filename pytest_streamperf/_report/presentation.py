@@ -1,4 +1,4 @@
-"""In which order, and by which names, a report shows its checks."""
+"""What all faces of a report share: marks, the order of checks, and text that is safe to show."""
 
 from collections.abc import Mapping
 from typing import Any

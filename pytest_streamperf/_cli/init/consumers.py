@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from pytest_streamperf.onboarding.making import (
+from pytest_streamperf._cli.init.making import (
     Callback,
     arguments,
     callbacks,
@@ -15,9 +15,9 @@ from pytest_streamperf.onboarding.making import (
     needs_loop,
     unknown,
 )
-from pytest_streamperf.onboarding.proposal import Candidate, spoken, within
-from pytest_streamperf.onboarding.source import Member, Parameter, Source, last_name, own
-from pytest_streamperf.onboarding.throttles import Throttle, throttle
+from pytest_streamperf._cli.init.proposal import Candidate, spoken, within
+from pytest_streamperf._cli.init.source import Member, Parameter, Source, last_name, own
+from pytest_streamperf._cli.init.throttles import Throttle, throttle
 
 ENOUGH = 3
 """From so many signs on, somebody who did not ask for it by name is told."""
@@ -56,7 +56,7 @@ class _Consumer(NamedTuple):
 def streamed(source: Source) -> Iterator[Candidate]:
     """Find what consumes a stream: its work is linear, and it calls back now and then.
 
-    >>> from pytest_streamperf.onboarding.source import read
+    >>> from pytest_streamperf._cli.init.source import read
     >>> source = read("a.py", b"def collect(stream): return ''.join(d for d in stream)")
     >>> [(each.check, each.name, each.doubts) for each in streamed(source)]
     [('growth', 'collect', [])]

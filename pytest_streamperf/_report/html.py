@@ -8,10 +8,10 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+from pytest_streamperf._report.charts import CHARTS, COLUMNS, chart
+from pytest_streamperf._report.presentation import MARKS, printable, tally, worst_first
 from pytest_streamperf._results.units import duration, percent, size, thousands
 from pytest_streamperf.exceptions import missing_extra
-from pytest_streamperf.report.charts import CHARTS, COLUMNS, chart
-from pytest_streamperf.report.order import MARKS, printable, tally, worst_first
 
 _HERE = Path(__file__).parent
 _EXACT_UP_TO = 1_000_000

@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from pytest_streamperf.report.document import read
-from pytest_streamperf.report.html import html
-from pytest_streamperf.report.markdown import markdown
-from pytest_streamperf.report.terminal import say
+from pytest_streamperf._report.document import read
+from pytest_streamperf._report.html import html
+from pytest_streamperf._report.markdown import markdown
+from pytest_streamperf._report.terminal import say
 
 _FACES = {"html": html, "markdown": markdown}
 

@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from pytest_streamperf.onboarding.proposal import IGNORES, IGNORES_ASYNC
-from pytest_streamperf.onboarding.source import (
+from pytest_streamperf._cli.init.proposal import IGNORES, IGNORES_ASYNC
+from pytest_streamperf._cli.init.source import (
     Member,
     Parameter,
     Source,
@@ -99,7 +99,7 @@ class Making(NamedTuple):
 def making(source: Source, owner: ast.ClassDef) -> Making:
     r"""Tell how an instance is made.
 
-    >>> from pytest_streamperf.onboarding.source import read
+    >>> from pytest_streamperf._cli.init.source import read
     >>> source = read("a.py", b"class Reply:\n    def __init__(self, model): pass")
     >>> making(source, source.classes["Reply"]).doubts
     ['model has no default: put it in for ...']

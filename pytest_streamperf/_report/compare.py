@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pytest_streamperf.report.document import Document, Key, interpreter, key_of
+from pytest_streamperf._report.document import Document, Key, interpreter, key_of
 
 # Two shares that are no farther apart count as the same: see `compare`.
 SAME_SHARE = 0.25

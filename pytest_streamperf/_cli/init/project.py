@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pytest_streamperf.onboarding.source import Unreadable
+from pytest_streamperf._cli.init.source import Unreadable
 
 _MARKS = ("pyproject.toml", "setup.cfg", "setup.py", ".git")
 _SKIPPED = {"node_modules", "__pycache__", "tests", "test", "testing", "docs", "build", "dist"}

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from pytest_streamperf.onboarding.making import Callback
-from pytest_streamperf.onboarding.source import Member, assigned, calls, last_name, own
+from pytest_streamperf._cli.init.making import Callback
+from pytest_streamperf._cli.init.source import Member, assigned, calls, last_name, own
 
 _CLOCKS = {"monotonic", "time", "perf_counter"}
 _TIMERS = {"call_later", "sleep"}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytest_streamperf.report.schema import SCHEMA, fault
+from pytest_streamperf._report.schema import SCHEMA, fault
 
 FORMAT = "pytest-streamperf report"
 VERSION = 1

@@ -1,4 +1,8 @@
-"""`streamperf init`: a first test and a budget for the code that it is pointed at."""
+"""`streamperf init`: a first test and a budget for the code that it is pointed at.
+
+Source text goes in, proposals come out; code is read with `ast`, and never imported or run. Only
+this module and `project` touch files.
+"""
 
 import argparse
 import os
@@ -8,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pytest_streamperf.onboarding.consumers import ENOUGH, streamed
-from pytest_streamperf.onboarding.outside import apps, fetches
-from pytest_streamperf.onboarding.project import (
+from pytest_streamperf._cli.init.consumers import ENOUGH, streamed
+from pytest_streamperf._cli.init.outside import apps, fetches
+from pytest_streamperf._cli.init.project import (
     Place,
     Project,
     Unwritable,
@@ -21,9 +25,9 @@ from pytest_streamperf.onboarding.project import (
     put_in_place,
     sources_in,
 )
-from pytest_streamperf.onboarding.proposal import CHECKS, Candidate, Proposal, chosen, proposal
-from pytest_streamperf.onboarding.source import Source, Unreadable, read
-from pytest_streamperf.report.terminal import say
+from pytest_streamperf._cli.init.proposal import CHECKS, Candidate, Proposal, chosen, proposal
+from pytest_streamperf._cli.init.source import Source, Unreadable, read
+from pytest_streamperf._report.terminal import say
 
 _MOST_SHOWN = 20
 _REFUSED, _MISTAKE = 1, 2

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pytest_streamperf.report.order import MARKS, printable, tally, worst_first
+from pytest_streamperf._report.presentation import MARKS, printable, tally, worst_first
 
 # A comment on GitHub has at most 65,536 characters. Each part leaves room for those after it.
 _MOST = {"rows": 20_000, "messages": 54_000, "checks": 60_000}

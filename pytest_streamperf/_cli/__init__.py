@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from pytest_streamperf import __version__
+from pytest_streamperf._report.document import ReportError
+from pytest_streamperf._report.terminal import say
 from pytest_streamperf.exceptions import BudgetError
-from pytest_streamperf.report.document import ReportError
-from pytest_streamperf.report.terminal import say
 
-# Each command is a module with a docstring, `arguments(parser)` and `run(options) -> exit status`.
-# It is loaded when it is called for.
-_COMMANDS: dict[str, tuple[str, str]] = {
-    "init": ("onboarding.command", "propose a first test and a budget for code that streams"),
-    "budgets": ("listing", "show what applies to which test, and where it comes from"),
-    "compare": ("report.compared", "say what got worse from one report to another"),
-    "merge": ("report.merge", "make one report of those of several runs"),
-    "baseline": ("report.baseline", "keep what compares of a report, to hold later ones against"),
-    "report": ("report.command", "turn the report of a run into HTML or Markdown"),
+# Each command is a module of this package with a docstring, `arguments(parser)` and
+# `run(options) -> exit status`. It is loaded when it is called for.
+_COMMANDS = {
+    "init": "propose a first test and a budget for code that streams",
+    "budgets": "show what applies to which test, and where it comes from",
+    "compare": "say what got worse from one report to another",
+    "merge": "make one report of those of several runs",
+    "baseline": "keep what compares of a report, to hold later ones against",
+    "report": "turn the report of a run into HTML or Markdown",
 }
 
 
@@ -34,10 +34,10 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="streamperf", description=__doc__)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="command", required=True)
-    for name, (module, line) in _COMMANDS.items():
+    for name, line in _COMMANDS.items():
         command = commands.add_parser(name, help=line, description=line)
         if name in words[:1]:
-            home = import_module(f"pytest_streamperf.{module}")
+            home = import_module(f"{__name__}.{name}")
             home.arguments(command)
             command.set_defaults(run=home.run)
     options = parser.parse_args(words)

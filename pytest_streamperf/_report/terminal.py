@@ -4,7 +4,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 
-_MARKS = {"within": "\N{CHECK MARK}", "exceeded": "\N{BALLOT X}", "unproven": "?"}
+from pytest_streamperf._report.presentation import MARKS, printable
+
 _COLORS = {"within": "green", "exceeded": "red", "unproven": "red"}
 _ASCII_MARKS = {"within": "+", "exceeded": "x", "unproven": "?"}
 _BARS = "".join(map(chr, range(0x2581, 0x2589)))
@@ -18,8 +19,8 @@ def summary(reports: Iterable[Any], verbosity: int) -> Iterator[tuple[str, dict[
     What one test says many times, as with Hypothesis, is said once; so is who disturbed checks.
     """
     notes: dict[str, None] = {}
-    as_is = _can_show("".join(_MARKS.values()) + _BARS)
-    marks = _MARKS if as_is else _ASCII_MARKS
+    as_is = _can_show("".join(MARKS.values()) + _BARS)
+    marks = MARKS if as_is else _ASCII_MARKS
     bars = str.maketrans(_BARS, _BARS if as_is else _ASCII_BARS)
     for report in sorted(reports, key=lambda report: report.start):
         alike: dict[tuple[str, bool, str], list[Any]] = {}
@@ -40,17 +41,6 @@ def summary(reports: Iterable[Any], verbosity: int) -> Iterator[tuple[str, dict[
                 filter(None, (each["facts"].get("interference") for each in checks))
             )
     yield from ((f"note: {said}", {}) for said in notes)
-
-
-def printable(text: str) -> str:
-    """Show what is no printable character as an escape: a report may be anybody's.
-
-    >>> printable(chr(27) + "[31m") == chr(92) + "x1b[31m"
-    True
-    """
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
-    )
 
 
 def say(lines: Iterable[str], file: TextIO | None = None) -> None:

@@ -5,9 +5,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from pytest_streamperf.onboarding.making import making, needs_loop
-from pytest_streamperf.onboarding.proposal import Candidate, spoken
-from pytest_streamperf.onboarding.source import Member, Source, assigned, calls, last_name, own
+from pytest_streamperf._cli.init.making import making, needs_loop
+from pytest_streamperf._cli.init.proposal import Candidate, spoken
+from pytest_streamperf._cli.init.source import Member, Source, assigned, calls, last_name, own
 
 _LIKELY = 4
 _APPS = {"FastAPI", "Starlette"}
@@ -49,7 +49,7 @@ _NO_ROUTE = _Route("/", bare=False, streams=False)
 def apps(source: Source) -> Iterator[Candidate]:
     """Find apps at module level: they survive what clients do.
 
-    >>> from pytest_streamperf.onboarding.source import read
+    >>> from pytest_streamperf._cli.init.source import read
     >>> [each.doubts for each in apps(read("a.py", b"app = FastAPI()"))]
     [['no request was found that is answered as it stands: put in one that is']]
     """
@@ -105,7 +105,7 @@ def _is_bare(member: Member, body: str) -> bool:
 def fetches(source: Source, module: str) -> Iterator[Candidate]:
     r"""Find what fetches when it is imported, and the classes that fetch when one is made.
 
-    >>> from pytest_streamperf.onboarding.source import read
+    >>> from pytest_streamperf._cli.init.source import read
     >>> [each.why for each in fetches(read("a.py", b"import httpx\nhttpx.get('//a')"), "a")]
     ['reaches for the network when it is imported']
     """

@@ -4,9 +4,9 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from pytest_streamperf.report.compare import Comparison, compare
-from pytest_streamperf.report.compared import lines
-from pytest_streamperf.report.document import (
+from pytest_streamperf._cli.compare import lines
+from pytest_streamperf._report.compare import Comparison, compare
+from pytest_streamperf._report.document import (
     Document,
     ReportError,
     interpreter,
@@ -14,7 +14,7 @@ from pytest_streamperf.report.document import (
     read,
     write,
 )
-from pytest_streamperf.report.terminal import say
+from pytest_streamperf._report.terminal import say
 
 _DIGITS = 3
 _EMPTY: dict[str, Any] = {

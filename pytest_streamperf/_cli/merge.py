@@ -2,8 +2,8 @@
 
 from argparse import ArgumentParser, Namespace
 
-from pytest_streamperf.report.document import merge, read, write
-from pytest_streamperf.report.terminal import say
+from pytest_streamperf._report.document import merge, read, write
+from pytest_streamperf._report.terminal import say
 
 
 def arguments(parser: ArgumentParser) -> None:
