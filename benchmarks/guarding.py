@@ -20,7 +20,7 @@ from benchmarks.environment import PARSER, ROOT, machine, python_with
 PACKAGES = "pytest==9.2.0", "pytest-socket==0.8.1", "psutil==7.2.2", PARSER
 TESTS, CONNECTIONS = 2_000, 2_000
 _SETTINGS = "[tool.streamperf]\nbackground_fetch = false\n"
-_OURS = ("-p", "pytest_streamperf.plugin")
+_OURS = ("-p", "pytest_streamperf._plugin")
 
 GUARDS = {
     "none": ((), ""),

@@ -59,8 +59,8 @@ class Tool(NamedTuple):
 
 
 TOOLS: Mapping[str, Tool] = {
-    OURS: Tool(("-p", "pytest_streamperf.plugin"), f"{SETTINGS}exact_network = true\n"),
-    "this guard, audit hook": Tool(("-p", "pytest_streamperf.plugin"), SETTINGS),
+    OURS: Tool(("-p", "pytest_streamperf._plugin"), f"{SETTINGS}exact_network = true\n"),
+    "this guard, audit hook": Tool(("-p", "pytest_streamperf._plugin"), SETTINGS),
     "pytest-socket": Tool(("--disable-socket", "--allow-unix-socket")),
     "pytest-recording": Tool(("--block-network",)),
     "pytest-httpx": Tool(

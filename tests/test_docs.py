@@ -15,8 +15,9 @@ from ruamel.yaml import YAML
 
 import pytest_streamperf
 from examples import demo
-from pytest_streamperf import _cli, properties, server
+from pytest_streamperf import _cli, server
 from pytest_streamperf.budgets.declaration import read_policy
+from pytest_streamperf.growth import chunking_invariance
 
 ROOT = Path(demo.HERE.parent)
 LESSON = Path(demo.HERE, "02_cadence", "test_cadence_good.py").read_text(encoding="utf-8")
@@ -197,7 +198,7 @@ TOLD = [
     ("network", pytest_streamperf.assert_order_independent),
     ("streams", pytest_streamperf.TokenStream),
     ("streams", pytest_streamperf.TokenStream.tool_call),
-    ("streams", properties.assert_same_however_cut),
+    ("streams", chunking_invariance.assert_same_however_cut),
     *(
         ("service", getattr(server, name))
         for name in sorted(vars(server))

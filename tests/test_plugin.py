@@ -96,14 +96,14 @@ def test_switched_off(pytester):
 
 
 def test_unused_it_loads_nothing(pytester):
-    """With warnings as errors, it has imported pytest, and `sink`."""
+    """With warnings as errors, it has imported pytest, and the reporter."""
     pytester.makepyfile(
         """
         import sys
 
         def test_trivial():
             ours = {name for name in sys.modules if name.startswith("pytest_streamperf")}
-            names = {"plugin", "plugin.record", "sink"}
+            names = {"_plugin", "_plugin.recorder", "_results", "_results.reporter"}
             assert ours == {"pytest_streamperf", *(f"pytest_streamperf.{name}" for name in names)}
             assert not {"psutil", "partial_json_parser", "httpx", "starlette"} & set(sys.modules)
         """
@@ -133,15 +133,15 @@ def test_unused_it_hooks_no_test(pytester, run_alone):
     run_alone().assert_outcomes(passed=1)
 
 
-def test_importing_the_plugin_brings_in_nothing_but_its_own_sink():
+def test_importing_the_plugin_brings_in_nothing_but_its_own_reporter():
     """Beyond what pytest itself has loaded by then."""
     code = (
-        "import sys, pytest; before = set(sys.modules); import pytest_streamperf.plugin; "
+        "import sys, pytest; before = set(sys.modules); import pytest_streamperf._plugin; "
         "print(sorted(set(sys.modules) - before))"
     )
     command = [sys.executable, "-c", code]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    names = ("plugin", "plugin.record", "sink")
+    names = ("_plugin", "_plugin.recorder", "_results", "_results.reporter")
     assert printed.strip() == str(["pytest_streamperf", *(f"pytest_streamperf.{n}" for n in names)])
 
 
@@ -1098,8 +1098,8 @@ def test_a_gate_by_its_fixture(pytester, run_alone):
 # -- checks that take long
 
 SLOW = f"""
-from pytest_streamperf.growth import drive
-drive._QUIET = drive._TOLD_AGAIN = 0.0
+from pytest_streamperf.growth import consumers
+consumers._QUIET = consumers._TOLD_AGAIN = 0.0
 {GOOD}
 """
 

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from pytest_streamperf._plugin.xdist import without_group
 from pytest_streamperf._report.document import read
-from pytest_streamperf.plugin.grouping import without_group
 
 TESTS = """
 import os

@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from pytest_streamperf import GrowthExceeded, Text, ToolCall, Turn, properties
-from pytest_streamperf.properties import assert_same_however_cut
+from pytest_streamperf import GrowthExceeded, Text, ToolCall, Turn
+from pytest_streamperf.growth import chunking_invariance
+from pytest_streamperf.growth.chunking_invariance import assert_same_however_cut
 from pytest_streamperf.wire import BUILT_IN, dialect, sse
 
 TURN = Turn(Text("Grüße, 👩\u200d👧! " * 20), ToolCall("read", {"path": "ü.md"}))
@@ -59,7 +60,7 @@ def test_a_decoder_that_takes_chunks_for_events():
 
 def test_many_cuts_are_counted():
     """A few are shown."""
-    *shown, more = properties._cuts([b"a"] * 9)
+    *shown, more = chunking_invariance._cuts([b"a"] * 9)
     assert "and in 4 more places" in more
     assert "".join(shown).count("b'a' | b'a'") == 4
 
@@ -102,6 +103,6 @@ def test_too_little_to_see_growth():
 
 def test_examples_in_docstrings():
     """The module's doctests hold."""
-    failed, attempted = doctest.testmod(properties)
+    failed, attempted = doctest.testmod(chunking_invariance)
     assert attempted
     assert not failed

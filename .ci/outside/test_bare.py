@@ -5,7 +5,7 @@ import sys
 
 def test_idle_it_loads_nothing():
     ours = {name for name in sys.modules if name.startswith("pytest_streamperf")}
-    names = ("plugin", "plugin.record", "sink")
+    names = ("_plugin", "_plugin.recorder", "_results", "_results.reporter")
     assert ours == {"pytest_streamperf", *(f"pytest_streamperf.{name}" for name in names)}
     assert not {"psutil", "partial_json_parser"} & sys.modules.keys()
 

@@ -3,7 +3,7 @@
 import json
 
 from pytest_streamperf import Text, Turn, WireStream
-from pytest_streamperf.properties import assert_same_however_cut
+from pytest_streamperf.growth.chunking_invariance import assert_same_however_cut
 
 
 def sent(text):

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from pytest_streamperf import Text, ToolCall, Turn, WireStream
-from pytest_streamperf.properties import assert_same_however_cut
+from pytest_streamperf.growth.chunking_invariance import assert_same_however_cut
 from pytest_streamperf.streams.chunking import per_byte, worst_case
 from pytest_streamperf.streams.faults import CommentFlood, Disconnect, ErrorEvent, Truncate
 from pytest_streamperf.streams.pacing import Bursts, Stalled

@@ -120,6 +120,18 @@ def record_of(config: pytest.Config) -> Record:
     return config.stash.setdefault(RECORD, Record(config))
 
 
+def settings_line(config: pytest.Config) -> str | None:
+    """Say what the project's settings change; None where there are none."""
+    policy = config.stash.get(POLICY, None)
+    if policy is None or policy == type(policy)():
+        return None
+    changed = {**policy.growth, **policy.network}
+    changed |= {"mode": policy.mode, "unproven": policy.unproven}
+    if policy.budgets:
+        changed["budgets"] = " and ".join(name or "default" for name in policy.budgets)
+    return f"streamperf: {', '.join(f'{key}={value}' for key, value in changed.items())}"
+
+
 def unplaced(report: pytest.TestReport, error: BaseException) -> None:
     """Have a report show an error by its message: it was raised at no line of the test."""
     said = (f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ()))

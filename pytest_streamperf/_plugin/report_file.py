@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from pytest_streamperf._plugin.xdist import without_group
 from pytest_streamperf._report import collect
 from pytest_streamperf._report.document import ReportError, write
 from pytest_streamperf._runtime import clock
-from pytest_streamperf.plugin.grouping import without_group
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 

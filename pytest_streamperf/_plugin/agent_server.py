@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import AsyncIterable, Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pytest_streamperf._results.verdict import Verdict
@@ -28,9 +28,11 @@ class AgentServer:
     the end of the test; a `TokenStream` that is measured can be one.
     """
 
-    def __init__(self, url: str, engine: Engine) -> None:
+    def __init__(self, url: str) -> None:
+        from reference_impl import demo_engine  # noqa: PLC0415
+
         self.url = url
-        self.engine = engine
+        self.engine: Engine = demo_engine
         self._regressions = ExitStack()
 
     def say(self, turn: "Turn", *, every: float = 0.0) -> None:
@@ -104,6 +106,20 @@ def _arguments(name: str, written: str, *, cut_off: bool) -> dict[str, Any] | No
         f"the arguments of {name} must be a JSON object, for the agent to call it, not {written!r}"
     )
     raise ValueError(msg)
+
+
+@contextmanager
+def served_in_process() -> Iterator[tuple[str, list[AgentServer]]]:
+    """Serve the engine of the last server in a list, and yield the URL and the list."""
+    from reference_impl import create_app, demo_engine, running  # noqa: PLC0415
+
+    current: list[AgentServer] = []
+
+    def engine(messages: Any) -> AsyncIterable[str]:
+        return (current[-1].engine if current else demo_engine)(messages)
+
+    with running(create_app(engine, debug=True)) as url:
+        yield url, current
 
 
 class AgentServerProcess:

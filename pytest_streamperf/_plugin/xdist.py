@@ -2,7 +2,7 @@
 
 import pytest
 
-from pytest_streamperf.plugin.budgeting import budget_of, check
+from pytest_streamperf._plugin.budgets import budget_of, check
 
 GROUP = "streamperf"
 _TIMED_FIXTURES = {"assert_linear", "stall_watch"}

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_streamperf._plugin.recorder import POLICY, record_of, settings_line
 from pytest_streamperf._results.reporter import reporting_to
-from pytest_streamperf.plugin.record import POLICY, record_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Generator, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping
 
-    from pytest_streamperf.agent_server import AgentServer, AgentServerProcess
+    from pytest_streamperf._plugin.agent_server import AgentServer, AgentServerProcess
     from pytest_streamperf.network.fetch_guard import FetchGuard
     from pytest_streamperf.network.gate import GateProof
     from pytest_streamperf.network.run_guards import Guards
@@ -82,7 +82,7 @@ def stall_watch() -> type[StallWatch]:
 @pytest.fixture
 def no_background_fetch(request: pytest.FixtureRequest) -> FetchGuard:
     """Fail this test for any attempt to reach the network that it causes, whenever that is."""
-    from pytest_streamperf.plugin.guarding import guarded  # noqa: PLC0415
+    from pytest_streamperf._plugin.network import guarded  # noqa: PLC0415
 
     return guarded(request.node)
 
@@ -130,7 +130,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run twice what is budgeted so."""
     policy = metafunc.config.stash.get(POLICY, None)
     if "streamperf" in metafunc.definition.keywords or (policy is not None and policy.budgets):
-        from pytest_streamperf.plugin.budgeting import run_twice  # noqa: PLC0415
+        from pytest_streamperf._plugin.budgets import run_twice  # noqa: PLC0415
 
         run_twice(metafunc)
 
@@ -138,15 +138,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def _agent_server_in_process() -> Iterator[tuple[str, list[AgentServer]]]:
     """Serve the engine of whichever test is running, from one server per worker."""
-    from reference_impl import create_app, demo_engine, running  # noqa: PLC0415
+    from pytest_streamperf._plugin.agent_server import served_in_process  # noqa: PLC0415
 
-    current: list[AgentServer] = []
-
-    def engine(messages: Any) -> AsyncIterable[str]:
-        return (current[-1].engine if current else demo_engine)(messages)
-
-    with running(create_app(engine, debug=True)) as url:
-        yield url, current
+    with served_in_process() as served:
+        yield served
 
 
 @pytest.fixture
@@ -159,17 +154,15 @@ def agent_server(request: pytest.FixtureRequest) -> Iterator[AgentServer | Agent
     if kind not in ("in-process", "subprocess"):
         msg = f"agent_server can be 'in-process' or 'subprocess', not {kind!r}"
         raise pytest.UsageError(msg)
-    from pytest_streamperf.agent_server import AgentServer, AgentServerProcess  # noqa: PLC0415
+    from pytest_streamperf._plugin.agent_server import AgentServer, AgentServerProcess  # noqa: PLC0415
 
     server: AgentServer | AgentServerProcess
     current: list[AgentServer] = []
     if kind == "subprocess":
         server = AgentServerProcess()
     else:
-        from reference_impl import demo_engine  # noqa: PLC0415
-
         url, current = request.getfixturevalue("_agent_server_in_process")
-        server = AgentServer(url, demo_engine)
+        server = AgentServer(url)
         current.append(server)
     try:
         yield server
@@ -215,17 +208,17 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config.hook, "pytest_asyncio_loop_factories"):
         config.pluginmanager.register(_VirtualTime())
     if config.option.streamperf_budgets:
-        from pytest_streamperf.plugin.budgeting import Listing  # noqa: PLC0415
+        from pytest_streamperf._plugin.budgets import Listing  # noqa: PLC0415
 
         config.option.dist = "no"  # xdist would have others collect
         config.pluginmanager.register(Listing())
     if getattr(config.option, "loadgroup", False):  # one of xdist's workers
-        from pytest_streamperf.plugin.grouping import Grouping  # noqa: PLC0415
+        from pytest_streamperf._plugin.xdist import Grouping  # noqa: PLC0415
 
         config.pluginmanager.register(Grouping())
     writes = config.option.streamperf_json and not config.option.collectonly
     if writes and not hasattr(config, "workerinput"):  # which xdist's workers have
-        from pytest_streamperf.plugin.writing import Writing  # noqa: PLC0415
+        from pytest_streamperf._plugin.report_file import Writing  # noqa: PLC0415
 
         config.pluginmanager.register(Writing(config))
 
@@ -242,21 +235,14 @@ def _read_settings(config: pytest.Config) -> None:
     except BudgetError as error:
         raise pytest.UsageError(str(error)) from None
     if policy.network:
-        from pytest_streamperf.plugin.guarding import guard_the_run  # noqa: PLC0415
+        from pytest_streamperf._plugin.network import guard_the_run  # noqa: PLC0415
 
         guard_the_run(config, policy.network)
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
     """Say what the project's settings change."""
-    policy = config.stash.get(POLICY, None)
-    if policy is None or policy == type(policy)():
-        return None
-    changed = {**policy.growth, **policy.network}
-    changed |= {"mode": policy.mode, "unproven": policy.unproven}
-    if policy.budgets:
-        changed["budgets"] = " and ".join(name or "default" for name in policy.budgets)
-    return f"streamperf: {', '.join(f'{key}={value}' for key, value in changed.items())}"
+    return settings_line(config)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -264,7 +250,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     policy, config = session.config.stash.get(POLICY, None), session.config
     marked = any("streamperf" in item.keywords for item in session.items)
     if marked or (policy is not None and policy.budgets):
-        from pytest_streamperf.plugin.budgeting import Budgeting, check  # noqa: PLC0415
+        from pytest_streamperf._plugin.budgets import Budgeting, check  # noqa: PLC0415
 
         check(session.items)
         config.pluginmanager.register(Budgeting(record_of(config)))
@@ -272,7 +258,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         "no_background_fetch" in getattr(item, "fixturenames", ()) for item in session.items
     ):
         return
-    from pytest_streamperf.plugin.guarding import watch  # noqa: PLC0415
+    from pytest_streamperf._plugin.network import watch  # noqa: PLC0415
 
     watch(config)
 
@@ -280,7 +266,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
     """Let xdist's workers write to the controller's journal, which is read when they are gone."""
-    from pytest_streamperf.plugin.guarding import guards  # noqa: PLC0415
+    from pytest_streamperf._plugin.network import guards  # noqa: PLC0415
 
     guards(config).share()
 

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
+from pytest_streamperf._plugin.budgets import budget_of, guard_settings
+from pytest_streamperf._plugin.recorder import GUARDS, record_of, unplaced
 from pytest_streamperf._report.collect import plain
 from pytest_streamperf.exceptions import NetworkExceeded, NetworkUnproven
 from pytest_streamperf.network.fetch_guard import FetchGuard
 from pytest_streamperf.network.run_guards import Guards
-from pytest_streamperf.plugin.budgeting import budget_of, guard_settings
-from pytest_streamperf.plugin.record import GUARDS, record_of, unplaced
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 

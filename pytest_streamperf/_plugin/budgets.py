@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
+from pytest_streamperf._plugin.recorder import POLICY, Record, settings_line, unplaced
 from pytest_streamperf.budgets import declaration
 from pytest_streamperf.budgets.enforcement import Held, Part
 from pytest_streamperf.exceptions import BudgetError
-from pytest_streamperf.plugin import pytest_report_header
-from pytest_streamperf.plugin.record import POLICY, Record, unplaced
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
@@ -240,7 +239,7 @@ class Listing:
                 wrong.append(str(error))
         if wrong:
             raise pytest.UsageError("\n".join(dict.fromkeys(wrong)))
-        if said := pytest_report_header(session.config):
+        if said := settings_line(session.config):
             terminal.line(said)
         for item in session.items:
             terminal.line()
