@@ -24,7 +24,7 @@ PATIENCE, _LAST_PATIENCE = 1.0, 30.0
 _LONGEST_WAIT = 86_400
 _MOST_SHOWN = 5
 _LOOPBACK = "127.0.0.1", "::1"
-_LIBRARIES = "asyncio", "trio", "anyio", "virtual_clock"
+_LIBRARIES = "asyncio", "trio", "anyio", f"pytest_streamperf{os.sep}virtual_clock"
 
 
 class VirtualTimeError(RuntimeError):

@@ -20,7 +20,7 @@ from reference_impl import create_app, running, slots, workers
 from reference_impl.slots import SIZE, STATUSES, State, packed, publish, read, unpacked
 from reference_impl.workers import Registry
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PATH = "/api/dev/workers"
 
 NUMBERS = st.integers(0, 2**64 - 1)

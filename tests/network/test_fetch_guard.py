@@ -62,7 +62,7 @@ def test_a_connection_is_seen():
     (attempt,) = seen(reach)
     assert (attempt.kind, attempt.address, attempt.port) == ("connect", NOBODY, 443)
     assert attempt.blocked
-    assert attempt.line.where.startswith("test_network.py:")
+    assert attempt.line.where.startswith("test_fetch_guard.py:")
     assert attempt.line.where.endswith("in reach")
     assert "socket.create_connection" in attempt.line.source
 
@@ -73,7 +73,7 @@ def test_a_guard_that_saw_something_raises():
         reach()
     text = str(caught.value)
     assert text.startswith(f"1 attempt to connect to {NOBODY}:443, limit 0\n")
-    assert "where  test_network.py:" in text
+    assert "where  test_fetch_guard.py:" in text
     assert f'allow  allow_hosts=["{NOBODY}"]' in text
     assert len(text.splitlines()) <= 13
     assert all(len(line) <= 72 for line in text.splitlines())
@@ -367,7 +367,7 @@ def test_whoever_started_it_is_guilty(way):
 def test_the_line_that_started_it_is_told(way):
     """Not only the one that it came to."""
     (attempt,) = seen(way)
-    assert attempt.started.where.startswith("test_network.py:")
+    assert attempt.started.where.startswith("test_fetch_guard.py:")
     assert way.__name__ in attempt.started.where
 
 

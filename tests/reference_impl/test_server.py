@@ -23,7 +23,7 @@ from reference_impl.agent import Message
 
 BODY = {"messages": [{"role": "user", "content": "one two three"}]}
 RUN = "/agents/demo/run"
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def serving() -> list[threading.Thread]:

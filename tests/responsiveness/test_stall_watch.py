@@ -98,9 +98,9 @@ def test_a_stall_is_caught_and_its_line_named(run):
         watch.assert_smooth(max_stall=0.04)
     stall = caught.value.verdict.stalls[0]
     assert stall.seconds > 0.05
-    assert stall.where.startswith("test_pulse.py:")
+    assert stall.where.startswith("test_stall_watch.py:")
     assert stall.where.endswith("in block")
-    assert "where  test_pulse.py:" in str(caught.value)
+    assert "where  test_stall_watch.py:" in str(caught.value)
     assert "asyncio.to_thread" in str(caught.value)
 
 

@@ -47,7 +47,7 @@ def test_what_is_in_a_snapshot(only):
     only(marked, marked.held, [marked.held, marked])
     found = {each[0]: each for each in snapshot()["objects"]}
     _, kind, size, _, _ = found[id(marked)]
-    assert kind.endswith("test_reference_heap.Marked")
+    assert kind.endswith("test_heap.Marked")
     assert size == 0
     _, kind, _, unlisted, held = found[id(marked.held)]
     assert (kind, held) == ("builtins.list", [])
