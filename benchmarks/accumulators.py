@@ -161,7 +161,7 @@ def reparsed(stream):
     return arguments
 
 
-# -- from earlier twenties: a false alarm, one that was unproven, and one that was hard to blame
+# -- from earlier twenties: a false alarm, one that was inconclusive, and one that was hard to blame
 
 
 def framed(stream):

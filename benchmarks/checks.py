@@ -19,26 +19,26 @@ from benchmarks import registry
 from benchmarks.matrix import EVERY, SCENARIOS, broken
 from pytest_streamperf import (
     FlushCounter,
-    NetworkUnproven,
+    Inconclusive,
+    NetworkInconclusive,
     TokenStream,
-    Unproven,
     VirtualClock,
+    assert_fetch_is_gated,
     assert_linear,
     assert_order_independent,
-    prove_gate,
 )
 from pytest_streamperf.server import (
     Request,
+    assert_atomic_reads,
     assert_backpressure,
     assert_cors,
+    assert_fallback_parity,
     assert_gauges_settle,
     assert_loaded_once,
-    assert_parity,
     assert_responsive,
     assert_stops,
     assert_streamed,
     assert_survives,
-    assert_untorn,
 )
 from reference_impl import REGRESSIONS, create_app, models, regressed, responses, run_turn
 from reference_impl import splines as rendering
@@ -133,8 +133,8 @@ def gated(names: Sequence[str]) -> None:
     It is known to run, so one that fetches nowhere is told by its void proof.
     """
     try:
-        prove_gate(MAKE.format(list(names)))
-    except NetworkUnproven as error:
+        assert_fetch_is_gated(MAKE.format(list(names)))
+    except NetworkInconclusive as error:
         says = error.verdict.headline
         assert not says.endswith("a void proof"), says  # noqa: S101 - this is a check
         raise
@@ -153,7 +153,7 @@ def ordered(_names: Sequence[str]) -> None:
 def untorn(_names: Sequence[str]) -> None:
     """What a worker says, in shared memory."""
     with registry.shared_slot() as memory:
-        assert_untorn(
+        assert_atomic_reads(
             partial(registry.write, memory), partial(registry.read, memory), writer="process"
         )
 
@@ -188,7 +188,7 @@ CHECKS: Mapping[str, Callable[[Sequence[str]], object]] = {
     "assert_linear": linear,
     "assert_throttled": throttled,
     "assert_coalesced": coalesced,
-    "prove_gate": gated,
+    "assert_fetch_is_gated": gated,
     "assert_order_independent": ordered,
     "assert": listed,
     "assert_gauges_settle": lambda _: assert_gauges_settle(
@@ -199,7 +199,7 @@ CHECKS: Mapping[str, Callable[[Sequence[str]], object]] = {
     ),
     "assert_responsive": responsive,
     "assert_streamed": lambda _: assert_streamed(app(), HEAP, max_piece=2**16),
-    "assert_parity": lambda _: assert_parity(
+    "assert_fallback_parity": lambda _: assert_fallback_parity(
         renderers(), inputs=[(CURVE, 100), (CURVE[:2], 2), ([(1e300, -1e-300)] * 3, 50)]
     ),
     "assert_cors": lambda _: assert_cors(app()),
@@ -214,7 +214,7 @@ CHECKS: Mapping[str, Callable[[Sequence[str]], object]] = {
         ],
         CHAT,
     ),
-    "assert_untorn": untorn,
+    "assert_atomic_reads": untorn,
 }
 """By the name of the check in this project; each takes the names of the regressions in place."""
 
@@ -222,12 +222,12 @@ CHECKS: Mapping[str, Callable[[Sequence[str]], object]] = {
 def said(check: str, *names: str) -> str:
     """What a check fails with, its first line, where these regressions are in place; else "".
 
-    Raises `Unproven`, which is neither.
+    Raises `Inconclusive`, which is neither.
     """
     with regressed(*names):
         try:
             CHECKS[check](names)
-        except Unproven:
+        except Inconclusive:
             raise
         except AssertionError as error:
             return str(error).partition("\n")[0] or "it fails"

@@ -18,12 +18,14 @@ def sample() -> dict[str, Any]:
         [
             growth("tests/test_reply.py::test_reply_is_linear", bent=1.0),
             growth("tests/test_reply.py::test_tool_arguments[8 calls]", bent=0.02),
-            growth("tests/test_markdown.py::test_incremental", bent=0.31, verdict="unproven"),
+            growth("tests/test_markdown.py::test_incremental", bent=0.31, verdict="inconclusive"),
             updates("tests/test_view.py::test_tool_calls_are_throttled", every=0.1),
             updates("tests/test_view.py::test_text_is_throttled", every=0.02),
             flushes("tests/test_server.py::test_chunks_are_coalesced"),
-            pulse("tests/test_server.py::test_the_loop_stays_free[highlight]", stall=0.182),
-            pulse("tests/test_server.py::test_deltas_come_on_time", stall=0.004),
+            responsiveness(
+                "tests/test_server.py::test_the_loop_stays_free[highlight]", stall=0.182
+            ),
+            responsiveness("tests/test_server.py::test_deltas_come_on_time", stall=0.004),
             network("tests/test_models.py::test_a_manager_is_made"),
             gate("tests/test_models.py::test_only_production_fetches"),
             service("tests/test_server.py::test_clients_may_leave"),
@@ -37,7 +39,7 @@ def many(checks: int = 500) -> dict[str, Any]:
     makers = (
         lambda test, bad: growth(test, bent=0.93 if bad else 0.04, rows=MOST_DRAWN),
         lambda test, bad: updates(test, every=0.02 if bad else 0.1, rows=MOST_DRAWN),
-        lambda test, bad: pulse(test, stall=0.2 if bad else 0.01, rows=MOST_DRAWN),
+        lambda test, bad: responsiveness(test, stall=0.2 if bad else 0.01, rows=MOST_DRAWN),
         lambda test, bad: service(test, verdict="exceeded" if bad else "within"),
         lambda test, _bad: gate(test),
     )
@@ -144,7 +146,7 @@ def growth(test: str, *, bent: float, verdict: str = "", rows: int = 9) -> dict[
         verdict=verdict,
         headline={
             "exceeded": f"{copied}, limit 25%",
-            "unproven": "20,000 deltas, 19% to 43% superlinear, limit 25%: too uneven to tell",
+            "inconclusive": "20,000 deltas, 19% to 43% superlinear, limit 25%: too uneven to tell",
             "within": f"20,000 deltas, {percent(bent)} superlinear, limit 25%",
         }[verdict],
         details=details,
@@ -176,7 +178,7 @@ def updates(test: str, *, every: float, rows: int = 40) -> dict[str, Any]:
     deltas = [[_rounded(index * 0.05), 11 * (index + 1)] for index in range(rows)]
     kept = round(max(1.0, every / 0.05))
     return check(
-        "cadence",
+        "throttling",
         test,
         verdict="exceeded" if exceeded else "within",
         headline="text: an update came 20.0 ms after the one before it, limit 1 per 100 ms"
@@ -208,7 +210,7 @@ def flushes(test: str) -> dict[str, Any]:
     writes = [[_rounded(index * 0.031), 480 * (index + 1)] for index in range(48)]
     carried = [[row[0], 480 * 4] for row in writes[3::4]]
     return check(
-        "cadence",
+        "throttling",
         test,
         headline="12 flushes for 48 writes, limit 1 per 100 ms",
         given={"within": 0.1},
@@ -218,12 +220,12 @@ def flushes(test: str) -> dict[str, Any]:
     )
 
 
-def pulse(test: str, *, stall: float, rows: int = 48) -> dict[str, Any]:
+def responsiveness(test: str, *, stall: float, rows: int = 48) -> dict[str, Any]:
     """A stream whose event loop once stood still for so long, in seconds."""
     exceeded = stall > STALL
     gaps = [[_rounded(index * 0.12), _rounded(0.02 + 0.003 * (index % 7))] for index in range(rows)]
     return check(
-        "pulse",
+        "responsiveness",
         test,
         verdict="exceeded" if exceeded else "within",
         # A project that starts lets this pass.
@@ -276,7 +278,7 @@ def network(test: str) -> dict[str, Any]:
             "  what   GET https://models.example/list, in thread Thread-1 (fetch),",
             "         blocked",
             "  means  a fetch begins, with a question to a name server elsewhere",
-            "  try    gate it for tests, and prove the gate: prove_gate(...)",
+            "  try    gate it for tests, and test that: assert_fetch_is_gated(...)",
         ],
         counts={"attempts": 1},
         limits={"attempts": 0},
@@ -315,7 +317,7 @@ def gate(test: str) -> dict[str, Any]:
     )
 
 
-def service(test: str, *, verdict: str = "unproven") -> dict[str, Any]:
+def service(test: str, *, verdict: str = "inconclusive") -> dict[str, Any]:
     """A server, asked by real clients."""
     said: Mapping[str, tuple[str, list[str]]] = {
         "within": (f"all gauges settle, after {thousands(1000)} clients", []),
@@ -323,14 +325,14 @@ def service(test: str, *, verdict: str = "unproven") -> dict[str, Any]:
             "streams_open is 3 after 50 clients have left, limit 0",
             ["", "  means  what a client held is never given back", "  try    a finally: clause"],
         ),
-        "unproven": (
+        "inconclusive": (
             "no gauge of the server moved while 50 clients were served",
             ["", "  means  what is watched is not what is used", "  try    name gauges=[...]"],
         ),
     }
     headline, details = said[verdict]
     return check(
-        "service",
+        "server",
         test,
         verdict=verdict,
         headline=headline,

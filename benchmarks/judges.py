@@ -99,7 +99,7 @@ def countfn(consume: Consume, terms: dict[str, Any], _name: str) -> str:
     verdicts = [each["verdict"] for each in found["per_channel"].values()]
     classes = {verdict for verdict in verdicts if verdict is not UNDETERMINED}
     if not classes:
-        return "unproven"
+        return "inconclusive"
     return "within" if classes <= {"1", "log n", "n", "n log n"} else "exceeded"
 
 

@@ -1,4 +1,4 @@
-"""A slot of the worker registry, as `assert_untorn` writes it and reads it."""
+"""A slot of the worker registry, as `assert_atomic_reads` writes it and reads it."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -14,14 +14,14 @@ import sys
 import time
 
 from benchmarks.environment import busy, machine
-from pytest_streamperf import Pulse, StallWatch
+from pytest_streamperf import ResponsivenessResult, StallWatch
 from pytest_streamperf._runtime.clock import thread_cpu
 
 HOGS = 6
 LIMIT, HEALTHY, STALL = 0.05, 0.02, 0.06
 
 
-async def healthy(callbacks: int) -> Pulse:
+async def healthy(callbacks: int) -> ResponsivenessResult:
     """Use the CPU, and let others run in between."""
     with StallWatch() as watch:
         for _ in range(callbacks):
@@ -29,22 +29,22 @@ async def healthy(callbacks: int) -> Pulse:
             while thread_cpu() < until:
                 pass
             await asyncio.sleep(0)
-    return watch.pulse()
+    return watch.result()
 
 
-async def stalling(stalls: int) -> Pulse:
+async def stalling(stalls: int) -> ResponsivenessResult:
     """Block the loop."""
     with StallWatch() as watch:
         for _ in range(stalls):
             await asyncio.sleep(0)
             time.sleep(STALL)  # noqa: ASYNC251 - what is to be caught
             await asyncio.sleep(0)
-    return watch.pulse()
+    return watch.result()
 
 
-def longest(pulse: Pulse) -> str:
+def longest(result: ResponsivenessResult) -> str:
     """The longest of all stalls, with its line."""
-    seconds, where, *_ = next(iter(pulse.stalls or ()), (0.0, "none"))
+    seconds, where, *_ = next(iter(result.stalls or ()), (0.0, "none"))
     return f"longest {seconds * 1000:.1f} ms at {where or 'an unknown line'}"
 
 

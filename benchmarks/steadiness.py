@@ -4,7 +4,7 @@
     python -m benchmarks.steadiness --runs 100 --busy 2
 
 Prints, for each accumulator, how often which verdict was given and the seconds a check took. Exits
-with 1 if any verdict was wrong or unproven.
+with 1 if any verdict was wrong or inconclusive.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def main() -> int:
                 f"{counted:28} median {middle:.3f} s, most {max(seconds):.3f} s",
                 flush=True,
             )
-    print(f"{wrong} wrong or unproven")
+    print(f"{wrong} wrong or inconclusive")
     return 1 if wrong else 0
 
 

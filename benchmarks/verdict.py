@@ -5,7 +5,7 @@
 
 Every judge is asked about the accumulators that the project was made with and about twenty that it
 was not (`benchmarks/fresh.py`), idle and with both cores and the memory busy. A *false alarm* is
-linear code that is said to be superlinear, a *miss* the reverse; *unproven* is no answer, or a
+linear code that is said to be superlinear, a *miss* the reverse; *inconclusive* is no answer, or a
 peer's that took more than 40 seconds. Seconds are of CPU: the medians of linear code that is cheap
 and of all, the 95th percentile and the most. Exits with 1 if this project was wrong.
 """
@@ -59,7 +59,7 @@ _HEAD = (
     "false alarms",
     "superlinear",
     "misses",
-    "unproven",
+    "inconclusive",
     "linear s",
     "all s",
     "95% s",
@@ -75,7 +75,7 @@ class Tally:
     superlinear: int = 0
     false_alarms: int = 0
     misses: int = 0
-    unproven: int = 0
+    inconclusive: int = 0
     seconds: list[float] = field(default_factory=list)
     seconds_linear: list[float] = field(default_factory=list)
     wrong: dict[str, int] = field(default_factory=dict)
@@ -85,7 +85,7 @@ class Tally:
         expected = EXPECTED[case]
         self.linear += case in LINEAR
         self.superlinear += case in SUPERLINEAR
-        self.unproven += verdict == "unproven"
+        self.inconclusive += verdict == "inconclusive"
         self.false_alarms += (expected, verdict) == ("within", "exceeded")
         self.misses += (expected, verdict) == ("exceeded", "within")
         self.seconds.append(seconds)
@@ -105,7 +105,7 @@ class Tally:
             self.false_alarms,
             self.superlinear,
             self.misses,
-            self.unproven,
+            self.inconclusive,
             *(f"{each:.3f}" for each in (cheap, median(self.seconds), slow, max(self.seconds))),
         )
 
@@ -155,7 +155,7 @@ def _share_out(linear: int, superlinear: int) -> dict[str, int]:
 
 
 def _answers(python: str, judge: str, case: str, runs: int) -> Iterator[tuple[str, float]]:
-    """Ask for so many answers; what does not come in time is unproven."""
+    """Ask for so many answers; what does not come in time is inconclusive."""
     if not runs:
         return
     patience = None if judge == OURS else PATIENCE
@@ -170,7 +170,7 @@ def _answers(python: str, judge: str, case: str, runs: int) -> Iterator[tuple[st
         )
     except subprocess.TimeoutExpired as late:
         yield from map(json.loads, (late.stdout or b"").splitlines())
-        yield "unproven", PATIENCE
+        yield "inconclusive", PATIENCE
         return
     yield from map(json.loads, done.stdout.splitlines())
 

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks.checks import said
-from pytest_streamperf import Unproven
+from pytest_streamperf import Inconclusive
 from reference_impl import REGRESSIONS
 
 SYSTEMS: Mapping[str, Sequence[str]] = {
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             try:
                 says = said(check, *filter(None, [name]))
                 seen = "red" if says else "green"
-            except Unproven as error:
+            except Inconclusive as error:
                 says, seen = error.verdict.headline, "unseen"
             print(f"{seen:6} {name or check}")
             if name:

@@ -38,7 +38,7 @@ _GROWTH = (
     ),
 )
 
-_STEMS = ("cadence", "network", "service", "workers", "inference", "splines")
+_STEMS = ("throttling", "network", "server", "workers", "inference", "splines")
 
 REGRESSIONS: Final[Mapping[str, Regression]] = {
     regression.name: regression

@@ -62,9 +62,9 @@ _lines = st.lists(st.text(max_size=20), max_size=2)
 checks = st.builds(
     a_check,
     test=st.sampled_from(["a.py::test_a", "a.py::test_b[1]", "b.py::test_c"]),
-    stem=st.sampled_from(["growth", "cadence", "pulse"]),
+    stem=st.sampled_from(["growth", "throttling", "responsiveness"]),
     number=st.integers(1, 2),
-    verdict=st.sampled_from(["within", "exceeded", "unproven"]),
+    verdict=st.sampled_from(["within", "exceeded", "inconclusive"]),
     accepted=st.booleans(),
     headline=st.text(st.characters(exclude_categories=()), max_size=20),
     details=_lines,

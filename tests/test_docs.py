@@ -20,7 +20,7 @@ from pytest_streamperf.budgets.declaration import read_policy
 from pytest_streamperf.growth import chunking_invariance
 
 ROOT = Path(demo.HERE.parent)
-LESSON = Path(demo.HERE, "02_cadence", "test_cadence_good.py").read_text(encoding="utf-8")
+LESSON = Path(demo.HERE, "02_throttling", "test_throttling_good.py").read_text(encoding="utf-8")
 COMMANDS = set(_cli._COMMANDS)
 
 
@@ -185,22 +185,22 @@ def test_commands_that_are_shown_are_commands(page):
 TOLD = [
     ("growth", pytest_streamperf.assert_linear),
     ("growth", pytest_streamperf.measure_growth),
-    ("cadence", pytest_streamperf.UpdateCounter),
-    ("cadence", pytest_streamperf.UpdateCounter.assert_throttled),
-    ("cadence", pytest_streamperf.FlushCounter),
-    ("cadence", pytest_streamperf.FlushCounter.assert_coalesced),
-    ("cadence", pytest_streamperf.prove_test),
-    ("pulse", pytest_streamperf.StallWatch),
-    ("pulse", pytest_streamperf.StallWatch.assert_smooth),
+    ("throttling", pytest_streamperf.UpdateCounter),
+    ("throttling", pytest_streamperf.UpdateCounter.assert_throttled),
+    ("throttling", pytest_streamperf.FlushCounter),
+    ("throttling", pytest_streamperf.FlushCounter.assert_coalesced),
+    ("throttling", pytest_streamperf.assert_test_detects),
+    ("responsiveness", pytest_streamperf.StallWatch),
+    ("responsiveness", pytest_streamperf.StallWatch.assert_smooth),
     ("network", pytest_streamperf.FetchGuard),
-    ("network", pytest_streamperf.prove_gate),
+    ("network", pytest_streamperf.assert_fetch_is_gated),
     ("network", pytest_streamperf.assert_same_requests),
     ("network", pytest_streamperf.assert_order_independent),
     ("streams", pytest_streamperf.TokenStream),
     ("streams", pytest_streamperf.TokenStream.tool_call),
-    ("streams", chunking_invariance.assert_same_however_cut),
+    ("streams", chunking_invariance.assert_chunking_invariant),
     *(
-        ("service", getattr(server, name))
+        ("server", getattr(server, name))
         for name in sorted(vars(server))
         if name.startswith("assert_")
     ),

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import checks
 from benchmarks.checks import CHECKS, OVERLAPS
-from pytest_streamperf import GrowthUnproven
+from pytest_streamperf import GrowthInconclusive
 from pytest_streamperf._results.verdict import Verdict
 from reference_impl import REGRESSIONS
 
@@ -43,9 +43,11 @@ def test_the_committed_matrix_has_nothing_unexplained():
         assert tripped == own | others
 
 
-def test_what_is_unproven_is_not_caught(monkeypatch):
+def test_what_is_inconclusive_is_not_caught(monkeypatch):
     """Nor is it green: whoever asks what a check said is told that it said nothing."""
-    busy = Verdict(stem="growth", verdict="unproven", headline="busy")
-    monkeypatch.setattr(checks, "CHECKS", {"assert_linear": Mock(side_effect=GrowthUnproven(busy))})
-    with pytest.raises(GrowthUnproven, match="busy"):
+    busy = Verdict(stem="growth", verdict="inconclusive", headline="busy")
+    monkeypatch.setattr(
+        checks, "CHECKS", {"assert_linear": Mock(side_effect=GrowthInconclusive(busy))}
+    )
+    with pytest.raises(GrowthInconclusive, match="busy"):
         checks.said("assert_linear", "quadratic-accumulator")

@@ -100,7 +100,7 @@ def test_a_check_that_goes_otherwise_is_told(monkeypatch, capsys):
 
 def test_a_check_that_cannot_tell_is_unseen(monkeypatch, capsys):
     """It is neither red nor green, and what comes after it is run: the exit status is 1."""
-    alone = Verdict(stem="service", verdict="unproven", headline="python is alone")
+    alone = Verdict(stem="server", verdict="inconclusive", headline="python is alone")
     monkeypatch.setattr(walk, "said", Mock(side_effect=NothingMeasured(alone)))
     assert walk.main(["accumulator"]) == 1
     assert capsys.readouterr().out.splitlines() == [

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pytest_streamperf import assert_order_independent, prove_gate
+from pytest_streamperf import assert_fetch_is_gated, assert_order_independent
 
 
 @pytest.mark.streamperf(background_fetch=False, block_network=True)
@@ -15,7 +15,7 @@ def test_a_manager_is_made():
 
 
 def test_the_gate():
-    prove_gate("import phones_home")
+    assert_fetch_is_gated("import phones_home")
 
 
 def test_whichever_finishes_last():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pytest_streamperf import assert_order_independent, prove_gate
+from pytest_streamperf import assert_fetch_is_gated, assert_order_independent
 
 
 @pytest.mark.streamperf(background_fetch=False, block_network=True)
@@ -14,7 +14,7 @@ def test_a_manager_is_made():
 
 
 def test_the_gate():
-    prove_gate("import stays_silent")
+    assert_fetch_is_gated("import stays_silent")
 
 
 def test_whichever_finishes_last():

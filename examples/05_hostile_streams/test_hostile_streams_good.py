@@ -6,7 +6,7 @@ import json
 import pytest
 
 from pytest_streamperf import Text, ToolCall, Turn, WireStream
-from pytest_streamperf.growth.chunking_invariance import assert_same_however_cut
+from pytest_streamperf.growth.chunking_invariance import assert_chunking_invariant
 from pytest_streamperf.streams.chunking import per_byte, worst_case
 from pytest_streamperf.streams.faults import CommentFlood, Disconnect, ErrorEvent, Truncate
 from pytest_streamperf.streams.pacing import Bursts, Stalled
@@ -63,7 +63,7 @@ def read_so_far(chunks):
 
 def test_however_it_is_cut():
     data = b"".join(WireStream(TURN).deltas)
-    assert_same_however_cut(read_so_far, data[:4_000], examples=20)
+    assert_chunking_invariant(read_so_far, data[:4_000], examples=20)
 
 
 @pytest.mark.parametrize("cut", [per_byte, worst_case])

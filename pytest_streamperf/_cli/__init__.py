@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from pytest_streamperf import __version__
-from pytest_streamperf._report.document import ReportError
 from pytest_streamperf._report.terminal import say
-from pytest_streamperf.exceptions import BudgetError
+from pytest_streamperf.exceptions import BudgetError, ReportError
 
 # Each command is a module of this package with a docstring, `arguments(parser)` and
 # `run(options) -> exit status`. It is loaded when it is called for.

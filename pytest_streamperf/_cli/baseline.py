@@ -6,15 +6,9 @@ from typing import Any
 
 from pytest_streamperf._cli.compare import lines
 from pytest_streamperf._report.compare import Comparison, compare
-from pytest_streamperf._report.document import (
-    Document,
-    ReportError,
-    interpreter,
-    key_of,
-    read,
-    write,
-)
+from pytest_streamperf._report.document import Document, interpreter, key_of, read, write
 from pytest_streamperf._report.terminal import say
+from pytest_streamperf.exceptions import ReportError
 
 _DIGITS = 3
 _EMPTY: dict[str, Any] = {

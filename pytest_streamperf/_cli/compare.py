@@ -9,10 +9,11 @@ from itertools import groupby
 from typing import Any
 
 from pytest_streamperf._report.compare import Change, Changed, Comparison, Refused, compare
-from pytest_streamperf._report.document import Key, ReportError, read
+from pytest_streamperf._report.document import Key, read
 from pytest_streamperf._report.presentation import printable
 from pytest_streamperf._report.terminal import say
 from pytest_streamperf._results.units import percent
+from pytest_streamperf.exceptions import ReportError
 
 # A report may be anybody's, and a comment on a review holds 65,536 characters: so much is shown.
 _MOST_CHECKS, _MOST_FIGURES, _MOST_NAMED, _MOST_LETTERS = 20, 5, 10, 160

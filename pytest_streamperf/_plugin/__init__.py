@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pytest_streamperf._plugin.agent_server import AgentServer, AgentServerProcess
     from pytest_streamperf.network.fetch_guard import FetchGuard
-    from pytest_streamperf.network.gate import GateProof
+    from pytest_streamperf.network.gate import GateResult
     from pytest_streamperf.network.run_guards import Guards
     from pytest_streamperf.responsiveness.stall_watch import StallWatch
     from pytest_streamperf.streams.token_stream import TokenStream
@@ -88,11 +88,11 @@ def no_background_fetch(request: pytest.FixtureRequest) -> FetchGuard:
 
 
 @pytest.fixture
-def fetch_gate() -> Callable[..., GateProof]:
-    """Prove a gate: `fetch_gate("package.module:function")` is silent under test only."""
-    from pytest_streamperf.network.gate import prove_gate  # noqa: PLC0415
+def assert_fetch_is_gated() -> Callable[..., GateResult]:
+    """Fail unless `"package.module:function"` is silent under test and alive in production."""
+    from pytest_streamperf.network.gate import assert_fetch_is_gated  # noqa: PLC0415
 
-    return prove_gate
+    return assert_fetch_is_gated
 
 
 @pytest.fixture

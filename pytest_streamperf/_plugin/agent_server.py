@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pytest_streamperf._results.verdict import Verdict
-from pytest_streamperf.exceptions import GrowthUnproven
+from pytest_streamperf.exceptions import GrowthInconclusive
 
 if TYPE_CHECKING:
     from pytest_streamperf.streams.messages import Turn
@@ -151,11 +151,11 @@ class AgentServerProcess:
 
     @property
     def engine(self) -> Engine:
-        """Cannot be reached from here: raises `GrowthUnproven`, which says what to do instead."""
-        raise GrowthUnproven(
+        """Cannot be reached from here: raises `GrowthInconclusive`, which says what else to do."""
+        raise GrowthInconclusive(
             Verdict(
                 stem="growth",
-                verdict="unproven",
+                verdict="inconclusive",
                 headline="the agent server runs in another process, out of reach of a metered "
                 "stream: use agent_server in-process, its default",
             )

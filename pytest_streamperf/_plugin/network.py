@@ -8,7 +8,7 @@ import pytest
 from pytest_streamperf._plugin.budgets import budget_of, guard_settings
 from pytest_streamperf._plugin.recorder import GUARDS, record_of, unplaced
 from pytest_streamperf._report.collect import plain
-from pytest_streamperf.exceptions import NetworkExceeded, NetworkUnproven
+from pytest_streamperf.exceptions import NetworkExceeded, NetworkInconclusive
 from pytest_streamperf.network.fetch_guard import FetchGuard
 from pytest_streamperf.network.run_guards import Guards
 
@@ -120,7 +120,7 @@ class _Guarding:
         if call.excinfo is not None and report.failed:
             error = call.excinfo.value
             in_the_test = any(entry.path == item.path for entry in call.excinfo.traceback)
-            if isinstance(error, NetworkExceeded | NetworkUnproven) and not in_the_test:
+            if isinstance(error, NetworkExceeded | NetworkInconclusive) and not in_the_test:
                 unplaced(report, error)
         return report
 

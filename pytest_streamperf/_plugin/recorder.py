@@ -126,7 +126,7 @@ def settings_line(config: pytest.Config) -> str | None:
     if policy is None or policy == type(policy)():
         return None
     changed = {**policy.growth, **policy.network}
-    changed |= {"mode": policy.mode, "unproven": policy.unproven}
+    changed |= {"mode": policy.mode, "inconclusive": policy.inconclusive}
     if policy.budgets:
         changed["budgets"] = " and ".join(name or "default" for name in policy.budgets)
     return f"streamperf: {', '.join(f'{key}={value}' for key, value in changed.items())}"

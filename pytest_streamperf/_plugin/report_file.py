@@ -12,8 +12,9 @@ import pytest
 
 from pytest_streamperf._plugin.xdist import without_group
 from pytest_streamperf._report import collect
-from pytest_streamperf._report.document import ReportError, write
+from pytest_streamperf._report.document import write
 from pytest_streamperf._runtime import clock
+from pytest_streamperf.exceptions import ReportError
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 

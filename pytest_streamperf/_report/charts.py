@@ -75,7 +75,7 @@ def _timeline(came: str, went: str) -> dict[str, Any]:
     )
 
 
-def _pulse() -> dict[str, Any]:
+def _responsiveness() -> dict[str, Any]:
     colors = {"gaps": _OTHER, "stalls": _MAIN, "pauses": _THIRD}
     looks = {
         "color": {"domain": list(colors), "range": list(colors.values())},
@@ -112,7 +112,7 @@ CHARTS = {
     "time": _growth("time", "Time", "s"),
     "updates": _timeline("deltas", "updates"),
     "flushes": _timeline("writes", "flushes"),
-    "gaps": _pulse(),
+    "gaps": _responsiveness(),
 }
 """Caption and Vega-Lite specification of each chart, by the name of the series it is about."""
 

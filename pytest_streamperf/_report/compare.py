@@ -11,7 +11,7 @@ SAME_SHARE = 0.25
 # So do two counts of growth, by this part of the first.
 SAME_GROWTH = 0.01
 
-_RANK = {"within": 0, "unproven": 1, "exceeded": 2}
+_RANK = {"within": 0, "inconclusive": 1, "exceeded": 2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,9 +170,12 @@ def _incomparable(
     if before["given"] != after["given"]:
         return {"check": _differences(before["given"], after["given"], "")}
     was, now = before["verdict"], after["verdict"]
-    if now == "unproven" and was != "within":
-        return {"check": f"it was {was} and is unproven, which is no better and no worse"}
-    if "unproven" in (was, now):  # the verdict is all there is: half a measurement has no figures
+    if now == "inconclusive" and was != "within":
+        return {"check": f"it was {was} and is inconclusive, which is no better and no worse"}
+    if "inconclusive" in (
+        was,
+        now,
+    ):  # the verdict is all there is: half a measurement has no figures
         return {}
     reasons = {}
     if before["limits"] != after["limits"]:
@@ -217,7 +220,7 @@ def _changed(
         changes.append(
             Change(name="verdict", kind="verdict", base=was, head=now, limit=None, worse=worse)
         )
-    if "unproven" not in (was, now):
+    if "inconclusive" not in (was, now):
         more = _noticeably_more if after["stem"] == "growth" else _more
         counts = () if "counts" in reasons else _changes(before, after, "count", more)
         changes += [*counts, *_changes(before, after, "share", _clearly_more)]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_streamperf._report.schema import SCHEMA, fault
+from pytest_streamperf.exceptions import ReportError
 
 FORMAT = "pytest-streamperf report"
 VERSION = 1
@@ -20,10 +21,6 @@ _KEYS_OF_A_CHECK = list(SCHEMA["$defs"]["check"]["properties"])
 
 Document = dict[str, Any]
 Key = tuple[str, str, int]
-
-
-class ReportError(ValueError):
-    """A report cannot be used: the text names it, the place, what was wrong and what is allowed."""
 
 
 def key_of(check: Mapping[str, Any]) -> Key:

@@ -3,15 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-MARKS = {"exceeded": "\N{BALLOT X}", "unproven": "?", "within": "\N{CHECK MARK}"}
+MARKS = {"exceeded": "\N{BALLOT X}", "inconclusive": "?", "within": "\N{CHECK MARK}"}
 
 
 def worst_first(checks: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Exceeded, unproven, within; then by stem, test and number.
+    """Exceeded, inconclusive, within; then by stem, test and number.
 
     >>> one = {"stem": "growth", "test": "test_a", "number": 1}
     >>> [each["verdict"] for each in worst_first([one | {"verdict": v} for v in MARKS][::-1])]
-    ['exceeded', 'unproven', 'within']
+    ['exceeded', 'inconclusive', 'within']
     """
     ranks = list(MARKS)
     return sorted(
@@ -29,7 +29,7 @@ def tally(checks: list[Mapping[str, Any]]) -> dict[str, int]:
     """How many checks came to each verdict, the worst first.
 
     >>> tally([{"verdict": "within"}, {"verdict": "exceeded"}])
-    {'exceeded': 1, 'unproven': 0, 'within': 1}
+    {'exceeded': 1, 'inconclusive': 0, 'within': 1}
     """
     return {name: sum(check["verdict"] == name for check in checks) for name in MARKS}
 

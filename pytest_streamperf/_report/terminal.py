@@ -6,8 +6,8 @@ from typing import Any, TextIO
 
 from pytest_streamperf._report.presentation import MARKS, printable
 
-_COLORS = {"within": "green", "exceeded": "red", "unproven": "red"}
-_ASCII_MARKS = {"within": "+", "exceeded": "x", "unproven": "?"}
+_COLORS = {"within": "green", "exceeded": "red", "inconclusive": "red"}
+_ASCII_MARKS = {"within": "+", "exceeded": "x", "inconclusive": "?"}
 _BARS = "".join(map(chr, range(0x2581, 0x2589)))
 _ASCII_BARS = ".:-=+*%#"
 

@@ -8,9 +8,9 @@ from pytest_streamperf._results.text import labelled_lines
 from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf.exceptions import (
     BudgetExceeded,
+    Inconclusive,
     NothingMeasured,
     StreamperfWarning,
-    Unproven,
 )
 
 __tracebackhide__ = True  # pytest shows the user's own frames
@@ -23,7 +23,11 @@ def current_policy() -> Policy:
 
 
 def conclude(
-    verdict: Verdict, exceeded: type[BudgetExceeded], unproven: type[Unproven], *, stacklevel: int
+    verdict: Verdict,
+    exceeded: type[BudgetExceeded],
+    inconclusive: type[Inconclusive],
+    *,
+    stacklevel: int,
 ) -> None:
     """Report a verdict; raise it unless it is within its limit, or warn where the policy says so.
 
@@ -35,12 +39,14 @@ def conclude(
     if current_policy().accepts(verdict.verdict):
         warnings.warn(verdict.message, StreamperfWarning, stacklevel=stacklevel + 1)
     else:
-        raise (exceeded if verdict.verdict == "exceeded" else unproven)(verdict)
+        raise (exceeded if verdict.verdict == "exceeded" else inconclusive)(verdict)
 
 
 def nothing_measured(stem: str, what: str, advice: str) -> NothingMeasured:
     """Report a check that had nothing to measure, and make the error for it."""
     details = labelled_lines({"try": advice})
-    verdict = Verdict(stem=stem, verdict="unproven", headline=what, details=details, measured=False)
+    verdict = Verdict(
+        stem=stem, verdict="inconclusive", headline=what, details=details, measured=False
+    )
     report(verdict)
     return NothingMeasured(verdict)

@@ -14,11 +14,10 @@ class Policy:
     `growth` are arguments of `assert_linear`, where a call does not give them, and `network` those
     of a guard of every test: `background_fetch`, `allow_hosts`, `block_network`, `exact_network`.
     `budgets` are what a test as a whole is held to: the default, under "", and profiles by name;
-    `defaults` is what the arguments above would be as one of these.
-    With `mode="warn"` a check that would fail warns, with `unproven="warn"` only one that could not
-    be concluded.
+    `defaults` is what the arguments above would be as one of these. With `mode="warn"` a check that
+    would fail warns, with `inconclusive="warn"` only one that could not be concluded.
 
-    >>> Policy(unproven="warn").accepts("unproven"), Policy().accepts("exceeded")
+    >>> Policy(inconclusive="warn").accepts("inconclusive"), Policy().accepts("exceeded")
     (True, False)
     """
 
@@ -26,7 +25,7 @@ class Policy:
     network: Mapping[str, Any] = field(default_factory=dict)
     budgets: Mapping[str, Any] = field(default_factory=dict)
     defaults: Any = field(default=None, compare=False)
-    unproven: Literal["fail", "warn"] = "fail"
+    inconclusive: Literal["fail", "warn"] = "fail"
     mode: Literal["fail", "warn"] = "fail"
 
     def accepts(self, outcome: Outcome) -> bool:
@@ -34,5 +33,5 @@ class Policy:
         return (
             outcome == "within"
             or self.mode == "warn"
-            or (outcome == "unproven" and self.unproven == "warn")
+            or (outcome == "inconclusive" and self.inconclusive == "warn")
         )

@@ -7,7 +7,7 @@ from typing import Literal
 from pytest_streamperf._results.metrics import Figures, Place
 from pytest_streamperf._results.text import MAX_LINES, labelled_lines
 
-Outcome = Literal["within", "exceeded", "unproven"]
+Outcome = Literal["within", "exceeded", "inconclusive"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ _COMES_OF_IT = {
     ("growth", "traces memory"): "time is not measured",
 }
 # Those that measure time, or need a hook; the others count what is handed to them.
-_DISTURBED = {"growth", "pulse", "service"}
+_DISTURBED = {"growth", "responsiveness", "server"}
 
 our_traces = 0
 """How many of ours have tracemalloc on, and take care of that by themselves."""
@@ -24,7 +24,7 @@ our_traces = 0
 def note(stem: str) -> str:
     """What disturbs a check of this stem here, and who that is, in a sentence; "" for nobody.
 
-    >>> note("cadence")
+    >>> note("throttling")
     ''
     """
     if stem not in _DISTURBED:
@@ -37,7 +37,7 @@ def note(stem: str) -> str:
 def noted(stem: str, figures: Figures) -> Figures:
     """Return the figures of a check, with who disturbs it here among their facts, if anybody does.
 
-    >>> noted("cadence", Figures()).facts
+    >>> noted("throttling", Figures()).facts
     {}
     """
     said = note(stem)

@@ -26,7 +26,7 @@ from pytest_streamperf.exceptions import BudgetError
 from pytest_streamperf.growth.options import Terms
 from pytest_streamperf.network.attempts import allowed_hosts
 
-_CHOICES = ("mode", "unproven")
+_CHOICES = ("mode", "inconclusive")
 _GROWTH = ("copies", "limit", "up_to")
 TERMS = {"growth": "limit", "up_to": "up_to"}
 """Which argument of `assert_linear` a budget is."""

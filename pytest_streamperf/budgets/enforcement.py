@@ -19,8 +19,8 @@ from pytest_streamperf._results.policy import Policy
 from pytest_streamperf._results.reporter import report
 from pytest_streamperf._results.text import labelled_lines
 from pytest_streamperf.budgets.declaration import KEYS, TERMS, Budget, Budgeted
-from pytest_streamperf.exceptions import BudgetExceeded, Unproven
-from pytest_streamperf.responsiveness.stall_watch import Pulse, StallWatch
+from pytest_streamperf.exceptions import BudgetExceeded, Inconclusive
+from pytest_streamperf.responsiveness.stall_watch import ResponsivenessResult, StallWatch
 from pytest_streamperf.streams.token_stream import Stream
 from pytest_streamperf.throttling.flush_counter import FlushCounter
 from pytest_streamperf.throttling.update_counter import UpdateCounter
@@ -29,13 +29,13 @@ __tracebackhide__ = True  # pytest shows the user's own frames
 
 Part = Literal["all", "watched", "memory"]
 
-# By budget, what a pulse has of it: None where it has nothing.
-_PULSE: dict[str, Callable[[Pulse], object]] = {
-    "max_gap": lambda pulse: pulse.longest_gap,
-    "max_stall": lambda pulse: pulse.stalls,
-    "max_gc_pause": lambda pulse: pulse.pauses,
-    "peak_memory": lambda pulse: pulse.peak_memory,
-    "cpu_share": lambda pulse: pulse.cpu_shares or None,
+# By budget, what a result has of it: None where it has nothing.
+_RESPONSIVENESS: dict[str, Callable[[ResponsivenessResult], object]] = {
+    "max_gap": lambda result: result.longest_gap,
+    "max_stall": lambda result: result.stalls,
+    "max_gc_pause": lambda result: result.pauses,
+    "peak_memory": lambda result: result.peak_memory,
+    "cpu_share": lambda result: result.cpu_shares or None,
 }
 
 
@@ -56,7 +56,7 @@ class Held:
         self.stems: set[str] = set()
         self._counters: list[UpdateCounter | FlushCounter] = []
         self._watch: StallWatch | None = None
-        if self._limits.keys() & _PULSE.keys():
+        if self._limits.keys() & _RESPONSIVENESS.keys():
             memory, shares = "peak_memory" in self._limits, self._limits.get("cpu_share")
             self._watch = StallWatch(memory=memory, cpu_of=shares.value if shares else ())
 
@@ -114,14 +114,14 @@ class Held:
     def conclude(self) -> None:
         """Report what was measured, and raise the first failure, with the others as notes.
 
-        Raises `BudgetExceeded` and `Unproven`, and `NothingMeasured` where a marker asked for what
-        could not be measured. A project's default is held against what there is.
+        Raises `BudgetExceeded` and `Inconclusive`, and `NothingMeasured` where a marker asked for
+        what could not be measured. A project's default is held against what there is.
         """
-        failures: list[BudgetExceeded | Unproven] = []
+        failures: list[BudgetExceeded | Inconclusive] = []
         for check, keys in self._checks():
             try:
                 check()
-            except (BudgetExceeded, Unproven) as failure:
+            except (BudgetExceeded, Inconclusive) as failure:
                 failure.add_note("\n".join(labelled_lines({"limit": self._set_by(keys)})))
                 failures.append(failure)
         if failures:
@@ -133,29 +133,32 @@ class Held:
     def report(self) -> None:
         """Report what was measured, without a limit: the test has failed by itself."""
         if self._watch:
-            report(self._watch.pulse())
+            report(self._watch.result())
 
     def _checks(self) -> Iterator[tuple[Callable[[], object], list[str]]]:
         if self._watch:
-            pulse = self._watch.pulse()
+            result = self._watch.result()
             limits = {
-                key: limit.value if limit.must else _measured(limit.value, _PULSE[key](pulse))
+                key: limit.value
+                if limit.must
+                else _measured(limit.value, _RESPONSIVENESS[key](result))
                 for key, limit in self._limits.items()
-                if key in _PULSE and (limit.must or _PULSE[key](pulse) is not None)
+                if key in _RESPONSIVENESS
+                and (limit.must or _RESPONSIVENESS[key](result) is not None)
             }
-            if "max_stall" in limits and pulse.stalls is None:
+            if "max_stall" in limits and result.stalls is None:
                 del limits["max_stall"]
-                yield functools.partial(_unused, "pulse", "max_stall"), ["max_stall"]
+                yield functools.partial(_unused, "responsiveness", "max_stall"), ["max_stall"]
             if limits:
                 yield functools.partial(self._watch.assert_smooth, **limits), [*limits]
         for key, kind in (("updates_every", UpdateCounter), ("flushes_per_second", FlushCounter)):
             limit = self._limits.get(key)
             counters = [each for each in self._counters if isinstance(each, kind)]
             if limit and limit.must and not counters:
-                yield functools.partial(_unused, "cadence", key), [key]
+                yield functools.partial(_unused, "throttling", key), [key]
             for counter in counters:
                 if limit and not counter.asserted and (limit.must or _is_used(counter)):
-                    yield _cadence(counter, limit), [key]
+                    yield _throttling(counter, limit), [key]
         for key in ("growth", "up_to"):
             if "growth" not in self.stems and key in self._limits and self._limits[key].must:
                 yield functools.partial(_unused, "growth", key), [key]
@@ -169,8 +172,8 @@ class Held:
 
 _TRY = {
     "growth": "use assert_linear in it",
-    "cadence": "use an update_counter or a flush_counter in it",
-    "pulse": "make it async, or use stall_watch where its event loop runs",
+    "throttling": "use an update_counter or a flush_counter in it",
+    "responsiveness": "make it async, or use stall_watch where its event loop runs",
 }
 
 
@@ -190,7 +193,7 @@ def _is_used(counter: UpdateCounter | FlushCounter) -> bool:
     return bool(counter.calls if isinstance(counter, UpdateCounter) else counter.record.flushes)
 
 
-def _cadence(counter: UpdateCounter | FlushCounter, limit: Budgeted) -> Callable[[], object]:
+def _throttling(counter: UpdateCounter | FlushCounter, limit: Budgeted) -> Callable[[], object]:
     if isinstance(counter, UpdateCounter):
         return functools.partial(counter.assert_throttled, every=limit.value)
     held = sys.float_info.max  # how long a delta may wait is not in the budget

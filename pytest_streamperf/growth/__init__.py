@@ -7,7 +7,7 @@
 
 from pytest_streamperf.growth.blame import Blame
 from pytest_streamperf.growth.checks import (
-    Growth,
+    GrowthResult,
     assert_linear,
     assert_linear_async,
     measure_growth,
@@ -16,7 +16,7 @@ from pytest_streamperf.growth.checks import (
 
 __all__ = [
     "Blame",
-    "Growth",
+    "GrowthResult",
     "assert_linear",
     "assert_linear_async",
     "measure_growth",

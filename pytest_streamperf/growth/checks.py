@@ -16,7 +16,7 @@ from pytest_streamperf._results.reporter import current_sink
 from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf._runtime.clock import Noise
 from pytest_streamperf._runtime.interference import noted
-from pytest_streamperf.exceptions import GrowthExceeded, GrowthUnproven, StreamperfWarning
+from pytest_streamperf.exceptions import GrowthExceeded, GrowthInconclusive, StreamperfWarning
 from pytest_streamperf.growth import estimation, message
 from pytest_streamperf.growth.blame import Blame
 from pytest_streamperf.growth.consumers import (
@@ -34,7 +34,7 @@ from pytest_streamperf.growth.scheduler import Plan
 
 __all__ = [
     "Blame",
-    "Growth",
+    "GrowthResult",
     "assert_linear",
     "assert_linear_async",
     "measure_growth",
@@ -45,7 +45,7 @@ __tracebackhide__ = True  # pytest shows the user's own frames
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Growth(Verdict):
+class GrowthResult(Verdict):
     """What `measure_growth` found.
 
     `share` is the superlinear part of all the work at the horizon, 0 to 1, in what the witness
@@ -85,7 +85,7 @@ def measure_growth(  # noqa: PLR0913 - one argument for each thing people tune
     timeout: float = 30.0,
     meters: Sequence[Meter] = ("copies", "time", "calls"),
     backend: Literal["asyncio", "trio"] = "asyncio",
-) -> Growth:
+) -> GrowthResult:
     """Find out whether what `consume(stream)` does grows faster than the stream.
 
     `consume` is called many times, with streams of different lengths, and builds its state inside.
@@ -134,7 +134,7 @@ def measure_growth(  # noqa: PLR0913 - one argument for each thing people tune
     return _growth(drive.evidence, terms)
 
 
-async def measure_growth_async(consume: Consumer, **terms: Unpack[GrowthTerms]) -> Growth:
+async def measure_growth_async(consume: Consumer, **terms: Unpack[GrowthTerms]) -> GrowthResult:
     """Do as `measure_growth` does, but await the consumer in the current task.
 
     So the consumer can use what lives on the running loop, asyncio's or trio's. Takes the keyword
@@ -156,11 +156,11 @@ def assert_linear(
     *,
     backend: Literal["asyncio", "trio"] = "asyncio",
     **terms: Unpack[GrowthTerms],
-) -> Growth:
+) -> GrowthResult:
     """Fail unless what `consume(stream)` does is linear in the length of the stream.
 
     Takes what `measure_growth` takes, by default what the project's settings say, and returns what
-    it returns. Raises `GrowthExceeded`, `GrowthUnproven`, and what `measure_growth` raises.
+    it returns. Raises `GrowthExceeded`, `GrowthInconclusive`, and what `measure_growth` raises.
 
     >>> def test_reply():
     ...     assert_linear(consume, up_to=20_000)
@@ -171,7 +171,7 @@ def assert_linear(
 
 def assert_linear_async(
     consume: Consumer, **terms: Unpack[GrowthTerms]
-) -> Coroutine[Any, Any, Growth]:
+) -> Coroutine[Any, Any, GrowthResult]:
     """Do as `assert_linear` does, awaiting the consumer in the current task.
 
     Under pytest, a test that calls it and never awaits it fails.
@@ -182,7 +182,7 @@ def assert_linear_async(
     sink = current_sink()
     asked: dict[str, Any] = {**current_policy().growth, **terms}
 
-    async def check() -> Growth:
+    async def check() -> GrowthResult:
         try:
             growth = await measure_growth_async(consume, **asked)
         except Exception:  # but not if it is cancelled: then nothing came of it
@@ -202,17 +202,17 @@ def assert_linear_async(
 assert_linear.aio = assert_linear_async  # type: ignore[attr-defined] # the fixture's async form
 
 
-def _concluded(growth: Growth) -> Growth:
-    conclude(growth, GrowthExceeded, GrowthUnproven, stacklevel=3)
+def _concluded(growth: GrowthResult) -> GrowthResult:
+    conclude(growth, GrowthExceeded, GrowthInconclusive, stacklevel=3)
     if growth.warning:
         warnings.warn(growth.warning, StreamperfWarning, stacklevel=3)
     return growth
 
 
-def _growth(evidence: Evidence, terms: Terms) -> Growth:
+def _growth(evidence: Evidence, terms: Terms) -> GrowthResult:
     headline = message.headline(evidence, terms)
     accepted = evidence.witness == "copies" and terms.copies == "warn"
-    return Growth(
+    return GrowthResult(
         stem="growth",
         verdict="within" if accepted else evidence.verdict,
         headline=headline,

@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import Phase, given, settings
 
 from pytest_streamperf._results.conclusion import conclude
-from pytest_streamperf.exceptions import GrowthExceeded, GrowthUnproven
+from pytest_streamperf.exceptions import GrowthExceeded, GrowthInconclusive
 from pytest_streamperf.growth.checks import measure_growth
 from pytest_streamperf.growth.meters import BLOCKS
 from pytest_streamperf.streams.chunking import at_random, fixed, per_byte, worst_case
@@ -27,7 +27,7 @@ _CUTS = per_byte, fixed(2), fixed(7), at_random(most=16), worst_case
 __tracebackhide__ = True  # pytest shows the user's own frames
 
 
-def assert_same_however_cut(
+def assert_chunking_invariant(
     consume: Callable[[Iterator[bytes]], Any],
     data: bytes,
     *,
@@ -43,9 +43,9 @@ def assert_same_however_cut(
     will do: of less, a copy costs no more than anything else.
 
     Raises `AssertionError` with the chunks that made a difference, `GrowthExceeded`,
-    `GrowthUnproven`, and what `consume` raises, with a note of where chunks ended.
+    `GrowthInconclusive`, and what `consume` raises, with a note of where chunks ended.
 
-    >>> assert_same_however_cut(lambda chunks: b"".join(chunks), b"data: 1\n\n" * 100)
+    >>> assert_chunking_invariant(lambda chunks: b"".join(chunks), b"data: 1\n\n" * 100)
     """
     whole = consume(iter([data]))
     noted: list[str] = []
@@ -84,8 +84,8 @@ def assert_same_however_cut(
         for chunks in (list(cut([data])) for cut in _CUTS)
         if len(chunks) >= BLOCKS
     ]
-    worst = max(found, key=lambda each: ("within", "unproven", "exceeded").index(each.verdict))
-    conclude(worst, GrowthExceeded, GrowthUnproven, stacklevel=2)
+    worst = max(found, key=lambda each: ("within", "inconclusive", "exceeded").index(each.verdict))
+    conclude(worst, GrowthExceeded, GrowthInconclusive, stacklevel=2)
 
 
 # Bytes and characters that are shown on each side of what matters, and cuts that are shown.

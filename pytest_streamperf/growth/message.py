@@ -24,7 +24,7 @@ _COLUMNS: dict[Meter, tuple[str, Callable[[float], str]]] = {
 def headline(evidence: Evidence, terms: Terms) -> str:
     """Say what was measured, then the limit."""
     limit = f"limit {percent(terms.limit)}"
-    if evidence.verdict == "unproven":
+    if evidence.verdict == "inconclusive":
         return f"not proven linear up to {terms.horizon:,} deltas, {limit}"
     share = f"{percent(evidence.share)} superlinear, {limit}"
     if evidence.verdict == "within":
@@ -47,7 +47,7 @@ def details(evidence: Evidence, terms: Terms) -> Sequence[str]:
     """Say the rest: the table and the advice, or why nothing could be told."""
     if evidence.verdict == "within":
         return ()
-    if evidence.verdict == "unproven":
+    if evidence.verdict == "inconclusive":
         return ("", *labelled_lines({"why": evidence.why}))
     guilty = evidence.blame[0] if evidence.blame else None
     source = guilty.source if guilty else ""

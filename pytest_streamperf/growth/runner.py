@@ -9,7 +9,7 @@ from math import sqrt
 from pytest_streamperf._results.conclusion import nothing_measured
 from pytest_streamperf._results.units import duration
 from pytest_streamperf._runtime import clock, instrumentation
-from pytest_streamperf.exceptions import GrowthUnproven
+from pytest_streamperf.exceptions import GrowthInconclusive
 from pytest_streamperf.growth import estimation
 from pytest_streamperf.growth.blame import (
     Blame,
@@ -344,7 +344,7 @@ def _consume(probe: Probe) -> Generator[Probe, None, None]:
         if found is None:
             raise
         _overrun(probe, found)
-    except GrowthUnproven:
+    except GrowthInconclusive:
         raise
     except Exception as error:
         if probe.stream.cut:

@@ -13,7 +13,7 @@ from typing import Literal
 from pytest_streamperf._results.units import duration, percent
 from pytest_streamperf._results.verdict import Outcome
 from pytest_streamperf._runtime import clock, instrumentation
-from pytest_streamperf.exceptions import GrowthUnproven
+from pytest_streamperf.exceptions import GrowthInconclusive
 from pytest_streamperf.growth import estimation
 from pytest_streamperf.growth.blame import Blame
 from pytest_streamperf.growth.meters import Run
@@ -79,7 +79,7 @@ class Plan:
         found = yield from self._find()
         noise = clock.noise().since(before)
         part = (noise.waited or 0.0) / (clock.wall() - start)
-        if found.verdict == "unproven" and part > _BUSY:
+        if found.verdict == "inconclusive" and part > _BUSY:
             why = f"{found.why}; the machine was busy: no core was free {percent(part)} of the time"
             found = replace(found, why=why)
         return replace(found, noise=noise)
@@ -98,10 +98,10 @@ class Plan:
                     return found
                 self._look_again()
         except Undecided as undecided:
-            return self._unproven(str(undecided))
-        except GrowthUnproven as unproven:
-            return self._unproven(unproven.verdict.headline)
-        return self._unproven(self._what_would_settle_it())
+            return self._inconclusive(str(undecided))
+        except GrowthInconclusive as inconclusive:
+            return self._inconclusive(inconclusive.verdict.headline)
+        return self._inconclusive(self._what_would_settle_it())
 
     def _attempt(self) -> Generator[Probe, None, Evidence | None]:
         timed = "time" in self._terms.meters
@@ -362,8 +362,8 @@ class Plan:
     def _runs(self) -> dict[Meter, Sequence[Run]]:
         return {**self._counts, "time": [run for runs in self._timed.values() for run in runs]}
 
-    def _unproven(self, why: str) -> Evidence:
-        found = Evidence(verdict="unproven", why=why, runs=self._runs())
+    def _inconclusive(self, why: str) -> Evidence:
+        found = Evidence(verdict="inconclusive", why=why, runs=self._runs())
         if not self._timed:
             return found
         length = max(self._timed)

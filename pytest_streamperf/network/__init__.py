@@ -1,14 +1,14 @@
 """Who reaches the network? Each attempt, with the line that made it and who started that."""
 
+from pytest_streamperf.exceptions import BlockedFetch
 from pytest_streamperf.network.attempts import SESSION, STARTUP, Attempt
-from pytest_streamperf.network.audit_hook import BlockedFetch
-from pytest_streamperf.network.fetch_guard import Fetches, FetchGuard
+from pytest_streamperf.network.fetch_guard import FetchGuard, NetworkResult
 from pytest_streamperf.network.gate import (
-    GateProof,
-    OrderProof,
+    GateResult,
+    OrderResult,
+    assert_fetch_is_gated,
     assert_order_independent,
     assert_same_requests,
-    prove_gate,
 )
 
 __all__ = [
@@ -17,10 +17,10 @@ __all__ = [
     "Attempt",
     "BlockedFetch",
     "FetchGuard",
-    "Fetches",
-    "GateProof",
-    "OrderProof",
+    "GateResult",
+    "NetworkResult",
+    "OrderResult",
+    "assert_fetch_is_gated",
     "assert_order_independent",
     "assert_same_requests",
-    "prove_gate",
 ]

@@ -19,16 +19,13 @@ from typing import Any
 
 from pytest_streamperf._runtime import clock
 from pytest_streamperf._runtime.context import line_of, running_task, stack
+from pytest_streamperf.exceptions import BlockedFetch
 from pytest_streamperf.network import origins
 from pytest_streamperf.network.attempts import Attempt, Kind, is_address, is_local, stays_here
 from pytest_streamperf.network.journal import Journal
 
 # An origin that tries more often than this says nothing new, of what counts and of what does not.
 _MOST_TAKEN = 1_000
-
-
-class BlockedFetch(ConnectionRefusedError):  # noqa: N818 - what happened, to who catches OSError
-    """Nothing may be reached from here."""
 
 
 class Watch:

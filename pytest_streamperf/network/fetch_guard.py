@@ -19,7 +19,7 @@ from pytest_streamperf._results.conclusion import conclude
 from pytest_streamperf._results.metrics import Figures, Place, thinned
 from pytest_streamperf._results.text import labelled_lines
 from pytest_streamperf._results.verdict import Outcome, Verdict
-from pytest_streamperf.exceptions import NetworkExceeded, NetworkUnproven
+from pytest_streamperf.exceptions import BlockedFetch, NetworkExceeded, NetworkInconclusive
 from pytest_streamperf.network import message, origins
 from pytest_streamperf.network.attempts import (
     COUNT,
@@ -34,11 +34,19 @@ from pytest_streamperf.network.attempts import (
     within,
 )
 from pytest_streamperf.network.attribution import Mark, Seen, Threads
-from pytest_streamperf.network.audit_hook import BlockedFetch, Watch
+from pytest_streamperf.network.audit_hook import Watch
 from pytest_streamperf.network.journal import Journal
 from pytest_streamperf.network.native_libraries import networking_libraries
 
-__all__ = ["SESSION", "STARTUP", "Attempt", "BlockedFetch", "FetchGuard", "Fetches", "Network"]
+__all__ = [
+    "SESSION",
+    "STARTUP",
+    "Attempt",
+    "BlockedFetch",
+    "FetchGuard",
+    "Network",
+    "NetworkResult",
+]
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
@@ -46,7 +54,7 @@ _MOST_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fetches(Verdict):
+class NetworkResult(Verdict):
     """What was seen: `attempts` that count and are not allowed, in order."""
 
     attempts: Sequence[Attempt]
@@ -211,8 +219,8 @@ class FetchGuard:
     beside this machine itself; with `block=True` the rest is refused, as by a closed port.
 
     Leaving the block raises `NetworkExceeded` for an attempt that is not allowed, and
-    `NetworkUnproven` where native code is loaded that could go unseen. What is started inside and
-    fetches later is seen under pytest, by the fixture `no_background_fetch`.
+    `NetworkInconclusive` where native code is loaded that could go unseen. What is started inside
+    and fetches later is seen under pytest, by the fixture `no_background_fetch`.
 
     >>> with FetchGuard(allow_hosts=["example.org"]):
     ...     manager = ModelManager()
@@ -259,7 +267,7 @@ class FetchGuard:
         self._network = None
         self._stack.close()
         if kind is None:  # a failure of its own wins
-            conclude(judged(found, exact=exact), NetworkExceeded, NetworkUnproven, stacklevel=2)
+            conclude(judged(found, exact=exact), NetworkExceeded, NetworkInconclusive, stacklevel=2)
 
 
 def judged(
@@ -268,7 +276,7 @@ def judged(
     exact: bool = False,
     why: str = "",
     elsewhere: Iterable[str] = (),
-) -> Fetches:
+) -> NetworkResult:
     """The verdict on attempts; where there are none, on whether all would have been seen.
 
     They are by the `exact` layer; where that was asked for and is not there, `why` says why. Where
@@ -280,7 +288,7 @@ def judged(
         return _fetches("exceeded", message.headline(attempts), message.details(attempts), attempts)
     if attempts:
         headline, details = message.headline_unknown(attempts), message.details_unknown(attempts)
-        return _fetches("unproven", headline, details, attempts)
+        return _fetches("inconclusive", headline, details, attempts)
     unseen = [] if exact else sorted({*networking_libraries(), *elsewhere})
     if unseen:
         entries = {
@@ -289,7 +297,7 @@ def judged(
             "try": "" if why else "exact_network = true in [tool.streamperf], on Linux",
         }
         headline = "native code that may reach the network is loaded"
-        return _fetches("unproven", headline, ("", *labelled_lines(entries)), ())
+        return _fetches("inconclusive", headline, ("", *labelled_lines(entries)), ())
     return _fetches("within", message.headline(()), (), ())
 
 
@@ -298,20 +306,20 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_MOST_NAMED]) + more
 
 
-def gone() -> Fetches:
+def gone() -> NetworkResult:
     """The verdict where the exact layer was lost on the way."""
     entries = {
         "why": "its helper process has ended: the kernel refuses all since, and tells nobody",
         "try": "look for who ended it: a test that kills its group, or too little memory",
     }
     headline = "the exact layer is gone, and with it who tried what"
-    return _fetches("unproven", headline, ("", *labelled_lines(entries)), ())
+    return _fetches("inconclusive", headline, ("", *labelled_lines(entries)), ())
 
 
 def _fetches(
     verdict: Outcome, headline: str, details: Sequence[str], attempts: Sequence[Attempt]
-) -> Fetches:
-    return Fetches(
+) -> NetworkResult:
+    return NetworkResult(
         stem="network",
         verdict=verdict,
         headline=headline,

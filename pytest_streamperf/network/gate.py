@@ -25,7 +25,7 @@ from pytest_streamperf._results.conclusion import conclude
 from pytest_streamperf._results.metrics import Figures
 from pytest_streamperf._results.text import fit_line, labelled_lines, table_lines
 from pytest_streamperf._results.verdict import Outcome, Verdict
-from pytest_streamperf.exceptions import NetworkExceeded, NetworkUnproven
+from pytest_streamperf.exceptions import NetworkExceeded, NetworkInconclusive
 from pytest_streamperf.network.attempts import Attempt
 from pytest_streamperf.network.stub_server import Answers, Request, Stub
 
@@ -75,20 +75,20 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GateProof(Verdict):
-    """What `prove_gate` found: what was done in each row."""
+class GateResult(Verdict):
+    """What `assert_fetch_is_gated` found: what was done in each row."""
 
     runs: Mapping[str, Run] = field(default_factory=dict)
 
 
-def prove_gate(
+def assert_fetch_is_gated(
     subject: str | Callable[[], Any],
     *,
     rows: Mapping[str, Row] | None = None,
     mode: Literal["block", "stub"] = "block",
     answers: Answers | None = None,
     settle: float = 2.0,
-) -> GateProof:
+) -> GateResult:
     """Fail unless `subject` fetches in production and is silent under test.
 
     `subject` is a snippet, a function of a module, or its name as `"module:function"`; async ones
@@ -97,10 +97,10 @@ def prove_gate(
     server on this machine, which gives `answers`: by "host/path", or a function of the request.
     Threads and tasks that it leaves are waited for, `settle` seconds at most.
 
-    Raises `NetworkExceeded` where a row is not as expected, `NetworkUnproven` where the subject
+    Raises `NetworkExceeded` where a row is not as expected, `NetworkInconclusive` where the subject
     raises, or fetches in no row: then the proof is void. `ValueError` for bad arguments.
 
-    >>> prove_gate("import package_that_phones_home")
+    >>> assert_fetch_is_gated("import package_that_phones_home")
     """
     if mode not in {"block", "stub"}:
         msg = f"mode must be 'block' or 'stub', not {mode!r}"
@@ -116,7 +116,7 @@ def prove_gate(
         for name, row in plan.items()
     }
     proof = _judged(plan, runs)
-    conclude(proof, NetworkExceeded, NetworkUnproven, stacklevel=2)
+    conclude(proof, NetworkExceeded, NetworkInconclusive, stacklevel=2)
     return proof
 
 
@@ -131,7 +131,8 @@ def assert_same_requests(
 
     The same method, host, path and body, as often, in any order, of a stub that gives `answers`.
 
-    Raises `NetworkExceeded` if they do not, `NetworkUnproven` if one raises or nothing is asked.
+    Raises `NetworkExceeded` if they do not, `NetworkInconclusive` if one raises or nothing is
+    asked.
 
     >>> assert_same_requests("import package_1_0", "import package_1_1")
     """
@@ -152,7 +153,7 @@ def assert_same_requests(
         headline = f"{len(lost)} requests are made no more, {len(found)} are new, limit 0"
         entries = {"lost": "; ".join(map(str, lost)), "new": "; ".join(map(str, found))}
     elif raised or not old.requests:
-        outcome = "unproven"
+        outcome = "inconclusive"
         headline = "no request was made, before or after: there is nothing to compare"
         entries = {"why": raised}
     details = labelled_lines(entries)
@@ -162,7 +163,7 @@ def assert_same_requests(
         headline=fit_line(headline),
         details=("", *details) if details else (),
     )
-    conclude(verdict, NetworkExceeded, NetworkUnproven, stacklevel=2)
+    conclude(verdict, NetworkExceeded, NetworkInconclusive, stacklevel=2)
     return new.requests
 
 
@@ -178,7 +179,8 @@ def _code(subject: str | Callable[[], Any]) -> dict[str, str]:
     module, name = getattr(subject, "__module__", ""), getattr(subject, "__qualname__", "")
     if not name or "<" in name or module in {"", "__main__"}:
         msg = (
-            f"{subject!r} cannot be found by another interpreter: prove_gate takes a function of a "
+            f"{subject!r} cannot be found by another interpreter: "
+            "assert_fetch_is_gated takes a function of a "
             "module, its name as 'module:function', or a snippet"
         )
         raise ValueError(msg)
@@ -236,7 +238,7 @@ import pytest_streamperf.network.gate_child
 """
 
 
-def _judged(plan: Mapping[str, Row], runs: Mapping[str, Run]) -> GateProof:
+def _judged(plan: Mapping[str, Row], runs: Mapping[str, Run]) -> GateResult:
     wrong = [name for name, row in plan.items() if runs[name].does != row.expects]
     errors = {name: run.error for name, run in runs.items() if run.error}
     void = all(run.does == "SILENT" for run in runs.values())
@@ -244,11 +246,14 @@ def _judged(plan: Mapping[str, Row], runs: Mapping[str, Run]) -> GateProof:
     entries: dict[str, str] = {}
     headline = f"as expected in {len(plan)} environments"
     if errors and (void or wrong):
-        verdict, (name, error) = "unproven", next(iter(errors.items()))
+        verdict, (name, error) = "inconclusive", next(iter(errors.items()))
         headline = f"the subject raised in {len(errors)} of {len(plan)} environments"
         entries = {"why": f"{name}: {error}", "try": "make it run there; in a stub, with answers="}
     elif void:
-        verdict, headline = "unproven", f"no fetch in any of {len(plan)} environments: a void proof"
+        verdict, headline = (
+            "inconclusive",
+            f"no fetch in any of {len(plan)} environments: a void proof",
+        )
         entries = {"means": "it is gated always, or fetches nothing", "try": "see production fetch"}
     elif wrong:
         verdict = "exceeded"
@@ -260,7 +265,7 @@ def _judged(plan: Mapping[str, Row], runs: Mapping[str, Run]) -> GateProof:
     rows = [
         fit_line(row.rstrip()) for row in table_lines(("in", "expected", "does", "where to"), shown)
     ]
-    return GateProof(
+    return GateResult(
         stem="network",
         verdict=verdict,
         headline=fit_line(headline),
@@ -294,7 +299,7 @@ def _targets(run: Run) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OrderProof(Verdict):
+class OrderResult(Verdict):
     """What `assert_order_independent` found: the outcome of each order."""
 
     outcomes: Mapping[str, Any] = field(default_factory=dict)
@@ -310,7 +315,7 @@ def assert_order_independent(
     *,
     make: Callable[[], Any],
     outcome: Callable[[Any], Any] = lambda subject: subject,
-) -> OrderProof:
+) -> OrderResult:
     """Fail unless two sequences of calls come to the same, however they interleave.
 
     `first` is what a background task does with its result, say, and `second` what the foreground
@@ -339,14 +344,14 @@ def assert_order_independent(
     for each in outcomes.values():
         if each not in different:
             different.append(each)
-    proof = OrderProof(
+    proof = OrderResult(
         stem="network",
         verdict="exceeded" if len(different) > 1 else "within",
         headline=f"{len(different)} outcomes of {len(outcomes)} orders, limit 1",
         details=_order_details(outcomes, different) if len(different) > 1 else (),
         outcomes=outcomes,
     )
-    conclude(proof, NetworkExceeded, NetworkUnproven, stacklevel=2)
+    conclude(proof, NetworkExceeded, NetworkInconclusive, stacklevel=2)
     return proof
 
 

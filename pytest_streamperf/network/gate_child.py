@@ -1,4 +1,4 @@
-"""What runs in a fresh interpreter of `prove_gate`: the subject, while somebody looks.
+"""What runs in a fresh interpreter of `assert_fetch_is_gated`: the subject, while somebody looks.
 
 It is told what to do on standard input, and says what was tried on the last line of its output.
 """
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from pytest_streamperf.exceptions import NetworkExceeded, NetworkUnproven
+from pytest_streamperf.exceptions import NetworkExceeded, NetworkInconclusive
 from pytest_streamperf.network.attempts import is_address, is_local
 from pytest_streamperf.network.fetch_guard import FetchGuard
 
@@ -34,7 +34,7 @@ def main() -> None:
     if told["stub"] is not None:
         _redirect(told["stub"])
     guard = FetchGuard(block=True)
-    with contextlib.suppress(NetworkExceeded, NetworkUnproven), guard:
+    with contextlib.suppress(NetworkExceeded, NetworkInconclusive), guard:
         try:
             _run(told)
         except Exception as raised:  # noqa: BLE001 - whatever it is, it is told

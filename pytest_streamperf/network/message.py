@@ -55,7 +55,7 @@ def details(attempts: Sequence[Attempt]) -> Sequence[str]:
             {
                 "what": what(first),
                 "means": _means(first),
-                "try": "gate it for tests, and prove the gate: prove_gate(...)",
+                "try": "gate it for tests, and test that: assert_fetch_is_gated(...)",
                 "allow": f"allow_hosts=[{allow}], if that is meant" if allow else "",
             }
         ),

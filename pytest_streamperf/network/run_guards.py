@@ -15,10 +15,17 @@ from typing import Any
 
 from pytest_streamperf._results.conclusion import conclude
 from pytest_streamperf._results.reporter import report
-from pytest_streamperf.exceptions import NetworkExceeded, NetworkUnproven
+from pytest_streamperf.exceptions import NetworkExceeded, NetworkInconclusive
 from pytest_streamperf.network import Attempt, origins
 from pytest_streamperf.network.attempts import EVERYBODY, SESSION, STARTUP, allowed_hosts
-from pytest_streamperf.network.fetch_guard import Fetches, FetchGuard, Network, Rule, gone, judged
+from pytest_streamperf.network.fetch_guard import (
+    FetchGuard,
+    Network,
+    NetworkResult,
+    Rule,
+    gone,
+    judged,
+)
 from pytest_streamperf.network.kernel_layer import NotExact, guard_exactly
 
 __tracebackhide__ = True  # pytest shows the user's own frames
@@ -119,9 +126,9 @@ class Guards:
         if failed:
             report(self._judged(attempts))
         else:
-            conclude(self._judged(attempts), NetworkExceeded, NetworkUnproven, stacklevel=2)
+            conclude(self._judged(attempts), NetworkExceeded, NetworkInconclusive, stacklevel=2)
 
-    def left(self) -> Iterator[tuple[str, NetworkExceeded | NetworkUnproven]]:
+    def left(self) -> Iterator[tuple[str, NetworkExceeded | NetworkInconclusive]]:
         """What came too late for its test, or was nobody's, by origin; a helper only notes it."""
         if self._helper:
             self._network.note_libraries()
@@ -133,7 +140,7 @@ class Guards:
         if self._is_gone() or (self._everything and rest.verdict != "within"):
             yield SESSION, _error(rest)
 
-    def _judged(self, attempts: Sequence[Attempt]) -> Fetches:
+    def _judged(self, attempts: Sequence[Attempt]) -> NetworkResult:
         if self._is_gone() and not attempts:
             return gone()
         return judged(
@@ -167,8 +174,8 @@ class Guards:
             os._exit(1)
 
 
-def _error(found: Fetches) -> NetworkExceeded | NetworkUnproven:
-    return (NetworkExceeded if found.verdict == "exceeded" else NetworkUnproven)(found)
+def _error(found: NetworkResult) -> NetworkExceeded | NetworkInconclusive:
+    return (NetworkExceeded if found.verdict == "exceeded" else NetworkInconclusive)(found)
 
 
 def _rule(settings: Mapping[str, Any]) -> Rule:

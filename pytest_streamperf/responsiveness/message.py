@@ -1,4 +1,4 @@
-"""What a pulse check says: the worst of it, where, and what to do about it."""
+"""What a responsiveness check says: the worst of it, where, and what to do about it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -75,7 +75,7 @@ def judged(found: Mapping[str, Any], limits: Limits) -> tuple[Outcome, str, Sequ
     """Hold what was found against the limits: the verdict, the headline, the details."""
     times = {"stall": found["stalls"] or (), "pause": found["pauses"]}
     figures = {"first": found["first"], "gap": found["longest_gap"], "memory": found["peak_memory"]}
-    unproven = ""
+    inconclusive = ""
     for name, kind in _KINDS.items():
         limit = getattr(limits, name)
         if limit is None:
@@ -86,7 +86,7 @@ def judged(found: Mapping[str, Any], limits: Limits) -> tuple[Outcome, str, Sequ
             continue
         headline = f"{kind.says.format(kind.shown(value))}, limit {kind.shown(limit)}"
         if worst and not worst.sure:
-            unproven = unproven or headline
+            inconclusive = inconclusive or headline
             continue
         lines = _where(worst.where, worst.source) if name == "stall" and worst else []
         entries = {"means": kind.means, "try": kind.remedy, "total": _total(name, found)}
@@ -101,10 +101,10 @@ def judged(found: Mapping[str, Any], limits: Limits) -> tuple[Outcome, str, Sequ
                 fit_line(headline),
                 ("", *labelled_lines({"means": means, "try": remedy})),
             )
-    if unproven:
+    if inconclusive:
         why = "most of that was not spent on the CPU, and how long the thread waited for a core"
         details = labelled_lines({"why": f"{why} is not known here", "try": "run it on Linux"})
-        return "unproven", fit_line(unproven), ("", *details)
+        return "inconclusive", fit_line(inconclusive), ("", *details)
     return "within", fit_line(", ".join(_measured(found, limits))), ()
 
 

@@ -4,7 +4,7 @@
 >>> stream = TokenStream(tokens=3)
 >>> with StallWatch(of=stream) as watch:
 ...     text = "".join(stream)
->>> watch.pulse().messages
+>>> watch.result().messages
 3
 """
 
@@ -23,20 +23,20 @@ from pytest_streamperf._results.units import bytes_of
 from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf._runtime import clock, instrumentation
 from pytest_streamperf._runtime.interference import noted
-from pytest_streamperf.exceptions import PulseExceeded, PulseUnproven
+from pytest_streamperf.exceptions import ResponsivenessExceeded, ResponsivenessInconclusive
 from pytest_streamperf.responsiveness.cpu_shares import Shares
 from pytest_streamperf.responsiveness.gc_pauses import Collections, Pause, PauseMeter
 from pytest_streamperf.responsiveness.message import Limits, check, judged
 from pytest_streamperf.responsiveness.stalls import Stall, StallMeter, watching
 from pytest_streamperf.streams.token_stream import Stream, TokenStream
 
-__all__ = ["Collections", "Pause", "Pulse", "Stall", "StallWatch"]
+__all__ = ["Collections", "Pause", "ResponsivenessResult", "Stall", "StallWatch"]
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pulse(Verdict):
+class ResponsivenessResult(Verdict):
     """What a watch saw; seconds, bytes, and shares from 0 to 1; None for what was not measured.
 
     `first` is the time to the first message, `longest_gap` that between two; `stalls` and `pauses`
@@ -176,11 +176,11 @@ class StallWatch:
         """When messages came; a gap is between two of the same line."""
         return [self._times, *chain.from_iterable(each.readings for each in self._followed)]
 
-    def pulse(self) -> Pulse:
+    def result(self) -> ResponsivenessResult:
         """Tell what was seen, without a limit on any of it."""
         return self._judged(Limits())
 
-    def _judged(self, limits: Limits) -> Pulse:
+    def _judged(self, limits: Limits) -> ResponsivenessResult:
         stalls = self._stalls.stalls if self._stalls else ()
         lines = self._lines()
         gaps = [(after, after - before) for line in lines for before, after in pairwise(line)]
@@ -197,12 +197,12 @@ class StallWatch:
             "cpu_shares": self._shares.taken(),
         }
         verdict, headline, details = judged(found, limits)
-        return Pulse(
-            stem="pulse",
+        return ResponsivenessResult(
+            stem="responsiveness",
             verdict=verdict,
             headline=headline,
             details=details,
-            figures=noted("pulse", _figures(found, limits)),
+            figures=noted("responsiveness", _figures(found, limits)),
             where=[
                 Place(stall.where, stall.source)
                 for stall in (found["stalls"] or ())[:1]
@@ -227,15 +227,15 @@ class StallWatch:
         max_gc_pause: float | None = None,
         peak_memory: int | str | None = None,
         cpu_share: Mapping[str, float] | None = None,
-    ) -> Pulse:
+    ) -> ResponsivenessResult:
         """Fail unless it ran smoothly; return what was seen.
 
         Seconds to the first message, between two, of a stall of the event loop, and of a pause for
         garbage collection; Python's memory at its peak, in bytes or as `"64MiB"`; the share of CPU
         time of functions that the watch was given.
 
-        Raises `PulseExceeded`, `PulseUnproven` where something could not be told, `NothingMeasured`
-        where it was not measured, and `ValueError` for bad arguments.
+        Raises `ResponsivenessExceeded`, `ResponsivenessInconclusive` where something could not be
+        told, `NothingMeasured` where it was not measured, and `ValueError` for bad arguments.
 
         >>> watch.assert_smooth(max_gap=0.2, max_stall=0.05, peak_memory="64MiB")
         """
@@ -246,9 +246,9 @@ class StallWatch:
         limits = Limits(max_first, max_gap, max_stall, max_gc_pause, memory, dict(cpu_share or {}))
         check(limits)
         for what, advice in self._unmeasured(limits):
-            raise nothing_measured("pulse", what, advice)
+            raise nothing_measured("responsiveness", what, advice)
         found = self._judged(limits)
-        conclude(found, PulseExceeded, PulseUnproven, stacklevel=2)
+        conclude(found, ResponsivenessExceeded, ResponsivenessInconclusive, stacklevel=2)
         return found
 
     def _unmeasured(self, limits: Limits) -> Iterator[tuple[str, str]]:

@@ -104,7 +104,7 @@ def fault_of(seen: Seen) -> str:
     return next((fault for holds, fault in rules if holds), "")
 
 
-def assert_untorn(  # noqa: PLR0913 - who writes, who reads, and how much of it
+def assert_atomic_reads(  # noqa: PLR0913 - who writes, who reads, and how much of it
     write: Write,
     read: Read,
     *,
@@ -126,11 +126,12 @@ def assert_untorn(  # noqa: PLR0913 - who writes, who reads, and how much of it
     `readers` are threads. It goes on until `reads` of them met a write that their reader had not
     met yet: counts decide, on a busy machine as well. Reads that give up are told, and no fault.
 
-    Raises `ServiceExceeded`; `NothingMeasured` where they do not meet so often in `within` seconds,
+    Raises `ServerExceeded`; `NothingMeasured` where they do not meet so often in `within` seconds,
     and what is then under way is waited for, however long: give what may block a timeout;
     `RuntimeError` for a process that ends, and what `read` and `write` raise.
 
-        assert_untorn(partial(publish_number, memory), lambda: numbers(memory), writer="process")
+        write = partial(publish_number, memory)
+        assert_atomic_reads(write, lambda: numbers(memory), writer="process")
     """
     if writer not in _WRITING:
         msg = f"writer must be 'thread' or 'process', not {writer!r}"
@@ -255,7 +256,7 @@ def judged(found: Evidence, reads: int, within: float, writer: str) -> Verdict:
     if not faults and found.overlapping < reads:
         what = f"{found.overlapping:,} of {reads:,} reads met a write of their own"
         raise nothing_measured(
-            "service",
+            "server",
             f"{what} in {duration(within)}",
             "have write= publish, and read= read it, again and again; writer='process' for what "
             "processes share; or ask for fewer reads=",

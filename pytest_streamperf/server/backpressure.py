@@ -14,7 +14,7 @@ from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf.server.clients import Request, ask
 from pytest_streamperf.server.gauges import Read, reading_of
 from pytest_streamperf.server.serving import App, run, served
-from pytest_streamperf.server.verdicts import concluded, exceeded, passed, unproven
+from pytest_streamperf.server.verdicts import concluded, exceeded, inconclusive, passed
 from pytest_streamperf.server.websocket_clients import (
     FAST,
     IN_SOCKETS,
@@ -59,9 +59,9 @@ def assert_backpressure(  # noqa: PLR0913 - how it is reached, and what it promi
     With `idle`, the seconds after which the server closes whoever says nothing, that is waited
     for, and a client that sends `say` three times as often must stay. It is to be short.
 
-    Raises `ServiceExceeded`, `Unproven` where this machine let nobody say anything for so long that
-    the server may hang up, three times; `NothingMeasured` where a path is not there, `TypeError`
-    and `ValueError` for arguments that cannot be, and what clients meet.
+    Raises `ServerExceeded`, `Inconclusive` where this machine let nobody say anything for so long
+    that the server may hang up, three times; `NothingMeasured` where a path is not there,
+    `TypeError` and `ValueError` for arguments that cannot be, and what clients meet.
 
         assert_backpressure(app, "/ws", publish="/announce", read=None)
     """
@@ -84,7 +84,7 @@ def assert_backpressure(  # noqa: PLR0913 - how it is reached, and what it promi
             answer = await ask(url, Request("POST", publish, text.encode(), plain))
             if answer.status >= 300:  # noqa: PLR2004 - it was not taken
                 raise nothing_measured(
-                    "service",
+                    "server",
                     f"POST {publish} answers {answer.status}",
                     "give publish= what broadcasts",
                 )
@@ -99,7 +99,7 @@ def assert_backpressure(  # noqa: PLR0913 - how it is reached, and what it promi
         for _ in range(_RUNS):
             found = run("assert_backpressure", lambda: driven(drive, counted, limit, idle))
             outcome = judged(found, promise)
-            if outcome.verdict != "unproven":
+            if outcome.verdict != "inconclusive":
                 break
     return concluded(outcome)
 
@@ -129,7 +129,7 @@ def judged(found: Evidence, promise: Promise) -> Verdict:
             "means": "this process hardly ran meanwhile, and a server may take clients for gone",
             "try": "run it where less else runs, or where the server waits longer: idle=",
         }
-        return unproven(may_be, figures, labelled_lines(entries))
+        return inconclusive(may_be, figures, labelled_lines(entries))
     if fault is None:
         held = f"{size(kept)} held for who stalled, in sockets too"
         what = f"{found.flood} messages of {size(MESSAGE)} in step, {held}"

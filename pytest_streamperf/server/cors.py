@@ -46,7 +46,7 @@ def assert_cors(
     for a while that raises. `requests` are asked as well, of a URL these alone; an unknown path is,
     always. `statuses` are those that must have been seen.
 
-    Raises `ServiceExceeded`, and `NothingMeasured` where a status of `statuses` was not seen, or
+    Raises `ServerExceeded`, and `NothingMeasured` where a status of `statuses` was not seen, or
     there was nothing to ask for.
 
         assert_cors(app, statuses=(200, 404, 500))
@@ -54,7 +54,7 @@ def assert_cors(
     routes = _routes(server)
     if not routes and not requests:
         raise nothing_measured(
-            "service", "no routes are known of this server", "give requests=[...] to ask it"
+            "server", "no routes are known of this server", "give requests=[...] to ask it"
         )
     walk = tuple(_walk(routes))
     with _raising(routes), served(server) as url:
@@ -76,7 +76,7 @@ def assert_cors(
     unseen = [status for status in statuses if status not in {each.status for each in seen}]
     if unseen:
         raise nothing_measured(
-            "service",
+            "server",
             f"no answer had status {', '.join(map(str, unseen))}",
             "give requests= that are answered so",
         )

@@ -54,7 +54,7 @@ class Raised:
     text: str = field(compare=False)
 
 
-def assert_parity(
+def assert_fallback_parity(
     implementations: Sequence[Implementation] | Mapping[str, Implementation],
     *,
     inputs: Iterable[Any],
@@ -69,19 +69,19 @@ def assert_parity(
     type. Of three or more, the one that most others differ from is named. A mapping names the
     implementations; in a sequence they go by names of their own.
 
-    Raises `ServiceExceeded`; `NothingMeasured` where there are fewer than two implementations, no
+    Raises `ServerExceeded`; `NothingMeasured` where there are fewer than two implementations, no
     inputs, or none that is answered with something other than None, what is empty, NaN, infinity
     and errors; `ValueError` for a `within` that is negative or not finite; `TypeError` for an
     awaitable answer.
 
-        assert_parity([render_wasm, render_numpy, render_python], inputs=[line, circle])
+        assert_fallback_parity([render_wasm, render_numpy, render_python], inputs=[line, circle])
     """
     if not 0 <= within < inf:
         raise ValueError(f"within={within!r}: must be 0 or more, and finite")
     named = _named(implementations)
     if len(named) < 2:  # noqa: PLR2004 - two can agree
         raise nothing_measured(
-            "service",
+            "server",
             f"{next(iter(named), 'nothing')} has no other implementation to agree with",
             "give two or more, and install what they need",
         )
@@ -96,7 +96,7 @@ def assert_parity(
         compared += sum(map(_tells, _leaves(next(iter(answers.values())))))
     if not compared:
         raise nothing_measured(
-            "service",
+            "server",
             f"{_many(count, 'input')}, and no answer with anything to compare",
             f"give inputs that have one; the last was {_shown(next(iter(answers.values())))}"
             if answers

@@ -81,7 +81,7 @@ def assert_gauges_settle(  # noqa: PLR0913 - what is sent, what is read, and how
     nowhere in the metrics is a `ValueError`.
 
     After `clients` of a kind have gone, each gauge has `within` seconds to be what it was. Raises
-    `ServiceExceeded`, `NothingMeasured` where no client could leave before the end, and what
+    `ServerExceeded`, `NothingMeasured` where no client could leave before the end, and what
     clients meet: `TimeoutError`, `ConnectionError`.
 
         chat = Request("POST", "/chat", {"message": "hello"})
@@ -89,7 +89,7 @@ def assert_gauges_settle(  # noqa: PLR0913 - what is sent, what is read, and how
     """
     if not requests:
         raise nothing_measured(
-            "service", "no request to send", "give requests=[Request('POST', '/chat', {...})]"
+            "server", "no request to send", "give requests=[Request('POST', '/chat', {...})]"
         )
     with served(server) as url, unlogged(told_before()):
 
@@ -122,7 +122,7 @@ def assert_gauges_settle(  # noqa: PLR0913 - what is sent, what is read, and how
         phases, left = run("assert_gauges_settle", main)
     if not left:
         raise nothing_measured(
-            "service",
+            "server",
             "no client could leave midway: every answer was complete by then",
             "add a request whose answer takes a while, as a stream does",
         )
@@ -137,7 +137,7 @@ async def reading_of(url: str, read: Read, names: Sequence[str]) -> Reading:
     answer = await ask(url, Request("GET", read))
     if answer.status != 200:  # noqa: PLR2004 - OK
         raise nothing_measured(
-            "service", f"GET {read} answers {answer.status}", "give read= the path of the metrics"
+            "server", f"GET {read} answers {answer.status}", "give read= the path of the metrics"
         )
     return named(json.loads(answer.body), names)
 

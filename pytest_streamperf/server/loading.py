@@ -111,7 +111,7 @@ def assert_loaded_once(  # noqa: PLR0913 - what is asked, what is read, and how 
     an app, the process `pid` of a URL. These may take 32 KiB and 1 MiB for themselves: with fewer
     than 40 requests, and 1,280, that hides what may not be kept, and the headline says so.
 
-    Raises `ServiceExceeded`; `NothingMeasured` where nothing was loaded, or was before, or
+    Raises `ServerExceeded`; `NothingMeasured` where nothing was loaded, or was before, or
     requests are refused; `ValueError` for too few clients or requests, and
     names that are nowhere; and what clients meet: `TimeoutError`, `ConnectionError`.
 
@@ -168,7 +168,7 @@ def _check_fresh(count: float, loaded: str) -> None:
     """It is not known how often it is loaded when it is there already."""
     if min(count, 1) != _BEFORE[loaded]:
         raise nothing_measured(
-            "service",
+            "server",
             f"{count:g} loads were counted before the first request",
             'give a server that nobody has asked; loaded="at start" where it is loaded by then'
             if count
@@ -179,7 +179,7 @@ def _check_fresh(count: float, loaded: str) -> None:
 def _check_counted(count: float, request: Request) -> None:
     if not count:
         raise nothing_measured(
-            "service",
+            "server",
             f"{request} was answered, and no load was counted",
             "count a load where it is begun, or give loads= a LoadCounter around what loads",
         )
@@ -191,7 +191,7 @@ async def _asked(url: str, request: Request, clients: int) -> None:
         for answer in await asyncio.gather(*asking):
             if answer.status // 100 != 2:  # noqa: PLR2004 - OK
                 raise nothing_measured(
-                    "service",
+                    "server",
                     f"{request} answers {answer.status}",
                     "give a request that is answered",
                 )

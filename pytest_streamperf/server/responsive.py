@@ -24,8 +24,8 @@ from pytest_streamperf.server.verdicts import (
     check_answer,
     concluded,
     exceeded,
+    inconclusive,
     passed,
-    unproven,
 )
 
 __tracebackhide__ = True  # pytest shows the user's own frames
@@ -86,10 +86,10 @@ def assert_responsive(  # noqa: PLR0913 - what is asked, beside what, and how fa
     before: so it takes streams that are steady, with gaps of half of `max_stall` at most. A busy
     machine stutters now and then, and a blocked loop every time: it is tried until one of `rounds`
     has no stall of over `max_stall` seconds. Where it may have been the machine that stood still,
-    it is tried three times as often, and then unproven. What blocks once and never again is not
+    it is tried three times as often, and then inconclusive. What blocks once and never again is not
     found. The line that blocks is told of an app.
 
-    Raises `ServiceExceeded`, `Unproven`, `NothingMeasured` where a stream ends too soon or the
+    Raises `ServerExceeded`, `Inconclusive`, `NothingMeasured` where a stream ends too soon or the
     request is refused, and what clients meet: `TimeoutError`, `ConnectionError`.
 
         assert_responsive(app, Request("GET", "/report"), beside=Request("GET", "/events"))
@@ -149,14 +149,14 @@ async def _round(  # noqa: PLR0913 - what is asked, and how it is seen
         for each in streams:
             if each.done():
                 raise nothing_measured(
-                    "service",
+                    "server",
                     f"{beside} ended ({each.result().status}) before {request} was answered",
                     "give beside= a stream that takes longer",
                 )
     if not beats and median(quiet) > max_stall / 2:
         usual = duration(median(quiet))
         raise nothing_measured(
-            "service",
+            "server",
             f"{beside} has gaps of {usual}: a stall of {duration(max_stall)} is not seen",
             "give beside= a stream that sends more often, or an app in place of a URL",
         )
@@ -254,7 +254,7 @@ def undisturbed(found: Sequence[Round], request: str, clients: int, max_stall: f
             "machine, or a call into C that waits and lets nobody else run",
             "try": "run it where less else runs, or by itself",
         }
-        return unproven(f"{stood}, or the machine did", figures, labelled_lines(entries))
+        return inconclusive(f"{stood}, or the machine did", figures, labelled_lines(entries))
     line = best.line
     seen = location_lines([line.where], line.source, "") if line else []
     entries = {

@@ -72,7 +72,7 @@ def assert_stops(
     end with an event that tells of an error. The process has `within` seconds to exit, as it
     should, and prints no traceback.
 
-    Raises `ServiceExceeded`, and `NothingMeasured` where no URL is printed in 30 seconds, or the
+    Raises `ServerExceeded`, and `NothingMeasured` where no URL is printed in 30 seconds, or the
     streams are over before it is stopped. Where there is no SIGTERM, on Windows, the process is
     killed, and nothing is well.
 
@@ -102,7 +102,7 @@ async def _stopped(command: Sequence[str], request: Request, clients: int, withi
                 if each.done():
                     status = each.result().status
                     raise nothing_measured(
-                        "service",
+                        "server",
                         f"{request} was over before the server was stopped ({status})",
                         "ask for a stream that takes a while",
                     )
@@ -149,7 +149,7 @@ async def _started(
         if not url:
             said = " ".join(printed[-3:]) or "nothing"
             raise nothing_measured(
-                "service",
+                "server",
                 fit_line(f"no URL was printed by {' '.join(command)}"),
                 fit_line(f"have it print where it listens; it said: {said}"),
             )

@@ -37,7 +37,7 @@ def assert_streamed(
     to have come when three quarters of the time are over: that is tried `rounds` times. What takes
     less to make than to send, or waits long for its first part, is better held by its chunks.
 
-    Raises `ServiceExceeded`, `NothingMeasured` where the request is refused, and what clients meet:
+    Raises `ServerExceeded`, `NothingMeasured` where the request is refused, and what clients meet:
     `TimeoutError`, `ConnectionError`.
 
         assert_streamed(app, Request("GET", "/export"))

@@ -63,7 +63,7 @@ def assert_survives(  # noqa: PLR0913 - what is sent, and what is looked at
     looked at with a `pid`, and tasks and log are not seen. In the log there is to be no traceback
     but of errors that are `expected`.
 
-    Raises `ServiceExceeded`, `NothingMeasured` where the first request is refused or errors are not
+    Raises `ServerExceeded`, `NothingMeasured` where the first request is refused or errors are not
     logged, and `ValueError` for less than two rounds.
 
         assert_survives(app, requests=[Request("POST", "/chat", {"text": "hello"})], read=None)
@@ -88,7 +88,7 @@ def assert_survives(  # noqa: PLR0913 - what is sent, and what is looked at
             before, usual = await reading(), await target.answers()
             if not usual.startswith("2"):
                 raise nothing_measured(
-                    "service", f"{requests[0]} answers {usual}", "give requests= that are answered"
+                    "server", f"{requests[0]} answers {usual}", "give requests= that are answered"
                 )
             for number in range(warm + rounds):
                 for what, fire in fires.items():
@@ -106,7 +106,7 @@ def assert_survives(  # noqa: PLR0913 - what is sent, and what is looked at
 
 def _check(requests: Sequence[Request], crowd: int, rounds: int) -> None:
     if not requests:
-        raise nothing_measured("service", "there is no request", "give requests=[...]")
+        raise nothing_measured("server", "there is no request", "give requests=[...]")
     for name, value, least in (("crowd", crowd, 1), ("rounds", rounds, 2)):
         if value < least:  # what grows is seen twice
             msg = f"{name} must be {least} or more, not {value!r}"
@@ -198,7 +198,7 @@ def _logged(expected: tuple[type[BaseException], ...], *, here: bool) -> Iterato
         logging.getLogger(name).isEnabledFor(logging.ERROR) for name in ("uvicorn.error", "asyncio")
     ):
         raise nothing_measured(
-            "service",
+            "server",
             "errors are not logged here, so nothing is known of them",
             "take logging.disable away, or the level of the root logger",
         )

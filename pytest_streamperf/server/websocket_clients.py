@@ -81,7 +81,7 @@ async def connected(url: str) -> AsyncIterator[Any]:
         client = await connect(url, sock=plain, max_queue=1, close_timeout=0, **terms)
     except InvalidStatus as error:
         raise nothing_measured(
-            "service",
+            "server",
             f"no WebSocket at {address.path}: it answers {error.response.status_code}",
             "give the path of a WebSocket",
         ) from None

@@ -4,6 +4,7 @@
 Hypothesis is an extra.
 """
 
+from pytest_streamperf.exceptions import RateLimited, RecordingError
 from pytest_streamperf.streams.chunking import (
     Cut,
     at,
@@ -22,7 +23,6 @@ from pytest_streamperf.streams.faults import (
     ErrorEvent,
     InvalidUtf8,
     RateLimit,
-    RateLimited,
     Reorder,
     Truncate,
     Unclosed,
@@ -40,7 +40,7 @@ from pytest_streamperf.streams.messages import (
     Usage,
 )
 from pytest_streamperf.streams.pacing import Bursts, Jittered, Stalled, slow_first
-from pytest_streamperf.streams.recording import Recorder, Recording, RecordingError
+from pytest_streamperf.streams.recording import Recorder, Recording
 from pytest_streamperf.streams.token_stream import (
     Fault,
     Stream,

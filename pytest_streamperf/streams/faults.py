@@ -13,23 +13,12 @@ from dataclasses import dataclass, fields, replace
 from itertools import repeat
 from typing import Any, Self
 
+from pytest_streamperf.exceptions import RateLimited
 from pytest_streamperf.streams.messages import Failure, ToolCallDelta
 from pytest_streamperf.streams.pacing import finite_seconds
 
 # A line that does not end comes in pieces of so many bytes; all but the last are one object.
 _PIECE = 64 * 2**10
-
-
-class RateLimited(ConnectionRefusedError):  # noqa: N818 - like its base
-    """The server takes no more for `retry_after` seconds: HTTP 429, before anything was sent.
-
-    `header` says so: a decimal number of seconds, to the microsecond.
-    """
-
-    def __init__(self, retry_after: float) -> None:
-        self.retry_after = retry_after
-        self.header = f"{retry_after:.6f}".rstrip("0").rstrip(".")
-        super().__init__(f"rate limited: HTTP 429, Retry-After: {self.header}")
 
 
 @dataclass(frozen=True, slots=True)

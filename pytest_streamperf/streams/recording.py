@@ -28,6 +28,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Self
 
+from pytest_streamperf.exceptions import RecordingError
 from pytest_streamperf.streams.chunking import Cut, per_event
 from pytest_streamperf.streams.pacing import finite_seconds
 from pytest_streamperf.streams.token_stream import Stream
@@ -37,10 +38,6 @@ _SSE = "text/event-stream"
 _MOST = 64 * 2**20
 # Times are told in microseconds.
 _DIGITS = 6
-
-
-class RecordingError(ValueError):
-    """A file is no recording: which line, what it is, and what was expected."""
 
 
 @dataclass(frozen=True, slots=True)

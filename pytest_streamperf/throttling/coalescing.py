@@ -45,7 +45,7 @@ class Promise(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Coalescing(Verdict):
+class CoalescingResult(Verdict):
     """What `assert_coalesced` found; `longest_held` is in seconds, `sent` in bytes."""
 
     flushes: int
@@ -61,7 +61,7 @@ class _Breach(NamedTuple):
     remedy: str
 
 
-def judged(record: FlushRecord, promise: Promise) -> Coalescing:
+def judged(record: FlushRecord, promise: Promise) -> CoalescingResult:
     """Hold a record against a promise."""
     sent = sum(len(flush.data) for flush in record.flushes)
     carriers = carried_by(record)
@@ -72,7 +72,7 @@ def judged(record: FlushRecord, promise: Promise) -> Coalescing:
         or _too_often(record, promise)
         or _too_small(record, promise, sent)
     )
-    verdict: Outcome = "exceeded" if breach else "within" if record.of else "unproven"
+    verdict: Outcome = "exceeded" if breach else "within" if record.of else "inconclusive"
     longest = max((seconds for seconds, _ in held), default=None)
     began = min([each[0] for each in (*record.arrivals[:1], *record.flushes[:1])], default=0.0)
     headline = f"{len(record.arrivals):,} deltas, {len(record.flushes):,} flushes of {size(sent)}"
@@ -85,11 +85,11 @@ def judged(record: FlushRecord, promise: Promise) -> Coalescing:
             "",
             *labelled_lines({"means": breach.means, "try": breach.remedy}),
         )
-    elif verdict == "unproven":
+    elif verdict == "inconclusive":
         headline = "no evidence of what the flushes carried"
         details = ("", *labelled_lines({"try": "pass of=stream to the flush counter"}))
-    return Coalescing(
-        stem="cadence",
+    return CoalescingResult(
+        stem="throttling",
         verdict=verdict,
         headline=fit_line(headline),
         details=details,

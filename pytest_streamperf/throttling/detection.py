@@ -14,7 +14,7 @@ from pytest_streamperf._results.reporter import reporting_to
 from pytest_streamperf._results.text import labelled_lines
 from pytest_streamperf._results.verdict import Outcome, Verdict
 from pytest_streamperf._runtime.context import running_loop
-from pytest_streamperf.exceptions import CadenceExceeded, CadenceUnproven
+from pytest_streamperf.exceptions import ThrottlingExceeded, ThrottlingInconclusive
 from pytest_streamperf.throttling.mutants import THROTTLE_MUTANTS, Send, Throttle
 from pytest_streamperf.virtual_clock import new_event_loop
 
@@ -24,8 +24,8 @@ Make = Callable[[Send, float], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Proof(Verdict):
-    """What `prove_test` found: the bad throttles that a test noticed, and those it did not."""
+class DetectionResult(Verdict):
+    """What `assert_test_detects` found: bad throttles that a test noticed, and those it did not."""
 
     noticed: Sequence[str]
     unnoticed: Sequence[str]
@@ -52,9 +52,9 @@ class _Nowhere:
         pass
 
 
-def prove_test(
+def assert_test_detects(
     test: Callable[[Make], object], subjects: Mapping[str, Make] = THROTTLE_MUTANTS
-) -> Proof:
+) -> DetectionResult:
     """Fail unless a test of a throttle fails for every bad one, and passes for a good one.
 
     `test(make_throttle)` is your own test, sync or async; it may enter a `VirtualClock`. It is
@@ -62,14 +62,15 @@ def prove_test(
     `error()` and `retry()` that calls `send(key, value)`. `subjects` are bad throttles, by what
     they do wrong.
 
-    Raises `CadenceExceeded` with those that were not noticed, `CadenceUnproven` where the test
-    fails for a good throttle, too, and `TypeError` for an async test inside a running event loop.
+    Raises `ThrottlingExceeded` with those that were not noticed, `ThrottlingInconclusive` where the
+    test fails for a good throttle, too, and `TypeError` for an async test inside a running event
+    loop.
 
     >>> def test_my_throttle_test():
-    ...     prove_test(my_throttle_test)
+    ...     assert_test_detects(my_throttle_test)
     """
     if inspect.iscoroutinefunction(test) and running_loop() is not None:
-        msg = "an event loop is running here, and so is no other: call prove_test in a sync test"
+        msg = "an event loop is running here: call assert_test_detects in a sync test"
         raise TypeError(msg)
     failed = _failure(test, Throttle)
     noticed = [name for name, make in subjects.items() if _failure(test, make) is not None]
@@ -89,9 +90,11 @@ def prove_test(
                 "UpdateCounter.assert_throttled",
             }
         )
-    outcome: Outcome = "unproven" if failed is not None else "exceeded" if unnoticed else "within"
-    proof = Proof(
-        stem="cadence",
+    outcome: Outcome = (
+        "inconclusive" if failed is not None else "exceeded" if unnoticed else "within"
+    )
+    proof = DetectionResult(
+        stem="throttling",
         verdict=outcome,
         headline=headline,
         details=("", *details) if outcome != "within" else (),
@@ -99,7 +102,7 @@ def prove_test(
         noticed=noticed,
         unnoticed=unnoticed,
     )
-    conclude(proof, CadenceExceeded, CadenceUnproven, stacklevel=2)
+    conclude(proof, ThrottlingExceeded, ThrottlingInconclusive, stacklevel=2)
     return proof
 
 

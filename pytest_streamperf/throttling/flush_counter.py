@@ -20,11 +20,11 @@ from typing import Any, Self
 
 from pytest_streamperf._results.conclusion import conclude, nothing_measured
 from pytest_streamperf._runtime.context import virtual_clock_here
-from pytest_streamperf.exceptions import CadenceExceeded, CadenceUnproven
+from pytest_streamperf.exceptions import ThrottlingExceeded, ThrottlingInconclusive
 from pytest_streamperf.streams.messages import text_of
 from pytest_streamperf.streams.token_stream import TokenStream, listen
 from pytest_streamperf.throttling.coalescing import (
-    Coalescing,
+    CoalescingResult,
     Flush,
     FlushRecord,
     Promise,
@@ -173,15 +173,16 @@ class FlushCounter:
         bytes_per_flush: float | None = None,
         max_held: float = 0.25,
         tolerance: float = 1e-6,
-    ) -> Coalescing:
+    ) -> CoalescingResult:
         """Fail unless flushes are few enough, and yet nothing is held back for long.
 
         At most `per_second` in any second, and on average at least `bytes_per_flush` in each. No
         delta waits longer than `max_held` seconds for the flush that carries it, and everything is
         out when the stream has ended. `tolerance`, in seconds, is for real time.
 
-        Raises `CadenceExceeded`, `CadenceUnproven` if there is no stream to hold the flushes
-        against, `NothingMeasured` if nothing was written, and `ValueError` for bad arguments.
+        Raises `ThrottlingExceeded`, `ThrottlingInconclusive` if there is no stream to hold the
+        flushes against, `NothingMeasured` if nothing was written, and `ValueError` for bad
+        arguments.
 
         >>> def test_flushes(flush_counter, token_stream):
         ...     stream = token_stream(tokens=500, every=0.02)
@@ -201,9 +202,9 @@ class FlushCounter:
             raise ValueError(msg)
         if not self._flushes and not self._pending:
             advice = "write to what flushes.writer, .send, .file or .call returns"
-            raise nothing_measured("cadence", "nothing was written to the flush counter", advice)
+            raise nothing_measured("throttling", "nothing was written to the flush counter", advice)
         found = judged(self.record, promise)
-        conclude(found, CadenceExceeded, CadenceUnproven, stacklevel=2)
+        conclude(found, ThrottlingExceeded, ThrottlingInconclusive, stacklevel=2)
         return found
 
 

@@ -31,7 +31,7 @@ _MARKS: Mapping[Kind, str] = {
 
 
 class Unchecked(NamedTuple):
-    """An invariant that was not checked: why, and whether that leaves something unproven."""
+    """An invariant that was not checked: why, and whether that leaves something inconclusive."""
 
     says: str
     required: bool
@@ -52,7 +52,7 @@ class Findings(NamedTuple):
         """What it comes to: with `of`, all that the policy implies has to be proven."""
         if self.breaches or self.over:
             return "exceeded"
-        return "unproven" if self.missing and "of" in self.record.evidence else "within"
+        return "inconclusive" if self.missing and "of" in self.record.evidence else "within"
 
     @property
     def missing(self) -> dict[int, str]:
@@ -107,7 +107,7 @@ def series(record: Record) -> dict[str, Sequence[tuple[float, float]]]:
 def headline(findings: Findings) -> str:
     """Say what was seen, then the limit."""
     record, limit = findings.record, f"limit 1 per {duration(findings.policy.every)}"
-    if findings.verdict == "unproven":
+    if findings.verdict == "inconclusive":
         return f"no evidence for {len(findings.missing)} of 15 invariants of a throttle, {limit}"
     if findings.breaches:
         first = findings.breaches[0]
@@ -122,7 +122,7 @@ def details(findings: Findings) -> Sequence[str]:
     """Say the rest: the line of time, and what to do about it."""
     if findings.verdict == "within":
         return ()
-    if findings.verdict == "unproven":
+    if findings.verdict == "inconclusive":
         missing = findings.missing
         names = ", ".join(f"{INVARIANTS[number].name} ({number})" for number in missing)
         return (

@@ -24,7 +24,7 @@ from pytest_streamperf._results.conclusion import conclude, nothing_measured
 from pytest_streamperf._results.metrics import Figures, known
 from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf._runtime.context import loop_running_here, running_loop, virtual_clock_here
-from pytest_streamperf.exceptions import CadenceExceeded, CadenceUnproven
+from pytest_streamperf.exceptions import ThrottlingExceeded, ThrottlingInconclusive
 from pytest_streamperf.streams.messages import ToolCallDelta, text_of
 from pytest_streamperf.streams.token_stream import TokenStream, listen
 from pytest_streamperf.throttling import message
@@ -40,7 +40,7 @@ from pytest_streamperf.throttling.record import (
     read_again,
 )
 
-__all__ = ["Cadence", "Call", "UpdateCounter"]
+__all__ = ["Call", "ThrottlingResult", "UpdateCounter"]
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
@@ -58,7 +58,7 @@ class Call(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cadence(Verdict):
+class ThrottlingResult(Verdict):
     """What `assert_throttled` found: every breach, and what could not be checked, by number.
 
     `updates` is how many there were, `sent` their bytes.
@@ -284,7 +284,7 @@ class UpdateCounter:
         max_total_bytes: int | None = None,
         max_round_trips: int | None = None,
         tolerance: float = 1e-6,
-    ) -> Cadence:
+    ) -> ThrottlingResult:
         """Fail unless the updates kept to the contract of a throttle, and return what was found.
 
         At most one update per key `every` so many seconds, the first at once, each with the latest
@@ -293,8 +293,9 @@ class UpdateCounter:
         `on_cancel`, `on_error` and `on_retry` say what becomes of it then. `tolerance`, in seconds,
         is for real time.
 
-        Raises `CadenceExceeded`, `CadenceUnproven` where evidence is missing that the counter was
-        not given, `NothingMeasured` if there was no update, and `ValueError` for bad arguments.
+        Raises `ThrottlingExceeded`, `ThrottlingInconclusive` where evidence is missing that the
+        counter was not given, `NothingMeasured` if there was no update, and `ValueError` for bad
+        arguments.
 
         >>> def test_updates(update_counter, token_stream):
         ...     stream = token_stream(tokens=500, every=0.02)
@@ -307,10 +308,10 @@ class UpdateCounter:
         _check(policy)
         if not self.calls:
             advice = "pass the counter to the code under test as its callback"
-            raise nothing_measured("cadence", "the update counter was never called", advice)
-        cadence = judged(self.record, policy, max_total_bytes, max_round_trips)
-        conclude(cadence, CadenceExceeded, CadenceUnproven, stacklevel=2)
-        return cadence
+            raise nothing_measured("throttling", "the update counter was never called", advice)
+        throttling = judged(self.record, policy, max_total_bytes, max_round_trips)
+        conclude(throttling, ThrottlingExceeded, ThrottlingInconclusive, stacklevel=2)
+        return throttling
 
 
 def judged(
@@ -318,7 +319,7 @@ def judged(
     policy: Policy,
     max_total_bytes: int | None = None,
     max_round_trips: int | None = None,
-) -> Cadence:
+) -> ThrottlingResult:
     """Hold a record against a policy, and say what came of it."""
     sent = sum(update.size for update in record.updates)
     findings = message.Findings(
@@ -328,8 +329,8 @@ def judged(
         message.over_budget(record, sent, max_total_bytes, max_round_trips),
         message.unchecked(record),
     )
-    return Cadence(
-        stem="cadence",
+    return ThrottlingResult(
+        stem="throttling",
         verdict=findings.verdict,
         headline=message.headline(findings),
         details=message.details(findings),

@@ -20,8 +20,9 @@ from importlib import import_module
 from typing import Any, Self
 
 from pytest_streamperf._runtime import clock as real
+from pytest_streamperf.exceptions import VirtualTimeError
 from pytest_streamperf.virtual_clock import references
-from pytest_streamperf.virtual_clock.loops import Threads, VirtualLoop, VirtualTimeError
+from pytest_streamperf.virtual_clock.loops import Threads, VirtualLoop
 
 __all__ = ["VirtualClock", "VirtualLoop", "VirtualTimeError", "new_event_loop"]
 

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from pytest_streamperf._runtime import clock as real
+from pytest_streamperf.exceptions import VirtualTimeError
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
@@ -25,10 +26,6 @@ _LONGEST_WAIT = 86_400
 _MOST_SHOWN = 5
 _LOOPBACK = "127.0.0.1", "::1"
 _LIBRARIES = "asyncio", "trio", "anyio", f"pytest_streamperf{os.sep}virtual_clock"
-
-
-class VirtualTimeError(RuntimeError):
-    """Virtual time cannot go on: everything waits for ever, or for something real."""
 
 
 class Clock(Protocol):

@@ -10,14 +10,8 @@ from typing import Any
 
 import trio
 
-from pytest_streamperf.virtual_clock.loops import (
-    PATIENCE,
-    Clock,
-    Connections,
-    VirtualTimeError,
-    for_ever,
-    place,
-)
+from pytest_streamperf.exceptions import VirtualTimeError
+from pytest_streamperf.virtual_clock.loops import PATIENCE, Clock, Connections, for_ever, place
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 

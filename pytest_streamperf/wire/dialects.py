@@ -1,9 +1,9 @@
 """How a turn looks on the wire: events and dialects, encoded and decoded by pure functions."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib import import_module
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 from pytest_streamperf.streams.messages import Delta, Turn, Usage
 
@@ -14,26 +14,6 @@ LONGEST_LINE = 16 * 2**20
 """Bytes that a line may have at most, where nothing else is said."""
 
 _registered: dict[str, "Dialect"] = {}
-
-
-class WireError(ValueError):
-    """What cannot be decoded: where it is, and what was expected there.
-
-    `offset` is where what is wrong begins, an event or a line, in bytes from the start of the
-    stream, and `number` how many events came before it: the same, however the stream was cut.
-    Where more should have come, they are all the bytes and events there were. `decoded` is what the
-    same piece held before, so that nothing is lost.
-
-    >>> WireError("a line of more than 8 bytes", offset=20, number=3).offset
-    20
-    """
-
-    def __init__(self, what: str, *, offset: int, number: int, decoded: Sequence[Any] = ()) -> None:
-        events = "1 event" if number == 1 else f"{number:,} events"
-        super().__init__(f"{what}, at byte {offset:,}, after {events}")
-        self.offset = offset
-        self.number = number
-        self.decoded = decoded
 
 
 def to_json(value: object) -> str:

@@ -8,7 +8,8 @@ UTF-8.
 
 from collections.abc import Iterator
 
-from pytest_streamperf.wire.dialects import LONGEST_LINE, WireError, to_json
+from pytest_streamperf.exceptions import WireError
+from pytest_streamperf.wire.dialects import LONGEST_LINE, to_json
 
 
 def encode(value: object) -> bytes:

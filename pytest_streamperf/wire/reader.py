@@ -7,8 +7,8 @@ from itertools import count, groupby
 from reprlib import Repr
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
+from pytest_streamperf.exceptions import WireError
 from pytest_streamperf.streams.messages import Delta, Failure, ToolCallDelta, Usage, whole_of
-from pytest_streamperf.wire.dialects import WireError
 
 _Kind = TypeVar("_Kind")
 _Event = TypeVar("_Event")

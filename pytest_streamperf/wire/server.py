@@ -30,8 +30,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pytest_streamperf.exceptions import missing_extra
-from pytest_streamperf.streams.faults import RateLimited
+from pytest_streamperf.exceptions import RateLimited, missing_extra
 from pytest_streamperf.streams.token_stream import Stream
 from pytest_streamperf.wire.wire_stream import WireStream
 

@@ -18,7 +18,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from pytest_streamperf.wire.dialects import LONGEST_LINE, WireError, to_json
+from pytest_streamperf.exceptions import WireError
+from pytest_streamperf.wire.dialects import LONGEST_LINE, to_json
 
 Mode = Literal["standard", "sdk"]
 

@@ -9,7 +9,7 @@ from reference_impl.mistakes import seeded
 
 
 def no_gate() -> bool:
-    """Fetches wherever it is made, so in tests, too."""
+    """NetworkResult wherever it is made, so in tests, too."""
     return False
 
 
@@ -39,7 +39,7 @@ class KeepsStaleEntries(models.Catalogue):
         self.fetched = tuple(dict.fromkeys((*self.fetched, *ids)))
 
 
-_gate = partial(seeded, "prove_gate")
+_gate = partial(seeded, "assert_fetch_is_gated")
 
 REGRESSIONS = (
     _gate("no-gate", "models:under_test", no_gate),

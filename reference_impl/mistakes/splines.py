@@ -29,5 +29,7 @@ def straight_lines(points: Sequence[tuple[float, float]], samples: int) -> Itera
 
 REGRESSIONS = (
     seeded("assert_responsive", "spline-on-the-loop", "splines:off_the_loop", rendered_on_the_loop),
-    seeded("assert_parity", "spline-fallback-differs", "splines:in_python", straight_lines),
+    seeded(
+        "assert_fallback_parity", "spline-fallback-differs", "splines:in_python", straight_lines
+    ),
 )

@@ -23,7 +23,7 @@ def read_now_and_then(block: memoryview, number: int) -> State | None:
     return _kept[slot][1]
 
 
-_registry = partial(seeded, "assert_untorn")
+_registry = partial(seeded, "assert_atomic_reads")
 
 REGRESSIONS = (
     _registry("torn-read", "slots:read", read_as_it_is),

@@ -144,7 +144,7 @@ def test_it_is_walked_by_keyboard(opened, sample_page):
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "words"
     page.keyboard.type("tool_arguments")
-    for _ in ("exceeded", "unproven", "within", "the one check"):
+    for _ in ("exceeded", "inconclusive", "within", "the one check"):
         page.keyboard.press("Tab")
         outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
         assert outline == "solid"
@@ -166,7 +166,7 @@ def test_it_is_filtered_by_words_and_verdicts(opened, sample_page):
     assert said.inner_text() == "12 of 12 shown"
     page.get_by_label("Filter").fill("SUPERLINEAR  reply.py")
     assert shown.count() == 3
-    page.get_by_label("unproven").uncheck()
+    page.get_by_label("inconclusive").uncheck()
     assert shown.count() == 2
     assert said.inner_text() == "2 of 12 shown"
     page.get_by_label("Filter").fill("<b>")
@@ -204,8 +204,8 @@ def test_a_hostile_report_stays_text(opened, text):
         series={"copies": [[1, 2], [2, 3]], text: [[1, 2]], "attempts": [[text] * 3]},
         facts={"witness": text},
     )
-    pulse = {**hostile, "stem": "pulse", "series": {"gaps": [[1, 2]], text: [[1, 2]]}}
-    page = all_open(opened(html(document([hostile, pulse], lost=[text])), viewport=WIDE))
+    other = {**hostile, "stem": "responsiveness", "series": {"gaps": [[1, 2]], text: [[1, 2]]}}
+    page = all_open(opened(html(document([hostile, other], lost=[text])), viewport=WIDE))
     assert page.locator("script").count() == 2
     assert page.locator("img, iframe, object, embed, svg image, svg a").count() == 0
     assert page.locator(".test").first.inner_text() == text

@@ -23,11 +23,11 @@ def test_every_setting_is_read(tmp_path):
     up_to = 5_000
     limit = 0.4
     copies = "warn"
-    unproven = "warn"
+    inconclusive = "warn"
     mode = "warn"
     """
     assert read(tmp_path, text) == Policy(
-        growth={"copies": "warn", "limit": 0.4, "up_to": 5_000}, unproven="warn", mode="warn"
+        growth={"copies": "warn", "limit": 0.4, "up_to": 5_000}, inconclusive="warn", mode="warn"
     )
 
 
@@ -67,7 +67,7 @@ def test_no_setting_is_every_default(tmp_path, text):
         ("limit = 2", r"limit must be greater than 0 and at most 1"),
         ("limit = nan", r"limit must be greater than 0 and at most 1"),
         ('copies = "no"', r"copies must be 'fail' or 'warn', not 'no'"),
-        ("unproven = true", r"unproven must be 'fail' or 'warn', not True"),
+        ("inconclusive = true", r"inconclusive must be 'fail' or 'warn', not True"),
         ('mode = "off"', r"mode must be 'fail' or 'warn', not 'off'"),
         ("mode = []", r"mode must be 'fail' or 'warn', not \[\]"),
         ("mode = ", "Invalid value"),

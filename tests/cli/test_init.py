@@ -234,10 +234,10 @@ GONE_WRONG = {
         [("text.append(token)", "text = text + [token]")],
         "collected.py:5 in collect",
     ),
-    "shown": (SHOWN, [(">= EVERY", ">= 0")], "CadenceExceeded: "),
-    "timed": (TIMED, [("if self.waits:\n            self.update()", "pass")], "Cadence"),
-    "relayed": (RELAYED, [("if waits:", "if False:")], "CadenceExceeded: "),
-    "batched": (BATCHED, [(">= self.every", ">= 0")], "CadenceExceeded: "),
+    "shown": (SHOWN, [(">= EVERY", ">= 0")], "ThrottlingExceeded: "),
+    "timed": (TIMED, [("if self.waits:\n            self.update()", "pass")], "Throttling"),
+    "relayed": (RELAYED, [("if waits:", "if False:")], "ThrottlingExceeded: "),
+    "batched": (BATCHED, [(">= self.every", ">= 0")], "ThrottlingExceeded: "),
     "generated": (
         GENERATED,
         [("    async for", "    time.sleep(0.1)\n    async for")],
@@ -246,7 +246,7 @@ GONE_WRONG = {
     "served": (
         SERVED,
         [("return Str", "kept.add(asyncio.create_task(asyncio.sleep(60))); return Str")],
-        "ServiceExceeded: ",
+        "ServerExceeded: ",
     ),
     "gated": (GATED, [("_VERSION", "_CURRENT_TEST")], "NetworkExceeded: "),
     "asked": (ASKED, [("= fetch\n", "= fetch()\n")], "asked.py:8 in fetch"),
@@ -632,7 +632,9 @@ def test_what_is_sure_is_written_without_what_is_not(project, capsys):
     code = SHOWN.replace("EVERY = 0.1", "from settings import EVERY")
     root = project(agent=code)
     assert _cli.main(["init", "agent.py", "--write"]) == 0
-    assert "streamperf init agent.py::Reply.feed  # cadence (not sure)" in capsys.readouterr().out
+    assert (
+        "streamperf init agent.py::Reply.feed  # throttling (not sure)" in capsys.readouterr().out
+    )
     assert "throttled" not in root.joinpath("tests/test_agent_streaming.py").read_text()
 
 

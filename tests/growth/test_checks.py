@@ -1,4 +1,4 @@
-"""The verdict as people get it: right on code whose growth is known, and never green unproven."""
+"""The verdict as people get it: right on code whose growth is known, and never green by luck."""
 
 import asyncio
 import gc
@@ -18,7 +18,7 @@ import trio
 from benchmarks.accumulators import LINEAR, SUPERLINEAR, Reply, attribute
 from pytest_streamperf import (
     GrowthExceeded,
-    GrowthUnproven,
+    GrowthInconclusive,
     NothingMeasured,
     StreamperfWarning,
     TokenStream,
@@ -246,7 +246,7 @@ def test_what_it_costs_to_set_up_hides_no_growth():
         return [each for each in range(count) for _ in range(count // 100)]
 
     sizes = [100 * 2**octave for octave in range(9)]
-    assert measure_growth(sets_up, sizes=sizes, seconds=0.1).verdict == "unproven"
+    assert measure_growth(sets_up, sizes=sizes, seconds=0.1).verdict == "inconclusive"
 
 
 def test_a_finish_is_not_leapt_at():
@@ -412,7 +412,7 @@ def test_a_consumer_that_stops_early():
             if index == 9:
                 break
 
-    with pytest.raises(GrowthUnproven, match="took 10 of"):
+    with pytest.raises(GrowthInconclusive, match="took 10 of"):
         assert_linear(consume)
 
 
@@ -429,7 +429,7 @@ def test_a_consumer_that_keeps_state_between_runs(kind):
                 kept_list.append(delta)
         return "".join(kept_list) if kind == "joined" else None
 
-    with pytest.raises(GrowthUnproven, match="built inside consume"):
+    with pytest.raises(GrowthInconclusive, match="built inside consume"):
         assert_linear(consume)
 
 
@@ -482,7 +482,7 @@ def test_a_consumer_that_waits_for_ever():
             threading.Event().wait()
 
     growth = measure_growth(consume, timeout=0.1)
-    assert growth.verdict == "unproven"
+    assert growth.verdict == "inconclusive"
     assert "still waited" in growth.message
     assert "with 1 of" in growth.message
 
@@ -500,7 +500,7 @@ def test_an_async_consumer_that_waits_for_ever(backend):
                 cancelled.append(True)
 
     growth = measure_growth(consume, timeout=0.1, backend=backend)
-    assert growth.verdict == "unproven"
+    assert growth.verdict == "inconclusive"
     assert cancelled == [True]
 
 
@@ -532,7 +532,7 @@ def test_a_consumer_that_spins():
 
     with _spun(seconds=0.3 * 1.1 + 0.1):  # and what a tick and the set-up take
         growth = measure_growth(consume, seconds=0.3)
-    assert growth.verdict == "unproven"
+    assert growth.verdict == "inconclusive"
     assert "did not ask for more" in growth.message
 
 
@@ -550,7 +550,7 @@ def test_a_consumer_that_spins_and_swallows():
                         raise
 
     end = time.process_time() + 0.5
-    assert measure_growth(consume, seconds=0.3).verdict == "unproven"
+    assert measure_growth(consume, seconds=0.3).verdict == "inconclusive"
 
 
 def _stopped_late(stuck, feed):
@@ -572,7 +572,7 @@ def test_a_consumer_that_is_only_slow_is_no_spinner():
 def test_a_consumer_that_went_astray_is_told_so():
     """Stopped when it had not pulled for long, it may never end."""
     growth = _stopped_late(0.6, lambda _: None)
-    assert growth.verdict == "unproven"
+    assert growth.verdict == "inconclusive"
     assert "did not ask for more than 1,000" in growth.message
 
 
@@ -602,7 +602,7 @@ def test_a_spinning_consumer_in_another_thread_is_stopped_when_it_pulls():
     )
     thread.start()
     thread.join(30)
-    assert found[0].verdict in ("within", "unproven")
+    assert found[0].verdict in ("within", "inconclusive")
     assert found[0].proven_to < 1_000_000
 
 
@@ -615,7 +615,7 @@ def test_a_consumer_that_spins_at_the_end():
                 time.process_time()
 
     growth = measure_growth(consume, seconds=0.3)
-    assert growth.verdict == "unproven"
+    assert growth.verdict == "inconclusive"
     assert "took all of" in growth.message
 
 
@@ -626,7 +626,7 @@ def test_an_overrun_in_a_group_is_an_overrun():
         for _ in stream:
             raise BaseExceptionGroup("tasks", [BaseExceptionGroup("", [clock.Overrun("wall")])])
 
-    assert measure_growth(consume).verdict == "unproven"
+    assert measure_growth(consume).verdict == "inconclusive"
 
 
 def test_another_group_of_errors_comes_through():
@@ -649,7 +649,7 @@ def test_a_thread_that_does_not_end_is_left_behind(monkeypatch):
         async for _ in stream:
             await asyncio.to_thread(released.wait)
 
-    assert measure_growth(consume, timeout=0.1).verdict == "unproven"
+    assert measure_growth(consume, timeout=0.1).verdict == "inconclusive"
     released.set()
 
 
@@ -680,7 +680,7 @@ def test_a_check_within_a_check():
     assert inner == ["within"]
 
 
-def test_time_is_unproven_while_somebody_traces_allocations(monkeypatch):
+def test_time_is_inconclusive_while_somebody_traces_allocations(monkeypatch):
     """Counts still decide what they can: linear counts alone are no proof of linear time."""
     monkeypatch.setattr(instrumentation, "_told", True)
     tracemalloc.start()
@@ -690,7 +690,7 @@ def test_time_is_unproven_while_somebody_traces_allocations(monkeypatch):
         assert tracemalloc.is_tracing()
     finally:
         tracemalloc.stop()
-    assert growth.verdict == "unproven"
+    assert growth.verdict == "inconclusive"
     assert "tracemalloc is on" in growth.message
 
 

@@ -73,8 +73,8 @@ def test_the_lessons_go_as_they_say(options, tmp_path):
 
 
 def stem(message):
-    """The kind of check that a message is of, whether that was exceeded or unproven."""
-    return re.sub("(Exceeded|Unproven)$", "", message.partition(":")[0])
+    """The kind of check that a message is of, whether that was exceeded or inconclusive."""
+    return re.sub("(Exceeded|Inconclusive)$", "", message.partition(":")[0])
 
 
 @pytest.mark.parametrize("options", SLOWED.values(), ids=SLOWED)

@@ -18,7 +18,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_streamperf import FetchGuard, NetworkExceeded, NetworkUnproven
+from pytest_streamperf import FetchGuard, NetworkExceeded, NetworkInconclusive
 from pytest_streamperf.network import native_libraries, origins
 from pytest_streamperf.network.attempts import (
     Attempt,
@@ -235,11 +235,11 @@ def test_an_unknown_address_is_never_allowed():
     assert not is_allowed(Attempt(kind="connect"), allowed_hosts(["0.0.0.0/0"]))
 
 
-def test_a_ring_is_unproven():
+def test_a_ring_is_inconclusive():
     """By it could have gone what nobody saw; an address that is known is worse."""
     ring = Attempt(kind="ring", thread_name="fetcher", process=7, seen_by="kernel", blocked=True)
     found = judged([ring], exact=True)
-    assert found.verdict == "unproven"
+    assert found.verdict == "inconclusive"
     assert found.message.splitlines() == [
         "an io_uring was asked for",
         "",
@@ -254,11 +254,11 @@ def test_a_ring_is_unproven():
     assert judged([ring, known], exact=True).headline.startswith("2 attempts to connect to 192.0.2")
 
 
-def test_an_unknown_address_is_unproven():
+def test_an_unknown_address_is_inconclusive():
     """It may have been this machine's own; beside one that is known it does not matter."""
     unread = Attempt(kind="connect", process=7, thread_name="psql", seen_by="kernel")
     found = judged([unread, unread])
-    assert found.verdict == "unproven"
+    assert found.verdict == "inconclusive"
     assert found.message.splitlines() == [
         "2 calls to an address that could not be read",
         "",
@@ -489,12 +489,15 @@ def test_what_others_refuse_was_tried(refuse):
 # -- native code
 
 
-def test_native_code_is_unproven(monkeypatch):
+def test_native_code_is_inconclusive(monkeypatch):
     """Where it is loaded, silence proves nothing; it is named."""
     monkeypatch.setattr(
         "pytest_streamperf.network.fetch_guard.networking_libraries", lambda: ["loop.so"]
     )
-    with pytest.raises(NetworkUnproven, match="native code that may reach") as caught, FetchGuard():
+    with (
+        pytest.raises(NetworkInconclusive, match="native code that may reach") as caught,
+        FetchGuard(),
+    ):
         pass
     assert "why    loop.so" in str(caught.value)
 

@@ -7,10 +7,10 @@ import pytest
 
 from pytest_streamperf import (
     NetworkExceeded,
-    NetworkUnproven,
+    NetworkInconclusive,
+    assert_fetch_is_gated,
     assert_order_independent,
     assert_same_requests,
-    prove_gate,
 )
 from pytest_streamperf.network.gate import ROWS, Row, Run
 from pytest_streamperf.network.stub_server import Request
@@ -28,8 +28,8 @@ LEAKS = (
 
 
 def test_a_gate_that_is_right():
-    """Fetches in production and in CI, and is silent while tests are collected and run."""
-    proof = prove_gate(GATED)
+    """NetworkResult in production and in CI, and is silent while tests are collected and run."""
+    proof = assert_fetch_is_gated(GATED)
     assert {name: run.does for name, run in proof.runs.items()} == {
         "production": "FETCHES",
         "CI": "FETCHES",
@@ -43,7 +43,7 @@ def test_a_gate_that_is_right():
 def test_a_gate_that_leaks_at_collection():
     """The variable of the running test is not there while tests are collected."""
     with pytest.raises(NetworkExceeded) as caught:
-        prove_gate(LEAKS)
+        assert_fetch_is_gated(LEAKS)
     lines = str(caught.value).splitlines()
     assert lines[0].startswith("the gate is wrong in 1 of 4 environments: it fetches under test")
     assert [line.split()[:3] for line in lines if "collection " in line] == [
@@ -59,28 +59,28 @@ ONLY = {"CI": Row("SILENT"), "collection": Row("SILENT"), "call": Row("SILENT")}
 
 def test_a_proof_without_a_fetch_is_void():
     """Code that never fetches has no gate to prove."""
-    with pytest.raises(NetworkUnproven, match="no fetch in any of 4 environments"):
-        prove_gate("pass", rows=ONLY)
+    with pytest.raises(NetworkInconclusive, match="no fetch in any of 4 environments"):
+        assert_fetch_is_gated("pass", rows=ONLY)
 
 
 def test_a_gate_that_is_always_shut():
     """Is silent in production, which one's own row may still show to be alive."""
     snippet = f"{FETCH}\nif os.environ.get('ALIVE'): threading.Thread(target=fetch).start()"
     with pytest.raises(NetworkExceeded, match="is silent in production"):
-        prove_gate(snippet, rows={**ONLY, "alive": Row("FETCHES", {"ALIVE": "1"})})
+        assert_fetch_is_gated(snippet, rows={**ONLY, "alive": Row("FETCHES", {"ALIVE": "1"})})
 
 
 def test_rows_of_ones_own():
     """A variable that people set to be left alone."""
     snippet = f"{GATED.replace('if ', 'if not os.environ.get(`OFFLINE`) and ')}".replace("`", "'")
-    proof = prove_gate(snippet, rows={"offline": Row("SILENT", {"OFFLINE": "1"})})
+    proof = assert_fetch_is_gated(snippet, rows={"offline": Row("SILENT", {"OFFLINE": "1"})})
     assert proof.runs["offline"].does == "SILENT"
 
 
-def test_a_subject_that_raises_is_unproven():
+def test_a_subject_that_raises_is_inconclusive():
     """It may have fetched later; what it raised is told."""
-    with pytest.raises(NetworkUnproven, match="the subject raised in 4 of 4") as caught:
-        prove_gate("import a_module_that_is_not_there")
+    with pytest.raises(NetworkInconclusive, match="the subject raised in 4 of 4") as caught:
+        assert_fetch_is_gated("import a_module_that_is_not_there")
     assert "ModuleNotFoundError" in str(caught.value)
 
 
@@ -100,25 +100,25 @@ def test_subjects(subject):
     """A function, or its name."""
     rows = {name: Row("SILENT") for name in ROWS} if isinstance(subject, str) else None
     if rows:
-        with pytest.raises(NetworkUnproven, match="raised"):
-            prove_gate(subject, rows=rows)  # it wants an argument
+        with pytest.raises(NetworkInconclusive, match="raised"):
+            assert_fetch_is_gated(subject, rows=rows)  # it wants an argument
     else:
-        assert prove_gate(subject).verdict == "within"
+        assert assert_fetch_is_gated(subject).verdict == "within"
 
 
 @pytest.mark.parametrize("subject", [lambda: None, print.__call__])
 def test_what_another_interpreter_cannot_find(subject):
     """Says what it takes."""
     with pytest.raises(ValueError, match="cannot be found by another interpreter"):
-        prove_gate(subject)
+        assert_fetch_is_gated(subject)
 
 
 def test_bad_arguments():
     """Each names what is allowed."""
     with pytest.raises(ValueError, match="mode must be 'block' or 'stub', not 'record'"):
-        prove_gate("pass", mode="record")
+        assert_fetch_is_gated("pass", mode="record")
     with pytest.raises(ValueError, match="row 'x' must expect 'FETCHES' or 'SILENT', not 'quiet'"):
-        prove_gate("pass", rows={"x": Row("quiet")})
+        assert_fetch_is_gated("pass", rows={"x": Row("quiet")})
 
 
 # -- with a stub
@@ -137,7 +137,7 @@ def test_a_stub_answers_for_anybody(scheme):
     """With TLS too, so that the whole response path runs."""
     snippet = CLIENT.format(url=f"{scheme}://model.example/api/models?limit=1", data=None)
     rows = {name: Row("FETCHES") for name in ROWS}
-    proof = prove_gate(
+    proof = assert_fetch_is_gated(
         snippet, rows=rows, mode="stub", answers={"model.example/api/models": [{"id": "a"}]}
     )
     (request,) = proof.runs["production"].requests
@@ -169,7 +169,7 @@ def test_other_requests_are_found():
 
 def test_nothing_to_compare():
     """Two versions that ask for nothing prove nothing."""
-    with pytest.raises(NetworkUnproven, match="no request was made"):
+    with pytest.raises(NetworkInconclusive, match="no request was made"):
         assert_same_requests("pass", "pass")
 
 

@@ -33,12 +33,12 @@ def test_a_default_is_held_against_what_there_is(budgeted):
     )
     result.stdout.fnmatch_lines(
         [
-            "streamperf: mode=fail, unproven=fail, budgets=default and chat-ui",
+            "streamperf: mode=fail, inconclusive=fail, budgets=default and chat-ui",
             "_* test_gap _*",
-            "PulseExceeded: 300 ms passed between two messages, limit 200 ms",
+            "ResponsivenessExceeded: 300 ms passed between two messages, limit 200 ms",
             "  limit  max_gap 200 ms, pyproject.toml:2",
             "_* test_plain_twin _*",
-            "PulseExceeded: 300 ms passed between two messages, limit 200 ms",
+            "ResponsivenessExceeded: 300 ms passed between two messages, limit 200 ms",
         ]
     )
 
@@ -73,11 +73,11 @@ def test_a_stream_of_a_wider_scope_is_followed_by_each_test_that_reads_it(budget
     result.stdout.fnmatch_lines(
         [
             "_* test_second _*",
-            "PulseExceeded: 300 ms passed between two messages, limit 200 ms",
+            "ResponsivenessExceeded: 300 ms passed between two messages, limit 200 ms",
             "_* test_third _*",
             "_* test_old _*",
-            "*pulse  test_it.py::test_first: 3 messages, longest gap *",
-            "*pulse  test_it.py::test_twice: 6 messages, longest gap *",
+            "*responsiveness  test_it.py::test_first: 3 messages, longest gap *",
+            "*responsiveness  test_it.py::test_twice: 6 messages, longest gap *",
         ]
     )
 
@@ -103,7 +103,7 @@ def test_a_stall_of_an_async_test_is_seen_where_it_runs(budgeted):
     )
     result.stdout.fnmatch_lines(
         [
-            "PulseExceeded: the event loop stood still for *, limit 50.0 ms",
+            "ResponsivenessExceeded: the event loop stood still for *, limit 50.0 ms",
             "  where  test_it.py:* in test_stall: time.sleep(0.12)",
             "  limit  max_stall 50.0 ms, pyproject.toml:6 (chat-ui)",
         ]
@@ -141,9 +141,9 @@ def test_the_examples_of_an_async_test_are_watched(budgeted):
     )
     result.stdout.fnmatch_lines(
         [
-            "PulseExceeded: the event loop stood still for *, limit 60.0 ms",
+            "ResponsivenessExceeded: the event loop stood still for *, limit 60.0 ms",
             "  where  test_it.py:* in test_stall:",
-            "PulseExceeded: the event loop stood still for *, limit 50.0 ms",
+            "ResponsivenessExceeded: the event loop stood still for *, limit 50.0 ms",
         ]
     )
 
@@ -193,9 +193,9 @@ def test_checks_inside_go_by_the_budget(budgeted):
     )
     result.stdout.fnmatch_lines(
         [
-            "CadenceExceeded: text: an update came 20.0 ms after the one before it, *",
+            "ThrottlingExceeded: text: an update came 20.0 ms after the one before it, *",
             "  limit  updates_every 100 ms, marker, test_it.py:*",
-            "CadenceExceeded: * flushes *",
+            "ThrottlingExceeded: * flushes *",
             "  limit  flushes_per_second 10/s, marker, test_it.py:*",
         ]
     )
@@ -224,9 +224,9 @@ def test_the_whole_process_is_measured(budgeted):
     )
     result.stdout.fnmatch_lines(
         [
-            "PulseExceeded: 3.0 MB of memory at the peak, limit 1.0 MB",
-            "PulseExceeded: the garbage collector paused for *, limit 1.00 us",
-            "PulseExceeded: json:loads took *% of the CPU time, limit 1%",
+            "ResponsivenessExceeded: 3.0 MB of memory at the peak, limit 1.0 MB",
+            "ResponsivenessExceeded: the garbage collector paused for *, limit 1.00 us",
+            "ResponsivenessExceeded: json:loads took *% of the CPU time, limit 1%",
         ]
     )
 
@@ -248,8 +248,8 @@ def test_what_disturbs_each_other_is_measured_in_two_runs(budgeted):
         [
             "*::test_it?watched? FAILED*",
             "*::test_it?memory? FAILED*",
-            "PulseExceeded: the event loop stood still for *",
-            "PulseExceeded: 3.0 MB of memory at the peak, limit 1.0 MB",
+            "ResponsivenessExceeded: the event loop stood still for *",
+            "ResponsivenessExceeded: 3.0 MB of memory at the peak, limit 1.0 MB",
         ]
     )
 
@@ -283,7 +283,7 @@ def test_what_cannot_run_twice_runs_without_the_memory(budgeted):
         rerun = true
     """
     result = budgeted(tests, "-v", settings=settings, expect={"passed": 1})
-    result.stdout.fnmatch_lines(["* pulse *test_it: *"])
+    result.stdout.fnmatch_lines(["* responsiveness *test_it: *"])
     listed = budgeted(tests, "--streamperf-budgets", settings=settings)
     listed.stdout.fnmatch_lines(["  without peak_memory, for want of a second run*"])
 
@@ -348,9 +348,9 @@ cpu_share = { "json:loads" = "100%", "json:dumps" = "100%" }""",
     )
     result.stdout.fnmatch_lines(
         [
-            "PulseExceeded: json:loads took *% of the CPU time, limit 1%",
+            "ResponsivenessExceeded: json:loads took *% of the CPU time, limit 1%",
             "NothingMeasured: json:loads never ran",
-            "*pulse  test_it.py::test_default: json:dumps *% of CPU",
+            "*responsiveness  test_it.py::test_default: json:dumps *% of CPU",
         ]
     )
     result.stdout.no_fnmatch_line("*test_nothing:*")
@@ -379,8 +379,10 @@ def test_a_failure_of_its_own_wins(budgeted):
         """,
         expect={"failed": 2, "skipped": 1},
     )
-    result.stdout.fnmatch_lines(["E       assert 1 == 2", "*pulse  test_it.py::test_fails: *"])
-    result.stdout.no_fnmatch_line("*PulseExceeded*")
+    result.stdout.fnmatch_lines(
+        ["E       assert 1 == 2", "*responsiveness  test_it.py::test_fails: *"]
+    )
+    result.stdout.no_fnmatch_line("*ResponsivenessExceeded*")
     result.stdout.no_fnmatch_line("*test_skips:*")
 
 
@@ -400,10 +402,10 @@ def test_several_failures_are_told_at_once(budgeted):
     )
     result.stdout.fnmatch_lines(
         [
-            "PulseExceeded: the garbage collector paused *",
+            "ResponsivenessExceeded: the garbage collector paused *",
             "also: *an update came 20.0 ms after the one before it*",
-            "*pulse  test_it.py::test_both: the garbage collector*",
-            "*cadence  test_it.py::test_both: *",
+            "*responsiveness  test_it.py::test_both: the garbage collector*",
+            "*throttling  test_it.py::test_both: *",
         ]
     )
 
@@ -427,8 +429,8 @@ def test_an_async_test_case_is_watched(budgeted):
     )
     result.stdout.fnmatch_lines_random(
         [
-            "PulseExceeded: the event loop stood still for *, limit 50.0 ms",
-            "PulseExceeded: the garbage collector paused for *, limit 1.00 us",
+            "ResponsivenessExceeded: the event loop stood still for *, limit 50.0 ms",
+            "ResponsivenessExceeded: the garbage collector paused for *, limit 1.00 us",
         ]
     )
 

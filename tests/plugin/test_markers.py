@@ -15,7 +15,7 @@ def test_a_mode_of_warning_lets_them_pass(budgeted):
         settings='[tool.streamperf]\nmode = "warn"',
         expect={"passed": 1, "warnings": 1},
     )
-    result.stdout.fnmatch_lines(["*pulse  test_it.py::test_pause: * (a warning)"])
+    result.stdout.fnmatch_lines(["*responsiveness  test_it.py::test_pause: * (a warning)"])
 
 
 def test_one_test_may_warn(budgeted):

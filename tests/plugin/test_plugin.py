@@ -439,7 +439,7 @@ def test_settings_are_the_defaults_of_every_check(pytester, run_alone):
     )
     result = run_alone()
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["streamperf: up_to=640, mode=fail, unproven=fail"])
+    result.stdout.fnmatch_lines(["streamperf: up_to=640, mode=fail, inconclusive=fail"])
 
 
 def test_a_project_can_start_with_warnings(pytester, run_alone):
@@ -457,9 +457,9 @@ def test_a_project_can_start_with_warnings(pytester, run_alone):
     )
 
 
-def test_what_is_unproven_can_be_a_warning(pytester, run_alone):
-    """`unproven = "warn"` accepts that, and nothing that was measured to be too much."""
-    pytester.makepyprojecttoml("[tool.streamperf]\nunproven = 'warn'\n")
+def test_what_is_inconclusive_can_be_a_warning(pytester, run_alone):
+    """`inconclusive = "warn"` accepts that, and nothing that was measured to be too much."""
+    pytester.makepyprojecttoml("[tool.streamperf]\ninconclusive = 'warn'\n")
     pytester.makepyfile(
         BAD,
         test_early="""
@@ -562,7 +562,7 @@ def test_second(agent_server):
     run_alone().assert_outcomes(passed=2)
 
 
-def test_growth_in_another_process_is_unproven(pytester, run_alone):
+def test_growth_in_another_process_is_inconclusive(pytester, run_alone):
     """The metered stream cannot be the engine there, and the message says so."""
     pytester.makepyfile(
         SERVED
@@ -580,7 +580,7 @@ def test_it(agent_server, assert_linear):
     )
     result = run_alone()
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["E*GrowthUnproven*", "E*why*runs in another process*"])
+    result.stdout.fnmatch_lines(["E*GrowthInconclusive*", "E*why*runs in another process*"])
 
 
 def test_the_servers_process_is_stopped(pytester, run_alone):
@@ -1051,7 +1051,7 @@ def test_an_unknown_marker_keyword(guard):
     )
 
 
-def test_a_workers_native_code_is_unproven_too(pytester, guard):
+def test_a_workers_native_code_is_inconclusive_too(pytester, guard):
     """The one that runs no tests asks those that do."""
     pytester.makeconftest(
         """
@@ -1065,7 +1065,7 @@ def test_a_workers_native_code_is_unproven_too(pytester, guard):
     result = guard("def test_it(): pass", "-n", "1", settings=EVERYTHING)
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(
-        ["NetworkUnproven: native code that may reach the network is loaded"]
+        ["NetworkInconclusive: native code that may reach the network is loaded"]
     )
 
 
@@ -1084,11 +1084,11 @@ def test_nothing_is_hooked_where_nothing_is_guarded(pytester, run_alone):
 
 
 def test_a_gate_by_its_fixture(pytester, run_alone):
-    """`fetch_gate` is `prove_gate`."""
+    """`assert_fetch_is_gated` is `assert_fetch_is_gated`."""
     pytester.makepyfile(
         """
-        def test_it(fetch_gate):
-            fetch_gate("import os, urllib.request as r\\n"
+        def test_it(assert_fetch_is_gated):
+            assert_fetch_is_gated("import os, urllib.request as r\\n"
                 "if 'PYTEST_VERSION' not in os.environ: r.urlopen('http://192.0.2.1')")
         """
     )

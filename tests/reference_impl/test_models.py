@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pytest_streamperf import (
     FetchGuard,
     NetworkExceeded,
+    assert_fetch_is_gated,
     assert_order_independent,
     assert_same_requests,
-    prove_gate,
 )
 from reference_impl import ModelManager, regressed
 from reference_impl.models import CURATED, LISTING, ORGANISATION, Catalogue, Model
@@ -108,7 +108,7 @@ def test_no_fetch_under_test(no_background_fetch):
 
 def test_the_gate():
     """Silent while tests are collected and run; production fetches."""
-    proof = prove_gate("reference_impl.models:ModelManager")
+    proof = assert_fetch_is_gated("reference_impl.models:ModelManager")
     assert proof.runs["production"].attempts[0].host == "huggingface.co"
     assert proof.runs["production"].attempts[0].request == f"GET {LISTING}"
 
@@ -123,7 +123,7 @@ def test_the_gate():
 def test_a_gate_that_leaks(regression, says):
     """Is found by the row that it leaks in."""
     with pytest.raises(NetworkExceeded, match=says) as caught:
-        prove_gate(MAKE.format(repr(regression)))
+        assert_fetch_is_gated(MAKE.format(repr(regression)))
     does = {name: run.does for name, run in caught.value.verdict.runs.items()}
     assert does["collection"] == "FETCHES"
     assert does["call"] == ("FETCHES" if regression == "no-gate" else "SILENT")
@@ -131,10 +131,10 @@ def test_a_gate_that_leaks(regression, says):
 
 def test_a_gate_that_never_opens():
     """Production is silent, though the code itself can fetch."""
-    from pytest_streamperf import NetworkUnproven  # noqa: PLC0415
+    from pytest_streamperf import NetworkInconclusive  # noqa: PLC0415
 
-    with pytest.raises(NetworkUnproven, match="a void proof"):
-        prove_gate(MAKE.format("'always-gated'"))
+    with pytest.raises(NetworkInconclusive, match="a void proof"):
+        assert_fetch_is_gated(MAKE.format("'always-gated'"))
 
 
 def test_no_gate_is_caught_by_the_guard():

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from pytest_streamperf import CadenceExceeded, FlushCounter, TokenStream, VirtualClock
+from pytest_streamperf import FlushCounter, ThrottlingExceeded, TokenStream, VirtualClock
 from reference_impl import regressed, responses
 from reference_impl.responses import DIALECTS
 
@@ -92,7 +92,7 @@ def test_a_regression_is_caught(name, regression, says):
     """By the rate, and at the end."""
     with regressed(regression):
         counter = counted(name)
-    with pytest.raises(CadenceExceeded, match=says):
+    with pytest.raises(ThrottlingExceeded, match=says):
         counter.assert_coalesced(per_second=21)
 
 
@@ -108,7 +108,7 @@ def test_an_error_is_flushed(name, regression):
     said = b"RuntimeError: the model is gone" in sent(counter)
     assert said is not bool(regression)
     if regression:
-        with pytest.raises(CadenceExceeded, match="deltas were never flushed"):
+        with pytest.raises(ThrottlingExceeded, match="deltas were never flushed"):
             counter.assert_coalesced()
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from benchmarks.checks import CHAT, app, renderers, said
 from pytest_streamperf import NothingMeasured
-from pytest_streamperf.server import Request, assert_parity, assert_responsive
+from pytest_streamperf.server import Request, assert_fallback_parity, assert_responsive
 from reference_impl import create_app, running, splines
 
 LINE = [(0.0, 1.0), (4.0, 3.0)]
@@ -78,7 +78,9 @@ POINTS = st.tuples(NUMBERS, NUMBERS)
 def test_all_renderers_agree(points, samples):
     """To the last bit, whatever the points, which is well within 1e-6 of the largest coordinate."""
     assert list(RENDERERS) == ["wasm", "numpy", "python"]
-    assert assert_parity(RENDERERS, inputs=[(points, samples)], within=0).verdict == "within"
+    assert (
+        assert_fallback_parity(RENDERERS, inputs=[(points, samples)], within=0).verdict == "within"
+    )
 
 
 @pytest.mark.parametrize("name", RENDERERS)
@@ -267,13 +269,15 @@ def test_streams_go_on_beside_a_spline(without, missing):
 def test_a_fallback_that_differs(without, missing):
     """Is caught, and named, wherever there is another to hold it against."""
     without(*missing)
-    assert not said("assert_parity")
-    assert said("assert_parity", "spline-fallback-differs").startswith("python differs from ")
-    assert not said("assert_parity", "spline-on-the-loop")
+    assert not said("assert_fallback_parity")
+    assert said("assert_fallback_parity", "spline-fallback-differs").startswith(
+        "python differs from "
+    )
+    assert not said("assert_fallback_parity", "spline-on-the-loop")
 
 
 def test_a_fallback_with_nobody_beside_it(without):
     """Is not green: without the extras nothing is proven."""
     without("wasmtime", "numpy")
     with pytest.raises(NothingMeasured, match="python has no other implementation to agree with"):
-        said("assert_parity")
+        said("assert_fallback_parity")

@@ -40,7 +40,7 @@ def test_a_report_and_itself(report):
 def test_every_count_that_is_more_is_found(report, data):
     """Whichever it is: that one check is worse, by that count; and better the other way round."""
     counted = [each for each in report["checks"] if each["counts"]]
-    counted = [each for each in counted if each["verdict"] != "unproven"]
+    counted = [each for each in counted if each["verdict"] != "inconclusive"]
     assume(counted)
     key = key_of(data.draw(st.sampled_from(counted)))
     head = deepcopy(report)
@@ -62,12 +62,12 @@ def test_every_count_that_is_more_is_found(report, data):
     ("was", "now", "found"),
     [
         ("within", "exceeded", "worse"),
-        ("within", "unproven", "worse"),
-        ("unproven", "exceeded", "worse"),
+        ("within", "inconclusive", "worse"),
+        ("inconclusive", "exceeded", "worse"),
         ("exceeded", "within", "better"),
-        ("unproven", "within", "better"),
-        ("exceeded", "unproven", "refused"),
-        ("unproven", "unproven", "refused"),
+        ("inconclusive", "within", "better"),
+        ("exceeded", "inconclusive", "refused"),
+        ("inconclusive", "inconclusive", "refused"),
         ("exceeded", "exceeded", None),
     ],
 )
@@ -91,7 +91,7 @@ def test_a_verdict_that_changed_decides():
 
 def test_what_was_not_measured_to_the_end_has_no_figures():
     """Only its verdict counts."""
-    (better,) = _compared({"verdict": "unproven"}, {"counts": {"copied": 10**9}}).better
+    (better,) = _compared({"verdict": "inconclusive"}, {"counts": {"copied": 10**9}}).better
     assert [change.name for change in better.changes] == ["verdict"]
 
 
@@ -135,7 +135,7 @@ def test_the_worst_comes_first():
     head = deepcopy(base)
     for check, updates in zip(head, (20, 30, 20, 20), strict=True):
         check["counts"] = {"updates": updates}
-    head[2]["verdict"], head[3]["verdict"] = "unproven", "exceeded"
+    head[2]["verdict"], head[3]["verdict"] = "inconclusive", "exceeded"
     comparison = compare(a_report(*base), a_report(*head))
     assert [each.test[-1] for each in comparison.worse] == ["d", "c", "b", "a"]
 
@@ -180,7 +180,7 @@ def test_what_growth_counts_wavers():
     before, after = {"counts": {"copied": 10_000}}, {"counts": {"copied": 10_100}}
     assert _compared(before, after).green
     assert _compared(before, {"counts": {"copied": 10_101}}).worse
-    assert _compared(before | {"stem": "cadence"}, after | {"stem": "cadence"}).worse
+    assert _compared(before | {"stem": "throttling"}, after | {"stem": "throttling"}).worse
 
 
 @pytest.mark.parametrize("name", ["check", "verdict", "counts"])
@@ -203,7 +203,7 @@ def test_what_growth_counts_on_another_python(python):
         assert reason in comparison.refused[0].reason
     head["checks"][0]["shares"] = {"superlinear": 0.9}
     assert compare(base, head).worse
-    base["checks"][0]["stem"] = head["checks"][0]["stem"] = "cadence"
+    base["checks"][0]["stem"] = head["checks"][0]["stem"] = "throttling"
     assert [each.what for each in compare(base, head).refused] == ["count calls"]
 
 
@@ -258,7 +258,7 @@ def test_what_somebody_reads_at_midnight():
         counts={"copied": 1_000_000, "calls": 40_000},
         headline="20,000 deltas copied 1.0 MB, 84% superlinear, limit 25%",
     )
-    updates = [a_check("t.py::test_ui", "cadence", 2, counts={"updates": n}) for n in (51, 50)]
+    updates = [a_check("t.py::test_ui", "throttling", 2, counts={"updates": n}) for n in (51, 50)]
     base = a_report(a_check(), updates[0], a_check("t.py::test_b"))
     head = a_report(worse, updates[1], a_check("t.py::test_b"), python="3.11.9", commit=None)
     assert _said(compare(base, head)) == (
@@ -273,7 +273,7 @@ def test_what_somebody_reads_at_midnight():
         "    says         20,000 deltas copied 1.0 MB, 84% superlinear, limit 25%\n"
         "\n"
         "Better\n"
-        "  t.py::test_ui  cadence 2\n"
+        "  t.py::test_ui  throttling 2\n"
         "    updates  51 -> 50\n"
         "\n"
         "base  1234567890, 2026-11-22 19:40 UTC, CPython 3.11\n"

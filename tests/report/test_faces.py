@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from benchmarks.documents import check, document, growth, many, pulse, sample, updates
+from benchmarks.documents import check, document, growth, many, responsiveness, sample, updates
 from pytest_streamperf._cli import main
 from pytest_streamperf._report import html as page_module
 from pytest_streamperf._report.charts import CHARTS, chart
@@ -185,9 +185,9 @@ def test_a_rounded_figure_says_what_it_is_exactly():
     [
         growth("tests/test_it.py::test_reply_123", bent=0.93, rows=11),
         updates("tests/test_it.py::test_reply_123", every=0.02, rows=MOST_DRAWN),
-        pulse("tests/test_it.py::test_reply_123", stall=0.2, rows=MOST_DRAWN),
+        responsiveness("tests/test_it.py::test_reply_123", stall=0.2, rows=MOST_DRAWN),
     ],
-    ids=["growth", "updates", "pulse"],
+    ids=["growth", "updates", "responsiveness"],
 )
 def test_a_page_of_500_checks_is_small(check):
     """Less than 3 MB, whatever they are, all of them failed."""
@@ -209,9 +209,9 @@ def _verdicts(report):
 
 
 def test_the_worst_comes_first():
-    """Exceeded, then unproven, then within; each by stem, test and number."""
+    """Exceeded, then inconclusive, then within; each by stem, test and number."""
     shown = [(each["verdict"], each["stem"]) for each in worst_first(sample()["checks"])]
-    order = ["exceeded", "unproven", "within"]
+    order = ["exceeded", "inconclusive", "within"]
     assert shown == sorted(shown, key=lambda each: (order.index(each[0]), each[1]))
     page = html(sample())
     assert re.findall(r'data-verdict="(\w+)"', page) == [verdict for verdict, _ in shown]
@@ -241,7 +241,7 @@ def test_what_is_not_known_of_a_run_is_said():
 
 def test_what_a_policy_accepts_is_marked():
     """A check that is not within and passes all the same."""
-    accepted = document([check("pulse", "test_a", verdict="exceeded", accepted=True)])
+    accepted = document([check("responsiveness", "test_a", verdict="exceeded", accepted=True)])
     assert "exceeded, accepted" in _Parsed(html(accepted)).text()
     assert "exceeded, accepted" in markdown(accepted)
 
@@ -275,7 +275,7 @@ def test_charts_draw_only_series_that_reports_have():
 def test_a_comment_starts_with_what_was_found():
     """And has a row and a message for each check that is not within."""
     text = markdown(sample())
-    assert text.startswith("### streamperf: 4 exceeded, 2 unproven, 6 within\n")
+    assert text.startswith("### streamperf: 4 exceeded, 2 inconclusive, 6 within\n")
     rendered = _Parsed(MarkdownIt("gfm-like", {"html": True}).render(text))
     assert rendered.elements[("tr",)] == 1 + 6 + 1 + 6
     assert rendered.elements[("details",)] == 6 + 1

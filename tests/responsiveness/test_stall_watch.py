@@ -17,8 +17,8 @@ import trio
 
 from pytest_streamperf import (
     NothingMeasured,
-    PulseExceeded,
-    PulseUnproven,
+    ResponsivenessExceeded,
+    ResponsivenessInconclusive,
     StallWatch,
     TokenStream,
     VirtualClock,
@@ -94,7 +94,7 @@ def test_a_stall_is_caught_and_its_line_named(run):
         return watch
 
     watch = run(main)
-    with pytest.raises(PulseExceeded, match="the event loop stood still for") as caught:
+    with pytest.raises(ResponsivenessExceeded, match="the event loop stood still for") as caught:
         watch.assert_smooth(max_stall=0.04)
     stall = caught.value.verdict.stalls[0]
     assert stall.seconds > 0.05
@@ -114,9 +114,9 @@ def test_a_sleep_on_the_loop_is_caught():
             await asyncio.sleep(0.01)
         return watch
 
-    pulse = asyncio.run(main()).pulse()
-    assert pulse.stalls[0].seconds > 0.05
-    assert pulse.stalls[0].source.startswith("time.sleep(0.06)")
+    result = asyncio.run(main()).result()
+    assert result.stalls[0].seconds > 0.05
+    assert result.stalls[0].source.startswith("time.sleep(0.06)")
 
 
 @LOOPS
@@ -147,7 +147,7 @@ def test_watches_within_and_beside_each_other(run):
         await rest()
         block()
         other.__exit__()
-        return [each.pulse().stalls for each in (outer, other)]
+        return [each.result().stalls for each in (outer, other)]
 
     outer, other = run(main)
     assert outer[0].seconds < 0.1
@@ -197,7 +197,7 @@ def test_where_the_run_queue_is_not_known(cpu, sure, monkeypatch):
     (stall,) = Scripted(monkeypatch, waited=None).stalls(wall=0.06, cpu=cpu)
     assert stall.sure is sure
     verdict, *_ = message.judged(found(stalls=[stall]), message.Limits(stall=0.05))
-    assert verdict == ("exceeded" if sure else "unproven")
+    assert verdict == ("exceeded" if sure else "inconclusive")
 
 
 def found(*, stalls=(), pauses=(), gap=None):
@@ -226,7 +226,7 @@ def test_what_is_sure_decides():
     verdict, headline, _ = message.judged(seen, message.Limits(stall=0.2, pause=0.2))
     assert (verdict, headline[:21]) == ("exceeded", "the garbage collector")
     verdict, headline, _ = message.judged(seen, message.Limits(stall=0.2, pause=0.4))
-    assert (verdict, headline[:14]) == ("unproven", "the event loop")
+    assert (verdict, headline[:14]) == ("inconclusive", "the event loop")
 
 
 @pytest.mark.parametrize(("waited", "sure"), [(0.05, True), (None, False)])
@@ -240,7 +240,7 @@ def test_what_a_collection_waits_for_a_core_is_no_pause(waited, sure, monkeypatc
         if waited:
             scripted.queued += waited
         collected("stop", {"generation": 2})
-    pause = watch.pulse().pauses[0]
+    pause = watch.result().pauses[0]
     assert pause.seconds == pytest.approx(0.01 if waited else 0.06)
     assert pause.sure is sure
 
@@ -258,7 +258,7 @@ def test_a_collection_in_another_thread_is_not_sure(monkeypatch):
         thread = threading.Thread(target=elsewhere, args=gc.callbacks[-1:])
         thread.start()
         thread.join()
-    assert watch.pulse().pauses[0][:3] == (pytest.approx(0.06), 0, False)
+    assert watch.result().pauses[0][:3] == (pytest.approx(0.06), 0, False)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_what_is_within_says_what_was_measured(seen, limits, says):
     assert (verdict, headline) == ("within", says)
 
 
-def test_unsure_is_unproven():
+def test_unsure_is_inconclusive():
     """The check says so, and why."""
 
     async def main():
@@ -291,7 +291,7 @@ def test_unsure_is_unproven():
 
     watch = asyncio.run(main())
     watch._stalls.stalls.append(Stall(0.06, "", "", sure=False))
-    with pytest.raises(PulseUnproven, match=r"stood still for 60\.0 ms") as caught:
+    with pytest.raises(ResponsivenessInconclusive, match=r"stood still for 60\.0 ms") as caught:
         watch.assert_smooth(max_stall=0.05)
     assert "not spent on the CPU" in str(caught.value)
 
@@ -315,13 +315,17 @@ def test_gaps_go_by_virtual_time():
         for number, _ in enumerate(stream):
             if number == 50:
                 time.sleep(1)
-    pulse = watch.pulse()
-    assert pulse.messages == 100
-    assert pulse.first == pytest.approx(0.5)
-    assert pulse.longest_gap == pytest.approx(1.0)
-    with pytest.raises(PulseExceeded, match=r"1.0 s passed between two messages, limit 200 ms"):
+    result = watch.result()
+    assert result.messages == 100
+    assert result.first == pytest.approx(0.5)
+    assert result.longest_gap == pytest.approx(1.0)
+    with pytest.raises(
+        ResponsivenessExceeded, match=r"1.0 s passed between two messages, limit 200 ms"
+    ):
         watch.assert_smooth(max_gap=0.2)
-    with pytest.raises(PulseExceeded, match=r"the first message took 500 ms, limit 100 ms"):
+    with pytest.raises(
+        ResponsivenessExceeded, match=r"the first message took 500 ms, limit 100 ms"
+    ):
         watch.assert_smooth(max_first=0.1)
     assert watch.assert_smooth(max_gap=1.1, max_first=0.6).verdict == "within"
 
@@ -342,7 +346,7 @@ def test_no_gap_is_between_two_readings(how):
         list(stream)
         time.sleep(0.5)
         asyncio.run(read())
-    assert (watch.pulse().messages, watch.pulse().longest_gap) == (7, 0.0)
+    assert (watch.result().messages, watch.result().longest_gap) == (7, 0.0)
 
 
 def test_what_was_read_before_is_none_of_it():
@@ -355,7 +359,7 @@ def test_what_was_read_before_is_none_of_it():
         with watch:
             time.sleep(0.5)
             list(stream)
-    assert (watch.pulse().messages, watch.pulse().first) == (3, 0.5)
+    assert (watch.result().messages, watch.result().first) == (3, 0.5)
 
 
 def test_messages_of_ones_own():
@@ -364,7 +368,7 @@ def test_messages_of_ones_own():
         watch.message()
         time.sleep(3)
         watch.message()
-    assert watch.pulse().longest_gap == 3
+    assert watch.result().longest_gap == 3
 
 
 @pytest.mark.parametrize(
@@ -388,13 +392,13 @@ def test_collections_are_timed():
         gc.collect(1)
         gc.collect()
     assert gc.callbacks == before
-    pulse = watch.pulse()
-    assert {pause.generation for pause in pulse.pauses} >= {1, 2}
-    for generation, (runs, total, longest) in pulse.collections.items():
-        seconds = [pause.seconds for pause in pulse.pauses if pause.generation == generation]
+    result = watch.result()
+    assert {pause.generation for pause in result.pauses} >= {1, 2}
+    for generation, (runs, total, longest) in result.collections.items():
+        seconds = [pause.seconds for pause in result.pauses if pause.generation == generation]
         assert (runs, longest) == (len(seconds), max(seconds))
         assert total == pytest.approx(sum(seconds))
-    with pytest.raises(PulseExceeded, match="the garbage collector paused for"):
+    with pytest.raises(ResponsivenessExceeded, match="the garbage collector paused for"):
         watch.assert_smooth(max_gc_pause=0.0)
 
 
@@ -407,10 +411,10 @@ def test_the_longest_are_kept(monkeypatch):
             collected("start", {"generation": 0})
             scripted.now += milliseconds / 1000
             collected("stop", {"generation": 0})
-    pulse = watch.pulse()
-    assert pulse.collections[0].runs == 1_200
-    assert [pulse.pauses[0].seconds, pulse.pauses[-1].seconds] == pytest.approx([1.2, 0.201])
-    assert len(pulse.pauses) == 1_000
+    result = watch.result()
+    assert result.collections[0].runs == 1_200
+    assert [result.pauses[0].seconds, result.pauses[-1].seconds] == pytest.approx([1.2, 0.201])
+    assert len(result.pauses) == 1_000
 
 
 def test_the_longest_stalls_are_kept(monkeypatch):
@@ -431,8 +435,8 @@ def test_memory_at_the_peak():
     with StallWatch(memory=True) as watch:
         held = bytearray(3_000_000)
         del held
-    assert 3_000_000 <= watch.pulse().peak_memory < 3_100_000
-    with pytest.raises(PulseExceeded, match=r"3.0 MB of memory at the peak, limit 1.0 MB"):
+    assert 3_000_000 <= watch.result().peak_memory < 3_100_000
+    with pytest.raises(ResponsivenessExceeded, match=r"3.0 MB of memory at the peak, limit 1.0 MB"):
         watch.assert_smooth(peak_memory="1MiB")
     assert watch.assert_smooth(peak_memory="4MB").verdict == "within"
 
@@ -444,8 +448,8 @@ def test_memory_within_a_watch_of_memory():
         with StallWatch(memory=True) as inner:
             bytearray(1_000_000)
         measure_growth(lambda stream: "".join(list(stream)), up_to=64, meters=("copies",))
-    assert 1_000_000 <= inner.pulse().peak_memory < 1_100_000
-    assert 3_000_000 <= watch.pulse().peak_memory < 3_100_000
+    assert 1_000_000 <= inner.result().peak_memory < 1_100_000
+    assert 3_000_000 <= watch.result().peak_memory < 3_100_000
 
 
 def test_growth_is_timed_within_a_watch_of_memory():
@@ -454,7 +458,7 @@ def test_growth_is_timed_within_a_watch_of_memory():
         growth = measure_growth("".join, up_to=640)
         bytearray(3_000_000)
     assert (growth.verdict, "time" in growth.along) == ("within", True)
-    assert 3_000_000 <= watch.pulse().peak_memory < 3_200_000
+    assert 3_000_000 <= watch.result().peak_memory < 3_200_000
 
 
 def test_memory_and_stalls_disturb_each_other():
@@ -474,7 +478,7 @@ def test_growth_of_the_process():
     with StallWatch() as watch:
         held = mmap.mmap(-1, 100_000_000)  # not what an allocator may have at hand
         held.write(b"x" * len(held))
-    assert watch.pulse().grown > 80_000_000
+    assert watch.result().grown > 80_000_000
     held.close()
 
 
@@ -529,29 +533,32 @@ sorted_in_c = sorted
 @pytest.mark.parametrize(("name", "call"), NAMES.items(), ids=NAMES)
 def test_shares_of_cpu_time(name, call, monkeypatch):
     """A function's share of the thread's CPU time, however it is called; it is as it was then."""
-    monkeypatch.setitem(sys.modules, "pulse_test", ME)
-    full, before = f"pulse_test:{name}", (dict(vars(Parser)), ME.sorted_in_c, vars(parse).copy())
+    monkeypatch.setitem(sys.modules, "responsiveness_test", ME)
+    full, before = (
+        f"responsiveness_test:{name}",
+        (dict(vars(Parser)), ME.sorted_in_c, vars(parse).copy()),
+    )
     code = parse.__code__
     with StallWatch(cpu_of=[full]) as watch:
         call()
     assert before == (dict(vars(Parser)), ME.sorted_in_c, vars(parse))
     assert parse.__code__ is code
-    assert 0.5 < watch.pulse().cpu_shares[full] <= 1
-    with pytest.raises(PulseExceeded, match=r"took \d+% of the CPU time, limit 1%"):
+    assert 0.5 < watch.result().cpu_shares[full] <= 1
+    with pytest.raises(ResponsivenessExceeded, match=r"took \d+% of the CPU time, limit 1%"):
         watch.assert_smooth(cpu_share={full: 0.01})
 
 
 def test_a_timed_function_looks_the_same(monkeypatch):
     """Whoever asks for its signature, as frameworks do, gets that; its defaults hold."""
-    monkeypatch.setitem(sys.modules, "pulse_test", ME)
+    monkeypatch.setitem(sys.modules, "responsiveness_test", ME)
     before = inspect.signature(json.loads)
-    with StallWatch(cpu_of=["json:loads", "pulse_test:found"]) as watch:
+    with StallWatch(cpu_of=["json:loads", "responsiveness_test:found"]) as watch:
         assert inspect.signature(json.loads) == before
         assert found()["stalls"] == ()
         assert found(gap=1.0)["longest_gap"] == 1.0
         with pytest.raises(TypeError, match="unexpected keyword argument 'no'"):
             found(no=1)
-    assert watch.pulse().cpu_shares.keys() == {"pulse_test:found"}
+    assert watch.result().cpu_shares.keys() == {"responsiveness_test:found"}
 
 
 def burn(seconds=0.02):
@@ -561,13 +568,13 @@ def burn(seconds=0.02):
         pass
 
 
-BURN = "pulse_test:burn"
+BURN = "responsiveness_test:burn"
 
 
 @pytest.fixture
 def _burn_as_it_was(monkeypatch):
     """Let the function be named, and see that it is as it was."""
-    monkeypatch.setitem(sys.modules, "pulse_test", ME)
+    monkeypatch.setitem(sys.modules, "responsiveness_test", ME)
     before = burn.__code__, vars(burn).copy(), ME.sorted_in_c
     yield
     assert before == (burn.__code__, vars(burn), ME.sorted_in_c)
@@ -583,7 +590,7 @@ def test_what_another_thread_spends_is_not_this_ones():
         return watch
 
     watch = asyncio.run(main())
-    assert watch.pulse().cpu_shares == {}
+    assert watch.result().cpu_shares == {}
     with pytest.raises(NothingMeasured, match="burn never ran"):
         watch.assert_smooth(cpu_share={BURN: 0.2})
 
@@ -597,14 +604,14 @@ def test_a_thread_in_a_function_does_not_hide_this_one():
         inside.set()
         over.wait()
 
-    with StallWatch(cpu_of=["pulse_test:call"]) as watch:
+    with StallWatch(cpu_of=["responsiveness_test:call"]) as watch:
         other = threading.Thread(target=call, args=[wait])
         other.start()
         inside.wait()
         call(burn)
         over.set()
         other.join()
-    assert watch.pulse().cpu_shares["pulse_test:call"] > 0.5
+    assert watch.result().cpu_shares["responsiveness_test:call"] > 0.5
 
 
 def call(function):
@@ -615,7 +622,7 @@ def call(function):
 @pytest.mark.usefixtures("_burn_as_it_was")
 @pytest.mark.parametrize(
     ("name", "call"),
-    [(BURN, lambda: burn(0.0)), ("pulse_test:sorted_in_c", lambda: ME.sorted_in_c([]))],
+    [(BURN, lambda: burn(0.0)), ("responsiveness_test:sorted_in_c", lambda: ME.sorted_in_c([]))],
 )
 @pytest.mark.parametrize("first_out", [0, 1])
 def test_two_watches_of_one_function(name, call, first_out):
@@ -627,16 +634,16 @@ def test_two_watches_of_one_function(name, call, first_out):
     first.__exit__()
     call()
     last.__exit__()
-    assert (first.pulse().cpu_shares.keys(), last.pulse().cpu_shares.keys()) == (set(), {name})
+    assert (first.result().cpu_shares.keys(), last.result().cpu_shares.keys()) == (set(), {name})
 
 
 @pytest.mark.usefixtures("_burn_as_it_was")
 def test_a_watch_that_ends_within_a_call_has_what_ran_so_far():
     """No more: its own time is over, too."""
-    watch = StallWatch(cpu_of=["pulse_test:leave"])
+    watch = StallWatch(cpu_of=["responsiveness_test:leave"])
     watch.__enter__()
     leave(watch)
-    assert 0.5 < watch.pulse().cpu_shares["pulse_test:leave"] <= 1
+    assert 0.5 < watch.result().cpu_shares["responsiveness_test:leave"] <= 1
 
 
 def leave(watch):
@@ -719,13 +726,13 @@ def test_tracing_that_the_code_stopped():
         ({"cpu_of": ["nowhere:loads"]}, ValueError, "No module named"),
         ({"cpu_of": ["json:__name__"]}, ValueError, "names none"),
         ({"cpu_of": ["json:JSONDecoder"]}, ValueError, "is a class: name a method"),
-        ({"cpu_of": ["pulse_test:later"]}, ValueError, "does it later"),
-        ({"cpu_of": ["pulse_test:pieces"]}, ValueError, "does it later"),
+        ({"cpu_of": ["responsiveness_test:later"]}, ValueError, "does it later"),
+        ({"cpu_of": ["responsiveness_test:pieces"]}, ValueError, "does it later"),
     ],
 )
 def test_bad_watches(arguments, error, says, monkeypatch):
     """The text names what was wrong."""
-    monkeypatch.setitem(sys.modules, "pulse_test", ME)
+    monkeypatch.setitem(sys.modules, "responsiveness_test", ME)
     with pytest.raises(error, match=says):
         StallWatch(**arguments)
 

@@ -27,17 +27,17 @@ from pytest_streamperf._runtime.clock import Noise
 from pytest_streamperf.exceptions import (
     BudgetExceeded,
     GrowthExceeded,
-    GrowthUnproven,
+    GrowthInconclusive,
+    Inconclusive,
     NothingMeasured,
     StreamperfWarning,
-    Unproven,
     missing_extra,
 )
-from pytest_streamperf.growth import Growth
+from pytest_streamperf.growth import GrowthResult
 from pytest_streamperf.growth.advice import advice_for
 
 EXCEPTIONS = pytest.mark.parametrize(
-    "kind", [BudgetExceeded, GrowthExceeded, Unproven, GrowthUnproven, NothingMeasured]
+    "kind", [BudgetExceeded, GrowthExceeded, Inconclusive, GrowthInconclusive, NothingMeasured]
 )
 # A message is made of lines: what is put into one holds no line break or other control character.
 LINES = st.text(st.characters(exclude_categories=["Cc"]), max_size=200)
@@ -108,13 +108,13 @@ def test_exception_is_an_assertion(kind):
     ("kind", "family"),
     [
         (GrowthExceeded, BudgetExceeded),
-        (GrowthUnproven, Unproven),
-        (NothingMeasured, Unproven),
+        (GrowthInconclusive, Inconclusive),
+        (NothingMeasured, Inconclusive),
     ],
 )
 def test_exception_has_a_family(kind, family):
     """What is over its limit and what could not be told can each be caught as such."""
-    families = {BudgetExceeded, Unproven}
+    families = {BudgetExceeded, Inconclusive}
     assert {each for each in families if issubclass(kind, each)} == {family}
 
 
@@ -137,7 +137,7 @@ def test_notes_survive_a_copy():
 
 def test_growth_survives_a_copy():
     """The evidence of a growth check comes along."""
-    growth = Growth(
+    growth = GrowthResult(
         stem="growth",
         verdict="exceeded",
         headline="too much",
@@ -183,26 +183,26 @@ def test_nothing_measured_is_reported():
 def test_nothing_measured_says_what_to_do():
     """The message has what happened and what to try."""
     with reporting_to(Notes()):
-        error = nothing_measured("cadence", "no update came", "call the callback")
+        error = nothing_measured("throttling", "no update came", "call the callback")
     assert str(error) == "no update came\n  try    call the callback"
-    assert (error.verdict.stem, error.verdict.verdict) == ("cadence", "unproven")
+    assert (error.verdict.stem, error.verdict.verdict) == ("throttling", "inconclusive")
 
 
 # -- policies
 
-OUTCOMES = ("within", "exceeded", "unproven")
+OUTCOMES = ("within", "exceeded", "inconclusive")
 
 
 @pytest.mark.parametrize(
     ("policy", "accepted"),
     [
         (Policy(), {"within"}),
-        (Policy(unproven="warn"), {"within", "unproven"}),
-        (Policy(mode="warn"), {"within", "exceeded", "unproven"}),
+        (Policy(inconclusive="warn"), {"within", "inconclusive"}),
+        (Policy(mode="warn"), {"within", "exceeded", "inconclusive"}),
     ],
 )
 def test_policy_accepts(policy, accepted):
-    """Two settings make a failure a warning: one the unproven only, the other any."""
+    """Two settings make a failure a warning: one the inconclusive only, the other any."""
     assert {outcome for outcome in OUTCOMES if policy.accepts(outcome)} == accepted
 
 
@@ -219,7 +219,7 @@ def concluded(outcome, policy):
         conclude(
             Verdict(stem="growth", verdict=outcome, headline="84%"),
             GrowthExceeded,
-            GrowthUnproven,
+            GrowthInconclusive,
             stacklevel=1,
         )
     return notes.notes
@@ -232,7 +232,7 @@ def test_within_is_reported():
 
 
 @pytest.mark.parametrize(
-    ("outcome", "kind"), [("exceeded", GrowthExceeded), ("unproven", GrowthUnproven)]
+    ("outcome", "kind"), [("exceeded", GrowthExceeded), ("inconclusive", GrowthInconclusive)]
 )
 def test_what_is_not_within_is_raised(outcome, kind):
     """Each outcome by its own exception."""
@@ -240,7 +240,7 @@ def test_what_is_not_within_is_raised(outcome, kind):
         concluded(outcome, Policy())
 
 
-@pytest.mark.parametrize("outcome", ["exceeded", "unproven"])
+@pytest.mark.parametrize("outcome", ["exceeded", "inconclusive"])
 def test_what_is_accepted_is_a_warning(outcome):
     """It is reported all the same, and the warning points at the line that asked."""
     with pytest.warns(StreamperfWarning, match="84%") as caught:

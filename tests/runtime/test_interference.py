@@ -63,15 +63,15 @@ def tracing_memory(monkeypatch):
     ("come", "stem", "says"),
     [
         (tracing, "growth", "acme traces lines: code is slower"),
-        (tracing, "pulse", "acme traces lines: code is slower"),
-        (tracing, "service", "acme traces lines: code is slower"),
+        (tracing, "responsiveness", "acme traces lines: code is slower"),
+        (tracing, "server", "acme traces lines: code is slower"),
         (profiling, "growth", "acme profiles: calls are not counted, and code is slower"),
-        (profiling, "pulse", "acme profiles: code is slower"),
-        (monitoring, "pulse", "pdb monitors code: code is slower"),
+        (profiling, "responsiveness", "acme profiles: code is slower"),
+        (monitoring, "responsiveness", "pdb monitors code: code is slower"),
         (tracking, "growth", "memray tracks memory: code is slower"),
         (tracing_memory, "growth", "tracemalloc traces memory: time is not measured"),
-        (tracing_memory, "pulse", "tracemalloc traces memory: code is slower"),
-        (profiling, "cadence", ""),
+        (tracing_memory, "responsiveness", "tracemalloc traces memory: code is slower"),
+        (profiling, "throttling", ""),
         (profiling, "network", ""),
         (bool, "growth", ""),
     ],
@@ -87,7 +87,7 @@ def test_several_are_named(monkeypatch):
     """One after the other."""
     tracing(monkeypatch)
     tracking(monkeypatch)
-    assert note("pulse").count("code is slower") == 2
+    assert note("responsiveness").count("code is slower") == 2
 
 
 def test_calls_that_are_not_counted_are_told(monkeypatch):
@@ -97,18 +97,18 @@ def test_calls_that_are_not_counted_are_told(monkeypatch):
     within = measure_growth(consume, **terms, meters=("copies", "calls"))
     without = measure_growth(consume, **terms, meters=("calls",))
     sys.setprofile(None)
-    assert (within.verdict, without.verdict) == ("within", "unproven")
+    assert (within.verdict, without.verdict) == ("within", "inconclusive")
     told = "acme profiles: calls are not counted, and code is slower"
     assert within.figures.facts["interference"] == told
     assert without.message.endswith(f"\n  note   {told}")
 
 
-def test_a_pulse_says_so_too(monkeypatch):
+def test_a_responsiveness_says_so_too(monkeypatch):
     """Whichever form was asked."""
     tracking(monkeypatch)
     with StallWatch() as watch:
         pass
-    assert watch.pulse().figures.facts["interference"] == "memray tracks memory: code is slower"
+    assert watch.result().figures.facts["interference"] == "memray tracks memory: code is slower"
 
 
 def test_a_message_has_room_for_it_or_has_none(monkeypatch):
@@ -116,11 +116,11 @@ def test_a_message_has_room_for_it_or_has_none(monkeypatch):
     tracking(monkeypatch)
     messages = [
         Verdict(
-            stem="pulse",
+            stem="responsiveness",
             verdict="exceeded",
             headline="x",
             details=["y"] * lines,
-            figures=noted("pulse", Figures()),
+            figures=noted("responsiveness", Figures()),
         ).message
         for lines in (11, 12)
     ]

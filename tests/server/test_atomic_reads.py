@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import registry
-from pytest_streamperf import NothingMeasured, ServiceExceeded
-from pytest_streamperf.server import assert_untorn
+from pytest_streamperf import NothingMeasured, ServerExceeded
+from pytest_streamperf.server import assert_atomic_reads
 from pytest_streamperf.server.atomic_reads import Evidence, Seen, _read, fault_of, judged
 from reference_impl import regressed
 from tests.told import told
@@ -18,7 +18,7 @@ from tests.told import told
 def checked():
     """Check a slot of the reference server's registry."""
     with registry.shared_slot() as memory:
-        return assert_untorn(
+        return assert_atomic_reads(
             partial(registry.write, memory), partial(registry.read, memory), writer="process"
         )
 
@@ -36,7 +36,7 @@ def test_a_slot_of_the_registry():
 )
 def test_a_mistake_is_told(regression, says):
     """In the first line, and what helps."""
-    with regressed(regression), pytest.raises(ServiceExceeded) as caught:
+    with regressed(regression), pytest.raises(ServerExceeded) as caught:
         checked()
     assert told(caught).endswith(says)
 
@@ -71,35 +71,35 @@ class Held:
 def test_threads_that_take_turns():
     """See whole states."""
     held = Held(threading.Lock())
-    assert assert_untorn(held.write, held.read, reads=200).verdict == "within"
+    assert assert_atomic_reads(held.write, held.read, reads=200).verdict == "within"
 
 
 def test_threads_that_do_not():
     """See half of one state and half of the next."""
     held = Held()
-    with pytest.raises(ServiceExceeded) as caught:
-        assert_untorn(held.put, held.look, reads=200)
+    with pytest.raises(ServerExceeded) as caught:
+        assert_atomic_reads(held.put, held.look, reads=200)
     assert told(caught).endswith("reads are torn, limit 0")
 
 
 def test_nothing_is_read():
     """Where readers give up each time."""
     with pytest.raises(NothingMeasured, match=r"^0 of 5 reads met a write of their own in 50"):
-        assert_untorn(lambda _: None, lambda: None, reads=5, within=0.05)
+        assert_atomic_reads(lambda _: None, lambda: None, reads=5, within=0.05)
 
 
 def test_what_goes_wrong_in_a_thread():
     """Is raised as it is, whoever it is that fails."""
     with pytest.raises(ZeroDivisionError):
-        assert_untorn(lambda number: 1 / (number - 3), lambda: None)
+        assert_atomic_reads(lambda number: 1 / (number - 3), lambda: None)
     with pytest.raises(ZeroDivisionError):
-        assert_untorn(lambda _: None, lambda: 1 / 0)
+        assert_atomic_reads(lambda _: None, lambda: 1 / 0)
 
 
 def test_a_process_that_cannot_write():
     """Prints why, and ends; that is told."""
     with pytest.raises(RuntimeError, match="the process that writes ended with 1: see what it"):
-        assert_untorn(partial(int, "one"), lambda: None, writer="process")
+        assert_atomic_reads(partial(int, "one"), lambda: None, writer="process")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_process_that_cannot_write():
 def test_terms_that_cannot_be(terms, says):
     """Are refused by name."""
     with pytest.raises(ValueError, match=says):
-        assert_untorn(print, list, **terms)
+        assert_atomic_reads(print, list, **terms)
 
 
 # -- what is made of what they saw

@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocketDisconnect
 
-from pytest_streamperf import NothingMeasured, ServiceExceeded, Unproven
+from pytest_streamperf import Inconclusive, NothingMeasured, ServerExceeded
 from pytest_streamperf.server import assert_backpressure
 from pytest_streamperf.server.backpressure import Promise, judged
 from pytest_streamperf.server.websocket_clients import FAST, IN_SOCKETS, MESSAGE, Evidence, Heard
@@ -50,7 +50,7 @@ def test_the_reference_server_keeps_its_promise(policy):
 )
 def test_a_mistake_is_told(regression, idle, says):
     """In the first line, and what to do about it in thirteen."""
-    with regressed(regression), pytest.raises(ServiceExceeded, match=says) as caught:
+    with regressed(regression), pytest.raises(ServerExceeded, match=says) as caught:
         checked(idle=idle)
     told(caught)
 
@@ -78,7 +78,7 @@ def test_an_app_that_is_not_ours():
         asyncio.run_coroutine_threadsafe(broadcast(text), loops[0]).result()
 
     app = Starlette(routes=[WebSocketRoute("/ws", watch)])
-    with pytest.raises(ServiceExceeded, match=r"then none for 1\.0 s"):
+    with pytest.raises(ServerExceeded, match=r"then none for 1\.0 s"):
         assert_backpressure(app, "/ws", publish=publish, read=None, within=1.0)
 
 
@@ -89,7 +89,7 @@ def test_the_other_policy():
         ("close", "skip", "was hung up on"),
     ):
         app = create_app(debug=True, hub=Hub(policy=policy))
-        with pytest.raises(ServiceExceeded, match=says):
+        with pytest.raises(ServerExceeded, match=says):
             assert_backpressure(app, policy=other, within=1.0)
 
 
@@ -137,7 +137,7 @@ def test_a_gauge_that_is_read_slowly():
         looks.append(time.sleep(0.45))
         return {"clients": len(looks) > 2}
 
-    with pytest.raises(ServiceExceeded, match="1 of 3 clients that vanished") as caught:
+    with pytest.raises(ServerExceeded, match="1 of 3 clients that vanished") as caught:
         assert_backpressure(app, idle=0.6, read=read, within=0.5)
     assert len(looks) < 6, caught.value
 
@@ -153,7 +153,7 @@ def test_clients_that_are_thrown_out():
 
     app = Starlette(routes=[WebSocketRoute("/ws", watch)])
     with pytest.raises(
-        ServiceExceeded, match="clients that read what they were told were"
+        ServerExceeded, match="clients that read what they were told were"
     ) as caught:
         assert_backpressure(app, "/ws", publish=lambda _: time.sleep(0.1), read=None, within=1.0)
     told(caught)
@@ -165,7 +165,7 @@ def test_clients_that_are_thrown_out():
 @pytest.mark.skipif(sys.platform == "win32", reason="has no usleep")
 def test_a_machine_that_stands_still():
     """Nobody is to blame for the clients that it closes."""
-    with pytest.raises(Unproven, match="were closed") as caught:
+    with pytest.raises(Inconclusive, match="were closed") as caught:
         assert_backpressure(standing_still(1_000, 0.3), idle=0.3)
     told(caught, most=6)
 
@@ -175,7 +175,7 @@ def test_a_machine_that_stands_still():
     [
         ({"publish": "/nowhere"}, NothingMeasured, "POST /nowhere answers 404"),
         ({"path": "/nowhere"}, NothingMeasured, "no WebSocket at /nowhere: it answers 403"),
-        ({"publish": str}, ServiceExceeded, "nothing of what was broadcast came to anyone"),
+        ({"publish": str}, ServerExceeded, "nothing of what was broadcast came to anyone"),
         ({"publish": asyncio.sleep}, TypeError, "must be no coroutine function"),
     ],
 )
@@ -254,7 +254,7 @@ def test_what_is_broken(change, says):
 def test_what_proves_nothing(change, verdict, says):
     """A server waits a second for a word, and this process did not run for most of that."""
     outcome = judged(evidence(**change), PROMISE)
-    assert (outcome.verdict, outcome.headline) == ("unproven", says)
+    assert (outcome.verdict, outcome.headline) == ("inconclusive", says)
     shorter = {name: 0.6 if value == 0.7 else value for name, value in change.items()}
     assert judged(evidence(**shorter), PROMISE).verdict == verdict
     assert judged(evidence(silent=9.0, untold=0.0), PROMISE).verdict == "within"

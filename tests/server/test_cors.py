@@ -7,7 +7,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from pytest_streamperf import NothingMeasured, ServiceExceeded
+from pytest_streamperf import NothingMeasured, ServerExceeded
 from pytest_streamperf.server import Request, assert_cors
 from pytest_streamperf.server.clients import Answer
 from pytest_streamperf.server.cors import Seen, _seen
@@ -46,7 +46,7 @@ def test_every_answer_may_be_read(app, caplog):
 )
 def test_an_answer_that_may_not(app, regression, says):
     """Its status is in the first line."""
-    with regressed(regression), pytest.raises(ServiceExceeded) as caught:
+    with regressed(regression), pytest.raises(ServerExceeded) as caught:
         assert_cors(app)
     assert told(caught).endswith(says)
 
@@ -88,7 +88,7 @@ def test_starlettes_own_middleware_misses_what_failed():
         routes=[Route("/", lambda _: JSONResponse({}))],
         middleware=[Middleware(CORSMiddleware, allow_origins=["*"])],
     )
-    with pytest.raises(ServiceExceeded, match="1 of 5 answers keep other origins out: 500"):
+    with pytest.raises(ServerExceeded, match="1 of 5 answers keep other origins out: 500"):
         assert_cors(app)
 
 

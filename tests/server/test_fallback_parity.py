@@ -8,8 +8,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from pytest_streamperf import NothingMeasured, ServiceExceeded
-from pytest_streamperf.server import assert_parity
+from pytest_streamperf import NothingMeasured, ServerExceeded
+from pytest_streamperf.server import assert_fallback_parity
 from tests.told import told
 
 
@@ -32,20 +32,20 @@ def wrong(values):
 def differs(*answers, within=1e-6):
     """What is told of implementations that give these answers, whatever they are given."""
     named = {name: lambda _, answer=answer: answer for name, answer in zip("abc", answers)}  # noqa: B905
-    with pytest.raises(ServiceExceeded) as caught:
-        assert_parity(named, inputs=[None], within=within)
+    with pytest.raises(ServerExceeded) as caught:
+        assert_fallback_parity(named, inputs=[None], within=within)
     return told(caught)
 
 
 def agree(*answers, within=1e-6):
     """Whether implementations that give these answers agree."""
     named = [lambda _, answer=answer: answer for answer in answers]
-    return assert_parity(named, inputs=[None], within=within).verdict == "within"
+    return assert_fallback_parity(named, inputs=[None], within=within).verdict == "within"
 
 
 def test_those_that_agree():
     """It is told which, on how much, and how well."""
-    found = assert_parity([fast, slow], inputs=[[1.0, 2.0], [3.0]])
+    found = assert_fallback_parity([fast, slow], inputs=[[1.0, 2.0], [3.0]])
     assert found.headline == "fast, slow agree on 2 inputs, to 0, limit 1e-06"
     assert found.figures.given == {"implementations": "fast, slow", "inputs": 2, "values": 6}
 
@@ -53,8 +53,8 @@ def test_those_that_agree():
 @pytest.mark.parametrize("order", [(fast, slow, wrong), (wrong, fast, slow), (fast, wrong, slow)])
 def test_the_one_that_differs(order):
     """It is named, wherever it stands; so are the input, the place, and what all of them have."""
-    with pytest.raises(ServiceExceeded) as caught:
-        assert_parity(order, inputs=[[1.0], [1.0, 2.0, 4.0]])
+    with pytest.raises(ServerExceeded) as caught:
+        assert_fallback_parity(order, inputs=[[1.0], [1.0, 2.0, 4.0]])
     other = next(each.__name__ for each in order if each is not wrong)
     assert told(caught) == f"wrong differs from {other} by 0.25 at [2][1], limit 1.6e-05"
     message = str(caught.value)
@@ -65,23 +65,25 @@ def test_the_one_that_differs(order):
 
 def test_two_that_differ():
     """The first is the one that the other steps in for."""
-    with pytest.raises(ServiceExceeded, match="fast differs from wrong by"):
-        assert_parity([wrong, fast], inputs=[[4.0]])
+    with pytest.raises(ServerExceeded, match="fast differs from wrong by"):
+        assert_fallback_parity([wrong, fast], inputs=[[4.0]])
 
 
 def test_what_is_allowed_is_enough():
     """It is the farthest of all places that decides, not the first."""
     answers = [1.0, 1.0, 4.0], [1.1, 2.0, 4.0]
-    with pytest.raises(ServiceExceeded, match=r"by 0\.1 at \[0\].*\n(?s:.*)within=0\.3,"):
-        assert_parity([lambda _: answers[0], lambda _: answers[1]], inputs=[None])
+    with pytest.raises(ServerExceeded, match=r"by 0\.1 at \[0\].*\n(?s:.*)within=0\.3,"):
+        assert_fallback_parity([lambda _: answers[0], lambda _: answers[1]], inputs=[None])
     assert agree(*answers, within=0.3)
 
 
 def test_what_is_allowed_of_next_to_nothing():
     """Is a number that `within` can be, however far below the largest number that is."""
     answers = [1e10, 5e-324], [1e10, 0.0]
-    with pytest.raises(ServiceExceeded, match=r"allow  within=3e-308, of the largest number"):
-        assert_parity([lambda _: answers[0], lambda _: answers[1]], inputs=[None], within=0)
+    with pytest.raises(ServerExceeded, match=r"allow  within=3e-308, of the largest number"):
+        assert_fallback_parity(
+            [lambda _: answers[0], lambda _: answers[1]], inputs=[None], within=0
+        )
     assert agree(*answers, within=3e-308)
 
 
@@ -156,21 +158,21 @@ def fails(error):
 
 def test_one_that_raises():
     """Differs from one that answers, and what it says is told; later in its answer, too."""
-    with pytest.raises(ServiceExceeded) as caught:
-        assert_parity({"fast": fast, "new": fails(ValueError("too few"))}, inputs=[[1.0]])
+    with pytest.raises(ServerExceeded) as caught:
+        assert_fallback_parity({"fast": fast, "new": fails(ValueError("too few"))}, inputs=[[1.0]])
     assert told(caught) == "new differs from fast: raises ValueError, not 1 value"
     assert "says   too few\n" in str(caught.value)
-    with pytest.raises(ServiceExceeded, match="late differs from fast: raises ZeroDivisionError"):
-        assert_parity({"fast": fast, "late": lambda v: (1 / 0 for _ in v)}, inputs=[[1.0]])
+    with pytest.raises(ServerExceeded, match="late differs from fast: raises ZeroDivisionError"):
+        assert_fallback_parity({"fast": fast, "late": lambda v: (1 / 0 for _ in v)}, inputs=[[1.0]])
 
 
 def test_all_that_raise():
     """Agree where the type is the same; that alone is nothing that was measured."""
     raising = [fails(ValueError("a")), fails(ValueError("b"))]
     with pytest.raises(NothingMeasured, match=r"1 input, and no answer(?s:.*)raises ValueError"):
-        assert_parity(raising, inputs=[1])
-    with pytest.raises(ServiceExceeded, match="raises TypeError, not raises ValueError"):
-        assert_parity({"a": raising[0], "b": fails(TypeError())}, inputs=[1])
+        assert_fallback_parity(raising, inputs=[1])
+    with pytest.raises(ServerExceeded, match="raises TypeError, not raises ValueError"):
+        assert_fallback_parity({"a": raising[0], "b": fails(TypeError())}, inputs=[1])
 
 
 @pytest.mark.parametrize(
@@ -188,12 +190,12 @@ def test_all_that_raise():
 def test_nothing_to_measure(implementations, inputs, says):
     """Is not green."""
     with pytest.raises(NothingMeasured, match=says):
-        assert_parity(implementations, inputs=inputs)
+        assert_fallback_parity(implementations, inputs=inputs)
 
 
 def test_names():
     """Two of a name are told apart, and what has none goes by its kind."""
-    found = assert_parity([fast, fast, partial(fast)], inputs=[[1.0]])
+    found = assert_fallback_parity([fast, fast, partial(fast)], inputs=[[1.0]])
     assert found.headline.startswith("fast, fast (2), partial agree")
 
 
@@ -201,7 +203,7 @@ def test_names():
 def test_a_limit_that_is_none(within):
     """Is refused."""
     with pytest.raises(ValueError, match=r"within=.* must be 0 or more, and finite"):
-        assert_parity([fast, slow], inputs=[[1.0]], within=within)
+        assert_fallback_parity([fast, slow], inputs=[[1.0]], within=within)
 
 
 def test_an_answer_that_has_to_be_awaited():
@@ -211,12 +213,12 @@ def test_an_answer_that_has_to_be_awaited():
         return 1
 
     with pytest.raises(TypeError, match="later answers with an awaitable: give a function that"):
-        assert_parity([later, later], inputs=[1])
+        assert_fallback_parity([later, later], inputs=[1])
 
 
 def test_a_message_keeps_its_form():
     """However long names, values and inputs are."""
     named = {"n" * 90: lambda _: "x" * 900, "m" * 90: lambda _: "\N{SNOWMAN}" * 900}
-    with pytest.raises(ServiceExceeded) as caught:
-        assert_parity(named, inputs=["y" * 900])
+    with pytest.raises(ServerExceeded) as caught:
+        assert_fallback_parity(named, inputs=["y" * 900])
     assert told(caught).isascii()

@@ -6,7 +6,7 @@ from subprocess import DEVNULL, PIPE, Popen, run
 
 import pytest
 
-from pytest_streamperf import ServiceExceeded
+from pytest_streamperf import ServerExceeded
 from pytest_streamperf.server import (
     Request,
     assert_backpressure,
@@ -100,7 +100,7 @@ def test_every_check_passes(url, check):
 )
 def test_a_mistake_is_caught(regression, check):
     """By each check."""
-    with served(regression) as url, pytest.raises(ServiceExceeded):
+    with served(regression) as url, pytest.raises(ServerExceeded):
         CHECKS[check](url)
 
 

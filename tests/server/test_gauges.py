@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from pytest_streamperf import NothingMeasured, ServiceExceeded, TokenStream
+from pytest_streamperf import NothingMeasured, ServerExceeded, TokenStream
 from pytest_streamperf._runtime import clock
 from pytest_streamperf.server import Request, assert_cors, assert_gauges_settle
 from pytest_streamperf.server.clients import ask
@@ -71,7 +71,7 @@ def test_gauges_settle(app):
 )
 def test_a_gauge_that_does_not(app, regression, says):
     """Is named, with what clients did, and how many."""
-    with regressed(regression), pytest.raises(ServiceExceeded) as caught:
+    with regressed(regression), pytest.raises(ServerExceeded) as caught:
         settle(app)
     assert told(caught) == says
     assert "where  POST /v1/chat/completions" in str(caught.value)

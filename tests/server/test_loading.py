@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from pytest_streamperf import NothingMeasured, ServiceExceeded
+from pytest_streamperf import NothingMeasured, ServerExceeded
 from pytest_streamperf.server import LoadCounter, Request, assert_loaded_once
 from pytest_streamperf.server.serving import Door
 from reference_impl import create_app, curves, regressed, running
@@ -61,7 +61,7 @@ def test_loaded_once_by_default(app):
 )
 def test_loaded_too_often(app, regression, says, row):
     """Each who asks, or each who comes first: all of them, every time."""
-    with regressed(regression), pytest.raises(ServiceExceeded) as caught:
+    with regressed(regression), pytest.raises(ServerExceeded) as caught:
         assert_loaded_once(app, PRICES, **FEW)
     assert told(caught) == f"{says}, limit 1"
     assert f"{row}   <- here" in str(caught.value)
@@ -70,7 +70,7 @@ def test_loaded_too_often(app, regression, says, row):
 @pytest.mark.usefixtures("runtime")
 def test_not_warmed_up(app):
     """The first of those who come at once finds it so, whoever else does."""
-    with regressed("no-warm-up"), pytest.raises(ServiceExceeded) as caught:
+    with regressed("no-warm-up"), pytest.raises(ServerExceeded) as caught:
         assert_loaded_once(app, PRICES, **FEW)
     assert told(caught).startswith("the model had never run when ")
     assert caught.value.verdict.figures.counts["cold"] >= 1
@@ -78,7 +78,7 @@ def test_not_warmed_up(app):
 
 def test_what_is_kept_of_each_request(app):
     """Shows in memory, and so does the line."""
-    with regressed("inputs-kept"), pytest.raises(ServiceExceeded) as caught:
+    with regressed("inputs-kept"), pytest.raises(ServerExceeded) as caught:
         assert_loaded_once(app, PRICES, clients=5, requests=20)
     assert "16 requests left " in told(caught)
     assert "where  maparse.py:" in str(caught.value)
@@ -99,7 +99,7 @@ def test_the_line_that_loads(app, monkeypatch):
     """Is told where what loads is counted."""
     loads = LoadCounter(curves.load)
     monkeypatch.setattr(curves, "load", loads)
-    with regressed("load-per-request"), pytest.raises(ServiceExceeded) as caught:
+    with regressed("load-per-request"), pytest.raises(ServerExceeded) as caught:
         assert_loaded_once(app, PRICES, loads=loads, **FEW)
     assert told(caught) == "loaded 10 times for 5 at once and 5 more, limit 1"
     assert "in _ready: model = Model(curves.load())" in str(caught.value)
@@ -174,7 +174,7 @@ def test_a_server_that_loads_as_it_starts():
 
 def test_a_server_that_loads_twice_as_it_starts():
     """Is told so, whatever it does then."""
-    with pytest.raises(ServiceExceeded, match="loaded 2 times before anybody asked, limit 1"):
+    with pytest.raises(ServerExceeded, match="loaded 2 times before anybody asked, limit 1"):
         assert_loaded_once(Shop(at_start=2).app(), ROOT, loaded="at start", **OTHER)
 
 

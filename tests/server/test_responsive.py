@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
 from benchmarks.checks import CHAT, HEAP, app
-from pytest_streamperf import NothingMeasured, ServiceExceeded, Unproven
+from pytest_streamperf import Inconclusive, NothingMeasured, ServerExceeded
 from pytest_streamperf._runtime.context import Line
 from pytest_streamperf.server import Request, assert_responsive, responsive
 from pytest_streamperf.server.responsive import Beat, Look, Round, longest, settled, undisturbed
@@ -45,7 +45,7 @@ def test_streams_go_on_beside_a_snapshot():
 
 def test_streams_stand_still():
     """Where it is taken on the loop; the function that blocks is named."""
-    with regressed("snapshot-on-the-loop"), pytest.raises(ServiceExceeded) as caught:
+    with regressed("snapshot-on-the-loop"), pytest.raises(ServerExceeded) as caught:
         assert_responsive(app(3_000), HEAP, beside=CHAT, rounds=2)
     assert "10 streams stood still for" in told(caught, most=10)
     assert "limit 50.0 ms" in told(caught, most=10)
@@ -57,7 +57,7 @@ def test_a_server_that_runs():
     with (
         running(app(3_000)) as url,
         regressed("snapshot-on-the-loop"),
-        pytest.raises(ServiceExceeded) as caught,
+        pytest.raises(ServerExceeded) as caught,
     ):
         assert_responsive(url, HEAP, beside=TURN, rounds=1)
     assert "where" not in str(caught.value)
@@ -101,7 +101,7 @@ def small(answer, every=0.01):
 def test_the_line_that_blocks(answer, line):
     """Is told of any app."""
     where = rf"where  test_responsive\.py:\d+ in {answer.__name__}:\s+{line}"
-    with pytest.raises(ServiceExceeded, match=where):
+    with pytest.raises(ServerExceeded, match=where):
         assert_responsive(small(answer), REPORT, beside=TICKS, rounds=1, clients=3)
 
 
@@ -109,7 +109,7 @@ def test_the_line_that_blocks(answer, line):
 @pytest.mark.parametrize("serve", [nullcontext, running])
 def test_a_process_that_stood_still(serve):
     """Is nobody's fault for sure: the machine's, or that of a call into C."""
-    with serve(small(kept)) as server, pytest.raises(Unproven) as caught:
+    with serve(small(kept)) as server, pytest.raises(Inconclusive) as caught:
         assert_responsive(server, REPORT, beside=TICKS, rounds=1, clients=3)
     assert re.fullmatch(
         r"3 streams stood still for \d+ ms, or the machine did", told(caught, most=10)
@@ -158,7 +158,7 @@ def test_gaps_that_hide_a_stall():
 def test_a_stall_that_is_shorter_than_the_gaps():
     """Of an app it is seen by the beats of its loop."""
     seldom = small(computed, every=0.15)
-    with pytest.raises(ServiceExceeded, match="3 streams stood still for"):
+    with pytest.raises(ServerExceeded, match="3 streams stood still for"):
         assert_responsive(seldom, REPORT, beside=TICKS, clients=3, rounds=1, max_stall=0.1)
 
 
@@ -253,7 +253,7 @@ def test_how_often_it_is_tried(found, over):
         ([FINE], "within", 0.05),
         ([BLOCKED, FINE], "within", 0.05),
         ([BLOCKED, BLOCKED], "exceeded", 0.0501),
-        ([BLOCKED, FROZEN], "unproven", 0.2),
+        ([BLOCKED, FROZEN], "inconclusive", 0.2),
     ],
 )
 def test_the_limit_of_a_stall(found, outcome, stall):

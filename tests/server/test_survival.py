@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from pytest_streamperf import NothingMeasured, ServiceExceeded, TokenStream
+from pytest_streamperf import NothingMeasured, ServerExceeded, TokenStream
 from pytest_streamperf.server import Request, assert_stops, assert_survives
 from pytest_streamperf.server.clients import Answer
 from pytest_streamperf.server.fault_load import HUNG_UP, LEFT_OPEN, REFUSED, SILENT, Hit
@@ -59,7 +59,7 @@ def test_nothing_is_left(app):
 )
 def test_what_is_left(app, regression, says):
     """Is told, with what did it."""
-    with regressed(regression), pytest.raises(ServiceExceeded) as caught:
+    with regressed(regression), pytest.raises(ServerExceeded) as caught:
         survives(app)
     assert re.match(says, told(caught))
     assert "<- here" in str(caught.value)
@@ -67,14 +67,14 @@ def test_what_is_left(app, regression, says):
 
 def test_the_line_of_a_task_that_is_left(app):
     """Is where it waits."""
-    with regressed("task-left-behind"), pytest.raises(ServiceExceeded) as caught:
+    with regressed("task-left-behind"), pytest.raises(ServerExceeded) as caught:
         survives(app)
     assert "in ResponseWriter._flush_now_and_then" in str(caught.value)
 
 
 def test_what_is_kept(app):
     """Bodies of 10 MB, which show in the memory of the process."""
-    with regressed("bodies-kept"), pytest.raises(ServiceExceeded) as caught:
+    with regressed("bodies-kept"), pytest.raises(ServerExceeded) as caught:
         survives(app)
     assert told(caught).startswith("2 rounds left 4")
     assert "MB of it" in str(caught.value)
@@ -104,7 +104,7 @@ def test_what_is_logged():
 
     app = Starlette(routes=[Route("/", stream)])
     terms = {"requests": [Request("GET", "/")], "read": None, "crowd": 3, "rounds": 2}
-    with pytest.raises(ServiceExceeded, match=r"in the log, .* in all: CancelledError: "):
+    with pytest.raises(ServerExceeded, match=r"in the log, .* in all: CancelledError: "):
         assert_survives(app, **terms)
     assert assert_survives(app, **terms, expected=(asyncio.CancelledError,)).verdict == "within"
 
@@ -146,7 +146,7 @@ def test_a_slot_that_is_lost():
         return StreamingResponse(body())
 
     app = Starlette(routes=[Route("/", stream)])
-    with pytest.raises(ServiceExceeded, match="others get 429, before 200"):
+    with pytest.raises(ServerExceeded, match="others get 429, before 200"):
         assert_survives(app, requests=[Request("GET", "/")], read=None, crowd=3)
 
 
@@ -216,7 +216,7 @@ def test_streams_come_to_their_end():
 def test_streams_are_cut_off():
     """Where a stop is left to whatever it hits."""
     slow = [*SERVER, "--every", "0.2", "--grace", "0.1", "--regress", "cut-off-at-stop"]
-    with pytest.raises(ServiceExceeded) as caught:
+    with pytest.raises(ServerExceeded) as caught:
         assert_stops(slow, CHAT)
     assert told(caught) == "3 of 3 streams were cut off as the server stopped"
 

@@ -22,6 +22,7 @@ from pytest_streamperf import (
     VirtualClock,
     WireStream,
 )
+from pytest_streamperf.exceptions import RateLimited
 from pytest_streamperf.streams import faults
 from pytest_streamperf.streams.chunking import per_byte, per_event, worst_case
 from pytest_streamperf.streams.faults import (
@@ -33,7 +34,6 @@ from pytest_streamperf.streams.faults import (
     ErrorEvent,
     InvalidUtf8,
     RateLimit,
-    RateLimited,
     Reorder,
     Truncate,
     Unclosed,

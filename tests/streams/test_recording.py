@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_streamperf import Text, Turn, VirtualClock, WireStream
+from pytest_streamperf.exceptions import RecordingError
 from pytest_streamperf.streams import recording
 from pytest_streamperf.streams.chunking import at, fixed, per_byte
 from pytest_streamperf.streams.faults import CommentFlood, Duplicate
 from pytest_streamperf.streams.pacing import Stalled
-from pytest_streamperf.streams.recording import Recorder, Recording, RecordingError
+from pytest_streamperf.streams.recording import Recorder, Recording
 from pytest_streamperf.streams.strategies import arrivals
 
 HEAD = '{"recording": 1, "media_type": "text/event-stream"}\n'

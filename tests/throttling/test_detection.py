@@ -8,13 +8,13 @@ import pytest
 
 from pytest_streamperf import (
     THROTTLE_MUTANTS,
-    CadenceExceeded,
-    CadenceUnproven,
+    ThrottlingExceeded,
+    ThrottlingInconclusive,
     TokenStream,
     ToolCallDelta,
     UpdateCounter,
     VirtualClock,
-    prove_test,
+    assert_test_detects,
 )
 
 
@@ -69,15 +69,17 @@ async def with_a_counter(make_throttle):
 
 def test_the_contract_notices_every_bad_throttle():
     """And lets the good one pass."""
-    proof = prove_test(with_a_counter)
+    proof = assert_test_detects(with_a_counter)
     assert proof.verdict == "within"
     assert list(proof.noticed) == list(THROTTLE_MUTANTS)
 
 
 def test_enqueue_tick_process_is_exposed():
     """It looks at what a throttle does with values that all come at once."""
-    with pytest.raises(CadenceExceeded, match=r"enqueue_tick_process notices \d of 13") as caught:
-        prove_test(enqueue_tick_process)
+    with pytest.raises(
+        ThrottlingExceeded, match=r"enqueue_tick_process notices \d of 13"
+    ) as caught:
+        assert_test_detects(enqueue_tick_process)
     unnoticed = caught.value.verdict.unnoticed
     assert "sends once, and then only at the end" in unnoticed
     assert "waits until no more values come" not in unnoticed
@@ -91,8 +93,10 @@ def test_a_test_that_always_fails_proves_nothing():
         make_throttle(print, 0.1)
         raise AssertionError("no")
 
-    with pytest.raises(CadenceUnproven, match="tells no good throttle from a bad one") as caught:
-        prove_test(impossible)
+    with pytest.raises(
+        ThrottlingInconclusive, match="tells no good throttle from a bad one"
+    ) as caught:
+        assert_test_detects(impossible)
     assert "AssertionError: no" in str(caught.value)
 
 
@@ -116,14 +120,14 @@ def test_subjects_of_ones_own():
         throttle.end()
         assert sent == ["a"]
 
-    assert prove_test(anything_is_sent, {"sends nothing": swallows}).verdict == "within"
+    assert assert_test_detects(anything_is_sent, {"sends nothing": swallows}).verdict == "within"
 
 
 def test_an_async_test_inside_a_loop():
     """It would need a loop of its own."""
 
     async def main():
-        prove_test(with_a_counter)
+        assert_test_detects(with_a_counter)
 
     with pytest.raises(TypeError, match="in a sync test"):
         asyncio.run(main())
@@ -142,7 +146,7 @@ def test_the_good_throttle_needs_no_loop():
             throttle.end()
         assert sent == [0, 2, 4, 6, 8, 10]
 
-    assert prove_test(sync, {}).verdict == "within"
+    assert assert_test_detects(sync, {}).verdict == "within"
 
 
 def test_a_test_that_fails_from_then_on_proves_nothing():
@@ -154,8 +158,8 @@ def test_a_test_that_fails_from_then_on_proves_nothing():
         used.append(True)
         assert len(used) == 1, "this was used already"
 
-    with pytest.raises(CadenceUnproven, match="tells no good throttle") as caught:
-        prove_test(once)
+    with pytest.raises(ThrottlingInconclusive, match="tells no good throttle") as caught:
+        assert_test_detects(once)
     assert "this was used already" in str(caught.value)
 
 
@@ -177,10 +181,10 @@ def test_pytests_own_failures_are_noticed():
         def end(self):
             pass
 
-    proof = prove_test(fails, {"sends nothing": lambda _send, _every: Swallows()})
+    proof = assert_test_detects(fails, {"sends nothing": lambda _send, _every: Swallows()})
     assert proof.noticed == ["sends nothing"]
     with pytest.raises(pytest.skip.Exception):
-        prove_test(lambda _make: pytest.skip("not today"))
+        assert_test_detects(lambda _make: pytest.skip("not today"))
 
 
 def test_the_good_throttle_keeps_its_rate():
@@ -203,4 +207,4 @@ def test_the_good_throttle_keeps_its_rate():
             asyncio.run(main())
         assert all(after - before > 0.099 for before, after in itertools.pairwise(sent))
 
-    assert prove_test(bursts, {}).verdict == "within"
+    assert assert_test_detects(bursts, {}).verdict == "within"

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_streamperf import (
-    CadenceExceeded,
-    CadenceUnproven,
     FlushCounter,
     NothingMeasured,
+    ThrottlingExceeded,
+    ThrottlingInconclusive,
     TokenStream,
     ToolCall,
     VirtualClock,
@@ -94,7 +94,7 @@ BAD = {
 @pytest.mark.parametrize(("how", "promise", "says"), BAD.values(), ids=BAD)
 def test_what_is_exceeded(how, promise, says):
     """Each fault has a headline of its own; the message fits, and draws when."""
-    with pytest.raises(CadenceExceeded, match=says) as caught:
+    with pytest.raises(ThrottlingExceeded, match=says) as caught:
         counted(**how).assert_coalesced(**promise)
     lines = str(caught.value).splitlines()
     assert len(lines) <= 13
@@ -111,7 +111,7 @@ def test_a_late_flush_is_told():
         text = "".join(stream)
         time.sleep(0.2)
         push(text)
-    with pytest.raises(CadenceExceeded, match="the last flush came 200 ms after the stream had"):
+    with pytest.raises(ThrottlingExceeded, match="the last flush came 200 ms after the stream had"):
         counter.assert_coalesced()
 
 
@@ -122,7 +122,7 @@ def test_what_was_written_and_never_flushed():
     file = counter.file(io.BytesIO())
     for delta in stream:
         file.write(delta.encode())
-    with pytest.raises(CadenceExceeded, match="3 B were written and never flushed"):
+    with pytest.raises(ThrottlingExceeded, match="3 B were written and never flushed"):
         counter.assert_coalesced()
 
 
@@ -248,11 +248,11 @@ def test_arguments_of_tool_calls_are_found():
     assert counter.assert_coalesced(max_held=0.06).verdict == "within"
 
 
-def test_without_a_stream_it_is_unproven():
+def test_without_a_stream_it_is_inconclusive():
     """What the flushes carried, and when it came, is not known."""
     counter = FlushCounter()
     counter.call(len)(b"x")
-    with pytest.raises(CadenceUnproven, match="no evidence") as caught:
+    with pytest.raises(ThrottlingInconclusive, match="no evidence") as caught:
         counter.assert_coalesced()
     assert "pass of=stream" in str(caught.value)
 

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_streamperf import (
-    CadenceExceeded,
-    CadenceUnproven,
     NothingMeasured,
     Text,
+    ThrottlingExceeded,
+    ThrottlingInconclusive,
     TokenStream,
     ToolCall,
     ToolCallDelta,
@@ -318,9 +318,9 @@ def test_a_throttle_is_within():
     stream = TokenStream(tokens=500, every=0.02)
     counter = counted(stream)
     run_sync(stream, counter)
-    cadence = counter.assert_throttled(every=0.1, trailing="end")
-    assert (cadence.verdict, cadence.updates) == ("within", 101)
-    assert cadence.headline == "500 deltas, 101 updates, limit 1 per 100 ms"
+    throttling = counter.assert_throttled(every=0.1, trailing="end")
+    assert (throttling.verdict, throttling.updates) == ("within", 101)
+    assert throttling.headline == "500 deltas, 101 updates, limit 1 per 100 ms"
 
 
 def test_no_throttle_is_exceeded():
@@ -328,7 +328,7 @@ def test_no_throttle_is_exceeded():
     stream = TokenStream(tokens=50, every=0.02)
     counter = counted(stream)
     run_sync(stream, counter, lambda send: Throttle(send, every=0.0))
-    with pytest.raises(CadenceExceeded) as caught:
+    with pytest.raises(ThrottlingExceeded) as caught:
         counter.assert_throttled(every=0.1, trailing="end")
     message = str(caught.value)
     assert message.startswith("text: an update came 20.0 ms after the one before it, limit 1")
@@ -467,12 +467,12 @@ def test_what_was_left_running():
 # -- what a verdict says
 
 
-def test_missing_evidence_is_unproven():
+def test_missing_evidence_is_inconclusive():
     """With a stream, everything that the policy implies is required; the message says what for."""
     stream = TokenStream(tokens=50, every=0.02)
     counter = UpdateCounter(of=stream)
     run_sync(stream, counter)
-    with pytest.raises(CadenceUnproven, match="no evidence for 2 of 15") as caught:
+    with pytest.raises(ThrottlingInconclusive, match="no evidence for 2 of 15") as caught:
         counter.assert_throttled(every=0.1, trailing="end")
     assert "latest value (3)" in str(caught.value)
     assert "value=..." in str(caught.value)
@@ -485,10 +485,10 @@ def test_without_a_stream_what_can_be_told_is_told():
         for _ in range(3):
             counter("text")
             time.sleep(0.2)
-    cadence = counter.assert_throttled(every=0.1)
-    assert cadence.verdict == "within"
-    assert cadence.unchecked[3] == "pass of=stream, value=..."
-    assert set(cadence.unchecked) == set(INVARIANTS) - {2, 6, 15}
+    throttling = counter.assert_throttled(every=0.1)
+    assert throttling.verdict == "within"
+    assert throttling.unchecked[3] == "pass of=stream, value=..."
+    assert set(throttling.unchecked) == set(INVARIANTS) - {2, 6, 15}
 
 
 def test_a_counter_that_was_never_called():
@@ -502,18 +502,18 @@ def test_snapshots_add_up():
     stream = TokenStream(tokens=500, every=0.02)
     counter = counted(stream)
     run_sync(stream, counter)
-    with pytest.raises(CadenceExceeded, match=r"101 updates sent .* kB, limit 10.0 kB"):
+    with pytest.raises(ThrottlingExceeded, match=r"101 updates sent .* kB, limit 10.0 kB"):
         counter.assert_throttled(every=0.1, trailing="end", max_total_bytes=10_000)
-    with pytest.raises(CadenceExceeded, match="101 updates, limit 100"):
+    with pytest.raises(ThrottlingExceeded, match="101 updates, limit 100"):
         counter.assert_throttled(every=0.1, trailing="end", max_round_trips=100)
 
 
 def test_what_is_not_checked_is_said():
     """A failure tells what else it could have looked at."""
     told = replace(story().at(5).delta().sends().record(), evidence=frozenset({"of"}))
-    cadence = judged(told, EVERY)
-    assert cadence.verdict == "exceeded"
-    assert "3, 12, 13, 14 not checked: pass" in " ".join(cadence.message.split())
+    throttling = judged(told, EVERY)
+    assert throttling.verdict == "exceeded"
+    assert "3, 12, 13, 14 not checked: pass" in " ".join(throttling.message.split())
 
 
 @pytest.mark.parametrize(
@@ -563,7 +563,7 @@ def test_a_spy_counts_parses():
             super().feed(delta.arguments)
 
     run_sync(stream, counter, Parses)
-    with pytest.raises(CadenceExceeded, match=r"\d+ parses for \d+ updates"):
+    with pytest.raises(ThrottlingExceeded, match=r"\d+ parses for \d+ updates"):
         counter.assert_throttled(every=0.1, trailing="end")
 
 
@@ -618,9 +618,9 @@ def test_without_keys_nobody_is_accused():
         for _ in stream:
             time.sleep(0.2)
             counter("x")
-    cadence = judged(counter.record, EVERY)
-    assert cadence.verdict == "unproven"
-    assert "pass key=..." in " ".join(cadence.details)
+    throttling = judged(counter.record, EVERY)
+    assert throttling.verdict == "inconclusive"
+    assert "pass key=..." in " ".join(throttling.details)
 
 
 def test_threads_of_pools_are_nobodys():

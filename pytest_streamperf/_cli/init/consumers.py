@@ -70,9 +70,9 @@ def streamed(source: Source) -> Iterator[Candidate]:
             if kept is None or not kept.batches:  # those are emptied by time: none passes there
                 yield _growth(each)
             if kept is not None:
-                yield _cadence(each, kept)
+                yield _throttling(each, kept)
             if not each.fed and each.is_async and each.members[0].yields:
-                yield _pulse(each)
+                yield _responsiveness(each)
 
 
 def _is_made(source: Source, owner: ast.ClassDef) -> bool:
@@ -225,7 +225,7 @@ def _growth(consumer: _Consumer) -> Candidate:
     return consumer.about._replace(body=body, fixtures=["assert_linear"], budgets=budgets)
 
 
-def _cadence(consumer: _Consumer, kept: Throttle) -> Candidate:
+def _throttling(consumer: _Consumer, kept: Throttle) -> Candidate:
     """Hold the throttle that it has to what that promises."""
     callback, every, about = kept.callback, kept.every or 0.1, consumer.about
     if kept.batches:
@@ -249,7 +249,7 @@ def _cadence(consumer: _Consumer, kept: Throttle) -> Candidate:
         main = within("async def main():", [*body[:-1], *waits, body[-1]])
         body = [*main, "", "asyncio.run(main())"]
     return about._replace(
-        check="cadence",
+        check="throttling",
         score=about.score + 1,
         why=f"calls {callback.parameter} now and then",
         body=body,
@@ -259,7 +259,7 @@ def _cadence(consumer: _Consumer, kept: Throttle) -> Candidate:
     )
 
 
-def _pulse(consumer: _Consumer) -> Candidate:
+def _responsiveness(consumer: _Consumer) -> Candidate:
     """Have an async generator run beside a watch."""
     doubts = [*consumer.about.doubts]
     if any(_waits_elsewhere(each) for each in own(consumer.members[0].node)):
@@ -268,7 +268,7 @@ def _pulse(consumer: _Consumer) -> Candidate:
     main = ["stream = token_stream(tokens=500)", *watched, "return watch"]
     checked = "asyncio.run(main()).assert_smooth(max_stall=0.05)"
     return consumer.about._replace(
-        check="pulse",
+        check="responsiveness",
         why="an async generator: what blocks in it holds up all else on its event loop",
         body=[*within("async def main():", main), "", checked],
         doubts=doubts,

@@ -62,7 +62,7 @@ def apps(source: Source) -> Iterator[Candidate]:
         request = f'Request("GET", "{best.path if sure else "/"}")'
         check = f"assert_survives({spoken(target.id)}, requests=[{request}], read=None, crowd=50)"
         yield Candidate(
-            check="service",
+            check="server",
             name=target.id,
             line=target.lineno,
             score=_LIKELY,
@@ -118,7 +118,7 @@ def fetches(source: Source, module: str) -> Iterator[Candidate]:
     if gates is not None:
         doubts = [f"say with rows= what {' and '.join(sorted(gates))} is in production"]
         doubts = doubts if gates and not _for_tests(gates) else []
-        yield _silent("", 1, "it is imported", f'prove_gate("import {module}")', doubts)
+        yield _silent("", 1, "it is imported", f'assert_fetch_is_gated("import {module}")', doubts)
 
 
 def _made(
@@ -128,7 +128,9 @@ def _made(
     line, when = init.node.lineno, f"{owner.name} is made"
     loops = ["an event loop has to run where it is made: see to that"] * needs_loop(init.node)
     if _for_tests(gates) and not init.required and not loops:
-        return _silent(owner.name, line, when, f'prove_gate("{module}:{owner.name}")', [])
+        return _silent(
+            owner.name, line, when, f'assert_fetch_is_gated("{module}:{owner.name}")', []
+        )
     made = making(source, owner)
     check = f"{spoken(owner.name)}({made.arguments({})})"
     return _silent(owner.name, line, when, check, [*made.doubts, *loops])._replace(

@@ -16,9 +16,9 @@ class _Check(NamedTuple):
 
 CHECKS = {
     "growth": _Check("is the work linear?", "is_linear"),
-    "cadence": _Check("how often is it updated?", "is_throttled"),
-    "pulse": _Check("does the event loop stay free?", "leaves_the_loop_free"),
-    "service": _Check("does it survive what clients do?", "survives", "pytest-streamperf[serve]"),
+    "throttling": _Check("how often is it updated?", "is_throttled"),
+    "responsiveness": _Check("does the event loop stay free?", "leaves_the_loop_free"),
+    "server": _Check("does it survive what clients do?", "survives", "pytest-streamperf[serve]"),
     "network": _Check("who reaches for the network?", "fetches_nothing_under_test"),
 }
 IGNORES, IGNORES_ASYNC = "lambda *_: None", "ignore_it"
@@ -29,12 +29,19 @@ _IGNORE_IT = "async def ignore_it(*_):\n    pass"
 _STANDARD = {"asyncio.": "import asyncio"}
 _OTHERS = {
     "@pytest.": "import pytest",
-    "prove_gate(": "from pytest_streamperf import prove_gate",
+    "assert_fetch_is_gated(": "from pytest_streamperf import assert_fetch_is_gated",
     "assert_survives(": "from pytest_streamperf.server import Request, assert_survives",
 }
 # Names that the tests use themselves.
 _TAKEN = {"stream", "delta", "show", "flushes", "consume", "main", "watch", "subject", "ignore_it"}
-_TAKEN |= {"asyncio", "pytest", "Request", "assert_survives", "prove_gate", "assert_linear"}
+_TAKEN |= {
+    "asyncio",
+    "pytest",
+    "Request",
+    "assert_survives",
+    "assert_fetch_is_gated",
+    "assert_linear",
+}
 _TAKEN |= {"virtual_clock", "token_stream", "update_counter", "flush_counter", "stall_watch"}
 _LONGEST_NAME = 40
 _WIDTH = 71

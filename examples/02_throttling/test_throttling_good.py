@@ -10,7 +10,7 @@ from pytest_streamperf import (
     ToolCallDelta,
     UpdateCounter,
     VirtualClock,
-    prove_test,
+    assert_test_detects,
 )
 from reference_impl import throttle
 
@@ -106,4 +106,4 @@ def notices(make_throttle):
 
 
 def test_my_test():
-    prove_test(notices)
+    assert_test_detects(notices)

@@ -3,7 +3,7 @@
 import asyncio
 from unittest.mock import Mock, patch
 
-from pytest_streamperf import TokenStream, ToolCall, VirtualClock, prove_test
+from pytest_streamperf import TokenStream, ToolCall, VirtualClock, assert_test_detects
 from reference_impl import regressed, throttle
 
 
@@ -67,4 +67,4 @@ def enqueue_tick_process(make_throttle):
 
 
 def test_my_test():
-    prove_test(enqueue_tick_process)
+    assert_test_detects(enqueue_tick_process)
