@@ -1,7 +1,10 @@
 """Times, shares, rates and sizes, from numbers or as people write them."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
 
 # What is no more than this is no infinity in any unit.
 _MOST = 1e100
@@ -65,6 +68,22 @@ def bytes_of(value: object) -> int:
     if size is None:
         raise _wrong(value, "a number of bytes, or as '64MiB' or '64MB'")
     return int(size)
+
+
+def argument(name: str, read: Callable[[object], T], value: object) -> T:
+    """Return an argument of a call, read by one of the functions above.
+
+    The error names the argument: `TypeError` for a value that is neither number nor text,
+    `ValueError` for one that is out of range or has another unit.
+
+    >>> argument("timeout", seconds_of, "30s")
+    30.0
+    """
+    try:
+        return read(value)
+    except ValueError as error:
+        wrong_type = isinstance(value, bool) or not isinstance(value, int | float | str)
+        raise (TypeError if wrong_type else ValueError)(f"{name} {error}") from None
 
 
 def _wrong(value: object, allowed: str) -> ValueError:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_streamperf._results.units import bytes_of, rate_of, seconds_of, share_of
+from pytest_streamperf._results.units import argument, bytes_of, rate_of, seconds_of, share_of
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,14 @@ def test_units_are_factors(number):
     """A thousand of one are one of the next."""
     assert seconds_of(f"{number}ms") == pytest.approx(seconds_of(f"{number * 1000}us"))
     assert bytes_of(f"{number}kB") == bytes_of(f"{number * 1000}B")
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [("soon", ValueError), (-1, ValueError), (None, TypeError), (True, TypeError)],
+)
+def test_an_argument_is_named_in_its_error(value, error):
+    """The error of a call says which argument is wrong, and by its class whether its type is."""
+    with pytest.raises(error, match=r"^timeout must be a time, .*, not "):
+        argument("timeout", seconds_of, value)
+    assert argument("timeout", seconds_of, "2min") == 120
