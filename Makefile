@@ -12,6 +12,7 @@ test: .venv/ready
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/python -m pytest -q -p streamperf -m "not alone" -n 3 --dist loadfile
 	$(BIN)/python -m pytest -q -p streamperf -m alone
 	@echo "tests/browser was not run, which needs Chromium: make test-browser runs it"

@@ -1,152 +1,119 @@
-"""The house, held by reading imports: who may know whom, and what may be loaded when."""
+"""The house: what each package may load, what is public, and what a run pays for.
+
+The layers themselves, and who may import pytest or the reference server, are contracts in
+pyproject.toml, which `lint-imports` holds.
+"""
 
 import ast
+import re
 import subprocess
 import sys
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "pytest_streamperf"
-
-# a < b: b may import a, never the other way. One row is one rank.
-RANKS = (
-    ("exceptions",),
-    ("_results",),
-    ("_runtime",),
-    ("virtual_clock",),
-    ("streams",),
-    ("wire",),
-    ("growth", "throttling", "responsiveness", "network", "server"),
-    ("budgets",),
-    ("_report",),
-    ("_cli",),
-    ("__main__", "_plugin"),
-)
-RANK_OF = {stem: rank for rank, stems in enumerate(RANKS) for stem in stems}
-STANDARD_ONLY = {
+PUBLIC = (
+    "budgets",
     "growth",
-    "throttling",
-    "responsiveness",
     "network",
-    "_results",
-    "exceptions",
-    "_runtime",
-    "virtual_clock",
+    "responsiveness",
+    "server",
     "streams",
+    "throttling",
+    "virtual_clock",
     "wire",
+)
+# These are not part of what a bare environment loads.
+WITH_EXTRAS = {"_cli", "_plugin", "_report", "server"}
+# Each is loaded only where that library is loaded already, or asked for by name.
+BESIDE_A_LIBRARY = {
+    "virtual_clock/trio_clock.py": {"trio"},
+    "streams/strategies.py": {"hypothesis"},
+    "growth/chunking_invariance.py": {"hypothesis"},
 }
-# These are loaded only where that library is loaded already.
-BESIDE = {
-    "trio_clock.py": {"trio"},
-    "strategies.py": {"hypothesis"},
-    "chunking_invariance.py": {"hypothesis"},
-}
 
 
-def _files(package):
-    return sorted((ROOT / package).rglob("*.py"))
-
-
-def _stem(file):
-    """The part of the house a file belongs to: its module, or the folder it lies in."""
-    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
-
-
-def _imports(file, *, module_level=False):
-    """Names of the modules a file imports; those for type checkers only left out."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    typing_only = {
-        node
-        for branch in ast.walk(tree)
-        if isinstance(branch, ast.If) and "TYPE_CHECKING" in ast.unparse(branch.test)
-        for node in ast.walk(branch)
+@cache
+def _parsed(folder):
+    """The syntax tree of each Python file in a folder, by its path."""
+    return {
+        file.relative_to(ROOT / folder).as_posix(): ast.parse(file.read_text(encoding="utf-8"))
+        for file in sorted((ROOT / folder).rglob("*.py"))
     }
-    nodes = tree.body if module_level else ast.walk(tree)
-    for node in nodes:
-        if node in typing_only:
-            continue
+
+
+def _imported_at_module_level(tree):
+    """The names of the modules that a file loads as soon as it is imported."""
+    for node in tree.body:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            module = node.module or ""
-            yield module
-            yield from (f"{module}.{alias.name}" for alias in node.names)
+            yield node.module
 
 
-def _house_imports(file):
-    for name in _imports(file):
-        parts = name.split(".")
-        if parts[0] == "pytest_streamperf" and len(parts) > 1 and parts[1] in RANK_OF:
-            yield parts[1]
+def _roots(names):
+    return {name.partition(".")[0] for name in names}
 
 
-@pytest.mark.parametrize("file", _files("pytest_streamperf"), ids=lambda file: file.name)
-def test_lower_ranks_do_not_know_higher_ones(file):
-    """A module imports from lower ranks, or from its own folder."""
-    stem = _stem(file)
-    if stem == "__init__":
-        pytest.fail("imports for its names") if list(_house_imports(file)) else None
+@pytest.mark.parametrize("file", sorted(_parsed("pytest_streamperf")))
+def test_the_core_loads_the_standard_library_alone(file):
+    """A third-party library is imported inside the function that needs it."""
+    if file.partition("/")[0] in WITH_EXTRAS:
         return
-    for other in _house_imports(file):
-        assert other == stem or RANK_OF[other] < RANK_OF[stem], f"{file.name} imports {other}"
+    allowed = {*sys.stdlib_module_names, "pytest_streamperf"} | BESIDE_A_LIBRARY.get(file, set())
+    tree = _parsed("pytest_streamperf")[file]
+    assert _roots(_imported_at_module_level(tree)) <= allowed
 
 
-def test_every_module_has_a_rank():
-    """A new module is put into the order, not beside it."""
-    assert {_stem(file) for file in _files("pytest_streamperf")} == {"__init__", *RANK_OF}
+@pytest.mark.parametrize("file", ["_plugin/__init__.py", "_plugin/recorder.py"])
+def test_the_plugin_loads_the_reporter_and_nothing_else(file):
+    """A run without checks pays for two modules of the plugin and one of the results."""
+    names = set(_imported_at_module_level(_parsed("pytest_streamperf")[file]))
+    own = {"pytest_streamperf._plugin.recorder", "pytest_streamperf._results.reporter"}
+    assert names <= own | {"__future__", "contextlib", "sys", "typing", "pytest"}
 
 
-@pytest.mark.parametrize("stem", sorted(STANDARD_ONLY))
-def test_the_core_is_standard_library_at_module_level(stem):
-    """Third-party libraries are imported inside the function that needs them."""
-    allowed = {*sys.stdlib_module_names, "pytest_streamperf"}
-    for file in _files("pytest_streamperf"):
-        if _stem(file) == stem:
-            roots = {name.split(".")[0] for name in _imports(file, module_level=True)}
-            assert roots <= allowed | BESIDE.get(file.name, set()), file.name
+@pytest.mark.parametrize("package", PUBLIC)
+def test_a_public_package_lists_its_names(package):
+    """`__all__` of a public package names what it exports, in order, and nothing private."""
+    module = import_module(f"pytest_streamperf.{package}")
+    names = module.__all__
+    assert names
+    assert not [name for name in names if name.startswith("_") or not hasattr(module, name)]
 
 
-def test_only_the_plugin_imports_pytest():
-    """The rest works without it."""
-    with_pytest = {
-        _stem(file)
-        for file in _files("pytest_streamperf")
-        if any(name.split(".")[0] == "pytest" for name in _imports(file))
+def test_every_package_is_public_or_has_an_underscore():
+    """A new package is on one side of the border."""
+    packages = {file.parent.name for file in PACKAGE.glob("*/__init__.py")}
+    assert {name for name in packages if not name.startswith("_")} == set(PUBLIC)
+
+
+def _texts_for_users():
+    for pattern in ("examples/**/*.py", "docs/**/*.md", "README.md", ".ci/outside/*.py"):
+        yield from ROOT.glob(pattern)
+    yield from (ROOT / "reference_impl").rglob("*.py")
+
+
+def test_nothing_that_users_read_crosses_the_border():
+    """Examples, pages and the reference server use public modules only."""
+    private = re.compile(r"pytest_streamperf(\.\w+)*\._\w+")
+    crossing = {
+        f"{file.relative_to(ROOT)}: {match[0]}"
+        for file in _texts_for_users()
+        for match in private.finditer(file.read_text(encoding="utf-8"))
     }
-    assert with_pytest == {"_plugin"}
-
-
-def test_the_plugin_imports_little_at_module_level():
-    """Whatever it needs beyond `sink` is imported when a test asks for it."""
-    allowed = {"__future__", "sys", "contextlib", "typing", "pytest"}
-    files = (PACKAGE / "_plugin" / file for file in ("__init__.py", "recorder.py"))
-    names = {name for file in files for name in _imports(file, module_level=True)}
-    ours = {name for name in names if name.startswith("pytest_streamperf")}
-    modules = ("pytest_streamperf._results.reporter", "pytest_streamperf._plugin.recorder")
-    assert all(name.startswith(modules) for name in ours)
-    assert {name.split(".")[0] for name in names - ours} <= allowed
-
-
-def test_the_packages_do_not_know_each_other():
-    """Only what serves it to tests starts the reference server, by its public names."""
-    for file in _files("reference_impl"):
-        assert not any(name.startswith("pytest_streamperf") for name in _imports(file)), file
-    for file in _files("pytest_streamperf"):
-        names = {name for name in _imports(file) if name.split(".")[0] == "reference_impl"}
-        if file.name in {"agent_server.py", "server.py"}:
-            assert not any("._" in name for name in names)
-        else:
-            assert not names, file
+    assert not crossing
 
 
 @pytest.mark.parametrize("package", ["pytest_streamperf", "reference_impl"])
-def test_no_private_pytest_and_no_dumping_ground(package):
-    """No `_pytest` imports; no module whose name says nothing."""
-    for file in _files(package):
-        assert file.stem not in {"utils", "helpers", "common", "misc"}
-        assert not any(name.split(".")[0] == "_pytest" for name in _imports(file)), file.name
+def test_no_module_has_a_name_that_says_nothing(package):
+    """Nothing gathers in a module called `utils` or the like."""
+    stems = {Path(file).stem for file in _parsed(package)}
+    assert not stems & {"utils", "helpers", "common", "misc"}
 
 
 def _isolated(code):
@@ -160,7 +127,7 @@ def _isolated(code):
     ).stdout.strip()
 
 
-def test_measures_with_nothing_else_installed():
+def test_growth_is_measured_with_nothing_else_installed():
     """`measure_growth` runs where there is no pytest, nor anything else but Python."""
     code = (
         "from pytest_streamperf import measure_growth; "
@@ -179,10 +146,9 @@ def test_importing_the_package_loads_none_of_it():
 
 
 @pytest.mark.parametrize("package", ["pytest_streamperf", "reference_impl"])
-def test_public_names_are_told_once_to_people_and_once_to_type_checkers(package):
-    """The table of lazy names and the imports under TYPE_CHECKING are the same."""
-    file = ROOT / package / "__init__.py"
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+def test_type_checkers_see_the_public_names(package):
+    """The table of names that load on first use equals the imports under TYPE_CHECKING."""
+    tree = _parsed(package)["__init__.py"]
     table = next(
         ast.literal_eval(node.value)
         for node in tree.body
@@ -196,3 +162,9 @@ def test_public_names_are_told_once_to_people_and_once_to_type_checkers(package)
         for alias in node.names
     }
     assert table == checked
+
+
+def test_every_public_name_can_be_loaded():
+    """A name in the table is in the module that the table says."""
+    package = import_module("pytest_streamperf")
+    assert [name for name in package._HOME_OF if not hasattr(package, name)] == []

@@ -1,6 +1,8 @@
 """A project of somebody else's, with the wheel installed: what it expects to work."""
 
 import struct
+import subprocess
+import sys
 from importlib.util import find_spec
 
 import httpx
@@ -60,23 +62,16 @@ def test_the_reference_server_has_a_page(agent_server):
         assert httpx.get(agent_server.url + path).status_code == 200
 
 
-def test_a_report_has_a_page():
+def test_a_report_has_a_page(tmp_path):
     """The wheel carries the template, the style and the script."""
-    from pytest_streamperf._report.html import html
-
-    environment = dict.fromkeys(("implementation", "python", "system", "machine"), "some")
-    report = {
-        "complete": True,
-        "started": "2026-11-22T19:40:00+00:00",
-        "took": 1,
-        "commit": None,
-        "environment": {**environment, "cores": 2, "pytest": "9", "streamperf": "0"},
-        "noise": {"waited": None, "page_faults": None},
-        "tests": 1,
-        "lost": [],
-        "checks": [],
-    }
-    page = html(report)
+    tmp_path.joinpath("test_it.py").write_text("def test_it(): pass\n")
+    streamperf = [sys.executable, "-m", "pytest_streamperf"]
+    for command in (
+        [sys.executable, "-m", "pytest", "-p", "streamperf", "--streamperf-json=run.json"],
+        [*streamperf, "report", "run.json", "--html", "page.html"],
+    ):
+        subprocess.run(command, cwd=tmp_path, check=True)
+    page = tmp_path.joinpath("page.html").read_text(encoding="utf-8")
     assert "nothing was checked" in page
     assert "vegaEmbed" in page
 
