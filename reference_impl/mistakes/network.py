@@ -9,7 +9,7 @@ from reference_impl.mistakes import seeded
 
 
 def no_gate() -> bool:
-    """NetworkResult wherever it is made, so in tests, too."""
+    """Fetches wherever it is made, so in tests, too."""
     return False
 
 

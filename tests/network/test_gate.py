@@ -28,7 +28,7 @@ LEAKS = (
 
 
 def test_a_gate_that_is_right():
-    """NetworkResult in production and in CI, and is silent while tests are collected and run."""
+    """Fetches in production and in CI, and is silent while tests are collected and run."""
     proof = assert_fetch_is_gated(GATED)
     assert {name: run.does for name, run in proof.runs.items()} == {
         "production": "FETCHES",
