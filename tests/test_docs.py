@@ -42,7 +42,10 @@ def _blocks(page, language):
     ]
 
 
-PAGES = ["README.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md")))]
+PAGES = [
+    "README.md",
+    *(page.relative_to(ROOT).as_posix() for page in sorted((ROOT / "docs").rglob("*.md"))),
+]
 MESSAGE = _blocks("README.md", "python")[0]
 
 
