@@ -27,7 +27,7 @@ PYTEST = "pytest==9.2.0"
 OURS = "pytest-streamperf"
 PLUGINS = {
     "pytest alone": ((), "pytest"),
-    OURS: (("psutil==7.2.2", "partial-json-parser==0.2.1.1.post7"), "pytest_streamperf._plugin"),
+    OURS: (("psutil==7.2.2",), "pytest_streamperf._plugin"),
     "pytest-socket": (("pytest-socket==0.8.1",), "pytest_socket"),
     "pytest-benchmark": (("pytest-benchmark==5.3.1",), "pytest_benchmark.plugin"),
     "pytest-memray": (("pytest-memray==1.11.0",), "pytest_memray"),

@@ -1,0 +1,154 @@
+"""What the extras bring is what the code that they serve imports, and nothing else."""
+
+import ast
+import re
+import sys
+import tomllib
+from functools import cache
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+OWN = {"pytest_streamperf", "reference_impl"}
+
+# By extra, the code that it serves; "" is what everybody has.
+SERVES = {
+    "": ["pytest_streamperf/**/*.py"],
+    "asyncio": ["pytest_streamperf/_plugin/__init__.py"],
+    "anyio": ["pytest_streamperf/virtual_clock/__init__.py"],
+    "trio": ["pytest_streamperf/**/*.py"],
+    "hypothesis": ["pytest_streamperf/**/*.py"],
+    "http": ["pytest_streamperf/wire/server.py"],
+    "gate": ["pytest_streamperf/network/stub_server.py"],
+    "serve": ["pytest_streamperf/wire/*.py", "pytest_streamperf/server/*.py"],
+    "reference": ["reference_impl/**/*.py", "pytest_streamperf/_plugin/agent_server.py"],
+    "fast": ["pytest_streamperf/wire/server.py", "reference_impl/server.py"],
+    "html": ["pytest_streamperf/_report/html.py"],
+    "onnx": ["reference_impl/curves/__init__.py"],
+    "wasm": ["reference_impl/splines.py"],
+}
+# These serve development alone.
+FOR_DEVELOPERS = {"all", "browser", "dev", "docs", "neighbours"}
+# By distribution, why the code that it serves names it and does not import it.
+NAMED_ONLY = {
+    "pytest-asyncio": "it calls our hook pytest_asyncio_loop_factories",
+    "respx": "it calls Script.respond",
+    "uvloop": "uvicorn imports it by name",
+    "httptools": "uvicorn imports it by name",
+}
+# This module runs by hand, from a checkout, and needs what its script says.
+BY_HAND = {"reference_impl/curves/build.py"}
+
+
+def _distribution(requirement):
+    return re.match(r"[\w.-]+", requirement)[0].lower()
+
+
+@cache
+def _modules():
+    """By distribution, the modules that it installs here."""
+    modules = {}
+    for module, distributions in packages_distributions().items():
+        for distribution in distributions:
+            modules.setdefault(distribution.lower(), set()).add(module)
+    return modules
+
+
+@cache
+def _imports(file):
+    """The third-party modules that a file imports, at module level or inside a function."""
+    modules = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            modules.add(node.module)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            modules |= {word.value for word in node.args if isinstance(word, ast.Constant)}
+    return {module.partition(".")[0] for module in modules}
+
+
+def _files(extra):
+    return {file for pattern in SERVES[extra] for file in ROOT.glob(pattern)}
+
+
+def _requirements(extra):
+    return EXTRAS[extra] if extra else PROJECT["dependencies"]
+
+
+def _brought(extra):
+    """The distributions that an extra brings, those of the extras that it includes, too."""
+    brought = set()
+    for requirement in _requirements(extra):
+        if included := re.match(r"pytest-streamperf\[(.+)\]", requirement):
+            brought.update(*map(_brought, included[1].split(",")))
+        else:
+            brought.add(_distribution(requirement))
+    return brought
+
+
+def test_every_extra_is_in_the_table():
+    """An extra that is added says which code it serves."""
+    assert {*EXTRAS} == {*SERVES, *FOR_DEVELOPERS} - {""}
+
+
+@pytest.mark.parametrize(
+    ("extra", "distribution"),
+    [
+        (extra, _distribution(requirement))
+        for extra in SERVES
+        for requirement in _requirements(extra)
+        if not requirement.startswith("pytest-streamperf[")
+    ],
+)
+def test_a_dependency_is_imported_by_code_that_its_extra_serves(extra, distribution):
+    """A dependency that no code of its extra imports is in the wrong extra, or in none."""
+    if distribution in NAMED_ONLY:
+        name = distribution.replace("-", "_")
+        assert any(name in file.read_text(encoding="utf-8") for file in _files(extra))
+    else:
+        imported = set().union(*map(_imports, _files(extra)))
+        assert imported & _modules()[distribution]
+
+
+@pytest.mark.parametrize(
+    "file",
+    sorted(
+        file.relative_to(ROOT).as_posix()
+        for package in OWN
+        for file in (ROOT / package).rglob("*.py")
+    ),
+)
+def test_what_a_file_imports_is_brought_by_an_extra_that_serves_it(file):
+    """A third-party module is declared by the extra whose users run the import."""
+    if file in BY_HAND:
+        return
+    brought = {
+        module
+        for extra in SERVES
+        if ROOT / file in _files(extra)
+        for distribution in _brought(extra)
+        for module in _modules().get(distribution, ())
+    }
+    assert _imports(ROOT / file) - OWN <= brought | {*sys.stdlib_module_names, "pytest", "_pytest"}
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"),
+    sorted(
+        {
+            (call.args[0].value, call.args[1].value)
+            for file in (ROOT / "pytest_streamperf").rglob("*.py")
+            for call in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+            if isinstance(call, ast.Call) and ast.unparse(call.func) == "missing_extra"
+            if isinstance(call.args[0], ast.Constant)
+        }
+    ),
+)
+def test_an_error_for_a_missing_library_names_the_extra_that_brings_it(module, extra):
+    """The command in the error installs what is missing."""
+    assert module in _brought(extra)
