@@ -15,7 +15,6 @@ from itertools import islice
 import pytest
 import trio
 
-from benchmarks.accumulators import LINEAR, SUPERLINEAR, Reply, attribute
 from pytest_streamperf import (
     GrowthExceeded,
     GrowthInconclusive,
@@ -31,6 +30,7 @@ from pytest_streamperf._results.reporter import reporting_to
 from pytest_streamperf._runtime import clock, instrumentation
 from pytest_streamperf.growth import consumers
 from pytest_streamperf.growth.runner import Runner, Stopped
+from tests.data.accumulators import LINEAR, SUPERLINEAR, Reply, attribute
 
 pytestmark = pytest.mark.alone
 
