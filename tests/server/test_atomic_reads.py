@@ -7,19 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import registry
 from pytest_streamperf import NothingMeasured, ServerExceeded
 from pytest_streamperf.server import assert_atomic_reads
 from pytest_streamperf.server.atomic_reads import Evidence, Seen, _read, fault_of, judged
 from reference_impl import regressed
+from tests.matrix import worker_slot
 from tests.told import told
 
 
 def checked():
-    """Check a slot of the reference server's registry."""
-    with registry.shared_slot() as memory:
+    """Check a slot of the reference server's worker_slot."""
+    with worker_slot.shared_slot() as memory:
         return assert_atomic_reads(
-            partial(registry.write, memory), partial(registry.read, memory), writer="process"
+            partial(worker_slot.write, memory), partial(worker_slot.read, memory), writer="process"
         )
 
 

@@ -13,12 +13,12 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from benchmarks.checks import CHAT, HEAP, app
 from pytest_streamperf import Inconclusive, NothingMeasured, ServerExceeded
 from pytest_streamperf._runtime.context import Line
 from pytest_streamperf.server import Request, assert_responsive, responsive
 from pytest_streamperf.server.responsive import Beat, Look, Round, longest, settled, undisturbed
 from reference_impl import regressed, running
+from tests.matrix.checks import CHAT, HEAP, app
 from tests.told import told
 
 TICKS, REPORT = Request("GET", "/"), Request("GET", "/report")

@@ -5,11 +5,11 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from benchmarks.checks import HEAP, app
 from pytest_streamperf import ServerExceeded
 from pytest_streamperf.server import Request, assert_streamed
 from pytest_streamperf.server.streamed import Arrival, piecemeal
 from reference_impl import regressed
+from tests.matrix.checks import HEAP, app
 from tests.told import told
 
 REPORT = Request("GET", "/report")
