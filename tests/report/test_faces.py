@@ -22,7 +22,7 @@ from pytest_streamperf._report.markdown import markdown
 from pytest_streamperf._report.presentation import printable, worst_first
 from pytest_streamperf._results.metrics import MOST_DRAWN
 from tests.data.documents import check, document, growth, many, responsiveness, sample, updates
-from tests.reports import reports
+from tests.report_builders import reports
 
 TEXTS = st.text(st.characters(exclude_categories=()), min_size=1).filter(str.strip)
 HOSTILE = (
