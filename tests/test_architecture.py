@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -54,9 +55,19 @@ def _stem(file):
     return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
+@cache
+def _tree(file):
+    """Return the syntax tree of a file; each file is parsed once."""
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+@cache
 def _imports(file, *, module_level=False):
-    """Names of the modules a file imports; those for type checkers only left out."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+    """Return the names of the modules a file imports, without those for type checkers only."""
+    return tuple(_imported_names(_tree(file), module_level=module_level))
+
+
+def _imported_names(tree, *, module_level):
     typing_only = {
         node
         for branch in ast.walk(tree)
@@ -141,6 +152,26 @@ def test_the_packages_do_not_know_each_other():
             assert not names, file
 
 
+def _roots(file):
+    """Return the top-level packages that a file imports, for type checkers too."""
+    nodes = list(ast.walk(_tree(file)))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {name.split(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("folder", ["tests", "examples"])
+def test_nothing_imports_the_benchmarks(folder):
+    """Benchmarks are scripts: tests and examples do not import them."""
+    assert [file for file in _files(folder) if "benchmarks" in _roots(file)] == []
+
+
+@pytest.mark.parametrize("package", ["pytest_streamperf", "reference_impl"])
+def test_shipped_packages_do_not_import_the_tests(package):
+    """The packages in the wheel import neither tests nor benchmarks, which are not in it."""
+    assert [file for file in _files(package) if {"tests", "benchmarks"} & _roots(file)] == []
+
+
 @pytest.mark.parametrize("package", ["pytest_streamperf", "reference_impl"])
 def test_no_private_pytest_and_no_dumping_ground(package):
     """No `_pytest` imports; no module whose name says nothing."""
@@ -181,8 +212,7 @@ def test_importing_the_package_loads_none_of_it():
 @pytest.mark.parametrize("package", ["pytest_streamperf", "reference_impl"])
 def test_public_names_are_told_once_to_people_and_once_to_type_checkers(package):
     """The table of lazy names and the imports under TYPE_CHECKING are the same."""
-    file = ROOT / package / "__init__.py"
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+    tree = _tree(ROOT / package / "__init__.py")
     table = next(
         ast.literal_eval(node.value)
         for node in tree.body
