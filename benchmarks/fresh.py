@@ -20,7 +20,7 @@ from heapq import heapify, heappush, heappushpop
 from itertools import islice
 from xml.etree.ElementTree import Element, SubElement
 
-from benchmarks.accumulators import by_name
+from tests.data.accumulators import by_name
 
 _TURN = ContextVar("turn", default=0)
 _TRAIL = ContextVar("trail", default=())

@@ -17,8 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import accumulators, fresh
+from benchmarks import fresh
 from pytest_streamperf import TokenStream, measure_growth
+from tests.data import accumulators
 
 UP_TO = 20_000
 SIZES = [1_250, 2_500, 5_000, 10_000, 20_000]

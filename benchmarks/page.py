@@ -14,9 +14,9 @@ from tempfile import TemporaryDirectory
 
 from playwright.sync_api import Page, sync_playwright
 
-from benchmarks.documents import many
 from benchmarks.environment import machine
 from pytest_streamperf._report.html import html
+from tests.data.documents import many
 
 CHECKS, ROUNDS = (10, 100, 500, 2000), 9
 LIMITS = "limits for 500: 3 MB, and 1 s to load and first paint"

@@ -13,9 +13,9 @@ import sys
 import time
 from collections import Counter
 
-from benchmarks.accumulators import cases
 from benchmarks.environment import busy, machine
 from pytest_streamperf import measure_growth
+from tests.data.accumulators import cases
 
 
 def main() -> int:

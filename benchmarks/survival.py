@@ -14,9 +14,9 @@ import sys
 import tempfile
 import time
 
-from benchmarks.checks import CHAT
 from benchmarks.environment import machine
 from pytest_streamperf.server import assert_survives
+from tests.matrix.checks import CHAT
 
 LOOPS = (("asyncio", "h11"), ("uvloop", "httptools"))
 

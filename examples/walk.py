@@ -15,9 +15,9 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 
-from benchmarks.checks import said
 from pytest_streamperf import Inconclusive
 from reference_impl import REGRESSIONS
+from tests.matrix.checks import failure_of
 
 SYSTEMS: Mapping[str, Sequence[str]] = {
     "accumulator": ["quadratic-accumulator"],
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for system in systems or SYSTEMS:
         for check, name in runs(system):
             try:
-                says = said(check, *filter(None, [name]))
+                says = failure_of(check, *filter(None, [name]))
                 seen = "red" if says else "green"
             except Inconclusive as error:
                 says, seen = error.verdict.headline, "unseen"

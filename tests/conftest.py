@@ -1,4 +1,4 @@
-"""What the whole suite shares."""
+"""Fixtures and settings that the whole suite shares."""
 
 import os
 import sys
@@ -9,11 +9,11 @@ import pytest
 from hypothesis import settings
 
 from pytest_streamperf.wire import WireError
-from tests.budgeted import HEAD
-from tests.forking import forks_of_pytest
+from tests.budget_samples import HEAD
+from tests.forked_pytest import forks_of_pytest
 
 pytest_plugins = ["pytester"]
-pytest.register_assert_rewrite("tests.told")
+pytest.register_assert_rewrite("tests.failure_messages")
 
 # One needs a browser, the other all kinds of plugins: `make test-browser test-neighbours`.
 collect_ignore = ["browser", "neighbours"]
@@ -31,9 +31,10 @@ def _forks():
 
 @pytest.fixture
 def run_alone(pytester, _forks):
-    """Runs pytest in a process of its own, with this plugin and those that are named.
+    """Return a function that runs pytest in its own process and returns the result.
 
-    All that are installed take two seconds to load. With workers, there is xdist.
+    It loads this plugin, the plugins named in the options, and xdist if there is `-n`. To load
+    every installed plugin would take two seconds.
     """
 
     def run(*options, **environment):
@@ -64,7 +65,7 @@ def run_alone(pytester, _forks):
 
 @pytest.fixture
 def budgeted(pytester, run_alone):
-    """Run tests with these settings, asyncio's at hand."""
+    """Return a function that runs test code with these settings and with pytest-asyncio."""
 
     def run(tests, *options, settings="", expect=None):
         pytester.makepyfile(test_it=HEAD + textwrap.dedent(tests))
@@ -81,9 +82,10 @@ def budgeted(pytester, run_alone):
 
 @pytest.fixture
 def assert_refused():
-    """Says that a dialect's decoder refuses an event, and where, and keeps the Hi before it.
+    """Return a function that asserts that a dialect's decoder refuses an event.
 
-    `number` is how many events say Hi.
+    The error must start with `said`, name the offset and the number of the event, and keep the
+    text that was decoded before it. `number` is how many events say "Hi".
     """
 
     def check(decoder, hi, wrong, said, *, number):
@@ -98,7 +100,7 @@ def assert_refused():
 
 @pytest.fixture
 def only_new_libraries(monkeypatch):
-    """Native code that other tests have loaded is nobody's way out of this one."""
+    """Hide the native networking libraries that other tests have loaded before this one."""
     native = import_module(
         "pytest_streamperf.network.native_libraries"
     )  # tests that fork want it unloaded

@@ -109,6 +109,32 @@ def test_nothing_that_users_read_crosses_the_border():
     assert not crossing
 
 
+def _imported(tree):
+    """The names of all modules that a file imports, inside functions, too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+@pytest.mark.parametrize(
+    ("folder", "private"),
+    [
+        ("tests", {"benchmarks"}),
+        ("examples", {"benchmarks", "tests"}),
+        ("pytest_streamperf", {"benchmarks", "tests", "examples"}),
+        ("reference_impl", {"benchmarks", "tests", "examples"}),
+    ],
+)
+def test_nothing_imports_what_only_developers_have(folder, private):
+    """Benchmarks are scripts that nothing imports, and the wheel has no tests and examples."""
+    importers = [
+        file for file, tree in _parsed(folder).items() if _roots(_imported(tree)) & private
+    ]
+    assert importers == []
+
+
 @pytest.mark.parametrize("package", ["pytest_streamperf", "reference_impl"])
 def test_no_module_has_a_name_that_says_nothing(package):
     """Nothing gathers in a module called `utils` or the like."""

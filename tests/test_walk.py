@@ -9,11 +9,11 @@ from unittest.mock import Mock
 
 import pytest
 
-from benchmarks.checks import CHECKS
 from examples import demo, walk
 from pytest_streamperf import NothingMeasured
 from pytest_streamperf._results.verdict import Verdict
 from reference_impl import REGRESSIONS
+from tests.matrix.checks import CHECKS
 
 ROOT = Path(demo.HERE.parent)
 # From the command of a system: its section, and what is said to be printed.
@@ -88,7 +88,7 @@ def test_a_system_is_found(system):
 
 def test_a_check_that_goes_otherwise_is_told(monkeypatch, capsys):
     """A healthy server that is red, and a regression that is green: the exit status is 1."""
-    monkeypatch.setattr(walk, "said", lambda _, *names: "" if names else "it is not")
+    monkeypatch.setattr(walk, "failure_of", lambda _, *names: "" if names else "it is not")
     assert walk.main(["accumulator"]) == 1
     assert capsys.readouterr().out.splitlines() == [
         "red    assert_linear",
@@ -101,7 +101,7 @@ def test_a_check_that_goes_otherwise_is_told(monkeypatch, capsys):
 def test_a_check_that_cannot_tell_is_unseen(monkeypatch, capsys):
     """It is neither red nor green, and what comes after it is run: the exit status is 1."""
     alone = Verdict(stem="server", verdict="inconclusive", headline="python is alone")
-    monkeypatch.setattr(walk, "said", Mock(side_effect=NothingMeasured(alone)))
+    monkeypatch.setattr(walk, "failure_of", Mock(side_effect=NothingMeasured(alone)))
     assert walk.main(["accumulator"]) == 1
     assert capsys.readouterr().out.splitlines() == [
         "unseen assert_linear",

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from benchmarks.documents import sample
 from pytest_streamperf._report.html import html
 from reference_impl import create_app, running
+from tests.data.documents import sample
 
 
 def pytest_addoption(parser):

@@ -6,8 +6,8 @@ import re
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from benchmarks.documents import check, document, many, sample
 from pytest_streamperf._report.html import html
+from tests.data.documents import check, document, many, sample
 
 WIDE, PHONE = {"width": 1200, "height": 900}, {"width": 360, "height": 740}
 BAD = sum(each["verdict"] != "within" for each in sample()["checks"])

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_streamperf._cli import main
 from pytest_streamperf._report.document import read, write
-from tests.reports import a_check, a_report
+from tests.report_builders import a_check, a_report
 
 
 @pytest.fixture(autouse=True)

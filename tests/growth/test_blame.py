@@ -13,8 +13,6 @@ from pathlib import Path
 import partial_json_parser
 import pytest
 
-from benchmarks import accumulators
-from benchmarks.accumulators import SUPERLINEAR, Reply, attribute
 from pytest_streamperf import Blame, measure_growth, object_arguments
 from pytest_streamperf._runtime.instrumentation import LineTracer
 from pytest_streamperf.growth.blame import (
@@ -29,6 +27,8 @@ from pytest_streamperf.growth.blame import (
 from pytest_streamperf.growth.meters import Run
 from pytest_streamperf.growth.options import Terms
 from pytest_streamperf.growth.runner import Runner
+from tests.data import accumulators
+from tests.data.accumulators import SUPERLINEAR, Reply, attribute
 
 pytestmark = pytest.mark.alone
 

@@ -15,7 +15,6 @@ from itertools import islice
 import pytest
 import trio
 
-from benchmarks.accumulators import LINEAR, SUPERLINEAR, Reply, attribute
 from pytest_streamperf import (
     GrowthExceeded,
     GrowthInconclusive,
@@ -26,11 +25,12 @@ from pytest_streamperf import (
     measure_growth,
     measure_growth_async,
 )
-from pytest_streamperf._results.policy import Policy
 from pytest_streamperf._results.reporter import reporting_to
 from pytest_streamperf._runtime import clock, instrumentation
 from pytest_streamperf.growth import consumers
 from pytest_streamperf.growth.runner import Runner, Stopped
+from tests.data.accumulators import LINEAR, SUPERLINEAR, Reply, attribute
+from tests.recording_reporter import RecordingReporter
 
 pytestmark = pytest.mark.alone
 
@@ -797,46 +797,31 @@ def test_a_run_that_only_shows_may_be_stopped(monkeypatch):
     assert (growth.verdict, growth.witness) == ("exceeded", "copies")
 
 
-class Told:
-    """A sink that takes down what it is told of a check that takes long."""
-
-    policy = Policy()
-
-    def __init__(self):
-        self.told = []
-
-    def progress(self, text):
-        self.told.append(text)
-
-    def made(self, subject):
-        pass
-
-
 def test_a_check_that_takes_long_says_where_it_is(monkeypatch):
-    """And that it is done; a short one says nothing."""
-    sink = Told()
-    with reporting_to(sink):
+    """A check that takes long reports its progress and its end; a short one reports neither."""
+    reporter = RecordingReporter()
+    with reporting_to(reporter):
         measure_growth(attribute, up_to=640)
-    assert sink.told == []
+    assert reporter.progress_lines == []
     monkeypatch.setattr(consumers, "_QUIET", 0.0)
     monkeypatch.setattr(consumers, "_TOLD_AGAIN", 0.0)
-    with reporting_to(sink):
+    with reporting_to(reporter):
         measure_growth(attribute, up_to=640)
-    *steps, last = sink.told
+    *steps, last = reporter.progress_lines
     assert len(steps) > 2
     assert all(step.startswith("growth: ") and step.endswith(" deltas") for step in steps)
     assert last == ""
 
 
 def test_a_check_that_is_ended_by_an_error_is_done(monkeypatch):
-    """Nothing stays on the line."""
+    """An error that ends a check clears its progress line."""
 
     def fails(stream):
         raise ZeroDivisionError(next(iter(stream)))
 
     monkeypatch.setattr(consumers, "_QUIET", 0.0)
     monkeypatch.setattr(consumers, "_TOLD_AGAIN", 0.0)
-    sink = Told()
-    with reporting_to(sink), pytest.raises(ZeroDivisionError):
+    reporter = RecordingReporter()
+    with reporting_to(reporter), pytest.raises(ZeroDivisionError):
         measure_growth(fails)
-    assert sink.told[-1] == ""
+    assert reporter.progress_lines[-1] == ""

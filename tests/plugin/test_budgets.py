@@ -1,6 +1,6 @@
 """Budgets of tests, inside pytest: what is measured, and what is said of it."""
 
-from tests.budgeted import SETTINGS
+from tests.budget_samples import SETTINGS
 
 
 def test_a_default_is_held_against_what_there_is(budgeted):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.budgeted import SETTINGS
+from tests.budget_samples import SETTINGS
 
 
 def test_a_mode_of_warning_lets_them_pass(budgeted):

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.checks import CHAT, app, renderers, said
 from pytest_streamperf import NothingMeasured
 from pytest_streamperf.server import Request, assert_fallback_parity, assert_responsive
 from reference_impl import create_app, running, splines
+from tests.matrix.checks import CHAT, app, failure_of, renderers
 
 LINE = [(0.0, 1.0), (4.0, 3.0)]
 CURVE = [(0.0, 0.0), (1.0, 2.0), (3.0, 2.0), (4.0, 0.0)]
@@ -269,15 +269,15 @@ def test_streams_go_on_beside_a_spline(without, missing):
 def test_a_fallback_that_differs(without, missing):
     """Is caught, and named, wherever there is another to hold it against."""
     without(*missing)
-    assert not said("assert_fallback_parity")
-    assert said("assert_fallback_parity", "spline-fallback-differs").startswith(
+    assert not failure_of("assert_fallback_parity")
+    assert failure_of("assert_fallback_parity", "spline-fallback-differs").startswith(
         "python differs from "
     )
-    assert not said("assert_fallback_parity", "spline-on-the-loop")
+    assert not failure_of("assert_fallback_parity", "spline-on-the-loop")
 
 
 def test_a_fallback_with_nobody_beside_it(without):
     """Is not green: without the extras nothing is proven."""
     without("wasmtime", "numpy")
     with pytest.raises(NothingMeasured, match="python has no other implementation to agree with"):
-        said("assert_fallback_parity")
+        failure_of("assert_fallback_parity")

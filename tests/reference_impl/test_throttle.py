@@ -9,12 +9,12 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from benchmarks.matrix import EVERY, OVERLAPS, matrix, page
 from pytest_streamperf import TokenStream, ToolCallDelta, UpdateCounter, VirtualClock
 from pytest_streamperf.throttling.invariants import Policy
 from pytest_streamperf.throttling.update_counter import judged
 from pytest_streamperf.virtual_clock import new_event_loop
 from reference_impl import REGRESSIONS, regressed, throttle
+from tests.matrix.throttles import EVERY, OVERLAPS, matrix, page
 
 THROTTLES = [name for name, each in REGRESSIONS.items() if each.breaks]
 

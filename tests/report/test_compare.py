@@ -13,7 +13,7 @@ from pytest_streamperf._cli.compare import _FORMATS, lines
 from pytest_streamperf._report.compare import SAME_SHARE, compare
 from pytest_streamperf._report.document import key_of, merge
 from pytest_streamperf._report.schema import fault
-from tests.reports import a_check, a_report, reports
+from tests.report_builders import a_check, a_report, reports
 
 
 def _compared(before, after, **changes):

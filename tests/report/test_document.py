@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pytest_streamperf._report.document import key_of, merge, read, write
 from pytest_streamperf._report.schema import _RULES, SCHEMA, fault
 from pytest_streamperf.exceptions import ReportError
-from tests.reports import ENVIRONMENT, a_check, a_report, reports
+from tests.report_builders import ENVIRONMENT, a_check, a_report, reports
 
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 

@@ -13,7 +13,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from benchmarks.documents import check, document, growth, many, responsiveness, sample, updates
 from pytest_streamperf._cli import main
 from pytest_streamperf._report import html as page_module
 from pytest_streamperf._report.charts import CHARTS, chart
@@ -22,7 +21,8 @@ from pytest_streamperf._report.html import html
 from pytest_streamperf._report.markdown import markdown
 from pytest_streamperf._report.presentation import printable, worst_first
 from pytest_streamperf._results.metrics import MOST_DRAWN
-from tests.reports import reports
+from tests.data.documents import check, document, growth, many, responsiveness, sample, updates
+from tests.report_builders import reports
 
 TEXTS = st.text(st.characters(exclude_categories=()), min_size=1).filter(str.strip)
 HOSTILE = (

@@ -35,6 +35,7 @@ from pytest_streamperf.exceptions import (
 )
 from pytest_streamperf.growth import GrowthResult
 from pytest_streamperf.growth.advice import advice_for
+from tests.recording_reporter import RecordingReporter
 
 EXCEPTIONS = pytest.mark.parametrize(
     "kind", [BudgetExceeded, GrowthExceeded, Inconclusive, GrowthInconclusive, NothingMeasured]
@@ -45,32 +46,6 @@ SOMETHING = st.text(st.characters(exclude_categories=["Cc", "Zs", "Zl", "Zp"]), 
 FOUND = Verdict(
     stem="growth", verdict="exceeded", headline="84% superlinear, limit 25%", details=["", "  why"]
 )
-
-
-class Notes:
-    """A sink that takes notes."""
-
-    def __init__(self) -> None:
-        self.notes = []
-        self.policy = Policy()
-
-    def begin(self, check):
-        """Note it."""
-        self.notes.append(("begin", check))
-
-    def end(self, check):
-        """Note it."""
-        self.notes.append(("end", check))
-
-    def report(self, verdict):
-        """Note it."""
-        self.notes.append(verdict)
-
-    def __eq__(self, other):
-        """Two that noted the same are equal, as many a record is."""
-        return isinstance(other, Notes) and self.notes == other.notes
-
-    __hash__ = None
 
 
 def is_printable(line):
@@ -173,16 +148,16 @@ def test_missing_extra_gives_the_command():
 
 def test_nothing_measured_is_reported():
     """A check without a measurement is on the record, and an error."""
-    sink = Notes()
-    with reporting_to(sink):
+    reporter = RecordingReporter()
+    with reporting_to(reporter):
         error = nothing_measured("growth", "consume took no delta", "iterate over its argument")
     assert isinstance(error, NothingMeasured)
-    assert sink.notes == [error.verdict]
+    assert reporter.verdicts == [error.verdict]
 
 
 def test_nothing_measured_says_what_to_do():
     """The message has what happened and what to try."""
-    with reporting_to(Notes()):
+    with reporting_to(RecordingReporter()):
         error = nothing_measured("throttling", "no update came", "call the callback")
     assert str(error) == "no update came\n  try    call the callback"
     assert (error.verdict.stem, error.verdict.verdict) == ("throttling", "inconclusive")
@@ -212,23 +187,22 @@ def test_without_a_sink_there_are_no_settings():
 
 
 def concluded(outcome, policy):
-    """Conclude a check with this outcome under this policy; tell what was reported."""
-    notes = Notes()
-    notes.policy = policy
-    with reporting_to(notes):
+    """Conclude a check with this outcome under this policy; return the verdicts it reported."""
+    reporter = RecordingReporter(policy)
+    with reporting_to(reporter):
         conclude(
             Verdict(stem="growth", verdict=outcome, headline="84%"),
             GrowthExceeded,
             GrowthInconclusive,
             stacklevel=1,
         )
-    return notes.notes
+    return reporter.verdicts
 
 
 def test_within_is_reported():
     """A verdict that is within its limit is reported and nothing else."""
-    (noted,) = concluded("within", Policy())
-    assert noted.verdict == "within"
+    (reported,) = concluded("within", Policy())
+    assert reported.verdict == "within"
 
 
 @pytest.mark.parametrize(
@@ -244,8 +218,8 @@ def test_what_is_not_within_is_raised(outcome, kind):
 def test_what_is_accepted_is_a_warning(outcome):
     """It is reported all the same, and the warning points at the line that asked."""
     with pytest.warns(StreamperfWarning, match="84%") as caught:
-        (noted,) = concluded(outcome, Policy(mode="warn"))
-    assert noted.verdict == outcome
+        (reported,) = concluded(outcome, Policy(mode="warn"))
+    assert reported.verdict == outcome
     assert caught[0].filename == __file__
 
 

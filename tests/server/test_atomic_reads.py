@@ -7,19 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import registry
 from pytest_streamperf import NothingMeasured, ServerExceeded
 from pytest_streamperf.server import assert_atomic_reads
 from pytest_streamperf.server.atomic_reads import Evidence, Seen, _read, fault_of, judged
 from reference_impl import regressed
-from tests.told import told
+from tests.failure_messages import headline_of
+from tests.matrix import worker_slot
 
 
 def checked():
-    """Check a slot of the reference server's registry."""
-    with registry.shared_slot() as memory:
+    """Check a slot of the reference server's worker_slot."""
+    with worker_slot.shared_slot() as memory:
         return assert_atomic_reads(
-            partial(registry.write, memory), partial(registry.read, memory), writer="process"
+            partial(worker_slot.write, memory), partial(worker_slot.read, memory), writer="process"
         )
 
 
@@ -38,7 +38,7 @@ def test_a_mistake_is_told(regression, says):
     """In the first line, and what helps."""
     with regressed(regression), pytest.raises(ServerExceeded) as caught:
         checked()
-    assert told(caught).endswith(says)
+    assert headline_of(caught).endswith(says)
 
 
 class Held:
@@ -79,7 +79,7 @@ def test_threads_that_do_not():
     held = Held()
     with pytest.raises(ServerExceeded) as caught:
         assert_atomic_reads(held.put, held.look, reads=200)
-    assert told(caught).endswith("reads are torn, limit 0")
+    assert headline_of(caught).endswith("reads are torn, limit 0")
 
 
 def test_nothing_is_read():

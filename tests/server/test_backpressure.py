@@ -19,7 +19,7 @@ from pytest_streamperf.server.backpressure import Promise, judged
 from pytest_streamperf.server.websocket_clients import FAST, IN_SOCKETS, MESSAGE, Evidence, Heard
 from reference_impl import create_app, regressed
 from reference_impl.telemetry import Hub, broadcast
-from tests.told import told
+from tests.failure_messages import headline_of
 
 PROMISE = Promise("skip", 2**20, 1.0, 5.0)
 
@@ -52,7 +52,7 @@ def test_a_mistake_is_told(regression, idle, says):
     """In the first line, and what to do about it in thirteen."""
     with regressed(regression), pytest.raises(ServerExceeded, match=says) as caught:
         checked(idle=idle)
-    told(caught)
+    headline_of(caught)
 
 
 def test_an_app_that_is_not_ours():
@@ -156,7 +156,7 @@ def test_clients_that_are_thrown_out():
         ServerExceeded, match="clients that read what they were told were"
     ) as caught:
         assert_backpressure(app, "/ws", publish=lambda _: time.sleep(0.1), read=None, within=1.0)
-    told(caught)
+    headline_of(caught)
     assert "fast 3: thrown out, with 1011 (internal error) out of order" in " ".join(
         str(caught.value).split()
     )
@@ -167,7 +167,7 @@ def test_a_machine_that_stands_still():
     """Nobody is to blame for the clients that it closes."""
     with pytest.raises(Inconclusive, match="were closed") as caught:
         assert_backpressure(standing_still(1_000, 0.3), idle=0.3)
-    told(caught, most=6)
+    headline_of(caught, most=6)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pytest_streamperf.server.clients import Answer
 from pytest_streamperf.server.cors import Seen, _seen
 from pytest_streamperf.server.cors import judged as read_by_pages
 from reference_impl import create_app, regressed, running
-from tests.told import told
+from tests.failure_messages import headline_of
 
 STATUSES = (200, 204, 304, 400, 403, 404, 405, 413, 422, 500)
 
@@ -48,7 +48,7 @@ def test_an_answer_that_may_not(app, regression, says):
     """Its status is in the first line."""
     with regressed(regression), pytest.raises(ServerExceeded) as caught:
         assert_cors(app)
-    assert told(caught).endswith(says)
+    assert headline_of(caught).endswith(says)
 
 
 def test_a_status_that_was_not_seen(app):

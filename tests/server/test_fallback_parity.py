@@ -10,7 +10,7 @@ import pytest
 
 from pytest_streamperf import NothingMeasured, ServerExceeded
 from pytest_streamperf.server import assert_fallback_parity
-from tests.told import told
+from tests.failure_messages import headline_of
 
 
 def fast(values):
@@ -34,7 +34,7 @@ def differs(*answers, within=1e-6):
     named = {name: lambda _, answer=answer: answer for name, answer in zip("abc", answers)}  # noqa: B905
     with pytest.raises(ServerExceeded) as caught:
         assert_fallback_parity(named, inputs=[None], within=within)
-    return told(caught)
+    return headline_of(caught)
 
 
 def agree(*answers, within=1e-6):
@@ -56,7 +56,7 @@ def test_the_one_that_differs(order):
     with pytest.raises(ServerExceeded) as caught:
         assert_fallback_parity(order, inputs=[[1.0], [1.0, 2.0, 4.0]])
     other = next(each.__name__ for each in order if each is not wrong)
-    assert told(caught) == f"wrong differs from {other} by 0.25 at [2][1], limit 1.6e-05"
+    assert headline_of(caught) == f"wrong differs from {other} by 0.25 at [2][1], limit 1.6e-05"
     message = str(caught.value)
     assert "  wrong    16.25   <- differs\n" in message
     assert "given  inputs[1]: [1.0, 2.0, 4.0]\n" in message
@@ -160,7 +160,7 @@ def test_one_that_raises():
     """Differs from one that answers, and what it says is told; later in its answer, too."""
     with pytest.raises(ServerExceeded) as caught:
         assert_fallback_parity({"fast": fast, "new": fails(ValueError("too few"))}, inputs=[[1.0]])
-    assert told(caught) == "new differs from fast: raises ValueError, not 1 value"
+    assert headline_of(caught) == "new differs from fast: raises ValueError, not 1 value"
     assert "says   too few\n" in str(caught.value)
     with pytest.raises(ServerExceeded, match="late differs from fast: raises ZeroDivisionError"):
         assert_fallback_parity({"fast": fast, "late": lambda v: (1 / 0 for _ in v)}, inputs=[[1.0]])
@@ -221,4 +221,4 @@ def test_a_message_keeps_its_form():
     named = {"n" * 90: lambda _: "x" * 900, "m" * 90: lambda _: "\N{SNOWMAN}" * 900}
     with pytest.raises(ServerExceeded) as caught:
         assert_fallback_parity(named, inputs=["y" * 900])
-    assert told(caught).isascii()
+    assert headline_of(caught).isascii()

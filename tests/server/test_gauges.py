@@ -19,7 +19,7 @@ from pytest_streamperf.server.clients import ask
 from pytest_streamperf.server.gauges import GAUGES, TOTALS, Phase, judged, named
 from pytest_streamperf.server.serving import run
 from reference_impl import create_app, regressed, running
-from tests.told import told
+from tests.failure_messages import headline_of
 
 
 def engine(messages):
@@ -73,7 +73,7 @@ def test_a_gauge_that_does_not(app, regression, says):
     """Is named, with what clients did, and how many."""
     with regressed(regression), pytest.raises(ServerExceeded) as caught:
         settle(app)
-    assert told(caught) == says
+    assert headline_of(caught) == says
     assert "where  POST /v1/chat/completions" in str(caught.value)
 
 

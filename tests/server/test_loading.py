@@ -14,7 +14,7 @@ from pytest_streamperf import NothingMeasured, ServerExceeded
 from pytest_streamperf.server import LoadCounter, Request, assert_loaded_once
 from pytest_streamperf.server.serving import Door
 from reference_impl import create_app, curves, regressed, running
-from tests.told import told
+from tests.failure_messages import headline_of
 
 PRICES = Request("POST", "/api/ai/maparse", {"prices": [n / 7 for n in range(100)]})
 FEW = {"clients": 5, "requests": 5}
@@ -63,7 +63,7 @@ def test_loaded_too_often(app, regression, says, row):
     """Each who asks, or each who comes first: all of them, every time."""
     with regressed(regression), pytest.raises(ServerExceeded) as caught:
         assert_loaded_once(app, PRICES, **FEW)
-    assert told(caught) == f"{says}, limit 1"
+    assert headline_of(caught) == f"{says}, limit 1"
     assert f"{row}   <- here" in str(caught.value)
 
 
@@ -72,7 +72,7 @@ def test_not_warmed_up(app):
     """The first of those who come at once finds it so, whoever else does."""
     with regressed("no-warm-up"), pytest.raises(ServerExceeded) as caught:
         assert_loaded_once(app, PRICES, **FEW)
-    assert told(caught).startswith("the model had never run when ")
+    assert headline_of(caught).startswith("the model had never run when ")
     assert caught.value.verdict.figures.counts["cold"] >= 1
 
 
@@ -80,7 +80,7 @@ def test_what_is_kept_of_each_request(app):
     """Shows in memory, and so does the line."""
     with regressed("inputs-kept"), pytest.raises(ServerExceeded) as caught:
         assert_loaded_once(app, PRICES, clients=5, requests=20)
-    assert "16 requests left " in told(caught)
+    assert "16 requests left " in headline_of(caught)
     assert "where  maparse.py:" in str(caught.value)
 
 
@@ -101,7 +101,7 @@ def test_the_line_that_loads(app, monkeypatch):
     monkeypatch.setattr(curves, "load", loads)
     with regressed("load-per-request"), pytest.raises(ServerExceeded) as caught:
         assert_loaded_once(app, PRICES, loads=loads, **FEW)
-    assert told(caught) == "loaded 10 times for 5 at once and 5 more, limit 1"
+    assert headline_of(caught) == "loaded 10 times for 5 at once and 5 more, limit 1"
     assert "in _ready: model = Model(curves.load())" in str(caught.value)
 
 

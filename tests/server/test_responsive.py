@@ -13,13 +13,13 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from benchmarks.checks import CHAT, HEAP, app
 from pytest_streamperf import Inconclusive, NothingMeasured, ServerExceeded
 from pytest_streamperf._runtime.context import Line
 from pytest_streamperf.server import Request, assert_responsive, responsive
 from pytest_streamperf.server.responsive import Beat, Look, Round, longest, settled, undisturbed
 from reference_impl import regressed, running
-from tests.told import told
+from tests.failure_messages import headline_of
+from tests.matrix.checks import CHAT, HEAP, app
 
 TICKS, REPORT = Request("GET", "/"), Request("GET", "/report")
 # Each delta by itself, where replies are flushed every 50 ms.
@@ -47,8 +47,8 @@ def test_streams_stand_still():
     """Where it is taken on the loop; the function that blocks is named."""
     with regressed("snapshot-on-the-loop"), pytest.raises(ServerExceeded) as caught:
         assert_responsive(app(3_000), HEAP, beside=CHAT, rounds=2)
-    assert "10 streams stood still for" in told(caught, most=10)
-    assert "limit 50.0 ms" in told(caught, most=10)
+    assert "10 streams stood still for" in headline_of(caught, most=10)
+    assert "limit 50.0 ms" in headline_of(caught, most=10)
     assert "where  heap.py:" in str(caught.value)
 
 
@@ -112,7 +112,7 @@ def test_a_process_that_stood_still(serve):
     with serve(small(kept)) as server, pytest.raises(Inconclusive) as caught:
         assert_responsive(server, REPORT, beside=TICKS, rounds=1, clients=3)
     assert re.fullmatch(
-        r"3 streams stood still for \d+ ms, or the machine did", told(caught, most=10)
+        r"3 streams stood still for \d+ ms, or the machine did", headline_of(caught, most=10)
     )
 
 

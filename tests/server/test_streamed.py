@@ -5,12 +5,12 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from benchmarks.checks import HEAP, app
 from pytest_streamperf import ServerExceeded
 from pytest_streamperf.server import Request, assert_streamed
 from pytest_streamperf.server.streamed import Arrival, piecemeal
 from reference_impl import regressed
-from tests.told import told
+from tests.failure_messages import headline_of
+from tests.matrix.checks import HEAP, app
 
 REPORT = Request("GET", "/report")
 
@@ -24,7 +24,7 @@ def test_a_snapshot_that_is_kept_until_it_is_whole():
     """Is found by when it comes, whatever its size."""
     with regressed("snapshot-in-memory"), pytest.raises(ServerExceeded) as caught:
         assert_streamed(app(3_000), HEAP, max_piece=2**30)
-    assert told(caught, most=10).startswith("a quarter of ")
+    assert headline_of(caught, most=10).startswith("a quarter of ")
 
 
 def sends(answer):
@@ -36,7 +36,7 @@ def test_one_large_piece():
     """Counts decide."""
     with pytest.raises(ServerExceeded) as caught:
         assert_streamed(sends(StreamingResponse(iter(["x" * 2_000_000]))), REPORT)
-    assert told(caught, most=10) == "one piece has 2.0 MB of 2.0 MB, limit 1.0 MB"
+    assert headline_of(caught, most=10) == "one piece has 2.0 MB of 2.0 MB, limit 1.0 MB"
 
 
 def test_no_chunks():

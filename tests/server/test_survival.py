@@ -19,7 +19,7 @@ from pytest_streamperf.server.stopping import ENDS, Stop
 from pytest_streamperf.server.stopping import judged as stopped
 from pytest_streamperf.server.survival import Evidence, judged
 from reference_impl import create_app, regressed, running
-from tests.told import told
+from tests.failure_messages import headline_of
 
 MESSAGES = {"messages": [{"role": "user", "content": "hello"}]}
 CHAT = Request("POST", "/v1/chat/completions", {"stream": True, **MESSAGES})
@@ -61,7 +61,7 @@ def test_what_is_left(app, regression, says):
     """Is told, with what did it."""
     with regressed(regression), pytest.raises(ServerExceeded) as caught:
         survives(app)
-    assert re.match(says, told(caught))
+    assert re.match(says, headline_of(caught))
     assert "<- here" in str(caught.value)
 
 
@@ -76,7 +76,7 @@ def test_what_is_kept(app):
     """Bodies of 10 MB, which show in the memory of the process."""
     with regressed("bodies-kept"), pytest.raises(ServerExceeded) as caught:
         survives(app)
-    assert told(caught).startswith("2 rounds left 4")
+    assert headline_of(caught).startswith("2 rounds left 4")
     assert "MB of it" in str(caught.value)
 
 
@@ -218,7 +218,7 @@ def test_streams_are_cut_off():
     slow = [*SERVER, "--every", "0.2", "--grace", "0.1", "--regress", "cut-off-at-stop"]
     with pytest.raises(ServerExceeded) as caught:
         assert_stops(slow, CHAT)
-    assert told(caught) == "3 of 3 streams were cut off as the server stopped"
+    assert headline_of(caught) == "3 of 3 streams were cut off as the server stopped"
 
 
 @pytest.mark.parametrize(

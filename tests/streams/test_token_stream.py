@@ -47,19 +47,19 @@ async def collect(stream):
     return [delta async for delta in stream]
 
 
-class Told:
-    """Takes down what it is told."""
+class RecordingListener:
+    """A listener of a stream that records its deltas and its end."""
 
     def __init__(self) -> None:
         self.deltas = []
         self.over = False
 
     def arrived(self, delta):
-        """A delta."""
+        """Record a delta."""
         self.deltas.append(delta)
 
     def ended(self):
-        """The end."""
+        """Record the end."""
         self.over = True
 
 
@@ -621,15 +621,15 @@ def test_a_broken_stream_ends_with_its_error():
     """Every time, and after all that came before it; who listens is not told that it ended."""
     whole = TokenStream(5)
     stream = whole.with_fault(broken)
-    told = Told()
-    stream.listeners.append(told)
+    listener = RecordingListener()
+    stream.listeners.append(listener)
     for _ in range(2):
         arrived = []
         with pytest.raises(ConnectionAbortedError):
             arrived.extend(delta for delta in stream)
-        assert told.deltas == whole.deltas[:3]
-        told.deltas.clear()
-    assert not told.over
+        assert listener.deltas == whole.deltas[:3]
+        listener.deltas.clear()
+    assert not listener.over
     assert not whole.listeners
     assert list(whole) == list(whole.deltas)
 

@@ -1,4 +1,4 @@
-"""Settings and the beginning of a file, for tests that have budgets."""
+"""A project's settings with budgets, and the first lines of a test file that declares them."""
 
 SETTINGS = """
 [tool.streamperf.budgets]

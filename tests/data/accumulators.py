@@ -28,7 +28,7 @@ def list_and_join(stream):
     """The remedy."""
     parts = []
     for delta in stream:
-        parts.append(delta)  # noqa: PERF402 - as people write it
+        parts.append(delta)
     return "".join(parts)
 
 
@@ -190,7 +190,7 @@ def merged_at_the_end(stream):
     """Puts events into pages of 32, and merges the pages by rank when all has come."""
     pages = [[]]
     for index, delta in enumerate(stream):
-        if len(pages[-1]) == 32:  # noqa: PLR2004 - as people write it
+        if len(pages[-1]) == 32:
             pages.append([])
         pages[-1].append((index * 7919 % 1000003, delta))
     return [delta for _, delta in heapq.merge(*map(sorted, pages))]

@@ -1,4 +1,4 @@
-"""Reports for tests: one that is changed as a test likes, and any that Hypothesis thinks of."""
+"""Build reports for tests: one with the fields that a test changes, or any by Hypothesis."""
 
 from hypothesis import strategies as st
 
@@ -14,7 +14,7 @@ ENVIRONMENT = {
 
 
 def a_check(test="tests/test_chat.py::test_reply", stem="growth", number=1, **changes):
-    """A check within its limit."""
+    """Return a check that is within its limit, with these fields changed."""
     return {
         "test": test,
         "stem": stem,
@@ -37,7 +37,7 @@ def a_check(test="tests/test_chat.py::test_reply", stem="growth", number=1, **ch
 
 
 def a_report(*checks, python="3.11.7", **changes):
-    """A report of one complete run."""
+    """Return the report of one complete run, with these fields changed."""
     return {
         "format": "pytest-streamperf report",
         "version": 1,

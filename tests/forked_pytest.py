@@ -1,7 +1,7 @@
-"""Pytest in a process of its own that need not start: it is forked from one that has imported it.
+"""Run pytest in a process of its own without paying for its start.
 
-Its arguments, folder, environment and streams are its own, what it is to load it loads itself, and
-it ends as an interpreter does.
+One server process imports pytest, and each run is forked from it. A run has its own arguments,
+folder, environment and streams, loads its plugins itself, and ends as an interpreter does.
 """
 
 import json
@@ -40,9 +40,10 @@ sys.exit(pytest.console_main())
 
 @contextmanager
 def forks_of_pytest():
-    """Give `run(arguments, environment, folder, printed, errors)`, which returns an exit status.
+    """Give a function `run(arguments, environment, folder, printed, errors)`.
 
-    The last two are files that are there.
+    It returns the exit status of pytest. `printed` and `errors` are paths of existing files that
+    take the output.
     """
     environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     command = [sys.executable, "-c", _SERVER]
@@ -50,8 +51,8 @@ def forks_of_pytest():
         command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:
 
-        def run(*asked):
-            print(json.dumps(asked), file=server.stdin, flush=True)
+        def run(*request):
+            print(json.dumps(request), file=server.stdin, flush=True)
             return int(server.stdout.readline())
 
         yield run
