@@ -122,7 +122,7 @@ def _imported(tree):
     ("folder", "private"),
     [
         ("tests", {"benchmarks"}),
-        ("examples", {"benchmarks", "tests"}),
+        ("examples", {"benchmarks"}),
         ("pytest_streamperf", {"benchmarks", "tests", "examples"}),
         ("reference_impl", {"benchmarks", "tests", "examples"}),
     ],
