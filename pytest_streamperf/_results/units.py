@@ -1,13 +1,24 @@
 """Times, shares, rates and sizes, from numbers or as people write them."""
 
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
 
-# What is no more than this is no infinity in any unit.
-_MOST = 1e100
+Seconds = float | str
+"""A duration: a number of seconds, or a text with a unit: "50us", "50ms", "1.5s", "2min"."""
+
+Bytes = int | str
+"""A size: a number of bytes, or a text with a unit: "64MiB" (of 1,024), "64MB" (of 1,000)."""
+
+Rate = float | str
+"""A rate: a number of times per second, or a text with the unit: "10/s"."""
+
+Share = float | str
+"""A part of a whole: a number from 0 to 1, or a text in percent: "25%"."""
+
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0}
 _SHARES = {"%": 0.01}
 _RATES = {"/s": 1.0}
@@ -30,7 +41,22 @@ def seconds_of(value: object) -> float:
     """
     seconds = _read(value, _SECONDS)
     if seconds is None:
-        raise _wrong(value, "a time, as '200ms', '1.5s' or 0.2 seconds")
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        limits = " 0 or more and finite," if is_number else ""
+        raise _wrong(value, f"a time,{limits} as '200ms', '1.5s' or 0.2 seconds")
+    return seconds
+
+
+def interval_of(value: object) -> float:
+    """Seconds, more than 0, from a number of them or as people write it; else `ValueError`.
+
+    >>> interval_of("200ms")
+    0.2
+    """
+    seconds = seconds_of(value)
+    if not seconds:
+        msg = f"must be more than 0 seconds, not {value!r}"
+        raise ValueError(msg)
     return seconds
 
 
@@ -44,6 +70,18 @@ def share_of(value: object) -> float:
     if share is None or not 0 < share <= 1:
         raise _wrong(value, "a share, as '25%' or 0.25")
     return share
+
+
+def fraction_of(value: object) -> float:
+    """A part, from 0 to 1, or as people write it; `ValueError` for anything else.
+
+    >>> fraction_of("0%")
+    0.0
+    """
+    fraction = _read(value, _SHARES)
+    if fraction is None or fraction > 1:
+        raise _wrong(value, "from 0 to 1, as '50%' or 0.5")
+    return fraction
 
 
 def rate_of(value: object) -> float:
@@ -64,10 +102,19 @@ def bytes_of(value: object) -> int:
     >>> bytes_of("64MiB")
     67108864
     """
+    return int(mean_bytes_of(value))
+
+
+def mean_bytes_of(value: object) -> float:
+    """Bytes on average, which need not be whole; `ValueError` for anything else.
+
+    >>> mean_bytes_of(1.5), mean_bytes_of("1kB")
+    (1.5, 1000.0)
+    """
     size = _read(value, _BYTES)
     if size is None:
         raise _wrong(value, "a number of bytes, or as '64MiB' or '64MB'")
-    return int(size)
+    return size
 
 
 def argument(name: str, read: Callable[[object], T], value: object) -> T:
@@ -86,21 +133,26 @@ def argument(name: str, read: Callable[[object], T], value: object) -> T:
         raise (TypeError if wrong_type else ValueError)(f"{name} {error}") from None
 
 
+def optional_argument(name: str, read: Callable[[object], T], value: object) -> T | None:
+    """Return an argument of a call as `argument` does, and None where it is None."""
+    return None if value is None else argument(name, read, value)
+
+
 def _wrong(value: object, allowed: str) -> ValueError:
     return ValueError(f"must be {allowed}, not {value!r}")
 
 
 def _read(value: object, units: Mapping[str, float]) -> float | None:
-    """A number, 0 or more and finite, with one of these units or none; None for all else."""
-    factor = 1.0
+    """A number, 0 or more and finite: as it is, or of a text with one of these units; else None."""
+    number = value
     if isinstance(value, str):
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(\S+)\s*", value, re.ASCII)
         if match is None or match[2].lower() not in units:
             return None
-        value, factor = float(match[1]), units[match[2].lower()]
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= _MOST:
+        number = round(float(match[1]) * units[match[2].lower()], 9)
+    if not isinstance(number, int | float) or isinstance(number, bool):
         return None
-    return round(value * factor, 9)
+    return number if 0 <= number <= sys.float_info.max else None
 
 
 # Figures have three digits; those that round to a thousand take the next unit.

@@ -16,6 +16,7 @@ from pytest_streamperf._results.policy import Policy
 from pytest_streamperf._results.units import (
     bytes_of,
     duration,
+    interval_of,
     percent,
     rate_of,
     seconds_of,
@@ -57,14 +58,6 @@ def _length(value: object) -> int:
         raise ValueError(str(error).removeprefix("up_to ")) from None
 
 
-def _interval(value: object) -> float:
-    seconds = seconds_of(value)
-    if not seconds:
-        msg = f"must be more than 0 seconds, not {value!r}"
-        raise ValueError(msg)
-    return seconds
-
-
 def _flag(value: object) -> bool:
     if not isinstance(value, bool):
         msg = f"must be true or false, not {value!r}"
@@ -91,7 +84,7 @@ def _say_shares(shares: Mapping[str, float]) -> str:
 KEYS: Mapping[str, _Key] = {
     "growth": _Key(share_of, min, lambda share: f"{percent(share)} superlinear"),
     "up_to": _Key(_length, max, lambda deltas: f"{deltas:,} deltas"),
-    "updates_every": _Key(_interval, max, duration),
+    "updates_every": _Key(interval_of, max, duration),
     "flushes_per_second": _Key(rate_of, min, lambda rate: f"{rate:g}/s"),
     "max_gap": _Key(seconds_of, min, duration),
     "max_stall": _Key(seconds_of, min, duration),

@@ -14,6 +14,8 @@ from functools import partial
 from itertools import chain, pairwise, repeat
 from random import Random
 
+from pytest_streamperf._results.units import Bytes, argument, bytes_of
+
 Cut = Callable[[Iterable[bytes]], Iterator[bytes]]
 
 # All the rest, in one chunk.
@@ -36,12 +38,13 @@ def per_event(pieces: Iterable[bytes]) -> Iterator[bytes]:
     return filter(None, pieces)
 
 
-def fixed(size: int) -> Cut:
-    """Chunks of `size` bytes each, but for the last: 8,192 is how a proxy that buffers does it."""
-    if size < 1:
-        msg = f"size must be at least 1 byte, not {size!r}"
-        raise ValueError(msg)
-    return partial(_sized, lambda: repeat(size))
+def fixed(size: Bytes) -> Cut:
+    """Chunks of `size` each, but for the last: 8,192 is how a proxy that buffers does it.
+
+    `size` is in bytes, or a text such as "8KiB".
+    """
+    length = _at_least_one("size", size)
+    return partial(_sized, lambda: repeat(length))
 
 
 def per_byte(pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -66,19 +69,19 @@ def at(*offsets: int) -> Cut:
     return partial(_sized, lambda: chain(sizes, repeat(_REST)))
 
 
-def at_random(seed: int = 0, *, most: int = 64) -> Cut:
-    """Chunks of 1 to `most` bytes, each size as likely as any other.
+def at_random(seed: int = 0, *, most: Bytes = 64) -> Cut:
+    """Chunks of 1 byte to `most`, each size as likely as any other.
+
+    `most` is in bytes, or a text such as "1KiB".
 
     >>> b"".join(at_random(seed=1)([b"data: 1"]))
     b'data: 1'
     """
-    if most < 1:
-        msg = f"most must be at least 1 byte, not {most!r}"
-        raise ValueError(msg)
+    longest = _at_least_one("most", most)
 
     def sizes() -> Iterator[int]:
         random = Random(seed)  # noqa: S311 - no secret
-        return (random.randint(1, most) for _ in repeat(None))
+        return (random.randint(1, longest) for _ in repeat(None))
 
     return partial(_sized, sizes)
 
@@ -101,6 +104,14 @@ def worst_case(pieces: Iterable[bytes]) -> Iterator[bytes]:
             chunks, rest = [rest], b""
         yield from filter(None, chunks)
     yield from filter(None, [rest])
+
+
+def _at_least_one(name: str, size: Bytes) -> int:
+    length = argument(name, bytes_of, size)
+    if length < 1:
+        msg = f"{name} must be at least 1 byte, not {size!r}"
+        raise ValueError(msg)
+    return length
 
 
 def _sized(sizes: Callable[[], Iterator[int]], pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -13,9 +13,9 @@ from dataclasses import dataclass, fields, replace
 from itertools import repeat
 from typing import Any, Self
 
+from pytest_streamperf._results.units import Bytes, Seconds, argument, bytes_of, seconds_of
 from pytest_streamperf.exceptions import RateLimited
 from pytest_streamperf.streams.messages import Failure, ToolCallDelta
-from pytest_streamperf.streams.pacing import finite_seconds
 
 # A line that does not end comes in pieces of so many bytes; all but the last are one object.
 _PIECE = 64 * 2**10
@@ -60,14 +60,17 @@ class Truncate(_Counting):
         return _first(self, self.after, iter(items))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class RateLimit:
-    """Nothing comes, as the server asks for `retry_after` seconds of patience."""
+    """Nothing comes: the server asks the client to wait for `retry_after`.
 
-    retry_after: float = 1.0
+    That is in seconds, or a text such as "30s".
+    """
 
-    def __post_init__(self) -> None:
-        finite_seconds("retry_after", self.retry_after)
+    retry_after: float
+
+    def __init__(self, retry_after: Seconds = 1.0) -> None:
+        object.__setattr__(self, "retry_after", argument("retry_after", seconds_of, retry_after))
 
     def __call__(self, _items: Iterable[Any]) -> Iterator[Any]:
         raise RateLimited(self.retry_after)
@@ -158,15 +161,20 @@ class CommentFlood(_Counting):
         yield from rest
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class EndlessLine(_Counting):
     """After `after` events comes a line that does not end, and nothing else.
 
-    It is of `size` bytes, the `data: ` that it starts with among them.
+    Its `size` is in bytes, or a text such as "32MiB"; the `data: ` that it starts with counts.
     """
 
     after: int
-    size: int = 32 * 2**20
+    size: int
+
+    def __init__(self, after: int, size: Bytes = 32 * 2**20) -> None:
+        object.__setattr__(self, "after", after)
+        object.__setattr__(self, "size", argument("size", bytes_of, size))
+        self.__post_init__()
 
     def __call__(self, items: Iterable[bytes]) -> Iterator[bytes]:
         yield from _first(self, self.after, _bytes(self, items))

@@ -1,33 +1,46 @@
 """When deltas come: the seconds before each of them, as often as a stream is taken.
 
-A pace is any iterable of seconds that starts anew each time: a list of gaps that were measured will
-do. `TokenStream(every=...)` takes one, and a number for the constant pace. A consumer that is slow
-does not slow the stream down: what is due is there.
+A pace is any iterable of times that starts anew each time: a list of gaps that were measured will
+do. `TokenStream(every=...)` takes one, and a single time for the constant pace. A time is a number
+of seconds, or a text such as "50ms". A consumer that is slow does not slow the stream down: what is
+due is there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, cycle, repeat
 from random import Random
 
+from pytest_streamperf._results.units import (
+    Seconds,
+    Share,
+    argument,
+    fraction_of,
+    seconds_of,
+)
 
-@dataclass(frozen=True, slots=True)
+Pace = Seconds | Iterable[Seconds]
+"""The time between two deltas, or the time before each of them."""
+
+
+@dataclass(frozen=True, slots=True, init=False)
 class Jittered:
-    """About `every` seconds apart: each gap as likely as any from `1 - part` to `1 + part` of it.
+    """Deltas about `every` apart: each gap is from `1 - part` to `1 + part` of it, evenly spread.
+
+    `every` is in seconds, or a text such as "50ms"; `part` is from 0 to 1, or as "50%".
 
     >>> list(zip(Jittered(0.02, seed=1), range(3)))[0]
     (0.0, 0)
     """
 
     every: float
-    part: float = 0.5
-    seed: int = 0
+    part: float
+    seed: int
 
-    def __post_init__(self) -> None:
-        finite_seconds("every", self.every)
-        if not 0 <= self.part <= 1:
-            msg = f"part must be from 0 to 1, not {self.part!r}"
-            raise ValueError(msg)
+    def __init__(self, every: Seconds, part: Share = 0.5, seed: int = 0) -> None:
+        object.__setattr__(self, "every", argument("every", seconds_of, every))
+        object.__setattr__(self, "part", argument("part", fraction_of, part))
+        object.__setattr__(self, "seed", seed)
 
     def __iter__(self) -> Iterator[float]:
         random = Random(self.seed)  # noqa: S311 - no secret
@@ -36,31 +49,36 @@ class Jittered:
             yield self.every * random.uniform(1 - self.part, 1 + self.part)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Bursts:
-    """`size` deltas at once, and the next as many `every` seconds later, as behind a proxy.
+    """So many `deltas` at once, and the next as many `every` later, as behind a proxy.
+
+    `every` is in seconds, or a text such as "500ms".
 
     >>> [gap for gap, _ in zip(Bursts(2, every=0.5), range(5))]
     [0.0, 0.0, 0.5, 0.0, 0.5]
     """
 
-    size: int
+    deltas: int
     every: float
 
-    def __post_init__(self) -> None:
-        finite_seconds("every", self.every)
-        if self.size < 1:
-            msg = f"size must be at least 1, not {self.size!r}"
+    def __init__(self, deltas: int, every: Seconds) -> None:
+        if deltas < 1:
+            msg = f"deltas must be at least 1, not {deltas!r}"
             raise ValueError(msg)
+        object.__setattr__(self, "deltas", deltas)
+        object.__setattr__(self, "every", argument("every", seconds_of, every))
 
     def __iter__(self) -> Iterator[float]:
-        burst = [self.every, *repeat(0.0, self.size - 1)]
+        burst = [self.every, *repeat(0.0, self.deltas - 1)]
         return chain([0.0], burst[1:], cycle(burst))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Stalled:
-    """`every` seconds apart, but for delta `at`, which takes `seconds` more; 0 is the first.
+    """Deltas `every` apart, but for delta `at`, which takes `seconds` more; 0 is the first.
+
+    Both times are in seconds, or a text such as "50ms".
 
     >>> [gap for gap, _ in zip(Stalled(at=2, seconds=3.0, every=0.5), range(4))]
     [0.0, 0.5, 3.5, 0.5]
@@ -68,22 +86,25 @@ class Stalled:
 
     at: int
     seconds: float
-    every: float = 0.0
+    every: float
 
-    def __post_init__(self) -> None:
-        finite_seconds("every", self.every)
-        finite_seconds("seconds", self.seconds)
-        if self.at < 0:
-            msg = f"at must be the index of a delta, from 0 on, not {self.at!r}"
+    def __init__(self, at: int, seconds: Seconds, every: Seconds = 0.0) -> None:
+        if at < 0:
+            msg = f"at must be the index of a delta, from 0 on, not {at!r}"
             raise ValueError(msg)
+        object.__setattr__(self, "at", at)
+        object.__setattr__(self, "seconds", argument("seconds", seconds_of, seconds))
+        object.__setattr__(self, "every", argument("every", seconds_of, every))
 
     def __iter__(self) -> Iterator[float]:
         for index, gap in enumerate(chain([0.0], repeat(self.every))):
             yield gap + self.seconds if index == self.at else gap
 
 
-def slow_first(seconds: float, every: float = 0.0) -> Stalled:
-    """`every` seconds apart, after a first delta that takes `seconds`, as a long prompt does.
+def slow_first(seconds: Seconds, every: Seconds = 0.0) -> Stalled:
+    """Deltas `every` apart, after a first delta that takes `seconds`, as a long prompt does.
+
+    Both times are in seconds, or a text such as "50ms".
 
     >>> slow_first(2.0)
     Stalled(at=0, seconds=2.0, every=0.0)
@@ -91,9 +112,11 @@ def slow_first(seconds: float, every: float = 0.0) -> Stalled:
     return Stalled(at=0, seconds=seconds, every=every)
 
 
-def finite_seconds(name: str, value: float) -> float:
-    """Check that an argument is a number of seconds that can be waited for."""
-    if not 0 <= value < float("inf"):
-        msg = f"{name} must be 0 seconds or more, and finite, not {value!r}"
-        raise ValueError(msg)
-    return float(value)
+def read_pace(value: object) -> float:
+    """Read the constant pace of a stream, in seconds; the error says what else a pace can be."""
+    try:
+        return seconds_of(value)
+    except ValueError as error:
+        allowed, _, _ = str(error).rpartition(", not ")
+        msg = f"{allowed}, or an iterable of times that starts anew, not {value!r}"
+        raise ValueError(msg) from None

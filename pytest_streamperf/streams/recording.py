@@ -28,9 +28,10 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Self
 
+from pytest_streamperf._results.units import Bytes, argument, bytes_of, seconds_of
 from pytest_streamperf.exceptions import RecordingError
 from pytest_streamperf.streams.chunking import Cut, per_event
-from pytest_streamperf.streams.pacing import finite_seconds
+from pytest_streamperf.streams.pacing import Pace
 from pytest_streamperf.streams.token_stream import Stream
 
 _VERSION = 1
@@ -58,10 +59,10 @@ class Recording:
             msg = f"there are {len(self.chunks):,} chunks and {len(self.gaps):,} gaps"
             raise ValueError(msg)
 
-    def stream(
-        self, *, cut: Cut = per_event, every: float | Iterable[float] | None = None
-    ) -> Stream:
+    def stream(self, *, cut: Cut = per_event, every: Pace | None = None) -> Stream:
         """Make a stream of it, at its own pace unless `every` is another.
+
+        `every` is in seconds, or a text such as "50ms", or the times before each chunk.
 
         Where it is cut anew, a chunk comes when the last of its bytes did. Faults count chunks.
         """
@@ -101,15 +102,15 @@ class Recording:
 class Recorder:
     """Takes down what it hands on: the chunks of a sync stream, or of an async one by `aiter`.
 
-    Raises `ValueError` where more than `most` bytes come.
+    Raises `ValueError` where more than `most` bytes come: a number, or a text such as "64MiB".
 
     >>> recorder = Recorder()
     >>> list(recorder([b"data: 1"])), recorder.recording.chunks
     ([b'data: 1'], (b'data: 1',))
     """
 
-    def __init__(self, *, media_type: str = _SSE, most: int = _MOST) -> None:
-        self._media_type, self._most = media_type, most
+    def __init__(self, *, media_type: str = _SSE, most: Bytes = _MOST) -> None:
+        self._media_type, self._most = media_type, argument("most", bytes_of, most)
         self._came: list[tuple[float, bytes]] = []
         self._start = 0.0
         self._length = 0
@@ -190,7 +191,7 @@ def _came(line: Any) -> tuple[float, bytes] | str:
         return str(line["error"])
     text = line.get("text")
     chunk = b64decode(line["base64"], validate=True) if text is None else text.encode()
-    return finite_seconds("after", float(line["after"])), chunk
+    return seconds_of(float(line["after"])), chunk
 
 
 _WRONG = AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError

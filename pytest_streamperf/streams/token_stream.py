@@ -21,10 +21,11 @@ from random import Random
 from typing import Any, Literal, Protocol, Self
 
 from pytest_streamperf._results.reporter import concerns
+from pytest_streamperf._results.units import argument, seconds_of
 from pytest_streamperf._runtime.clock import to_the_next_step
 from pytest_streamperf._runtime.context import Loop, loop_running_here
 from pytest_streamperf.streams.messages import Part, Turn
-from pytest_streamperf.streams.pacing import finite_seconds
+from pytest_streamperf.streams.pacing import Pace, read_pace
 
 # About four characters a token, the usual rule of thumb for English text.
 _WORDS = (
@@ -99,7 +100,7 @@ class Stream:
 
     media_type = "text/event-stream"
 
-    def __init__(self, items: Sequence[Any], every: float | Iterable[float] = 0.0) -> None:
+    def __init__(self, items: Sequence[Any], every: Pace = 0.0) -> None:
         self.deltas = items
         self.every = _pace(every, len(items))
         self.error: ConnectionError | None = None
@@ -186,10 +187,10 @@ class TokenStream(Stream):
     """A simulated stream of deltas.
 
     `tokens` is how many (they are then drawn from a small English vocabulary by `seed`, or made by
-    `delta`, a callable from index to delta) or the deltas themselves. `every` is the pace in
-    seconds: delta `i` is handed out no earlier than `i * every` after the first. It may also be the
-    seconds before each delta: measured, or one of `streams.pacing`. The async form lets
-    the event loop run before each delta, as a network would; it works under asyncio and trio.
+    `delta`, a callable from index to delta) or the deltas themselves. `every` is the pace: seconds,
+    or a text such as "50ms". Delta `i` is handed out no earlier than `i * every` after the first.
+    It may also be the times before each delta: measured, or one of `streams.pacing`. The async form
+    lets the event loop run before each delta, as a network would; it works under asyncio and trio.
 
     Raises `TypeError` or `ValueError` for arguments out of range, and where a stream is broken, the
     `ConnectionError` of its fault.
@@ -203,15 +204,15 @@ class TokenStream(Stream):
         self,
         tokens: int | Iterable[Any] = 5_000,
         *,
-        every: float | Iterable[float] = 0.0,
+        every: Pace = 0.0,
         seed: int = 0,
         delta: Callable[[int], Any] | None = None,
     ) -> None:
         super().__init__(_deltas(tokens, seed, delta), every)
 
     @classmethod
-    def turn(cls, *parts: Part, every: float | Iterable[float] = 0.0, seed: int = 0) -> Self:
-        """Make a stream of the deltas of `Turn(*parts)`."""
+    def turn(cls, *parts: Part, every: Pace = 0.0, seed: int = 0) -> Self:
+        """Make a stream of the deltas of `Turn(*parts)`, at a pace as in `TokenStream`."""
         return cls(Turn(*parts, seed=seed), every=every)
 
     @classmethod
@@ -220,12 +221,12 @@ class TokenStream(Stream):
         tokens: int = 5_000,
         *,
         shape: Literal["string", "objects"] = "string",
-        every: float | Iterable[float] = 0.0,
+        every: Pace = 0.0,
     ) -> Self:
         """Make a stream of the arguments of one tool call: a complete JSON document.
 
         `shape` is what they hold, one long string or a list of objects: code that is linear on
-        one can be quadratic on the other.
+        one can be quadratic on the other. `every` is the pace, as in `TokenStream`.
         """
         if shape not in _ARGUMENTS:
             msg = f"shape must be one of {', '.join(map(repr, _ARGUMENTS))}, not {shape!r}"
@@ -316,20 +317,18 @@ def count_of(name: str, value: object, *, least: int) -> int:
 
 
 def _pace(every: object, deltas: int) -> float | Iterable[float]:
-    if isinstance(every, Iterable) and not isinstance(every, str | Iterator):
-        gaps = sum(_seconds(gap) >= 0 for gap in islice(every, deltas))
-        if gaps < deltas:
-            msg = f"every has the seconds before {gaps:,} deltas, and there are {deltas:,}"
-            raise ValueError(msg)
-        return every
-    return _seconds(every)
-
-
-def _seconds(every: object) -> float:
-    if not isinstance(every, int | float) or isinstance(every, bool):
-        msg = f"every must be a number of seconds, or an iterable of them, not {every!r}"
-        raise TypeError(msg)
-    return finite_seconds("every", every)
+    """Read a pace, once: what is a number stays as it is, also in an iterable."""
+    if not isinstance(every, Iterable) or isinstance(every, str | Iterator):
+        return float(argument("every", read_pace, every))
+    gaps, has_text = 0, False
+    for gap in islice(every, deltas):
+        argument("every", seconds_of, gap)
+        gaps += 1
+        has_text = has_text or isinstance(gap, str)
+    if gaps < deltas:
+        msg = f"every has the seconds before {gaps:,} deltas, and there are {deltas:,}"
+        raise ValueError(msg)
+    return tuple(map(seconds_of, islice(every, deltas))) if has_text else every
 
 
 def _deltas(

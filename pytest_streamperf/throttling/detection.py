@@ -12,6 +12,7 @@ from pytest_streamperf._results.metrics import Figures
 from pytest_streamperf._results.policy import Policy
 from pytest_streamperf._results.reporter import reporting_to
 from pytest_streamperf._results.text import labelled_lines
+from pytest_streamperf._results.units import Seconds
 from pytest_streamperf._results.verdict import Outcome, Verdict
 from pytest_streamperf._runtime.context import running_loop
 from pytest_streamperf.exceptions import ThrottlingExceeded, ThrottlingInconclusive
@@ -20,7 +21,7 @@ from pytest_streamperf.virtual_clock import new_event_loop
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
-Make = Callable[[Send, float], Any]
+Make = Callable[[Send, Seconds], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +60,8 @@ def assert_test_detects(
 
     `test(make_throttle)` is your own test, sync or async; it may enter a `VirtualClock`. It is
     handed a factory, `(send, every)`, of something with `feed(value, key)`, `end()`, `cancel()`,
-    `error()` and `retry()` that calls `send(key, value)`. `subjects` are bad throttles, by what
-    they do wrong.
+    `error()` and `retry()` that calls `send(key, value)`; `every` is in seconds, or a text such as
+    "50ms". `subjects` are bad throttles, by what they do wrong.
 
     Raises `ThrottlingExceeded` with those that were not noticed, `ThrottlingInconclusive` where the
     test fails for a good throttle, too, and `TypeError` for an async test inside a running event

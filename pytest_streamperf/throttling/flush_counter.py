@@ -19,6 +19,16 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Self
 
 from pytest_streamperf._results.conclusion import conclude, nothing_measured
+from pytest_streamperf._results.units import (
+    Bytes,
+    Rate,
+    Seconds,
+    argument,
+    mean_bytes_of,
+    optional_argument,
+    rate_of,
+    seconds_of,
+)
 from pytest_streamperf._runtime.context import virtual_clock_here
 from pytest_streamperf.exceptions import ThrottlingExceeded, ThrottlingInconclusive
 from pytest_streamperf.streams.messages import text_of
@@ -169,20 +179,21 @@ class FlushCounter:
     def assert_coalesced(
         self,
         *,
-        per_second: float | None = None,
-        bytes_per_flush: float | None = None,
-        max_held: float = 0.25,
-        tolerance: float = 1e-6,
+        per_second: Rate | None = None,
+        bytes_per_flush: float | Bytes | None = None,
+        max_held: Seconds = 0.25,
+        tolerance: Seconds = 1e-6,
     ) -> CoalescingResult:
         """Fail unless flushes are few enough, and yet nothing is held back for long.
 
-        At most `per_second` in any second, and on average at least `bytes_per_flush` in each. No
-        delta waits longer than `max_held` seconds for the flush that carries it, and everything is
-        out when the stream has ended. `tolerance`, in seconds, is for real time.
+        At most `per_second` in any second, a number or a text such as "20/s", and on average at
+        least `bytes_per_flush` in each, in bytes or as "1kB". No delta waits longer than `max_held`
+        for the flush that carries it: seconds, or a text such as "250ms". Everything is out when
+        the stream has ended. `tolerance`, in seconds or as "5ms", is for real time.
 
         Raises `ThrottlingExceeded`, `ThrottlingInconclusive` if there is no stream to hold the
-        flushes against, `NothingMeasured` if nothing was written, and `ValueError` for bad
-        arguments.
+        flushes against, `NothingMeasured` if nothing was written, and `ValueError` or `TypeError`
+        for bad arguments.
 
         >>> def test_flushes(flush_counter, token_stream):
         ...     stream = token_stream(tokens=500, every=0.02)
@@ -191,15 +202,12 @@ class FlushCounter:
         ...     flushes.assert_coalesced(per_second=20)
         """
         self.asserted = True
-        promise = Promise(per_second, bytes_per_flush, max_held, tolerance)
-        for name, value in promise._asdict().items():
-            if value is None or (isinstance(value, int | float) and 0 <= value < float("inf")):
-                continue
-            msg = f"{name} must be 0 or more, and finite, not {value!r}"
-            raise ValueError(msg)
-        if per_second is not None and per_second < 1:
-            msg = f"per_second must be 1 or more flushes, not {per_second!r}"
-            raise ValueError(msg)
+        promise = Promise(
+            optional_argument("per_second", rate_of, per_second),
+            optional_argument("bytes_per_flush", mean_bytes_of, bytes_per_flush),
+            argument("max_held", seconds_of, max_held),
+            argument("tolerance", seconds_of, tolerance),
+        )
         if not self._flushes and not self._pending:
             advice = "write to what flushes.writer, .send, .file or .call returns"
             raise nothing_measured("throttling", "nothing was written to the flush counter", advice)

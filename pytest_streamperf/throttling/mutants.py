@@ -1,8 +1,9 @@
 """Throttles to try a test on: a good one, and each way in which people get it wrong.
 
 They are made by `make(send, every)` and told by `feed(value, key)`, `end()`, `cancel()`, `error()`
-and `retry()`; they call `send(key, value)`. A timer needs a running asyncio loop: without one, what
-is pending waits for the next value, or for the end.
+and `retry()`; they call `send(key, value)`. `every` is in seconds, or a text such as "50ms". A
+timer needs a running asyncio loop: without one, what is pending waits for the next value, or for
+the end.
 """
 
 import asyncio
@@ -10,17 +11,21 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
+from pytest_streamperf._results.units import Seconds, argument, seconds_of
 from pytest_streamperf._runtime.context import running_loop
 
 Send = Callable[[Hashable, Any], object]
 
 
 class Throttle:
-    """A good throttle: at most one update every so many seconds for each key, and the last one."""
+    """A good throttle: at most one update for each key in the time `every`, and the last one.
 
-    def __init__(self, send: Send, every: float) -> None:
+    `every` is in seconds, or a text such as "50ms".
+    """
+
+    def __init__(self, send: Send, every: Seconds) -> None:
         self._send = send
-        self._every = every
+        self._every = argument("every", seconds_of, every)
         self._sent: dict[Hashable, float] = {}
         self._pending: dict[Hashable, Any] = {}
         self._timers: dict[Hashable, asyncio.TimerHandle] = {}
@@ -77,8 +82,9 @@ class Throttle:
 
 
 class _NoThrottle(Throttle):
-    def __init__(self, send: Send, _every: float) -> None:
-        super().__init__(send, 0.0)
+    def __init__(self, send: Send, every: Seconds) -> None:
+        super().__init__(send, every)
+        self._every = 0.0
 
 
 class _LeadingOnly(Throttle):
@@ -154,7 +160,7 @@ class _FirstOneLate(Throttle):
         super().feed(value, key)
 
 
-THROTTLE_MUTANTS: Mapping[str, Callable[[Send, float], Throttle]] = {
+THROTTLE_MUTANTS: Mapping[str, Callable[[Send, Seconds], Throttle]] = {
     "sends every value": _NoThrottle,
     "drops what comes within the interval": _LeadingOnly,
     "sends once, and then only at the end": _NeverAgain,

@@ -22,6 +22,15 @@ from typing import Any, Literal, NamedTuple
 
 from pytest_streamperf._results.conclusion import conclude, nothing_measured
 from pytest_streamperf._results.metrics import Figures, known
+from pytest_streamperf._results.units import (
+    Bytes,
+    Seconds,
+    argument,
+    bytes_of,
+    interval_of,
+    optional_argument,
+    seconds_of,
+)
 from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf._runtime.context import loop_running_here, running_loop, virtual_clock_here
 from pytest_streamperf.exceptions import ThrottlingExceeded, ThrottlingInconclusive
@@ -77,8 +86,8 @@ class UpdateCounter:
     made from: what it hands out, and that it ends, is recorded by itself. `key` and `value` say
     what an update is for and what it carries, from its `Call`; `latest` makes the value it should
     carry of all the text so far (the text itself, unless you say so). `stamp` is the time it
-    carries, `parses` a mock that counts costly work, `wraps` the real sink, `slow` how many seconds
-    it takes.
+    carries, `parses` a mock that counts costly work, `wraps` the real sink. `slow` is how long the
+    sink takes: seconds, or a text such as "50ms".
 
     Raises `TypeError` and `ValueError` for arguments out of range.
 
@@ -98,11 +107,8 @@ class UpdateCounter:
         stamp: Callable[[Call], float] | None = None,
         parses: Any = None,
         wraps: Callable[..., Any] | None = None,
-        slow: float = 0.0,
+        slow: Seconds = 0.0,
     ) -> None:
-        if not isinstance(slow, int | float) or not 0 <= slow < float("inf"):
-            msg = f"slow must be 0 seconds or more, and finite, not {slow!r}"
-            raise ValueError(msg)
         if parses is not None and not hasattr(parses, "call_count"):
             msg = (
                 f"parses must count calls, as unittest.mock.Mock(wraps=parse) does, not {parses!r}"
@@ -113,7 +119,7 @@ class UpdateCounter:
         self._key, self._value, self._stamp = key, value, stamp
         self._latest = latest or str
         self._parses = parses
-        self._wraps, self._slow = wraps, slow
+        self._wraps, self._slow = wraps, argument("slow", seconds_of, slow)
         self._order = itertools.count()
         self._begun: list[tuple[float, int]] = []
         self._ended: list[float] = []
@@ -276,26 +282,28 @@ class UpdateCounter:
     def assert_throttled(  # noqa: PLR0913 - one argument for each part of the policy
         self,
         *,
-        every: float,
+        every: Seconds,
         trailing: Literal["timer", "next", "end"] = "timer",
         on_cancel: Literal["drop", "flush"] = "drop",
         on_error: Literal["drop", "flush"] = "flush",
         on_retry: Literal["clear", "keep"] = "clear",
-        max_total_bytes: int | None = None,
-        max_round_trips: int | None = None,
-        tolerance: float = 1e-6,
+        max_total_bytes: Bytes | None = None,
+        max_updates: int | None = None,
+        tolerance: Seconds = 1e-6,
     ) -> ThrottlingResult:
         """Fail unless the updates kept to the contract of a throttle, and return what was found.
 
-        At most one update per key `every` so many seconds, the first at once, each with the latest
-        value, and everything out before the end. `trailing` says what sends a value that waits when
-        the time has come: a "timer", the "next" delta, or that and the "end" of the stream.
-        `on_cancel`, `on_error` and `on_retry` say what becomes of it then. `tolerance`, in seconds,
-        is for real time.
+        At most one update per key in the time `every`, the first at once, each with the latest
+        value, and everything out before the end. `every` is in seconds, or a text such as "100ms".
+        `trailing` says what sends a value that waits when the time has come: a "timer", the "next"
+        delta, or that and the "end" of the stream. `on_cancel`, `on_error` and `on_retry` say what
+        becomes of it then. `max_total_bytes` limits all that is sent, in bytes or as "10kB", and
+        `max_updates` the number of updates. `tolerance`, in seconds or as "5ms", is for real
+        time.
 
         Raises `ThrottlingExceeded`, `ThrottlingInconclusive` where evidence is missing that the
-        counter was not given, `NothingMeasured` if there was no update, and `ValueError` for bad
-        arguments.
+        counter was not given, `NothingMeasured` if there was no update, and `ValueError` or
+        `TypeError` for bad arguments.
 
         >>> def test_updates(update_counter, token_stream):
         ...     stream = token_stream(tokens=500, every=0.02)
@@ -304,12 +312,15 @@ class UpdateCounter:
         ...     show.assert_throttled(every=0.1)
         """
         self.asserted = True
-        policy = Policy(every, trailing, on_cancel, on_error, on_retry, tolerance)
+        interval = argument("every", interval_of, every)
+        leeway = argument("tolerance", seconds_of, tolerance)
+        most = optional_argument("max_total_bytes", bytes_of, max_total_bytes)
+        policy = Policy(interval, trailing, on_cancel, on_error, on_retry, leeway)
         _check(policy)
         if not self.calls:
             advice = "pass the counter to the code under test as its callback"
             raise nothing_measured("throttling", "the update counter was never called", advice)
-        throttling = judged(self.record, policy, max_total_bytes, max_round_trips)
+        throttling = judged(self.record, policy, most, max_updates)
         conclude(throttling, ThrottlingExceeded, ThrottlingInconclusive, stacklevel=2)
         return throttling
 
@@ -318,7 +329,7 @@ def judged(
     record: Record,
     policy: Policy,
     max_total_bytes: int | None = None,
-    max_round_trips: int | None = None,
+    max_updates: int | None = None,
 ) -> ThrottlingResult:
     """Hold a record against a policy, and say what came of it."""
     sent = sum(update.size for update in record.updates)
@@ -326,7 +337,7 @@ def judged(
         record,
         policy,
         breaches(record, policy),
-        message.over_budget(record, sent, max_total_bytes, max_round_trips),
+        message.over_budget(record, sent, max_total_bytes, max_updates),
         message.unchecked(record),
     )
     return ThrottlingResult(
@@ -339,7 +350,7 @@ def judged(
             counts=known(
                 {"updates": len(record.updates), "bytes sent": sent, "parses": record.parses}
             ),
-            limits=known({"bytes sent": max_total_bytes, "updates": max_round_trips}),
+            limits=known({"bytes sent": max_total_bytes, "updates": max_updates}),
         ),
         series=message.series(record),
         breaches=findings.breaches,
@@ -350,13 +361,6 @@ def judged(
 
 
 def _check(policy: Policy) -> None:
-    for name, seconds in (("every", policy.every), ("tolerance", policy.tolerance)):
-        if not isinstance(seconds, int | float) or isinstance(seconds, bool):
-            msg = f"{name} must be a number of seconds, not {seconds!r}"
-            raise TypeError(msg)
-        if not 0 <= seconds < float("inf") or (name == "every" and not seconds):
-            msg = f"{name} must be more than 0 seconds, and finite, not {seconds!r}"
-            raise ValueError(msg)
     for name, chosen, allowed in (
         ("trailing", policy.trailing, _TRAILING),
         ("on_cancel", policy.on_cancel, ("drop", "flush")),

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from pytest_streamperf.streams.chunking import Cut, per_event
 from pytest_streamperf.streams.messages import Turn
+from pytest_streamperf.streams.pacing import Pace
 from pytest_streamperf.streams.token_stream import Fault, Stream
 from pytest_streamperf.wire.dialects import Dialect, named
 
@@ -12,9 +13,9 @@ class WireStream(Stream):
     r"""The chunks that a client of this turn would get.
 
     `dialect` is the name of one or the dialect itself, `cut` where the bytes are cut, one of
-    `streams.chunking`, and `every` the pace of the chunks, as many as there are where
-    nothing goes wrong. Faults count events, whatever the cut; those of deltas, which an error event
-    is, count the deltas of the turn.
+    `streams.chunking`, and `every` the pace of the chunks, as many as there are where nothing goes
+    wrong: seconds, or a text such as "50ms", or the times before each chunk. Faults count events,
+    whatever the cut; those of deltas, which an error event is, count the deltas of the turn.
 
     >>> from pytest_streamperf import Text
     >>> from pytest_streamperf.streams.chunking import fixed
@@ -28,7 +29,7 @@ class WireStream(Stream):
         dialect: str | Dialect = "openai-chat",
         *,
         cut: Cut = per_event,
-        every: float | Iterable[float] = 0.0,
+        every: Pace = 0.0,
         faults: Iterable[Fault] = (),
     ) -> None:
         self.turn, self.dialect, self.cut = turn, named(dialect), cut

@@ -4,7 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_streamperf._results.units import argument, bytes_of, rate_of, seconds_of, share_of
+from pytest_streamperf._results.units import (
+    argument,
+    bytes_of,
+    fraction_of,
+    interval_of,
+    mean_bytes_of,
+    optional_argument,
+    rate_of,
+    seconds_of,
+    share_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -25,6 +35,11 @@ from pytest_streamperf._results.units import argument, bytes_of, rate_of, second
         (bytes_of, "64MiB", 2**26),
         (bytes_of, "1.5 kB", 1500),
         (bytes_of, 5, 5),
+        (mean_bytes_of, 1.5, 1.5),
+        (mean_bytes_of, "1.5kB", 1500),
+        (interval_of, "50ms", 0.05),
+        (fraction_of, "0%", 0),
+        (fraction_of, "100%", 1),
     ],
 )
 def test_what_people_write(read, text, value):
@@ -35,7 +50,15 @@ def test_what_people_write(read, text, value):
 @pytest.mark.parametrize("value", ["", "5", "5 parsec", "-1s", "1e3s", "5%%", None, True, [], -1])
 @pytest.mark.parametrize(
     ("read", "allowed"),
-    [(seconds_of, "200ms"), (share_of, "25%"), (rate_of, "10/s"), (bytes_of, "64MiB")],
+    [
+        (seconds_of, "200ms"),
+        (interval_of, "200ms"),
+        (share_of, "25%"),
+        (fraction_of, "50%"),
+        (rate_of, "10/s"),
+        (bytes_of, "64MiB"),
+        (mean_bytes_of, "64MiB"),
+    ],
 )
 def test_what_is_wrong(read, allowed, value):
     """It is repeated, with an example of what is right."""
@@ -53,7 +76,15 @@ def test_no_number_is_infinite(read, value):
 
 
 @pytest.mark.parametrize(
-    ("read", "value"), [(share_of, 0), (share_of, "101%"), (rate_of, "0.5/s"), (rate_of, 0)]
+    ("read", "value"),
+    [
+        (share_of, 0),
+        (share_of, "101%"),
+        (fraction_of, 1.5),
+        (interval_of, "0s"),
+        (rate_of, "0.5/s"),
+        (rate_of, 0),
+    ],
 )
 def test_out_of_range(read, value):
     """A share of nothing would fail whatever comes; a rate below one is a time."""
@@ -77,3 +108,18 @@ def test_an_argument_is_named_in_its_error(value, error):
     with pytest.raises(error, match=r"^timeout must be a time, .*, not "):
         argument("timeout", seconds_of, value)
     assert argument("timeout", seconds_of, "2min") == 120
+
+
+def test_an_argument_may_be_left_out():
+    """None stays None where an argument is optional."""
+    assert optional_argument("timeout", seconds_of, None) is None
+    assert optional_argument("timeout", seconds_of, "2min") == 120
+    with pytest.raises(TypeError, match=r"^timeout must be a time"):
+        optional_argument("timeout", seconds_of, [])
+
+
+@pytest.mark.parametrize("number", [3, 1e-12, 0.1 + 0.2, 1.7e308, 10**30])
+def test_a_number_is_not_rounded(number):
+    """A number is taken as it is; only the product of a text and its unit is rounded."""
+    assert seconds_of(number) is number
+    assert seconds_of("0.3ms") == 0.0003

@@ -71,13 +71,19 @@ def test_streams_keep_a_pace_in_virtual_time(pace, times):
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: Jittered(-1.0), "every must be 0 seconds or more, and finite, not -1.0"),
-        (lambda: Jittered(1.0, part=1.5), "part must be from 0 to 1, not 1.5"),
-        (lambda: Bursts(0, 1.0), "size must be at least 1, not 0"),
-        (lambda: Bursts(1, float("inf")), "every must be 0 seconds or more, and finite, not inf"),
+        (lambda: Jittered(-1.0), "every must be a time, 0 or more and finite, as .*, not -1.0"),
+        (lambda: Jittered(1.0, part=1.5), "part must be from 0 to 1, as '50%' or 0.5, not 1.5"),
+        (lambda: Bursts(0, 1.0), "deltas must be at least 1, not 0"),
+        (
+            lambda: Bursts(1, float("inf")),
+            "every must be a time, 0 or more and finite, as .*, not inf",
+        ),
         (lambda: Stalled(-1, 1.0), "at must be the index of a delta, from 0 on, not -1"),
-        (lambda: Stalled(1, float("nan")), "seconds must be 0 seconds or more"),
-        (lambda: TokenStream(3, every=[0.1, -0.1, 0.1]), "every must be 0 seconds or more"),
+        (lambda: Stalled(1, float("nan")), "seconds must be a time, 0 or more and finite"),
+        (
+            lambda: TokenStream(3, every=[0.1, -0.1, 0.1]),
+            "every must be a time, 0 or more and finite, as .*, not -0.1",
+        ),
         (lambda: TokenStream(3, every=[0.1]), "before 1 deltas, and there are 3"),
         (lambda: TokenStream(3, every=(gap for gap in gaps(Bursts(1, 1.0)))), "an iterable"),
     ],

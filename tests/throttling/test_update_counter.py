@@ -505,7 +505,7 @@ def test_snapshots_add_up():
     with pytest.raises(ThrottlingExceeded, match=r"101 updates sent .* kB, limit 10.0 kB"):
         counter.assert_throttled(every=0.1, trailing="end", max_total_bytes=10_000)
     with pytest.raises(ThrottlingExceeded, match="101 updates, limit 100"):
-        counter.assert_throttled(every=0.1, trailing="end", max_round_trips=100)
+        counter.assert_throttled(every=0.1, trailing="end", max_updates=100)
 
 
 def test_what_is_not_checked_is_said():
@@ -519,9 +519,11 @@ def test_what_is_not_checked_is_said():
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [
-        ({"every": -1}, ValueError, "every must be more than 0 seconds"),
+        ({"every": -1}, ValueError, "every must be a time, 0 or more and finite"),
         ({"every": 0}, ValueError, "every must be more than 0 seconds"),
-        ({"every": "0.1"}, TypeError, "every must be a number of seconds"),
+        ({"every": "0.1"}, ValueError, "every must be a time, as '200ms'"),
+        ({"every": None}, TypeError, "every must be a time, as '200ms'"),
+        ({"every": 0.1, "max_total_bytes": "9"}, ValueError, "max_total_bytes must be a number"),
         ({"every": 0.1, "tolerance": -1}, ValueError, "tolerance must be"),
         ({"every": 0.1, "trailing": "debounce"}, ValueError, "one of 'timer', 'next', 'end'"),
         ({"every": 0.1, "on_cancel": "keep"}, ValueError, "on_cancel must be one of"),
@@ -539,7 +541,7 @@ def test_bad_policies(arguments, error, says):
     ("arguments", "error", "says"),
     [
         ({"of": Turn(Text("a"))}, TypeError, "of must be a TokenStream"),
-        ({"slow": -1}, ValueError, "slow must be 0 seconds or more"),
+        ({"slow": -1}, ValueError, "slow must be a time, 0 or more and finite"),
         ({"parses": len}, TypeError, "parses must count calls"),
     ],
 )

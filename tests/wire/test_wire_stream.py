@@ -288,6 +288,28 @@ def test_ones_own():
     assert dialect("own") is own
 
 
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0.05, "50ms"), (2, "2s"), ([0, 0.1] * 20, [0, "100ms"] * 20)],
+)
+def test_a_pace_is_a_number_or_a_text(number, text):
+    """The chunks of a turn come at the same times, whether `every` is seconds or has a unit."""
+
+    def arrivals(every):
+        with VirtualClock() as clock:
+            return [clock.now for _ in WireStream(Turn(Text("so it goes")), every=every)]
+
+    assert arrivals(number) == arrivals(text)
+    assert arrivals(text)[-1] > 0
+
+
+@pytest.mark.parametrize(("every", "error"), [("5 parsec", ValueError), (None, TypeError)])
+def test_a_wrong_pace_names_the_argument(every, error):
+    """A text with another unit is a `ValueError`, and another type a `TypeError`."""
+    with pytest.raises(error, match=f"^every must be a time, .*, not {every!r}$"):
+        WireStream(Turn(), every=every)
+
+
 @pytest.mark.usefixtures("registry")
 def test_a_name_that_is_taken():
     """By one that is built in, or by another's."""
