@@ -17,6 +17,7 @@ import time
 from benchmarks.environment import machine
 from pytest_streamperf.server import assert_survives
 from tests.matrix.checks import CHAT
+from tests.matrix.reference_server import METRICS
 
 LOOPS = (("asyncio", "h11"), ("uvloop", "httptools"))
 
@@ -39,7 +40,12 @@ def survived(loop: str, http: str, rounds: int) -> bool:
             url = server.stdout.readline().split()[-1]
             try:
                 found = assert_survives(
-                    url, requests=[CHAT], websocket="/ws/telemetry", pid=server.pid, rounds=rounds
+                    url,
+                    requests=[CHAT],
+                    websocket="/ws/telemetry",
+                    **METRICS,
+                    pid=server.pid,
+                    rounds=rounds,
                 )
                 says = f"{found.headline}; {found.figures.given['clients']:,} clients"
             except AssertionError as error:

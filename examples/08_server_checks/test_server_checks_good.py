@@ -20,7 +20,6 @@ def test_gauges_go_back():
         requests=[HELLO, FAILS],
         read="/metrics",
         gauges=["replies_under_way"],
-        totals=[],
     )
 
 

@@ -3,12 +3,9 @@
 Each check takes an ASGI app, which it serves on loopback from a thread of this process, or the URL
 of a server that runs; `assert_fallback_parity` takes functions.
 
-    >>> from pytest_streamperf.server import Request, assert_cors, assert_gauges_settle
-    >>> from reference_impl import create_app
-    >>> chat = Request("POST", "/v1/chat/completions", {"stream": True, "messages": [...]})
-    >>> assert_gauges_settle(create_app(debug=True), requests=[chat])    # doctest: +SKIP
-    >>> assert_cors(create_app()).verdict
-    'within'
+    chat = Request("POST", "/chat", {"message": "hello"})
+    assert_cors(app, requests=[chat])
+    assert_gauges_settle(app, requests=[chat], read="/metrics", gauges=["in_flight"])
 """
 
 from pytest_streamperf.server.atomic_reads import assert_atomic_reads

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 from pytest_streamperf._results.conclusion import nothing_measured
 from pytest_streamperf._results.metrics import Figures
 from pytest_streamperf._results.text import fit_line, labelled_lines, table_lines
-from pytest_streamperf._results.units import duration
+from pytest_streamperf._results.units import Seconds, argument, duration, seconds_of
 from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf.server.verdicts import concluded, exceeded, passed
 
@@ -111,7 +111,7 @@ def assert_atomic_reads(  # noqa: PLR0913 - who writes, who reads, and how much 
     writer: Literal["thread", "process"] = "thread",
     readers: int = 2,
     reads: int = 2_000,
-    within: float = 60.0,
+    within: Seconds = 60.0,
 ) -> Verdict:
     """Write without a pause while others read, and hold that every read is whole and not stale.
 
@@ -142,7 +142,8 @@ def assert_atomic_reads(  # noqa: PLR0913 - who writes, who reads, and how much 
             raise ValueError(msg)
     shared = get_context("spawn").RawArray(ctypes.c_uint64, 3)
     found = [Evidence() for _ in range(readers)]
-    until = time.monotonic() + within
+    seconds = argument("within", seconds_of, within)
+    until = time.monotonic() + seconds
     with (
         _WRITING[writer](write, shared) as check,
         ThreadPoolExecutor(readers, "reading") as pool,
@@ -160,7 +161,7 @@ def assert_atomic_reads(  # noqa: PLR0913 - who writes, who reads, and how much 
             over.set()
         for each in reading:
             each.result()
-    outcome = judged(sum(found, Evidence()), reads, within, writer)
+    outcome = judged(sum(found, Evidence()), reads, seconds, writer)
     return concluded(outcome)
 
 

@@ -9,7 +9,17 @@ from typing import Literal, NamedTuple
 from pytest_streamperf._results.conclusion import nothing_measured
 from pytest_streamperf._results.metrics import Figures
 from pytest_streamperf._results.text import labelled_lines, table_lines
-from pytest_streamperf._results.units import duration, size
+from pytest_streamperf._results.units import (
+    Bytes,
+    Seconds,
+    argument,
+    bytes_of,
+    duration,
+    interval_of,
+    optional_argument,
+    seconds_of,
+    size,
+)
 from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf.server.clients import Request, ask
 from pytest_streamperf.server.gauges import Read, reading_of
@@ -36,22 +46,22 @@ _WORDS, _RUNS = 3, 3
 
 def assert_backpressure(  # noqa: PLR0913 - how it is reached, and what it promises
     server: App | str,
-    path: str = "/ws/telemetry",
+    path: str,
     *,
-    publish: str | Callable[[str], object] = "/api/dev/telemetry",
+    publish: str | Callable[[str], object],
     policy: Policy = "skip",
-    limit: int = 2**20,
-    idle: float | None = None,
+    max_kept: Bytes = 2**20,
+    idle: Seconds | None = None,
     say: str = "ping",
-    read: Read | None = "/api/dev/metrics",
-    gauge: str = "clients",
-    within: float = 5.0,
+    read: Read | None = None,
+    gauge: str | None = None,
+    within: Seconds = 5.0,
 ) -> Verdict:
     """Broadcast to fast, slow, stalled, recovering and vanished clients of a WebSocket at `path`.
 
     `publish` is the path to which a text is sent for everyone, or what is called with it, from a
     thread. Each message is of 64 KiB and must reach every client that reads, in order and within
-    `within` seconds, whatever others do. A client that reads nothing has `limit` bytes kept for
+    `within` seconds, whatever others do. A client that reads nothing has `max_kept` bytes kept for
     it; beyond that, by the `policy`, messages are left out until it reads again, or it is hung up
     on. `gauge` is the number of clients in the metrics that `read` gives, a path or what is
     called; those that vanish are to be gone from it, unless `read` is None.
@@ -63,17 +73,15 @@ def assert_backpressure(  # noqa: PLR0913 - how it is reached, and what it promi
     that the server may hang up, three times; `NothingMeasured` where a path is not there,
     `TypeError` and `ValueError` for arguments that cannot be, and what clients meet.
 
-        assert_backpressure(app, "/ws", publish="/announce", read=None)
+        assert_backpressure(app, "/ws", publish="/announce")
     """
-    if policy not in ("skip", "close"):
-        msg = f"policy must be 'skip' or 'close', not {policy!r}"
-        raise ValueError(msg)
-    if iscoroutinefunction(publish):
-        msg = (
-            "publish is called from a thread, and must be no coroutine function: "
-            "lambda text: asyncio.run_coroutine_threadsafe(publish(text), loop).result()"
-        )
-        raise TypeError(msg)
+    _check(policy, publish, read, gauge)
+    promise = Promise(
+        policy,
+        argument("max_kept", bytes_of, max_kept),
+        optional_argument("idle", interval_of, idle),
+        argument("within", seconds_of, within),
+    )
     with served(server) as url:
 
         async def tell(text: str) -> None:
@@ -90,25 +98,42 @@ def assert_backpressure(  # noqa: PLR0913 - how it is reached, and what it promi
                 )
 
         async def counted() -> float:
-            if read is None:
+            if read is None or gauge is None:
                 return 0.0
             return (await reading_of(url, read, [gauge]))[gauge]
 
-        promise = Promise(policy, limit, idle, within)
-        drive = Drive(f"ws{url[4:]}{path}", tell, within, say, promise.every)
+        drive = Drive(f"ws{url[4:]}{path}", tell, promise.within, say, promise.every)
         for _ in range(_RUNS):
-            found = run("assert_backpressure", lambda: driven(drive, counted, limit, idle))
+            found = run(
+                "assert_backpressure",
+                lambda: driven(drive, counted, promise.max_kept, promise.idle),
+            )
             outcome = judged(found, promise)
             if outcome.verdict != "inconclusive":
                 break
     return concluded(outcome)
 
 
+def _check(policy: str, publish: object, read: Read | None, gauge: str | None) -> None:
+    if policy not in ("skip", "close"):
+        msg = f"policy must be 'skip' or 'close', not {policy!r}"
+        raise ValueError(msg)
+    if (read is None) is not (gauge is None):
+        msg = "read= and gauge= go together: where the metrics are, and which number counts clients"
+        raise ValueError(msg)
+    if iscoroutinefunction(publish):
+        msg = (
+            "publish is called from a thread, and must be no coroutine function: "
+            "lambda text: asyncio.run_coroutine_threadsafe(publish(text), loop).result()"
+        )
+        raise TypeError(msg)
+
+
 class Promise(NamedTuple):
     """What a server promises; see `assert_backpressure`."""
 
     policy: Policy
-    limit: int
+    max_kept: int
     idle: float | None
     within: float
 
@@ -122,7 +147,7 @@ def judged(found: Evidence, promise: Promise) -> Verdict:
     """Hold what clients got to what was promised."""
     fault, kept = _fault(found, promise), found.kept
     figures = Figures(
-        given={"broadcast": found.flood}, bytes={"kept": kept}, limits={"kept": promise.limit}
+        given={"broadcast": found.flood}, bytes={"kept": kept}, limits={"kept": promise.max_kept}
     )
     if may_be := _may_be(found, promise, fault):
         entries = {
@@ -156,7 +181,7 @@ def _may_be(found: Evidence, promise: Promise, fault: object) -> str | None:
 
 
 def _fault(found: Evidence, promise: Promise) -> tuple[str, str, str] | None:
-    policy, limit, idle, within = promise
+    policy, max_kept, idle, within = promise
     fast, kept = found.clients[:FAST], found.kept
     patience, allowed, waited = map(duration, (within, idle or 0.0, 2 * (idle or 0.0) + 1))
     got = min(len(each.numbers) for each in fast)
@@ -216,9 +241,9 @@ def _fault(found: Evidence, promise: Promise) -> tuple[str, str, str] | None:
             ),
         ),
         (
-            kept > limit + IN_SOCKETS,
+            kept > max_kept + IN_SOCKETS,
             (
-                f"{size(kept)} were kept for a client that read nothing, limit {size(limit)}",
+                f"{size(kept)} were kept for a client that read nothing, limit {size(max_kept)}",
                 "memory grows with the slowest client, until the server is killed",
                 "count what is kept for each client, and leave out what is over the limit",
             ),

@@ -58,26 +58,26 @@ def assert_fallback_parity(
     implementations: Sequence[Implementation] | Mapping[str, Implementation],
     *,
     inputs: Iterable[Any],
-    within: float = 1e-6,
+    tolerance: float = 1e-6,
 ) -> Verdict:
     """Call each implementation with each of the inputs, and hold that all answer the same.
 
     Answers are numbers, texts, bytes, lists, mappings, iterators and arrays (what has `tolist`), in
-    each other as you like; anything else is compared by `==`. Two numbers may differ by `within` of
-    the largest finite number in the two answers, if they are not both ints; ints count for nothing
-    in that. All else has to be equal, NaN to NaN; and where one raises, all have to raise the same
-    type. Of three or more, the one that most others differ from is named. A mapping names the
-    implementations; in a sequence they go by names of their own.
+    each other as you like; anything else is compared by `==`. Two numbers may differ by `tolerance`
+    of the largest finite number in the two answers, if they are not both ints; ints count for
+    nothing in that. All else has to be equal, NaN to NaN; and where one raises, all have to raise
+    the same type. Of three or more, the one that most others differ from is named. A mapping names
+    the implementations; in a sequence they go by names of their own.
 
     Raises `ServerExceeded`; `NothingMeasured` where there are fewer than two implementations, no
     inputs, or none that is answered with something other than None, what is empty, NaN, infinity
-    and errors; `ValueError` for a `within` that is negative or not finite; `TypeError` for an
+    and errors; `ValueError` for a `tolerance` that is negative or not finite; `TypeError` for an
     awaitable answer.
 
         assert_fallback_parity([render_wasm, render_numpy, render_python], inputs=[line, circle])
     """
-    if not 0 <= within < inf:
-        raise ValueError(f"within={within!r}: must be 0 or more, and finite")
+    if not 0 <= tolerance < inf:
+        raise ValueError(f"tolerance={tolerance!r}: must be 0 or more, and finite")
     named = _named(implementations)
     if len(named) < 2:  # noqa: PLR2004 - two can agree
         raise nothing_measured(
@@ -89,9 +89,11 @@ def assert_fallback_parity(
     answers: dict[str, Any] = {}
     for given in inputs:
         answers = {name: _answer(name, each, given) for name, each in named.items()}
-        odd, apart = compared_with_others(answers, within)
+        odd, apart = compared_with_others(answers, tolerance)
         if odd is not None:
-            return concluded(_different(odd, answers, f"inputs[{count}]: {short(given)}", within))
+            return concluded(
+                _different(odd, answers, f"inputs[{count}]: {short(given)}", tolerance)
+            )
         count, farthest = count + 1, max(farthest, apart)
         compared += sum(map(_tells, _leaves(next(iter(answers.values())))))
     if not compared:
@@ -102,10 +104,10 @@ def assert_fallback_parity(
             if answers
             else "give inputs=[...]",
         )
-    return concluded(_same(named, count, compared, farthest, within))
+    return concluded(_same(named, count, compared, farthest, tolerance))
 
 
-def compared_with_others(answers: Mapping[str, Any], within: float) -> tuple[Odd | None, float]:
+def compared_with_others(answers: Mapping[str, Any], tolerance: float) -> tuple[Odd | None, float]:
     """Find the answer that differs from most, if one does; and how far any two are apart else.
 
     >>> odd, _ = compared_with_others({"a": [1.0], "b": [1.5], "c": [1.0]}, 1e-6)
@@ -120,7 +122,7 @@ def compared_with_others(answers: Mapping[str, Any], within: float) -> tuple[Odd
         first, most = None, 0.0
         for gap in gaps(*pair):
             most = max(most, gap.by)
-            if first is None and gap.by > within * scale:
+            if first is None and gap.by > tolerance * scale:
                 first = gap
         if first is not None:
             found[one, other] = Odd(one, other, first, most, scale)
@@ -229,24 +231,24 @@ def _named(
 
 
 def _same(
-    named: Iterable[str], inputs: int, compared: int, farthest: float, within: float
+    named: Iterable[str], inputs: int, compared: int, farthest: float, tolerance: float
 ) -> Verdict:
     figures = Figures(
         given={"implementations": ", ".join(named), "inputs": inputs, "values": compared},
         facts={"farthest apart": f"{farthest:.1g}"},
     )
     agree = f"{', '.join(named)} agree on {_many(inputs, 'input')}"
-    return passed(fit_line(f"{agree}, to {farthest:.1g}, limit {within:g}"), figures)
+    return passed(fit_line(f"{agree}, to {farthest:.1g}, limit {tolerance:g}"), figures)
 
 
-def _different(odd: Odd, answers: Mapping[str, Any], given: str, within: float) -> Verdict:
+def _different(odd: Odd, answers: Mapping[str, Any], given: str, tolerance: float) -> Verdict:
     name, other, gap, most, scale = odd
     place = "".join(f"[{short(each)}]" for each in gap.place)
     at = f" at {place}" if place else ""
     rest = [each for each in answers if each not in {name, other}][: _MOST_ROWS - 2]
     shown = {each: _shown(_at(answers[each], gap.place)) for each in (other, *rest, name)}
     if isfinite(gap.by):
-        headline = f"{name} differs from {other} by {gap.by:.2g}{at}, limit {within * scale:.2g}"
+        headline = f"{name} differs from {other} by {gap.by:.2g}{at}, limit {tolerance * scale:.2g}"
     else:
         headline = f"{name} differs from {other}{at}: {shown[name]}, not {shown[other]}"
     answer = answers[name]
@@ -255,7 +257,9 @@ def _different(odd: Odd, answers: Mapping[str, Any], given: str, within: float) 
         "says": answer.text if isinstance(answer, Raised) else "",
         "means": "what people get depends on which of them runs",
         "try": "take the same steps in the same order, at the ends and in errors, too",
-        "allow": f"within={_rounded_up(most / scale)}, of the largest number, which is {scale:.3g}"
+        "allow": (
+            f"tolerance={_rounded_up(most / scale)}, of the largest number, which is {scale:.3g}"
+        )
         if isfinite(most)
         else "",
     }

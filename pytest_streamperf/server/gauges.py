@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from pytest_streamperf._results.conclusion import nothing_measured
 from pytest_streamperf._results.metrics import Figures
 from pytest_streamperf._results.text import labelled_lines, table_lines
+from pytest_streamperf._results.units import Seconds, argument, seconds_of
 from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf.server.clients import Answer, Leave, Request, ask, tasks
 from pytest_streamperf.server.serving import App, run, served
@@ -23,9 +24,6 @@ __tracebackhide__ = True  # pytest shows the user's own frames
 Reading = Mapping[str, float]
 Read = str | Callable[[], Mapping[str, Any]]
 """A server's metrics: a path that answers with JSON, or what returns them, from a thread."""
-
-GAUGES = ("pendingRequests", "pendingWebSockets", "activeConnections")
-TOTALS = (("requests", "responses"), ("websocketOpens", "websocketCloses"))
 
 _WAYS: Mapping[Leave, str] = {
     "never": "read to the end",
@@ -66,11 +64,11 @@ def assert_gauges_settle(  # noqa: PLR0913 - what is sent, what is read, and how
     server: App | str,
     *,
     requests: Sequence[Request],
-    read: Read = "/api/dev/metrics",
-    gauges: Sequence[str] = GAUGES,
-    totals: Sequence[tuple[str, str]] = TOTALS,
+    read: Read,
+    gauges: Sequence[str],
+    totals: Sequence[tuple[str, str]] = (),
     clients: int = 10,
-    within: float = 5.0,
+    within: Seconds = 5.0,
 ) -> Verdict:
     """Have clients come and go, and hold what the server says of itself to that.
 
@@ -80,13 +78,18 @@ def assert_gauges_settle(  # noqa: PLR0913 - what is sent, what is read, and how
     between; `totals` are pairs: what counts a beginning, and what counts its end. A name that is
     nowhere in the metrics is a `ValueError`.
 
-    After `clients` of a kind have gone, each gauge has `within` seconds to be what it was. Raises
+    After `clients` of a kind have gone, each gauge has `within` to be what it was: seconds, or a
+    text such as "5s". Raises
     `ServerExceeded`, `NothingMeasured` where no client could leave before the end, and what
     clients meet: `TimeoutError`, `ConnectionError`.
 
         chat = Request("POST", "/chat", {"message": "hello"})
-        assert_gauges_settle(app, requests=[chat], read="/metrics", gauges=["in_flight"], totals=[])
+        assert_gauges_settle(app, requests=[chat], read="/metrics", gauges=["in_flight"])
     """
+    within_seconds = argument("within", seconds_of, within)
+    if not gauges and not totals:
+        msg = "gauges and totals are both empty: name at least one number of the metrics"
+        raise ValueError(msg)
     if not requests:
         raise nothing_measured(
             "server", "no request to send", "give requests=[Request('POST', '/chat', {...})]"
@@ -113,7 +116,7 @@ def assert_gauges_settle(  # noqa: PLR0913 - what is sent, what is read, and how
                         asking.extend(
                             asyncio.create_task(ask(url, request, leave)) for _ in range(clients)
                         )
-                        phase = await _watched(asking, before, reading, settled, within)
+                        phase = await _watched(asking, before, reading, settled, within_seconds)
                         answers = [each.result() for each in asking]
                     phases.append(phase._replace(request=str(request), did=_did(leave, answers)))
                     left += sum(answer is not None and not answer.complete for answer in answers)

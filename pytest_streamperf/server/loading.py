@@ -13,7 +13,7 @@ from typing import Any, Generic, Literal, NamedTuple, ParamSpec, TypeVar
 from pytest_streamperf._results.conclusion import nothing_measured
 from pytest_streamperf._results.metrics import Figures, known
 from pytest_streamperf._results.text import fit_line, labelled_lines, location_lines, table_lines
-from pytest_streamperf._results.units import size
+from pytest_streamperf._results.units import argument, mean_bytes_of, size
 from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf._runtime.context import Line, line_of, stack
 from pytest_streamperf.server.clients import Request, ask, tasks
@@ -89,13 +89,13 @@ def assert_loaded_once(  # noqa: PLR0913 - what is asked, what is read, and how 
     server: App | str,
     request: Request,
     *,
-    read: Read = "/api/ai/models/status",
-    loads: str | LoadCounter[..., Any] = "loads",
-    cold: str | None = "cold",
+    read: Read | None = None,
+    loads: str | LoadCounter[..., Any],
+    cold: str | None = None,
     loaded: Literal["on first use", "at start"] = "on first use",
     clients: int = 20,
     requests: int = 1_000,
-    max_kept: float = 1024,
+    max_kept: float | str = 1024,
     pid: int | None = None,
 ) -> Verdict:
     """Have `clients` ask first, all at once, then `requests` more, and hold one load to them all.
@@ -115,7 +115,8 @@ def assert_loaded_once(  # noqa: PLR0913 - what is asked, what is read, and how 
     requests are refused; `ValueError` for too few clients or requests, and
     names that are nowhere; and what clients meet: `TimeoutError`, `ConnectionError`.
 
-        assert_loaded_once(app, Request("POST", "/predict", {"x": [1, 2]}), read="/models")
+        predict = Request("POST", "/predict", {"x": [1, 2]})
+        assert_loaded_once(app, predict, read="/models", loads="loads")
     """
     for name, value, least in (("clients", clients, 2), ("requests", requests, _PARTS)):
         if value < least:
@@ -124,12 +125,16 @@ def assert_loaded_once(  # noqa: PLR0913 - what is asked, what is read, and how 
     if loaded not in _BEFORE:
         msg = f"loaded must be {' or '.join(map(repr, _BEFORE))}, not {loaded!r}"
         raise ValueError(msg)
+    max_kept_bytes = argument("max_kept", mean_bytes_of, max_kept)
+    names = [name for name in (loads, cold) if isinstance(name, str)]
+    if names and read is None:
+        msg = f"read= is needed: where the metrics are that hold {' and '.join(names)}"
+        raise ValueError(msg)
     door = Door(server) if callable(server) else None
-    names = [each for each in (loads, cold) if isinstance(each, str)]
     with served(door or server) as url:
 
         async def counts(clients: str) -> Counts:
-            told: Reading = await reading_of(url, read, names) if names else {}
+            told: Reading = await reading_of(url, read, names) if read and names else {}
             count = told[loads] if isinstance(loads, str) else loads.count
             return Counts(clients, count, told[cold] if cold is not None else None)
 
@@ -160,7 +165,7 @@ def assert_loaded_once(  # noqa: PLR0913 - what is asked, what is read, and how 
             )
 
         found = run("assert_loaded_once", main)
-    outcome = judged(found, str(request), max_kept)
+    outcome = judged(found, str(request), max_kept_bytes)
     return concluded(outcome)
 
 

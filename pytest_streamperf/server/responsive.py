@@ -14,7 +14,7 @@ from typing import NamedTuple
 from pytest_streamperf._results.conclusion import nothing_measured
 from pytest_streamperf._results.metrics import Figures
 from pytest_streamperf._results.text import fit_line, labelled_lines, location_lines
-from pytest_streamperf._results.units import duration
+from pytest_streamperf._results.units import Seconds, argument, duration, seconds_of
 from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf._runtime import clock
 from pytest_streamperf._runtime.context import Line, line_of, stack
@@ -75,7 +75,7 @@ def assert_responsive(  # noqa: PLR0913 - what is asked, beside what, and how fa
     *,
     beside: Request,
     clients: int = 10,
-    max_stall: float = 0.05,
+    max_stall: Seconds = 0.05,
     rounds: int = 5,
 ) -> Verdict:
     """Ask for what is costly while `clients` read a stream, and hold that the streams go on.
@@ -94,21 +94,22 @@ def assert_responsive(  # noqa: PLR0913 - what is asked, beside what, and how fa
 
         assert_responsive(app, Request("GET", "/report"), beside=Request("GET", "/events"))
     """
+    limit = argument("max_stall", seconds_of, max_stall)
     seen = Seen(server) if callable(server) else None
     with served(seen or server) as url:
 
         async def main() -> list[Round]:
             found: list[Round] = []
-            while not settled(found, max_stall, rounds):
+            while not settled(found, limit, rounds):
                 found.append(
                     await _round(
-                        url, request, beside=beside, clients=clients, max_stall=max_stall, seen=seen
+                        url, request, beside=beside, clients=clients, max_stall=limit, seen=seen
                     )
                 )
             return found
 
         found = run("assert_responsive", main)
-    outcome = undisturbed(found, str(request), clients, max_stall)
+    outcome = undisturbed(found, str(request), clients, limit)
     return concluded(outcome)
 
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from pytest_streamperf._results.conclusion import nothing_measured
 from pytest_streamperf._results.metrics import Figures, known
 from pytest_streamperf._results.text import fit_line, labelled_lines, table_lines
-from pytest_streamperf._results.units import duration
+from pytest_streamperf._results.units import Seconds, argument, duration, seconds_of
 from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf.server.clients import Answer, Request, ask, tasks, until
 from pytest_streamperf.server.serving import run
@@ -23,10 +23,10 @@ from pytest_streamperf.server.verdicts import concluded, exceeded, passed
 __tracebackhide__ = True  # pytest shows the user's own frames
 
 ENDS = (
-    *("[DONE]", "response.completed", "message_stop", "event: done", "RUN_FINISHED"),
+    *("[DONE]", "response.completed", "message_stop", "RUN_FINISHED"),
     *('"done":true', '"done": true'),
 )
-"""What the last event of a whole stream holds: OpenAI, Anthropic, this server, AG-UI, Ollama."""
+"""What the last event of a whole stream holds: OpenAI, Anthropic, AG-UI, Ollama."""
 
 _WHOLE, _FAILED, _SILENT, _CUT = "whole", "ended with an error", "ended early", "cut off"
 
@@ -61,7 +61,7 @@ def assert_stops(
     request: Request,
     *,
     clients: int = 3,
-    within: float = 10.0,
+    within: Seconds = 10.0,
     ends: Sequence[str] = ENDS,
 ) -> Verdict:
     """Start a server, have clients read a stream, and stop it by SIGTERM, as whatever deploys does.
@@ -78,8 +78,9 @@ def assert_stops(
 
         assert_stops([sys.executable, "-m", "uvicorn", "app:app", "--port", "0"], chat)
     """
-    found = run("assert_stops", lambda: _stopped(command, request, clients, within), None)
-    outcome = judged(found, ends, within)
+    seconds = argument("within", seconds_of, within)
+    found = run("assert_stops", lambda: _stopped(command, request, clients, seconds), None)
+    outcome = judged(found, ends, seconds)
     return concluded(outcome)
 
 

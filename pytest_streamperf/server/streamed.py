@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pytest_streamperf._results.metrics import Figures
 from pytest_streamperf._results.text import labelled_lines
-from pytest_streamperf._results.units import duration, size
+from pytest_streamperf._results.units import Bytes, argument, bytes_of, duration, size
 from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf.server.clients import Request, ask
 from pytest_streamperf.server.serving import App, run, served
@@ -29,11 +29,11 @@ class Arrival(NamedTuple):
 
 
 def assert_streamed(
-    server: App | str, request: Request, *, max_piece: int = 2**20, rounds: int = 3
+    server: App | str, request: Request, *, max_chunk: Bytes = 2**20, rounds: int = 3
 ) -> Verdict:
     """Ask for what is large, and hold that it is sent as it is made, not kept until it is whole.
 
-    No chunk, as the server sends them, may have more than `max_piece` bytes. And a quarter of it is
+    No chunk, as the server sends them, may have more than `max_chunk` bytes. And a quarter of it is
     to have come when three quarters of the time are over: that is tried `rounds` times. What takes
     less to make than to send, or waits long for its first part, is better held by its chunks.
 
@@ -51,7 +51,7 @@ def assert_streamed(
             return found
 
         found = run("assert_streamed", main)
-    outcome = piecemeal(found, str(request), max_piece)
+    outcome = piecemeal(found, str(request), argument("max_chunk", bytes_of, max_chunk))
     return concluded(outcome)
 
 
@@ -66,7 +66,7 @@ async def _arrivals(url: str, request: Request) -> Sequence[Arrival]:
     return found
 
 
-def piecemeal(found: Sequence[Sequence[Arrival]], request: str, max_piece: int) -> Verdict:
+def piecemeal(found: Sequence[Sequence[Arrival]], request: str, max_chunk: int) -> Verdict:
     """Hold the pieces of an answer against their limit, and when they came."""
     pieces: list[int] = []
     for each in found[-1]:
@@ -78,12 +78,12 @@ def piecemeal(found: Sequence[Sequence[Arrival]], request: str, max_piece: int) 
     figures = Figures(
         given={"of": request},
         bytes={"whole": total, "largest piece": largest},
-        limits={"largest piece": max_piece},
+        limits={"largest piece": max_chunk},
     )
     fault = None
-    if largest > max_piece:
+    if largest > max_chunk:
         fault = (
-            f"one piece has {size(largest)} of {size(total)}, limit {size(max_piece)}",
+            f"one piece has {size(largest)} of {size(total)}, limit {size(max_chunk)}",
             "it is in memory as a whole, once for each who asks",
         )
     elif all(map(_held_back, found)):

@@ -13,11 +13,11 @@ from typing import NamedTuple
 from pytest_streamperf._results.conclusion import nothing_measured
 from pytest_streamperf._results.metrics import Figures
 from pytest_streamperf._results.text import labelled_lines, table_lines
-from pytest_streamperf._results.units import size
+from pytest_streamperf._results.units import Seconds, argument, seconds_of, size
 from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf.server.clients import Request
 from pytest_streamperf.server.fault_load import HUNG_UP, LEFT_OPEN, SILENT, Hit, Target
-from pytest_streamperf.server.gauges import GAUGES, Read, Reading, reading_of
+from pytest_streamperf.server.gauges import Read, Reading, reading_of
 from pytest_streamperf.server.memory import memory_of, steadily
 from pytest_streamperf.server.serving import App, Seen, run, served
 from pytest_streamperf.server.verdicts import concluded, exceeded, passed
@@ -41,13 +41,13 @@ def assert_survives(  # noqa: PLR0913 - what is sent, and what is looked at
     *,
     requests: Sequence[Request],
     websocket: str | None = None,
-    read: Read | None = "/api/dev/metrics",
-    gauges: Sequence[str] = GAUGES,
+    read: Read | None = None,
+    gauges: Sequence[str] = (),
     expected: tuple[type[BaseException], ...] = (),
     pid: int | None = None,
     crowd: int = 200,
     rounds: int = 2,
-    within: float = 5.0,
+    within: Seconds = 5.0,
 ) -> Verdict:
     """Fire at a server, and hold that nothing of it is left.
 
@@ -66,9 +66,13 @@ def assert_survives(  # noqa: PLR0913 - what is sent, and what is looked at
     Raises `ServerExceeded`, `NothingMeasured` where the first request is refused or errors are not
     logged, and `ValueError` for less than two rounds.
 
-        assert_survives(app, requests=[Request("POST", "/chat", {"text": "hello"})], read=None)
+        assert_survives(app, requests=[Request("POST", "/chat", {"text": "hello"})])
     """
     _check(requests, crowd, rounds)
+    if (read is None) is bool(gauges):
+        msg = "read= and gauges= go together: where the metrics are, and which numbers to hold"
+        raise ValueError(msg)
+    within_seconds = argument("within", seconds_of, within)
     seen = Seen(server) if callable(server) else None
     with (
         served(seen or server) as url,
@@ -79,7 +83,7 @@ def assert_survives(  # noqa: PLR0913 - what is sent, and what is looked at
         async def reading() -> Reading:
             return await reading_of(url, read, gauges) if read is not None else {}
 
-        target = Target(url, requests, websocket, crowd, seen, reading, within)
+        target = Target(url, requests, websocket, crowd, seen, reading, within_seconds)
 
         async def main() -> Evidence:
             hits: list[Hit] = []

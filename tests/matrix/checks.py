@@ -42,6 +42,7 @@ from reference_impl.agent import Engine, Message
 from reference_impl.splines import Point, Render
 from reference_impl.telemetry import Hub
 from tests.matrix import worker_slot
+from tests.matrix.reference_server import BROADCAST, LAST_EVENTS, METRICS, MODEL, TOTALS
 from tests.matrix.throttles import EVERY, SCENARIOS, broken_invariants
 
 MESSAGES: list[Message] = [{"role": "user", "content": "hello"}]
@@ -190,27 +191,30 @@ CHECKS: Mapping[str, Callable[[Sequence[str]], object]] = {
     "assert_order_independent": ordered,
     "assert": listed,
     "assert_gauges_settle": lambda _: assert_gauges_settle(
-        app(), requests=[CHAT, FAILING], clients=3, within=0.3
+        app(), requests=[CHAT, FAILING], **METRICS, totals=TOTALS, clients=3, within=0.3
     ),
     "assert_backpressure": lambda _: assert_backpressure(
-        app(hub=Hub(idle=1.0)), idle=1.0, within=1.0
+        app(hub=Hub(idle=1.0)), **BROADCAST, idle=1.0, within=1.0
     ),
     "assert_responsive": responsive,
-    "assert_streamed": lambda _: assert_streamed(app(), HEAP, max_piece=2**16),
+    "assert_streamed": lambda _: assert_streamed(app(), HEAP, max_chunk=2**16),
     "assert_fallback_parity": lambda _: assert_fallback_parity(
         renderers(), inputs=[(CURVE, 100), (CURVE[:2], 2), ([(1e300, -1e-300)] * 3, 50)]
     ),
     "assert_cors": lambda _: assert_cors(app()),
     "assert_survives": lambda _: assert_survives(
-        app(), requests=[CHAT], websocket="/ws/telemetry", crowd=20, rounds=3, within=0.5
+        app(), requests=[CHAT], websocket="/ws/telemetry", **METRICS, crowd=20, rounds=3, within=0.5
     ),
-    "assert_loaded_once": lambda _: assert_loaded_once(app(), PRICES, clients=10, requests=50),
+    "assert_loaded_once": lambda _: assert_loaded_once(
+        app(), PRICES, **MODEL, clients=10, requests=50
+    ),
     "assert_stops": lambda names: assert_stops(
         [
             *(sys.executable, "-m", "reference_impl", "--every", "0.2", "--grace", "0.1"),
             *(["--regress", *names] if names else []),
         ],
         CHAT,
+        ends=LAST_EVENTS,
     ),
     "assert_atomic_reads": untorn,
 }

@@ -79,7 +79,8 @@ def test_all_renderers_agree(points, samples):
     """To the last bit, whatever the points, which is well within 1e-6 of the largest coordinate."""
     assert list(RENDERERS) == ["wasm", "numpy", "python"]
     assert (
-        assert_fallback_parity(RENDERERS, inputs=[(points, samples)], within=0).verdict == "within"
+        assert_fallback_parity(RENDERERS, inputs=[(points, samples)], tolerance=0).verdict
+        == "within"
     )
 
 

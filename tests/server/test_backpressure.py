@@ -20,6 +20,7 @@ from pytest_streamperf.server.websocket_clients import FAST, IN_SOCKETS, MESSAGE
 from reference_impl import create_app, regressed
 from reference_impl.telemetry import Hub, broadcast
 from tests.failure_messages import headline_of
+from tests.matrix.reference_server import BROADCAST
 
 PROMISE = Promise("skip", 2**20, 1.0, 5.0)
 
@@ -27,7 +28,7 @@ PROMISE = Promise("skip", 2**20, 1.0, 5.0)
 def checked(policy="skip", idle=None):
     """Check the reference server."""
     app = create_app(debug=True, hub=Hub(policy=policy, idle=idle or 30.0))
-    return assert_backpressure(app, policy=policy, idle=idle, within=1.0)
+    return assert_backpressure(app, **BROADCAST, policy=policy, idle=idle, within=1.0)
 
 
 @pytest.mark.parametrize("policy", ["skip", "close"])
@@ -79,7 +80,7 @@ def test_an_app_that_is_not_ours():
 
     app = Starlette(routes=[WebSocketRoute("/ws", watch)])
     with pytest.raises(ServerExceeded, match=r"then none for 1\.0 s"):
-        assert_backpressure(app, "/ws", publish=publish, read=None, within=1.0)
+        assert_backpressure(app, "/ws", publish=publish, within=1.0)
 
 
 def test_the_other_policy():
@@ -90,7 +91,7 @@ def test_the_other_policy():
     ):
         app = create_app(debug=True, hub=Hub(policy=policy))
         with pytest.raises(ServerExceeded, match=says):
-            assert_backpressure(app, policy=other, within=1.0)
+            assert_backpressure(app, **BROADCAST, policy=other, within=1.0)
 
 
 def standing_still(times, idle):
@@ -124,7 +125,7 @@ def test_a_machine_that_stood_still_once(monkeypatch):
 
     monkeypatch.setattr(Hub, "join", replaying)
     monkeypatch.setattr("reference_impl.telemetry.broadcast", remembering)
-    assert assert_backpressure(standing_still(1, 0.6), idle=0.6).verdict == "within"
+    assert assert_backpressure(standing_still(1, 0.6), **BROADCAST, idle=0.6).verdict == "within"
     assert last
 
 
@@ -138,7 +139,7 @@ def test_a_gauge_that_is_read_slowly():
         return {"clients": len(looks) > 2}
 
     with pytest.raises(ServerExceeded, match="1 of 3 clients that vanished") as caught:
-        assert_backpressure(app, idle=0.6, read=read, within=0.5)
+        assert_backpressure(app, **BROADCAST | {"read": read}, idle=0.6, within=0.5)
     assert len(looks) < 6, caught.value
 
 
@@ -155,7 +156,7 @@ def test_clients_that_are_thrown_out():
     with pytest.raises(
         ServerExceeded, match="clients that read what they were told were"
     ) as caught:
-        assert_backpressure(app, "/ws", publish=lambda _: time.sleep(0.1), read=None, within=1.0)
+        assert_backpressure(app, "/ws", publish=lambda _: time.sleep(0.1), within=1.0)
     headline_of(caught)
     assert "fast 3: thrown out, with 1011 (internal error) out of order" in " ".join(
         str(caught.value).split()
@@ -166,7 +167,7 @@ def test_clients_that_are_thrown_out():
 def test_a_machine_that_stands_still():
     """Nobody is to blame for the clients that it closes."""
     with pytest.raises(Inconclusive, match="were closed") as caught:
-        assert_backpressure(standing_still(1_000, 0.3), idle=0.3)
+        assert_backpressure(standing_still(1_000, 0.3), **BROADCAST, idle=0.3)
     headline_of(caught, most=6)
 
 
@@ -182,13 +183,13 @@ def test_a_machine_that_stands_still():
 def test_nothing_is_broadcast(terms, error, says):
     """It is told what is wrong, and not that somebody holds it up."""
     with pytest.raises(error, match=says):
-        assert_backpressure(create_app(debug=True), **{"within": 0.3} | terms)
+        assert_backpressure(create_app(debug=True), **BROADCAST | {"within": 0.3} | terms)
 
 
 def test_a_policy_that_there_is_not():
     """Is refused by name."""
     with pytest.raises(ValueError, match="policy must be 'skip' or 'close', not 'drop'"):
-        assert_backpressure(create_app(), policy="drop")
+        assert_backpressure(create_app(), **BROADCAST, policy="drop")
 
 
 # -- what is made of what they got
@@ -294,5 +295,5 @@ def test_what_may_be_kept(messages):
     """The limit, and what sockets hold."""
     found = evidence(flood=200)
     found.clients[-1].numbers = [*range(messages), 200]
-    within = messages * MESSAGE <= PROMISE.limit + IN_SOCKETS
+    within = messages * MESSAGE <= PROMISE.max_kept + IN_SOCKETS
     assert (judged(found, PROMISE).verdict == "within") is within

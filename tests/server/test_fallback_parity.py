@@ -29,18 +29,18 @@ def wrong(values):
     return [[each, each * each + (0.25 if each > 3 else 0.0)] for each in values]
 
 
-def differs(*answers, within=1e-6):
+def differs(*answers, tolerance=1e-6):
     """What is told of implementations that give these answers, whatever they are given."""
     named = {name: lambda _, answer=answer: answer for name, answer in zip("abc", answers)}  # noqa: B905
     with pytest.raises(ServerExceeded) as caught:
-        assert_fallback_parity(named, inputs=[None], within=within)
+        assert_fallback_parity(named, inputs=[None], tolerance=tolerance)
     return headline_of(caught)
 
 
-def agree(*answers, within=1e-6):
+def agree(*answers, tolerance=1e-6):
     """Whether implementations that give these answers agree."""
     named = [lambda _, answer=answer: answer for answer in answers]
-    return assert_fallback_parity(named, inputs=[None], within=within).verdict == "within"
+    return assert_fallback_parity(named, inputs=[None], tolerance=tolerance).verdict == "within"
 
 
 def test_those_that_agree():
@@ -60,7 +60,7 @@ def test_the_one_that_differs(order):
     message = str(caught.value)
     assert "  wrong    16.25   <- differs\n" in message
     assert "given  inputs[1]: [1.0, 2.0, 4.0]\n" in message
-    assert "allow  within=0.02, of the largest number, which is 16.2" in message
+    assert "allow  tolerance=0.02, of the largest number, which is 16.2" in message
 
 
 def test_two_that_differ():
@@ -72,26 +72,26 @@ def test_two_that_differ():
 def test_what_is_allowed_is_enough():
     """It is the farthest of all places that decides, not the first."""
     answers = [1.0, 1.0, 4.0], [1.1, 2.0, 4.0]
-    with pytest.raises(ServerExceeded, match=r"by 0\.1 at \[0\].*\n(?s:.*)within=0\.3,"):
+    with pytest.raises(ServerExceeded, match=r"by 0\.1 at \[0\].*\n(?s:.*)tolerance=0\.3,"):
         assert_fallback_parity([lambda _: answers[0], lambda _: answers[1]], inputs=[None])
-    assert agree(*answers, within=0.3)
+    assert agree(*answers, tolerance=0.3)
 
 
 def test_what_is_allowed_of_next_to_nothing():
-    """Is a number that `within` can be, however far below the largest number that is."""
+    """Is a number that `tolerance` can be, however far below the largest number that is."""
     answers = [1e10, 5e-324], [1e10, 0.0]
-    with pytest.raises(ServerExceeded, match=r"allow  within=3e-308, of the largest number"):
+    with pytest.raises(ServerExceeded, match=r"allow  tolerance=3e-308, of the largest number"):
         assert_fallback_parity(
-            [lambda _: answers[0], lambda _: answers[1]], inputs=[None], within=0
+            [lambda _: answers[0], lambda _: answers[1]], inputs=[None], tolerance=0
         )
-    assert agree(*answers, within=3e-308)
+    assert agree(*answers, tolerance=3e-308)
 
 
 @pytest.mark.parametrize(("other", "same"), [(1_000_001.0, True), (1_000_001.1, False)])
 def test_the_limit(other, same):
     """Is a part of the largest number in both, whichever place is off."""
     one, two = [0.0, 1_000_000.0], [0.0, other]
-    assert agree(one, two, within=1e-6) if same else differs(one, two, within=1e-6)
+    assert agree(one, two, tolerance=1e-6) if same else differs(one, two, tolerance=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -199,11 +199,11 @@ def test_names():
     assert found.headline.startswith("fast, fast (2), partial agree")
 
 
-@pytest.mark.parametrize("within", [-1e-9, math.nan, math.inf])
-def test_a_limit_that_is_none(within):
+@pytest.mark.parametrize("tolerance", [-1e-9, math.nan, math.inf])
+def test_a_limit_that_is_none(tolerance):
     """Is refused."""
-    with pytest.raises(ValueError, match=r"within=.* must be 0 or more, and finite"):
-        assert_fallback_parity([fast, slow], inputs=[[1.0]], within=within)
+    with pytest.raises(ValueError, match=r"tolerance=.* must be 0 or more, and finite"):
+        assert_fallback_parity([fast, slow], inputs=[[1.0]], tolerance=tolerance)
 
 
 def test_an_answer_that_has_to_be_awaited():

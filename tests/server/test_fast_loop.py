@@ -18,6 +18,7 @@ from pytest_streamperf.server import (
     assert_survives,
 )
 from reference_impl import create_app, running
+from tests.matrix.reference_server import BROADCAST, LAST_EVENTS, METRICS, TOTALS
 
 MESSAGES = {"messages": [{"role": "user", "content": "hello"}]}
 CHAT = Request("POST", "/v1/chat/completions", {"stream": True, **MESSAGES})
@@ -65,15 +66,17 @@ def url():
 
 TIMED = {"responsive", "streamed"}
 CHECKS = {
-    "gauges": lambda url: assert_gauges_settle(url, requests=[CHAT], clients=3, within=0.5),
+    "gauges": lambda url: assert_gauges_settle(
+        url, requests=[CHAT], **METRICS, totals=TOTALS, clients=3, within=0.5
+    ),
     "cors": lambda url: assert_cors(
         url, requests=[CHAT, Request("GET", "/v1/models")], statuses=(200, 304, 404)
     ),
-    "backpressure": lambda url: assert_backpressure(url, idle=1.0, within=1.0),
+    "backpressure": lambda url: assert_backpressure(url, **BROADCAST, idle=1.0, within=1.0),
     "responsive": lambda url: assert_responsive(url, HEAP, beside=LONG, clients=5),
-    "streamed": lambda url: assert_streamed(url, HEAP, max_piece=2**18),
+    "streamed": lambda url: assert_streamed(url, HEAP, max_chunk=2**18),
     "survives": lambda url: assert_survives(
-        url, requests=[CHAT, LONG], websocket="/ws/telemetry", crowd=50, rounds=2
+        url, requests=[CHAT, LONG], websocket="/ws/telemetry", **METRICS, crowd=50, rounds=2
     ),
 }
 
@@ -107,7 +110,7 @@ def test_a_mistake_is_caught(regression, check):
 def test_streams_end_as_they_should():
     """Told to stop, with an error event."""
     command = [sys.executable, "-m", "reference_impl", "--loop", "uvloop", "--http", "httptools"]
-    found = assert_stops([*command, "--every", "0.2", "--grace", "0.1"], CHAT)
+    found = assert_stops([*command, "--every", "0.2", "--grace", "0.1"], CHAT, ends=LAST_EVENTS)
     assert found.headline.startswith("3 ended with an error, ")
 
 

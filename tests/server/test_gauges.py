@@ -16,10 +16,11 @@ from pytest_streamperf import NothingMeasured, ServerExceeded, TokenStream
 from pytest_streamperf._runtime import clock
 from pytest_streamperf.server import Request, assert_cors, assert_gauges_settle
 from pytest_streamperf.server.clients import ask
-from pytest_streamperf.server.gauges import GAUGES, TOTALS, Phase, judged, named
+from pytest_streamperf.server.gauges import Phase, judged, named
 from pytest_streamperf.server.serving import run
 from reference_impl import create_app, regressed, running
 from tests.failure_messages import headline_of
+from tests.matrix.reference_server import METRICS, TOTALS
 
 
 def engine(messages):
@@ -40,7 +41,11 @@ CHATS = [chat("hello"), chat("fail")]
 
 def settle(app, **terms):
     """Hold the gauges of the reference server to account."""
-    return assert_gauges_settle(app, requests=CHATS, **{"clients": 3, "within": 0.3} | terms)
+    return assert_gauges_settle(
+        app,
+        requests=CHATS,
+        **METRICS | {"totals": TOTALS, "clients": 3, "within": 0.3} | terms,
+    )
 
 
 @pytest.fixture
@@ -108,7 +113,7 @@ def test_gauges_that_are_read_by_a_function():
 
     app = Starlette(routes=[Route("/", stream)])
     found = assert_gauges_settle(
-        app, requests=[Request("GET", "/")], read=lambda: state, gauges=["in_flight"], totals=[]
+        app, requests=[Request("GET", "/")], read=lambda: state, gauges=["in_flight"]
     )
     assert found.figures.given == {"clients": 30, "gauges": 1}
 
@@ -118,7 +123,7 @@ def test_nobody_could_leave():
     app = Starlette(routes=[Route("/", lambda _: PlainTextResponse("ok"))])
     with pytest.raises(NothingMeasured, match="no client could leave midway"):
         assert_gauges_settle(
-            app, requests=[Request("GET", "/")], read=lambda: {"x": 0}, gauges=["x"], totals=[]
+            app, requests=[Request("GET", "/")], read=lambda: {"x": 0}, gauges=["x"]
         )
 
 
@@ -134,7 +139,7 @@ def test_nobody_could_leave():
 def test_a_bad_argument_of_gauges(app, terms, error, says):
     """Is refused by name."""
     with pytest.raises(error, match=says):
-        assert_gauges_settle(app, **{"requests": CHATS} | terms)
+        assert_gauges_settle(app, **METRICS | {"totals": TOTALS, "requests": CHATS} | terms)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +152,7 @@ def test_a_bad_argument_of_gauges(app, terms, error, says):
 def test_a_bad_server(server, error, says):
     """Is refused."""
     with pytest.raises(error, match=says):
-        assert_gauges_settle(server, requests=CHATS)
+        assert_gauges_settle(server, requests=CHATS, **METRICS)
 
 
 def test_inside_a_running_loop(app):
@@ -169,7 +174,9 @@ def test_names_that_are_given_twice():
 
 
 READINGS = st.fixed_dictionaries(
-    dict.fromkeys([*GAUGES, *(name for pair in TOTALS for name in pair)], st.integers(-2, 2))
+    dict.fromkeys(
+        [*METRICS["gauges"], *(name for pair in TOTALS for name in pair)], st.integers(-2, 2)
+    )
 )
 
 
@@ -178,21 +185,21 @@ def test_what_is_within(before, lowest, after):
     """Gauges that are what they were, and never below zero; ends that are as many as beginnings."""
     phase = Phase("GET /", 3, "read to the end", before, lowest, after)
     within = (
-        min(lowest[name] for name in GAUGES) >= 0
-        and all(before[name] == after[name] for name in GAUGES)
+        min(lowest[name] for name in METRICS["gauges"]) >= 0
+        and all(before[name] == after[name] for name in METRICS["gauges"])
         and all(phase.grew(begun) == phase.grew(ended) for begun, ended in TOTALS)
     )
-    assert (judged([phase], GAUGES, TOTALS).verdict == "within") is within
+    assert (judged([phase], METRICS["gauges"], TOTALS).verdict == "within") is within
 
 
 def test_beginnings_that_are_missed():
     """A total that does not see some requests at all."""
-    zero = dict.fromkeys([*GAUGES, "begun", "ended"], 0)
+    zero = dict.fromkeys([*METRICS["gauges"], "begun", "ended"], 0)
     phases = [
         Phase("GET /", 3, "read to the end (200)", zero, zero, {**zero, "begun": 3, "ended": 3}),
         Phase("GET /x", 3, "read to the end (500)", zero, zero, {**zero, "begun": 1, "ended": 1}),
     ]
-    found = judged(phases, GAUGES, [("begun", "ended")])
+    found = judged(phases, METRICS["gauges"], [("begun", "ended")])
     assert found.headline == "begun grew by 1 when 3 clients read to the end (500)"
 
 

@@ -15,6 +15,7 @@ from pytest_streamperf.server import LoadCounter, Request, assert_loaded_once
 from pytest_streamperf.server.serving import Door
 from reference_impl import create_app, curves, regressed, running
 from tests.failure_messages import headline_of
+from tests.matrix.reference_server import MODEL
 
 PRICES = Request("POST", "/api/ai/maparse", {"prices": [n / 7 for n in range(100)]})
 FEW = {"clients": 5, "requests": 5}
@@ -39,7 +40,7 @@ def runtime(request, monkeypatch):
 @pytest.mark.usefixtures("runtime")
 def test_loaded_once(app):
     """Warm, and nothing is kept."""
-    found = assert_loaded_once(app, PRICES, clients=10, requests=50)
+    found = assert_loaded_once(app, PRICES, **MODEL, clients=10, requests=50)
     assert found.headline.startswith("loaded once for 10 at once and 50 more, warm, ")
     assert found.figures.counts == {"loads": 1, "cold": 0}
     assert found.figures.bytes["kept per request"] < 1024
@@ -47,7 +48,7 @@ def test_loaded_once(app):
 
 def test_loaded_once_by_default(app):
     """For 20 who come at once and 1,000 more: memory is flat over these."""
-    found = assert_loaded_once(app, PRICES)
+    found = assert_loaded_once(app, PRICES, **MODEL)
     assert found.headline.startswith("loaded once for 20 at once and 1,000 more, warm, ")
     assert found.figures.bytes["kept per request"] < 100
 
@@ -62,7 +63,7 @@ def test_loaded_once_by_default(app):
 def test_loaded_too_often(app, regression, says, row):
     """Each who asks, or each who comes first: all of them, every time."""
     with regressed(regression), pytest.raises(ServerExceeded) as caught:
-        assert_loaded_once(app, PRICES, **FEW)
+        assert_loaded_once(app, PRICES, **MODEL, **FEW)
     assert headline_of(caught) == f"{says}, limit 1"
     assert f"{row}   <- here" in str(caught.value)
 
@@ -71,7 +72,7 @@ def test_loaded_too_often(app, regression, says, row):
 def test_not_warmed_up(app):
     """The first of those who come at once finds it so, whoever else does."""
     with regressed("no-warm-up"), pytest.raises(ServerExceeded) as caught:
-        assert_loaded_once(app, PRICES, **FEW)
+        assert_loaded_once(app, PRICES, **MODEL, **FEW)
     assert headline_of(caught).startswith("the model had never run when ")
     assert caught.value.verdict.figures.counts["cold"] >= 1
 
@@ -79,7 +80,7 @@ def test_not_warmed_up(app):
 def test_what_is_kept_of_each_request(app):
     """Shows in memory, and so does the line."""
     with regressed("inputs-kept"), pytest.raises(ServerExceeded) as caught:
-        assert_loaded_once(app, PRICES, clients=5, requests=20)
+        assert_loaded_once(app, PRICES, **MODEL, clients=5, requests=20)
     assert "16 requests left " in headline_of(caught)
     assert "where  maparse.py:" in str(caught.value)
 
@@ -87,11 +88,11 @@ def test_what_is_kept_of_each_request(app):
 def test_by_its_url(app):
     """The first come as the network has them; memory is seen with the process."""
     with running(app) as url:
-        found = assert_loaded_once(url, PRICES, pid=os.getpid(), **FEW)
+        found = assert_loaded_once(url, PRICES, **MODEL, pid=os.getpid(), **FEW)
         assert found.headline.endswith(", warm, too few to see what is kept")
         with pytest.raises(NothingMeasured, match="1 loads were counted before the first request"):
-            assert_loaded_once(url, PRICES, **FEW)
-        found = assert_loaded_once(url, PRICES, loaded="at start", **FEW)
+            assert_loaded_once(url, PRICES, **MODEL, **FEW)
+        found = assert_loaded_once(url, PRICES, **MODEL, loaded="at start", **FEW)
     assert found.headline == "loaded once for 5 at once and 5 more, warm"
 
 
@@ -134,7 +135,7 @@ class Shop:
 
 
 ROOT = Request("GET", "/")
-OTHER = {**FEW, "read": "/status", "cold": None}
+OTHER = {**FEW, "read": "/status", "loads": "loads"}
 
 
 def test_a_server_that_does_not_count_cold_answers():
@@ -147,7 +148,7 @@ def test_a_server_that_does_not_count_cold_answers():
 def test_loads_that_are_counted_here():
     """Without a word from the server."""
     shop = Shop()
-    found = assert_loaded_once(shop.app(), ROOT, loads=shop.loads, cold=None, **FEW)
+    found = assert_loaded_once(shop.app(), ROOT, loads=shop.loads, **FEW)
     assert found.verdict == "within"
     assert shop.loads.line.where.startswith("test_loading.py:")
 
@@ -156,7 +157,10 @@ def test_metrics_that_a_function_returns():
     """In place of a path."""
     shop = Shop()
     read = lambda: {"loads": shop.loads.count, "cold": 0}  # noqa: E731 - as people write it
-    assert assert_loaded_once(shop.app(), ROOT, read=read, **FEW).figures.counts["cold"] == 0
+    assert (
+        assert_loaded_once(shop.app(), ROOT, **MODEL | {"read": read}, **FEW).figures.counts["cold"]
+        == 0
+    )
 
 
 def test_a_server_that_loads_as_it_starts():
@@ -192,7 +196,7 @@ def test_all_of_the_first_come_in_at_once():
 
     loads = iter([0, 1, 1])
     app = Starlette(routes=[Route("/", answer)])
-    terms = {"read": lambda: {"loads": next(loads)}, "cold": None, "clients": 30, "requests": 5}
+    terms = {"read": lambda: {"loads": next(loads)}, "loads": "loads", "clients": 30, "requests": 5}
     assert assert_loaded_once(app, ROOT, **terms).verdict == "within"
     assert most == 30
 

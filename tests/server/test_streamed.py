@@ -17,13 +17,13 @@ REPORT = Request("GET", "/report")
 
 def test_a_snapshot_is_streamed():
     """It is sent as it is made."""
-    assert assert_streamed(app(3_000), HEAP, max_piece=2**18).verdict == "within"
+    assert assert_streamed(app(3_000), HEAP, max_chunk=2**18).verdict == "within"
 
 
 def test_a_snapshot_that_is_kept_until_it_is_whole():
     """Is found by when it comes, whatever its size."""
     with regressed("snapshot-in-memory"), pytest.raises(ServerExceeded) as caught:
-        assert_streamed(app(3_000), HEAP, max_piece=2**30)
+        assert_streamed(app(3_000), HEAP, max_chunk=2**30)
     assert headline_of(caught, most=10).startswith("a quarter of ")
 
 

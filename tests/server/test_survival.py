@@ -20,6 +20,7 @@ from pytest_streamperf.server.stopping import judged as stopped
 from pytest_streamperf.server.survival import Evidence, judged
 from reference_impl import create_app, regressed, running
 from tests.failure_messages import headline_of
+from tests.matrix.reference_server import LAST_EVENTS, METRICS
 
 MESSAGES = {"messages": [{"role": "user", "content": "hello"}]}
 CHAT = Request("POST", "/v1/chat/completions", {"stream": True, **MESSAGES})
@@ -35,7 +36,7 @@ def app():
 def survives(app, **terms):
     """Fire at the reference server, a little."""
     terms = {"crowd": 20, "rounds": 2, "within": 0.5, "websocket": "/ws/telemetry"} | terms
-    return assert_survives(app, requests=[CHAT, TURN], **terms)
+    return assert_survives(app, requests=[CHAT, TURN], **METRICS | terms)
 
 
 # -- under fire
@@ -118,7 +119,7 @@ def test_too_few_rounds():
 def test_a_request_that_is_refused():
     """Measures nothing."""
     with pytest.raises(NothingMeasured, match="GET /nowhere answers 404"):
-        assert_survives(create_app(), requests=[Request("GET", "/nowhere")], read=None)
+        assert_survives(create_app(), requests=[Request("GET", "/nowhere")])
 
 
 def test_a_log_that_is_off(app, caplog):
@@ -147,7 +148,7 @@ def test_a_slot_that_is_lost():
 
     app = Starlette(routes=[Route("/", stream)])
     with pytest.raises(ServerExceeded, match="others get 429, before 200"):
-        assert_survives(app, requests=[Request("GET", "/")], read=None, crowd=3)
+        assert_survives(app, requests=[Request("GET", "/")], crowd=3)
 
 
 def test_no_request():
@@ -203,13 +204,15 @@ SERVER = [sys.executable, "-m", "reference_impl"]
 
 def test_streams_end_with_an_error():
     """Where the grace is over before they are."""
-    found = assert_stops([*SERVER, "--every", "0.2", "--grace", "0.1"], CHAT)
+    found = assert_stops([*SERVER, "--every", "0.2", "--grace", "0.1"], CHAT, ends=LAST_EVENTS)
     assert found.headline.startswith("3 ended with an error, ")
 
 
 def test_streams_come_to_their_end():
     """Where there is time."""
-    found = assert_stops([*SERVER, "--every", "0.02", "--grace", "30"], TURN, clients=2)
+    found = assert_stops(
+        [*SERVER, "--every", "0.02", "--grace", "30"], TURN, clients=2, ends=LAST_EVENTS
+    )
     assert found.headline.startswith("2 whole, ")
 
 
@@ -217,7 +220,7 @@ def test_streams_are_cut_off():
     """Where a stop is left to whatever it hits."""
     slow = [*SERVER, "--every", "0.2", "--grace", "0.1", "--regress", "cut-off-at-stop"]
     with pytest.raises(ServerExceeded) as caught:
-        assert_stops(slow, CHAT)
+        assert_stops(slow, CHAT, ends=LAST_EVENTS)
     assert headline_of(caught) == "3 of 3 streams were cut off as the server stopped"
 
 
@@ -275,4 +278,4 @@ def test_an_app_of_others_is_fired_at():
         ]
     )
     requests = [Request("GET", "/"), Request("POST", "/chat", {})]
-    assert assert_survives(app, requests=requests, read=None, crowd=5, rounds=2).verdict == "within"
+    assert assert_survives(app, requests=requests, crowd=5, rounds=2).verdict == "within"

@@ -60,7 +60,7 @@ def apps(source: Source) -> Iterator[Candidate]:
         sure = best.bare and "dependencies" not in ast.unparse(value)
         ask = "no request was found that is answered as it stands: put in one that is"
         request = f'Request("GET", "{best.path if sure else "/"}")'
-        check = f"assert_survives({spoken(target.id)}, requests=[{request}], read=None, crowd=50)"
+        check = f"assert_survives({spoken(target.id)}, requests=[{request}], crowd=50)"
         yield Candidate(
             check="server",
             name=target.id,
