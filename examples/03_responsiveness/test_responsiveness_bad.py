@@ -31,7 +31,7 @@ def test_deltas_come_on_time(virtual_clock, stall_watch):
 
 
 def test_nothing_is_kept(stall_watch):
-    with stall_watch(memory=True) as watch:
+    with stall_watch(peak_memory=True) as watch:
         transcript = []
         for delta in TokenStream(tokens=20_000):
             transcript.append({"delta": delta})  # noqa: PERF401 - as people write it

@@ -30,7 +30,7 @@ def test_deltas_come_on_time(virtual_clock, stall_watch):
 
 
 def test_nothing_is_kept(stall_watch):
-    with stall_watch(memory=True) as watch:
+    with stall_watch(peak_memory=True) as watch:
         shown = 0
         for delta in TokenStream(tokens=20_000):
             shown += len(delta)

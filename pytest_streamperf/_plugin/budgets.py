@@ -186,7 +186,7 @@ def _held(item: pytest.Item) -> Held | None:
         return Held(budget, _run_of(item) or once)
     except ValueError as error:
         place = budget.limits["cpu_share"].origin
-        raise BudgetError(f"{place}: cpu_share: {error}") from None
+        raise BudgetError(f"{place}: {error}") from None
 
 
 def _run_of(item: pytest.Item) -> Any:

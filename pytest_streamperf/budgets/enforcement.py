@@ -58,7 +58,7 @@ class Held:
         self._watch: StallWatch | None = None
         if self._limits.keys() & _RESPONSIVENESS.keys():
             memory, shares = "peak_memory" in self._limits, self._limits.get("cpu_share")
-            self._watch = StallWatch(memory=memory, cpu_of=shares.value if shares else ())
+            self._watch = StallWatch(peak_memory=memory, cpu_share=shares.value if shares else ())
 
     def tightened(self, policy: Policy) -> Policy:
         """The settings that checks within the test go by, in each of its runs."""

@@ -23,7 +23,7 @@ class Shares:
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        self._named = {name: named_function("cpu_of", name) for name in names}
+        self._named = {name: named_function("cpu_share", name) for name in names}
         self._timers: dict[str, _Timer] = {}
         self._all = 0.0
 

@@ -60,17 +60,6 @@ _KINDS = {
 }
 
 
-def check(limits: Limits) -> None:
-    """Raise `ValueError` for a limit that is none."""
-    for name, value in (*limits._asdict().items(), *limits.shares.items()):
-        if isinstance(value, Mapping) or value is None:
-            continue
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not 0 <= value < float("inf"):
-            msg = f"the limit of {name} must be 0 or more, and finite, not {value!r}"
-            raise ValueError(msg)
-
-
 def judged(found: Mapping[str, Any], limits: Limits) -> tuple[Outcome, str, Sequence[str]]:
     """Hold what was found against the limits: the verdict, the headline, the details."""
     times = {"stall": found["stalls"] or (), "pause": found["pauses"]}

@@ -19,14 +19,23 @@ from typing import Any, Self
 
 from pytest_streamperf._results.conclusion import conclude, nothing_measured
 from pytest_streamperf._results.metrics import MOST_DRAWN, Figures, Place, known
-from pytest_streamperf._results.units import bytes_of
+from pytest_streamperf._results.units import (
+    Bytes,
+    Seconds,
+    Share,
+    argument,
+    bytes_of,
+    optional_argument,
+    seconds_of,
+    share_of,
+)
 from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf._runtime import clock, instrumentation
 from pytest_streamperf._runtime.interference import noted
 from pytest_streamperf.exceptions import ResponsivenessExceeded, ResponsivenessInconclusive
 from pytest_streamperf.responsiveness.cpu_shares import Shares
 from pytest_streamperf.responsiveness.gc_pauses import Collections, Pause, PauseMeter
-from pytest_streamperf.responsiveness.message import Limits, check, judged
+from pytest_streamperf.responsiveness.message import Limits, judged
 from pytest_streamperf.responsiveness.stalls import Stall, StallMeter, watching
 from pytest_streamperf.streams.token_stream import Stream, TokenStream
 
@@ -76,9 +85,10 @@ class _Followed:
 class StallWatch:
     """Watches what runs while it is entered: on an event loop, inside the code that runs there.
 
-    `of` is a stream whose deltas are messages; `message()` notes others. `cpu_of` names functions,
-    `"module:function"` or `"module:Class.method"`, whose share of CPU time is taken. `memory=True`
-    traces Python's memory, which slows code down: stalls are not to be measured meanwhile.
+    `of` is a stream whose deltas are messages; `message()` notes others. `cpu_share` names
+    functions, `"module:function"` or `"module:Class.method"`, whose share of CPU time is taken.
+    `peak_memory=True` traces Python's memory, which slows code down: stalls are not to be measured
+    meanwhile. The limits of both are arguments of the same names of `assert_smooth`.
 
     Messages go by virtual time, where that is active; stalls and pauses are real.
 
@@ -92,15 +102,15 @@ class StallWatch:
         self,
         *,
         of: TokenStream | None = None,
-        cpu_of: Iterable[str] = (),
-        memory: bool = False,
+        cpu_share: Iterable[str] = (),
+        peak_memory: bool = False,
     ) -> None:
         if of is not None and not isinstance(of, TokenStream):
             msg = f"of must be a TokenStream, which knows what it hands out, not {of!r}"
             raise TypeError(msg)
         self._of = of
-        self._shares = Shares(cpu_of)
-        self._memory = memory
+        self._shares = Shares(cpu_share)
+        self._memory = peak_memory
         self._times: list[float] = []
         self._followed: list[_Followed] = []
         self._began = self._wall = 0.0
@@ -221,30 +231,37 @@ class StallWatch:
     def assert_smooth(  # noqa: PLR0913 - one argument for each thing that can stutter
         self,
         *,
-        max_first: float | None = None,
-        max_gap: float | None = None,
-        max_stall: float | None = None,
-        max_gc_pause: float | None = None,
-        peak_memory: int | str | None = None,
-        cpu_share: Mapping[str, float] | None = None,
+        max_first: Seconds | None = None,
+        max_gap: Seconds | None = None,
+        max_stall: Seconds | None = None,
+        max_gc_pause: Seconds | None = None,
+        peak_memory: Bytes | None = None,
+        cpu_share: Mapping[str, Share] | None = None,
     ) -> ResponsivenessResult:
         """Fail unless it ran smoothly; return what was seen.
 
-        Seconds to the first message, between two, of a stall of the event loop, and of a pause for
-        garbage collection; Python's memory at its peak, in bytes or as `"64MiB"`; the share of CPU
-        time of functions that the watch was given.
+        The times to the first message, between two, of a stall of the event loop, and of a pause
+        for garbage collection are in seconds, or a text such as "50ms". Python's memory at its peak
+        is in bytes, or a text such as "64MiB". `cpu_share` has the share of CPU time of functions
+        that the watch was given: above 0, up to 1, or a text such as "20%".
 
         Raises `ResponsivenessExceeded`, `ResponsivenessInconclusive` where something could not be
-        told, `NothingMeasured` where it was not measured, and `ValueError` for bad arguments.
+        told, `NothingMeasured` where it was not measured, and `ValueError` or `TypeError` for bad
+        arguments.
 
-        >>> watch.assert_smooth(max_gap=0.2, max_stall=0.05, peak_memory="64MiB")
+        >>> watch.assert_smooth(max_gap="200ms", max_stall=0.05, peak_memory="64MiB")
         """
         if not self._done:
             msg = "assert_smooth is for when the watch is over: call it after the with block"
             raise RuntimeError(msg)
-        memory = _memory(peak_memory) if peak_memory is not None else None
-        limits = Limits(max_first, max_gap, max_stall, max_gc_pause, memory, dict(cpu_share or {}))
-        check(limits)
+        limits = Limits(
+            optional_argument("max_first", seconds_of, max_first),
+            optional_argument("max_gap", seconds_of, max_gap),
+            optional_argument("max_stall", seconds_of, max_stall),
+            optional_argument("max_gc_pause", seconds_of, max_gc_pause),
+            optional_argument("peak_memory", bytes_of, peak_memory),
+            _shares({} if cpu_share is None else cpu_share),
+        )
         for what, advice in self._unmeasured(limits):
             raise nothing_measured("responsiveness", what, advice)
         found = self._judged(limits)
@@ -263,14 +280,14 @@ class StallWatch:
         if limits.stall is not None and self._stalls is None:
             yield "no event loop was running when the watch began", "enter it inside the async code"
         if limits.memory is not None and not self._memory:
-            yield "memory was not traced", "make the watch with memory=True"
+            yield "memory was not traced", "make the watch with peak_memory=True"
         elif limits.memory is not None and self._peak is None:
             yield "memory was no longer traced at the end", "stop no tracemalloc that was on before"
         if limits.stall is not None and self._memory:
             yield "stalls were not measured while memory was traced", "watch them one by one"
         for name in limits.shares:
             if name not in self._shares:
-                yield f"the CPU time of {name} was not taken", f"pass cpu_of=[{name!r}]"
+                yield f"the CPU time of {name} was not taken", f"pass cpu_share=[{name!r}]"
             elif name not in self._shares.taken():
                 yield f"{name} never ran", "name what is called here, in this thread"
 
@@ -297,12 +314,13 @@ def _figures(found: Mapping[str, Any], limits: Limits) -> Figures:
     )
 
 
-def _memory(asked: int | str) -> int:
-    try:
-        return bytes_of(asked)
-    except ValueError as error:
-        msg = f"peak_memory {error}"
-        raise ValueError(msg) from None
+def _shares(limits: object) -> dict[str, float]:
+    if not isinstance(limits, Mapping):
+        msg = f"cpu_share must be a mapping, as {{'json:loads': '20%'}}, not {limits!r}"
+        raise TypeError(msg)
+    return {
+        name: argument(f"cpu_share of {name}", share_of, share) for name, share in limits.items()
+    }
 
 
 def _longest(times: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -432,7 +432,7 @@ def test_the_longest_stalls_are_kept(monkeypatch):
 
 def test_memory_at_the_peak():
     """What was held and let go again counts."""
-    with StallWatch(memory=True) as watch:
+    with StallWatch(peak_memory=True) as watch:
         held = bytearray(3_000_000)
         del held
     assert 3_000_000 <= watch.result().peak_memory < 3_100_000
@@ -443,9 +443,9 @@ def test_memory_at_the_peak():
 
 def test_memory_within_a_watch_of_memory():
     """A check inside, whichever it is, takes nothing from the watch around it."""
-    with StallWatch(memory=True) as watch:
+    with StallWatch(peak_memory=True) as watch:
         bytearray(3_000_000)
-        with StallWatch(memory=True) as inner:
+        with StallWatch(peak_memory=True) as inner:
             bytearray(1_000_000)
         measure_growth(lambda stream: "".join(list(stream)), up_to=64, meters=("copies",))
     assert 1_000_000 <= inner.result().peak_memory < 1_100_000
@@ -454,7 +454,7 @@ def test_memory_within_a_watch_of_memory():
 
 def test_growth_is_timed_within_a_watch_of_memory():
     """Whose tracing rests meanwhile."""
-    with StallWatch(memory=True) as watch:
+    with StallWatch(peak_memory=True) as watch:
         growth = measure_growth("".join, up_to=640)
         bytearray(3_000_000)
     assert (growth.verdict, "time" in growth.along) == ("within", True)
@@ -465,7 +465,7 @@ def test_memory_and_stalls_disturb_each_other():
     """So that they are not measured at once."""
 
     async def main():
-        with StallWatch(memory=True) as watch:
+        with StallWatch(peak_memory=True) as watch:
             await asyncio.sleep(0)
         return watch
 
@@ -539,7 +539,7 @@ def test_shares_of_cpu_time(name, call, monkeypatch):
         (dict(vars(Parser)), ME.sorted_in_c, vars(parse).copy()),
     )
     code = parse.__code__
-    with StallWatch(cpu_of=[full]) as watch:
+    with StallWatch(cpu_share=[full]) as watch:
         call()
     assert before == (dict(vars(Parser)), ME.sorted_in_c, vars(parse))
     assert parse.__code__ is code
@@ -552,7 +552,7 @@ def test_a_timed_function_looks_the_same(monkeypatch):
     """Whoever asks for its signature, as frameworks do, gets that; its defaults hold."""
     monkeypatch.setitem(sys.modules, "responsiveness_test", ME)
     before = inspect.signature(json.loads)
-    with StallWatch(cpu_of=["json:loads", "responsiveness_test:found"]) as watch:
+    with StallWatch(cpu_share=["json:loads", "responsiveness_test:found"]) as watch:
         assert inspect.signature(json.loads) == before
         assert found()["stalls"] == ()
         assert found(gap=1.0)["longest_gap"] == 1.0
@@ -585,7 +585,7 @@ def test_what_another_thread_spends_is_not_this_ones():
     """What was handed to a thread, as advised, is none of the loop's: it never ran here."""
 
     async def main():
-        with StallWatch(cpu_of=[BURN]) as watch:
+        with StallWatch(cpu_share=[BURN]) as watch:
             await asyncio.to_thread(burn)
         return watch
 
@@ -604,7 +604,7 @@ def test_a_thread_in_a_function_does_not_hide_this_one():
         inside.set()
         over.wait()
 
-    with StallWatch(cpu_of=["responsiveness_test:call"]) as watch:
+    with StallWatch(cpu_share=["responsiveness_test:call"]) as watch:
         other = threading.Thread(target=call, args=[wait])
         other.start()
         inside.wait()
@@ -627,7 +627,7 @@ def call(function):
 @pytest.mark.parametrize("first_out", [0, 1])
 def test_two_watches_of_one_function(name, call, first_out):
     """They may overlap without nesting, as two tasks do; each has what ran while it was open."""
-    watches = [StallWatch(cpu_of=[name]), StallWatch(cpu_of=[name])]
+    watches = [StallWatch(cpu_share=[name]), StallWatch(cpu_share=[name])]
     for each in watches:
         each.__enter__()
     first, last = watches[first_out], watches[1 - first_out]
@@ -640,7 +640,7 @@ def test_two_watches_of_one_function(name, call, first_out):
 @pytest.mark.usefixtures("_burn_as_it_was")
 def test_a_watch_that_ends_within_a_call_has_what_ran_so_far():
     """No more: its own time is over, too."""
-    watch = StallWatch(cpu_of=["responsiveness_test:leave"])
+    watch = StallWatch(cpu_share=["responsiveness_test:leave"])
     watch.__enter__()
     leave(watch)
     assert 0.5 < watch.result().cpu_shares["responsiveness_test:leave"] <= 1
@@ -655,7 +655,7 @@ def leave(watch):
 
 def test_what_never_ran_has_no_share():
     """It is not green: perhaps it is not the one that is meant."""
-    with StallWatch(cpu_of=["json:loads"]) as watch:
+    with StallWatch(cpu_share=["json:loads"]) as watch:
         pass
     with pytest.raises(NothingMeasured, match="json:loads never ran") as caught:
         watch.assert_smooth(cpu_share={"json:loads": 0.1})
@@ -668,7 +668,7 @@ def test_a_share_that_was_not_taken():
         pass
     with pytest.raises(NothingMeasured, match="json:loads was not taken") as caught:
         watch.assert_smooth(cpu_share={"json:loads": 0.1})
-    assert "cpu_of=['json:loads']" in str(caught.value)
+    assert "cpu_share=['json:loads']" in str(caught.value)
 
 
 # -- misuse
@@ -705,29 +705,29 @@ def test_a_module_that_cannot_be_imported(raised, monkeypatch):
     monkeypatch.setattr(functions, "import_module", importing)
     says = rf"not 'app:run': {type(raised).__name__}: {raised}"
     with pytest.raises(ValueError, match=says):
-        StallWatch(cpu_of=["app:run"])
+        StallWatch(cpu_share=["app:run"])
 
 
 def test_tracing_that_the_code_stopped():
     """It is not said of a watch that asked for memory that it did not."""
-    with StallWatch(memory=True) as watch:
+    with StallWatch(peak_memory=True) as watch:
         tracemalloc.stop()
     with pytest.raises(NothingMeasured, match="memory was no longer traced at the end") as caught:
         watch.assert_smooth(peak_memory="1MiB")
-    assert "memory=True" not in str(caught.value)
+    assert "peak_memory=True" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [
         ({"of": ["a"]}, TypeError, "of must be a TokenStream"),
-        ({"cpu_of": ["json.loads"]}, ValueError, "takes"),
-        ({"cpu_of": ["json:nothing"]}, ValueError, "has no attribute"),
-        ({"cpu_of": ["nowhere:loads"]}, ValueError, "No module named"),
-        ({"cpu_of": ["json:__name__"]}, ValueError, "names none"),
-        ({"cpu_of": ["json:JSONDecoder"]}, ValueError, "is a class: name a method"),
-        ({"cpu_of": ["responsiveness_test:later"]}, ValueError, "does it later"),
-        ({"cpu_of": ["responsiveness_test:pieces"]}, ValueError, "does it later"),
+        ({"cpu_share": ["json.loads"]}, ValueError, "takes"),
+        ({"cpu_share": ["json:nothing"]}, ValueError, "has no attribute"),
+        ({"cpu_share": ["nowhere:loads"]}, ValueError, "No module named"),
+        ({"cpu_share": ["json:__name__"]}, ValueError, "names none"),
+        ({"cpu_share": ["json:JSONDecoder"]}, ValueError, "is a class: name a method"),
+        ({"cpu_share": ["responsiveness_test:later"]}, ValueError, "does it later"),
+        ({"cpu_share": ["responsiveness_test:pieces"]}, ValueError, "does it later"),
     ],
 )
 def test_bad_watches(arguments, error, says, monkeypatch):
@@ -740,10 +740,10 @@ def test_bad_watches(arguments, error, says, monkeypatch):
 @pytest.mark.parametrize(
     ("limits", "says"),
     [
-        ({"max_gap": -1}, "the limit of gap must be 0 or more"),
-        ({"max_stall": float("nan")}, "the limit of stall"),
+        ({"max_gap": -1}, "max_gap must be a time, 0 or more and finite"),
+        ({"max_stall": float("nan")}, "max_stall must be a time, 0 or more and finite"),
         ({"peak_memory": "64 bottles"}, "as '64MiB' or '64MB'"),
-        ({"cpu_share": {"json:loads": "1"}}, "the limit of json:loads"),
+        ({"cpu_share": {"json:loads": "1"}}, "cpu_share of json:loads must be a share, as '25%'"),
     ],
 )
 def test_bad_limits(limits, says):
@@ -766,6 +766,6 @@ def test_a_watch_watches_once():
 def test_everything_is_put_back_after_an_error():
     """Callbacks, functions and listeners."""
     stream, callbacks, loads = TokenStream(3), list(gc.callbacks), json.loads
-    with pytest.raises(ZeroDivisionError), StallWatch(of=stream, cpu_of=["json:loads"]):
+    with pytest.raises(ZeroDivisionError), StallWatch(of=stream, cpu_share=["json:loads"]):
         _ = 1 / 0
     assert (gc.callbacks, json.loads, stream.listeners) == (callbacks, loads, [])
