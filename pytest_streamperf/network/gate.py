@@ -24,6 +24,7 @@ from typing import Any, Literal, NamedTuple
 from pytest_streamperf._results.conclusion import conclude
 from pytest_streamperf._results.metrics import Figures
 from pytest_streamperf._results.text import fit_line, labelled_lines, table_lines
+from pytest_streamperf._results.units import Seconds, argument, seconds_of
 from pytest_streamperf._results.verdict import Outcome, Verdict
 from pytest_streamperf.exceptions import NetworkExceeded, NetworkInconclusive
 from pytest_streamperf.network.attempts import Attempt
@@ -87,7 +88,7 @@ def assert_fetch_is_gated(
     rows: Mapping[str, Row] | None = None,
     mode: Literal["block", "stub"] = "block",
     answers: Answers | None = None,
-    settle: float = 2.0,
+    settle: Seconds = 2.0,
 ) -> GateResult:
     """Fail unless `subject` fetches in production and is silent under test.
 
@@ -95,7 +96,8 @@ def assert_fetch_is_gated(
     are awaited. It runs in a fresh interpreter for each of `rows` (and of `ROWS`, unless a row of
     that name is given), where everything it tries to reach is refused, or with `mode="stub"` is a
     server on this machine, which gives `answers`: by "host/path", or a function of the request.
-    Threads and tasks that it leaves are waited for, `settle` seconds at most.
+    Threads and tasks that it leaves are waited for, `settle` at most: seconds, or a text such as
+    "500ms".
 
     Raises `NetworkExceeded` where a row is not as expected, `NetworkInconclusive` where the subject
     raises, or fetches in no row: then the proof is void. `ValueError` for bad arguments.
@@ -105,6 +107,7 @@ def assert_fetch_is_gated(
     if mode not in {"block", "stub"}:
         msg = f"mode must be 'block' or 'stub', not {mode!r}"
         raise ValueError(msg)
+    seconds = argument("settle", seconds_of, settle)
     plan = {**ROWS, **(rows or {})}
     for name, row in plan.items():
         if row.expects not in {"FETCHES", "SILENT"}:
@@ -112,7 +115,7 @@ def assert_fetch_is_gated(
             raise ValueError(msg)
     code = _code(subject)
     runs = {
-        name: _run(code, row, mode=mode, answers=answers, settle=settle)
+        name: _run(code, row, mode=mode, answers=answers, settle=seconds)
         for name, row in plan.items()
     }
     proof = _judged(plan, runs)
@@ -125,20 +128,22 @@ def assert_same_requests(
     after: str | Callable[[], Any],
     *,
     answers: Answers | None = None,
-    settle: float = 2.0,
+    settle: Seconds = 2.0,
 ) -> Sequence[Request]:
     """Fail unless two versions of code ask for the same in production; return what they ask.
 
     The same method, host, path and body, as often, in any order, of a stub that gives `answers`.
+    Threads and tasks that are left are waited for, `settle` at most: seconds, or as "500ms".
 
     Raises `NetworkExceeded` if they do not, `NetworkInconclusive` if one raises or nothing is
     asked.
 
     >>> assert_same_requests("import package_1_0", "import package_1_1")
     """
+    seconds = argument("settle", seconds_of, settle)
     production = ROWS["production"]
     old, new = (
-        _run(_code(each), production, mode="stub", answers=answers, settle=settle)
+        _run(_code(each), production, mode="stub", answers=answers, settle=seconds)
         for each in (before, after)
     )
     lost, found = _difference(old.requests, new.requests), _difference(new.requests, old.requests)

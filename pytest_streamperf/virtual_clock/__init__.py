@@ -19,6 +19,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any, Self
 
+from pytest_streamperf._results.units import Seconds, argument, seconds_of
 from pytest_streamperf._runtime import clock as real
 from pytest_streamperf.exceptions import VirtualTimeError
 from pytest_streamperf.virtual_clock import references
@@ -68,11 +69,18 @@ class VirtualClock:
         """Seconds that have passed since it was entered."""
         return self.monotonic - _START
 
-    def advance(self, seconds: float) -> None:
-        """Let so many seconds pass, as `time.sleep` does: timers that are due run afterwards."""
-        if seconds < 0:
+    def advance(self, seconds: Seconds) -> None:
+        """Let time pass, as `time.sleep` does: timers that are due run afterwards.
+
+        `seconds` is a number of them, or a text such as "50ms".
+        """
+        if isinstance(seconds, int | float) and seconds < 0:
             msg = f"time cannot go back: advance takes 0 seconds or more, not {seconds!r}"
             raise ValueError(msg)
+        self.pass_time(argument("seconds", seconds_of, seconds))
+
+    def pass_time(self, seconds: float) -> None:
+        """Let so many seconds pass, 0 or more: for `time.sleep` and event loops."""
         self.monotonic += real.to_the_next_step(seconds)
 
     def since_left(self) -> float:
@@ -189,7 +197,7 @@ def _sleep(clock: VirtualClock, seconds: float) -> None:
         msg = "sleep length must be non-negative"
         raise ValueError(msg)
     clock.check_loop()
-    clock.advance(seconds)
+    clock.pass_time(seconds)
 
 
 _VIRTUAL: dict[Callable[..., Any], Callable[..., Any]] = {

@@ -36,8 +36,8 @@ class Clock(Protocol):
 
     threads: "Threads"
 
-    def advance(self, seconds: float) -> None:
-        """Let so many seconds pass."""
+    def pass_time(self, seconds: float) -> None:
+        """Let so many seconds pass, 0 or more."""
 
     @property
     def left(self) -> float | None:
@@ -186,7 +186,7 @@ class _Selector(selectors.DefaultSelector):
             if not ready:
                 raise for_ever(map(_where, asyncio.all_tasks(self._loop)))
             return ready
-        clock.advance(timeout)
+        clock.pass_time(timeout)
         if clock.monotonic + 1e-9 == clock.monotonic:  # asyncio's look ahead is lost: go on for it
             clock.monotonic = nextafter(clock.monotonic, inf)
         return []

@@ -99,7 +99,7 @@ class TrioClock(trio.abc.Clock):
         return self._connections.outside(_waited_for(), _sockets)
 
     def _jump(self, due: float) -> None:
-        self.follows.advance(max(0.0, due - self.current_time()))
+        self.follows.pass_time(max(0.0, due - self.current_time()))
         while self._waking and self._waking[0][0] <= self.current_time():
             trio.lowlevel.reschedule(heappop(self._waking)[2])
 

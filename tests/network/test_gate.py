@@ -213,3 +213,47 @@ def test_too_many_orders():
     steps = [lambda _: None] * 9
     with pytest.raises(ValueError, match="48,620 orders are more than 1,000"):
         assert_order_independent(steps, steps, make=list)
+
+
+# -- settle, a number or a text with a unit
+
+LATE = f"""{FETCH}
+import time
+def late():
+    time.sleep(0.4)
+    fetch()
+if 'PYTEST_VERSION' not in os.environ: threading.Thread(target=late, daemon=True).start()
+"""
+
+
+def gate_with(settle):
+    """Return the headline of a proof of the late fetch."""
+    try:
+        return assert_fetch_is_gated(LATE, settle=settle).headline
+    except NetworkInconclusive as failure:
+        return failure.verdict.headline
+
+
+def requests_with(settle):
+    """Return what the late fetch asks for."""
+    try:
+        return assert_same_requests(LATE, LATE, settle=settle)
+    except NetworkInconclusive as failure:
+        return failure.verdict.headline
+
+
+@pytest.mark.parametrize("use", [gate_with, requests_with])
+@pytest.mark.parametrize(("number", "text", "is_waited_for"), [(0, "0s", False), (5, "5s", True)])
+def test_how_long_to_settle_is_a_number_or_a_text(use, number, text, is_waited_for):
+    """A fetch of a thread is waited for as long, whether `settle` is seconds or has a unit."""
+    result = use(number)
+    assert result == use(text)
+    assert str(result).startswith("no ") is not is_waited_for
+
+
+@pytest.mark.parametrize("use", [gate_with, requests_with])
+@pytest.mark.parametrize(("value", "error"), [("5 parsec", ValueError), (None, TypeError)])
+def test_a_wrong_time_to_settle_names_the_argument(use, value, error):
+    """No interpreter is started for a `settle` that is no time."""
+    with pytest.raises(error, match=f"^settle must be a time, .*, not {value!r}$"):
+        use(value)

@@ -159,6 +159,27 @@ def test_time_is_moved_by_hand():
             clock.advance(-1)
 
 
+def test_time_is_moved_by_a_text_with_a_unit():
+    """`advance` takes "2500ms" for 2.5 seconds; its errors name the argument."""
+    with VirtualClock() as clock:
+        clock.advance("2500ms")
+        assert clock.now == 2.5
+        clock.advance("1min")
+        assert clock.now == 62.5
+        with pytest.raises(ValueError, match=r"^seconds must be a time, .*, not '5%'$"):
+            clock.advance("5%")
+        with pytest.raises(TypeError, match=r"^seconds must be a time, .*, not None$"):
+            clock.advance(None)
+        assert clock.now == 62.5
+
+
+def test_a_sleep_takes_no_text():
+    """`time.sleep` stays what it is: a text is a `TypeError`, as with the real one."""
+    with VirtualClock() as clock, pytest.raises(TypeError):
+        time.sleep("50ms")
+    assert clock.now == 0
+
+
 # -- event loops
 
 
