@@ -85,13 +85,13 @@ def unchecked(record: Record) -> dict[int, Unchecked]:
 
 
 def over_budget(
-    record: Record, sent: int, max_total_bytes: int | None, max_round_trips: int | None
+    record: Record, sent: int, max_total_bytes: int | None, max_updates: int | None
 ) -> str:
     """What is over a limit on the whole, if anything is."""
     if max_total_bytes is not None and sent > max_total_bytes:
         return f"{len(record.updates):,} updates sent {size(sent)}, limit {size(max_total_bytes)}"
-    if max_round_trips is not None and len(record.updates) > max_round_trips:
-        return f"{len(record.updates):,} updates, limit {max_round_trips:,}"
+    if max_updates is not None and len(record.updates) > max_updates:
+        return f"{len(record.updates):,} updates, limit {max_updates:,}"
     return ""
 
 

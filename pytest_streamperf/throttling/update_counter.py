@@ -288,7 +288,7 @@ class UpdateCounter:
         on_error: Literal["drop", "flush"] = "flush",
         on_retry: Literal["clear", "keep"] = "clear",
         max_total_bytes: Bytes | None = None,
-        max_round_trips: int | None = None,
+        max_updates: int | None = None,
         tolerance: Seconds = 1e-6,
     ) -> ThrottlingResult:
         """Fail unless the updates kept to the contract of a throttle, and return what was found.
@@ -298,7 +298,7 @@ class UpdateCounter:
         `trailing` says what sends a value that waits when the time has come: a "timer", the "next"
         delta, or that and the "end" of the stream. `on_cancel`, `on_error` and `on_retry` say what
         becomes of it then. `max_total_bytes` limits all that is sent, in bytes or as "10kB", and
-        `max_round_trips` the number of updates. `tolerance`, in seconds or as "5ms", is for real
+        `max_updates` the number of updates. `tolerance`, in seconds or as "5ms", is for real
         time.
 
         Raises `ThrottlingExceeded`, `ThrottlingInconclusive` where evidence is missing that the
@@ -320,7 +320,7 @@ class UpdateCounter:
         if not self.calls:
             advice = "pass the counter to the code under test as its callback"
             raise nothing_measured("throttling", "the update counter was never called", advice)
-        throttling = judged(self.record, policy, most, max_round_trips)
+        throttling = judged(self.record, policy, most, max_updates)
         conclude(throttling, ThrottlingExceeded, ThrottlingInconclusive, stacklevel=2)
         return throttling
 
@@ -329,7 +329,7 @@ def judged(
     record: Record,
     policy: Policy,
     max_total_bytes: int | None = None,
-    max_round_trips: int | None = None,
+    max_updates: int | None = None,
 ) -> ThrottlingResult:
     """Hold a record against a policy, and say what came of it."""
     sent = sum(update.size for update in record.updates)
@@ -337,7 +337,7 @@ def judged(
         record,
         policy,
         breaches(record, policy),
-        message.over_budget(record, sent, max_total_bytes, max_round_trips),
+        message.over_budget(record, sent, max_total_bytes, max_updates),
         message.unchecked(record),
     )
     return ThrottlingResult(
@@ -350,7 +350,7 @@ def judged(
             counts=known(
                 {"updates": len(record.updates), "bytes sent": sent, "parses": record.parses}
             ),
-            limits=known({"bytes sent": max_total_bytes, "updates": max_round_trips}),
+            limits=known({"bytes sent": max_total_bytes, "updates": max_updates}),
         ),
         series=message.series(record),
         breaches=findings.breaches,

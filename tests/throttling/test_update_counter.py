@@ -505,7 +505,7 @@ def test_snapshots_add_up():
     with pytest.raises(ThrottlingExceeded, match=r"101 updates sent .* kB, limit 10.0 kB"):
         counter.assert_throttled(every=0.1, trailing="end", max_total_bytes=10_000)
     with pytest.raises(ThrottlingExceeded, match="101 updates, limit 100"):
-        counter.assert_throttled(every=0.1, trailing="end", max_round_trips=100)
+        counter.assert_throttled(every=0.1, trailing="end", max_updates=100)
 
 
 def test_what_is_not_checked_is_said():
