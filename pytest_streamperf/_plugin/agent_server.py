@@ -6,6 +6,7 @@ from collections.abc import AsyncIterable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from pytest_streamperf._results.units import Seconds
 from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf.exceptions import GrowthInconclusive
 
@@ -35,8 +36,10 @@ class AgentServer:
         self.engine: Engine = demo_engine
         self._regressions = ExitStack()
 
-    def say(self, turn: "Turn", *, every: float = 0.0) -> None:
+    def say(self, turn: "Turn", *, every: Seconds = 0.0) -> None:
         """Have the agent say a scripted turn from now on, at this pace of its deltas.
+
+        `every` is in seconds, or a text such as "50ms".
 
         Its tool calls are made one after the other, as this agent does, with tools that the server
         has; where it has none of that name, the model is told so, and says what comes next. After
@@ -60,7 +63,7 @@ class AgentServer:
         self._regressions.close()
 
 
-def _replies(turn: "Turn", every: float) -> "Iterator[TokenStream]":
+def _replies(turn: "Turn", every: Seconds) -> "Iterator[TokenStream]":
     """What the model says up to each tool call, and after the last.
 
     What is not shown is a control delta, so that all keep their time.
@@ -165,7 +168,7 @@ class AgentServerProcess:
     def engine(self, _engine: Engine) -> None:
         self.engine  # noqa: B018 - raises
 
-    def say(self, turn: "Turn", *, every: float = 0.0) -> None:  # noqa: ARG002
+    def say(self, turn: "Turn", *, every: Seconds = 0.0) -> None:  # noqa: ARG002
         """Cannot be reached from here, either: raises what `engine` does."""
         self.engine  # noqa: B018 - raises
 

@@ -1,9 +1,18 @@
 """What a project declares: read whole, or refused with the name of what is wrong."""
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_streamperf import (
+    FlushCounter,
+    NothingMeasured,
+    ResponsivenessExceeded,
+    StallWatch,
+    UpdateCounter,
+)
 from pytest_streamperf._results.policy import Policy
 from pytest_streamperf.budgets.declaration import budget_of, layer_of, line_of, read_policy
 from pytest_streamperf.exceptions import BudgetError
@@ -303,3 +312,47 @@ def test_lines_are_found_whatever_is_around(declared, noise):
     for key, value in declared.items():
         number = line_of(text, ["tool", "streamperf", "budgets"], key)
         assert lines[number - 1] == f"{key} = {value}"
+
+
+def called(key, value):
+    """Make the call of a check whose argument the budget `key` is."""
+    if key == "updates_every":
+        UpdateCounter().assert_throttled(every=value)
+    elif key == "flushes_per_second":
+        FlushCounter().assert_coalesced(per_second=value)
+    else:
+        with StallWatch() as watch:
+            pass
+        watch.assert_smooth(**{key: value})
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "updates_every",
+        "flushes_per_second",
+        "max_gap",
+        "max_stall",
+        "max_gc_pause",
+        "peak_memory",
+        "cpu_share",
+    ],
+)
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(0, 0.5, 1, 20, -1, float("inf"), True),
+        *("soon", "0ms", "50ms", "1min", "10/s", "0.5/s", "64MiB", "0B", "25%", "0%", "101%"),
+    ],
+)
+def test_a_budget_and_a_call_accept_the_same(key, value):
+    """A form of a quantity is accepted in both, or refused in both."""
+    value = {"json:loads": value} if key == "cpu_share" else value
+    try:
+        layer(**{key: value})
+    except BudgetError:
+        with pytest.raises((ValueError, TypeError), match="must be"):
+            called(key, value)
+    else:
+        with suppress(NothingMeasured, ResponsivenessExceeded):  # a verdict, so it was accepted
+            called(key, value)

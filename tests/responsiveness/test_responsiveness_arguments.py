@@ -35,7 +35,7 @@ class Shares(dict):
     """Shares of CPU time that are given, not measured."""
 
     def taken(self):
-        return self
+        return dict(self)
 
 
 def headline(watch, **limits):
