@@ -410,7 +410,7 @@ UNTOLD = "whether delta is text cannot be told"
         (LOOP.format("delta, stream.usage"), "stream may be more than a stream"),
         (LOOP.replace("stream):", "stream: list[str]):").format(1), "may be more than a stream"),
         (LOOP.replace("stream):", "stream, model):").format(1), "model has no default"),
-        ("@cached\n" + LOOP.format(1), "what @cached makes of collect"),
+        ("@cached\n" + LOOP.format(1), "the effect of @cached on collect"),
         (CLASS.format("", ", client"), "client has no default"),
         (CLASS.format("(Base)", "").replace("__init__", "other"), "what Base takes is not in"),
         (CLASS.format("", "").replace("delta)", "delta, index)", 1), "index has no default"),
@@ -684,7 +684,7 @@ def test_a_folder_lists_what_it_has(project, capsys):
     printed = capsys.readouterr().out
     assert printed.startswith("also.py:2 collect")
     assert "streamperf init good.py::Reply.feed  # growth: adds what" in printed
-    assert "not read: broken.py:1 is not Python" in printed
+    assert "not read: broken.py:1 cannot be read as Python" in printed
     assert "test_it.py" not in printed
 
 
@@ -693,12 +693,12 @@ def test_a_folder_lists_what_it_has(project, capsys):
     [
         ("gone.py", None, "gone.py is no file, no folder and no module"),
         ("agent.txt", b"", "agent.txt is no Python file"),
-        ("agent.py", b"def", "agent.py:1 is not Python that can be read: invalid syntax"),
-        ("agent.py", b"x = '\xff'", "agent.py:1 is not Python that can be read: (unicode error)"),
-        ("agent.py", b"x = 1\0", "agent.py is not Python that can be read"),
+        ("agent.py", b"def", "agent.py:1 cannot be read as Python: invalid syntax"),
+        ("agent.py", b"x = '\xff'", "agent.py:1 cannot be read as Python: (unicode error)"),
+        ("agent.py", b"x = 1\0", "agent.py cannot be read as Python"),
         ("agent.py", b"(" * 5_000 + b")" * 5_000, "agent.py"),
         ("agent.py", b"x = " + b"-" * 50_000 + b"1", "agent.py"),
-        ("agent.py", b"if " + b"1+" * 900 + b"1: pass", "agent.py is not Python that can be read"),
+        ("agent.py", b"if " + b"1+" * 900 + b"1: pass", "agent.py cannot be read as Python"),
         ("agent.py", b"x = 1", "agent.py has nothing that takes a stream, serves one, or fetches"),
         ("agent.py::Reply", b"x = 1", "agent.py::Reply has nothing that takes a stream"),
         ("folder", None, "folder has nothing that takes a stream, serves one, or fetches"),

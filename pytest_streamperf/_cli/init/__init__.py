@@ -115,7 +115,7 @@ def _look(target: str) -> tuple[_Looked, Proposal]:
             unread.append(str(error))
     if unread and not found:
         raise Unreadable(unread[0])
-    asked = [each for each in found if each[1].is_asked_for(name)]
+    asked = [each for each in found if each[1].matches(name)]
     asked = [each for each in asked if name or each[1].score >= ENOUGH]
     if not asked:
         names = list(dict.fromkeys(each.name for _, each in found if each.name))[:_MOST_SHOWN]
@@ -126,7 +126,7 @@ def _look(target: str) -> tuple[_Looked, Proposal]:
     asked.sort(key=lambda each: _order(each[1]))
     best, first = asked[0]
     about = first.name.split(".")[0] if path.is_dir() else ""
-    picked = chosen([each for file, each in asked if file == best and each.is_asked_for(about)])
+    picked = chosen([each for file, each in asked if file == best and each.matches(about)])
     others = [each for each in asked if each[1] not in picked]
     project, place = _place(best)
     looked = _Looked(best, project, place.module, picked, others, unread)
@@ -163,7 +163,7 @@ def _listed(looked: _Looked) -> Iterator[str]:
     for each in looked.picked:
         where = f"{_relative(looked.file)}:{each.line}"
         yield f"{where} {each.name or looked.module}: {each.why}"
-        yield f"    {each.check}: {CHECKS[each.check].asks}"
+        yield f"    {each.check}: {CHECKS[each.check].question}"
     if looked.others:
         yield "also found:"
     for file, each in looked.others[:_MOST_SHOWN]:
@@ -206,7 +206,7 @@ def _write(looked: _Looked, proposed: Proposal) -> Iterator[str]:
 
 
 def _needed(looked: _Looked) -> Iterator[str]:
-    needs = filter(None, (CHECKS[each.check].needs for each in looked.picked))
+    needs = filter(None, (CHECKS[each.check].extra for each in looked.picked))
     return (f"needs: pip install '{each}'" for each in needs)
 
 

@@ -77,7 +77,7 @@ def streamed(source: Source) -> Iterator[Candidate]:
 
 def _is_made(source: Source, owner: ast.ClassDef) -> bool:
     """Whether there are instances of a class: not of what only says what others look like."""
-    bases = {last_name(base) for each in source.line_of(owner) for base in each.bases}
+    bases = {last_name(base) for each in source.with_bases(owner) for base in each.bases}
     methods = source.methods(owner).values()
     return not bases & _NOT_MADE and not any("abstractmethod" in m.decorators for m in methods)
 

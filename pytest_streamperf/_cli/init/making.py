@@ -104,7 +104,7 @@ def making(source: Source, owner: ast.ClassDef) -> Making:
     >>> making(source, source.classes["Reply"]).doubts
     ['model has no default: put it in for ...']
     """
-    methods, line = source.methods(owner), source.line_of(owner)
+    methods, line = source.methods(owner), source.with_bases(owner)
     init, doubts = methods.get("__init__"), []
     if init is not None:
         takes = init.parameters
