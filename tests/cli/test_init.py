@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pytest_streamperf import _cli
 from pytest_streamperf._cli.init import candidates
-from pytest_streamperf._cli.init.project import Unwritable, appended, place_of, project_of
+from pytest_streamperf._cli.init.project import Unwritable, append_table, place_of, project_of
 from pytest_streamperf._cli.init.proposal import chosen, proposal
 from pytest_streamperf._cli.init.source import Unreadable, read
 from pytest_streamperf.budgets.declaration import layer_of
@@ -390,7 +390,7 @@ class Reply{}:
 """
 
 
-UNTOLD = "whether delta is text cannot be told"
+UNTOLD = "delta may not be text"
 
 
 @pytest.mark.parametrize(
@@ -403,25 +403,31 @@ UNTOLD = "whether delta is text cannot be told"
         (LOOP.format("send(delta)"), UNTOLD),
         (LOOP.replace("stream):", "stream: Iterator[Event]):").format(1), UNTOLD),
         ("def f(stream):\n    n = 0\n    for delta in stream: n += delta", UNTOLD),
-        (LOOP.format("json.loads(delta)"), "it reads a format"),
-        (LOOP.format("delta == 'data: '"), "it reads a format"),
-        (LOOP.replace("collect", "parse_sse").format(1), "it reads a format"),
+        (LOOP.format("json.loads(delta)"), "the code parses a format"),
+        (LOOP.format("delta == 'data: '"), "the code parses a format"),
+        (LOOP.replace("collect", "parse_sse").format(1), "the code parses a format"),
         (LOOP.format("delta, len(stream)"), "stream may be more than a stream"),
         (LOOP.format("delta, stream.usage"), "stream may be more than a stream"),
         (LOOP.replace("stream):", "stream: list[str]):").format(1), "may be more than a stream"),
         (LOOP.replace("stream):", "stream, model):").format(1), "model has no default"),
         ("@cached\n" + LOOP.format(1), "the effect of @cached on collect"),
         (CLASS.format("", ", client"), "client has no default"),
-        (CLASS.format("(Base)", "").replace("__init__", "other"), "what Base takes is not in"),
+        (
+            CLASS.format("(Base)", "").replace("__init__", "other"),
+            "the arguments of Base are unknown",
+        ),
         (CLASS.format("", "").replace("delta)", "delta, index)", 1), "index has no default"),
-        (SHOWN.replace("EVERY = 0.1", "from settings import EVERY"), "say so in every="),
+        (SHOWN.replace("EVERY = 0.1", "from settings import EVERY"), "set every="),
         (
             SHOWN.replace(
                 "time.monotonic() - self.shown_at >", "1e3 * (time.monotonic() - self.shown_at) >"
             ),
-            "say so in every=",
+            "set every=",
         ),
-        (SHOWN.replace('self.show("".join(self.parts))', "self.show(self)"), "value= is what"),
+        (
+            SHOWN.replace('self.show("".join(self.parts))', "self.show(self)"),
+            "content of an update is unknown",
+        ),
         (
             GENERATED.replace("        yield", "        await it()\n        yield"),
             "it may wait for",
@@ -722,7 +728,7 @@ def test_settings_that_are_none_stop_it(project, capsys):
     """Before anything is written."""
     root = project("[tool", agent=FED)
     assert _cli.main(["init", "agent.py", "--write"]) == 2
-    assert "pyproject.toml is no TOML that can be read" in capsys.readouterr().err
+    assert "pyproject.toml cannot be read as TOML" in capsys.readouterr().err
     assert not root.joinpath("tests").exists()
 
 
@@ -734,7 +740,7 @@ def test_settings_that_are_none_stop_it(project, capsys):
 )
 def test_a_table_is_appended(text):
     """What is there stays as it is, with its ends of lines."""
-    whole = appended(text, "[tool.streamperf]\nmode = 'warn'\n")
+    whole = append_table(text, "[tool.streamperf]\nmode = 'warn'\n")
     assert whole.startswith(text)
     assert tomllib.loads(whole)["tool"]["streamperf"] == {"mode": "warn"}
     assert ("\r\n" in text) == ("\r\n" in whole)
@@ -754,4 +760,4 @@ def test_a_table_is_appended(text):
 def test_a_table_that_does_not_fit_is_refused(text):
     """A document that would not be one any more stays as it is."""
     with pytest.raises(Unwritable, match="the table cannot be appended"):
-        appended(text, "[tool.streamperf]\nmode = 'warn'\n")
+        append_table(text, "[tool.streamperf]\nmode = 'warn'\n")

@@ -18,12 +18,12 @@ from pytest_streamperf._cli.init.project import (
     Place,
     Project,
     Unwritable,
-    appended,
-    found_by_name,
+    append_table,
+    find_module,
     place_of,
     project_of,
     put_in_place,
-    sources_in,
+    source_files,
 )
 from pytest_streamperf._cli.init.proposal import CHECKS, Candidate, Proposal, chosen, proposal
 from pytest_streamperf._cli.init.source import Source, Unreadable, read
@@ -107,7 +107,7 @@ def _look(target: str) -> tuple[_Looked, Proposal]:
     path, name = _resolved(target)
     found: list[tuple[Path, Candidate]] = []
     unread = []
-    for file in sources_in(path) if path.is_dir() else [path]:
+    for file in source_files(path) if path.is_dir() else [path]:
         try:
             source, module = read(str(file), file.read_bytes()), _place(file)[1].module
             found += [(file, each) for each in candidates(source, module)]
@@ -143,7 +143,7 @@ def _resolved(target: str) -> tuple[Path, str]:
         raise Unreadable(f"{where} is no Python file")
     if re.fullmatch(r"[^\W\d][\w.]*(:[^\W\d][\w.]*)?", target):
         module, _, name = target.partition(":")
-        file = found_by_name(module, project_of(Path.cwd()), sys.path[1:])
+        file = find_module(module, project_of(Path.cwd()), sys.path[1:])
         if file is not None:
             return Path(_relative(file)), name
     raise Unreadable(f"{where} is no file, no folder and no module that is found from here")
@@ -192,9 +192,9 @@ def _write(looked: _Looked, proposed: Proposal) -> Iterator[str]:
     if test.exists():
         raise Unwritable(f"{_relative(test)} is there already, and is not overwritten")
     kept = "" if pyproject.is_file() else "there is no pyproject.toml; the budget would be"
-    if looked.project.ours:
+    if looked.project.has_streamperf_table:
         kept = "pyproject.toml has [tool.streamperf] already; the budget would be"
-    settings = "" if kept else appended(pyproject.read_bytes().decode(), proposed.table)
+    settings = "" if kept else append_table(pyproject.read_bytes().decode(), proposed.table)
     put_in_place(test, proposed.test, pyproject, settings)
     yield f"wrote {_relative(test)}"
     if kept:

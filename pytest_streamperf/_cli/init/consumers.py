@@ -12,8 +12,8 @@ from pytest_streamperf._cli.init.making import (
     delta_doubts,
     ending,
     making,
+    missing_arguments,
     needs_loop,
-    unknown,
 )
 from pytest_streamperf._cli.init.proposal import Candidate, spoken, within
 from pytest_streamperf._cli.init.source import Member, Parameter, Source, last_name, own
@@ -111,7 +111,7 @@ def _fed(source: Source, owner: ast.ClassDef) -> _Consumer | None:
             body += [f"return {called(result, shown)}"]
         return body
 
-    doubts = [*member.doubts, *made.doubts, *unknown(member.parameters, [takes.name])]
+    doubts = [*member.doubts, *made.doubts, *missing_arguments(member.parameters, [takes.name])]
     doubts += delta_doubts(takes.name, takes.annotation, scope, member.name)
     why = f"adds what {name}({takes.name}) takes to what it has"
     about = _about(f"{owner.name}.{name}", member, score, why, doubts)
@@ -128,7 +128,7 @@ def _feed(member: Member, *, adds: bool) -> tuple[int, Member, Parameter] | None
     if not placed or (name.startswith("_") and name != "__call__"):
         return None
     takes = next((each for each in placed if each.name in _DELTA_NAMES), placed[0])
-    named, alone = name in _FEEDS, not unknown(member.parameters, [takes.name])
+    named, alone = name in _FEEDS, not missing_arguments(member.parameters, [takes.name])
     if (named and adds) or (alone and _adds_up(member.node, takes.name, "self.")):
         signs = 3 * named + 2 * (takes.name in _DELTA_NAMES) + (takes.annotation == "str")
         return signs, member, takes
@@ -168,7 +168,7 @@ def _through(
     called = [*callbacks({each.name: each.name for each in takes}, [*own(member.node)])]
     values = {each.parameter: each.ignored for each in called} | {stream.name: "stream"}
     made = making(source, member.owner) if member.owner else None
-    doubts = [*member.doubts, *(made.doubts if made else []), *unknown(takes, values)]
+    doubts = [*member.doubts, *(made.doubts if made else []), *missing_arguments(takes, values)]
     uses = [each for each in ast.walk(member.node) if isinstance(each, ast.Name)]
     if sum(each.id == stream.name for each in uses) > 1 or outside in {"list", "tuple", "Sequence"}:
         doubts.append(f"{stream.name} may be more than a stream: give what stands for it")
