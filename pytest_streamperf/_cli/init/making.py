@@ -94,7 +94,7 @@ def missing_arguments(takes: Iterable[Parameter], given: Iterable[str]) -> list[
 
 
 class Making(NamedTuple):
-    """How to construct an instance: the parameters, the callbacks among them, and the doubts."""
+    """A constructor: its parameters, the callbacks among them, and the doubts about a call."""
 
     takes: Sequence[Parameter]
     callbacks: Sequence[Callback]
@@ -139,7 +139,7 @@ def making(source: Source, owner: ast.ClassDef) -> Making:
 
 
 def needs_loop(*scope: ast.AST) -> bool:
-    """Whether the code needs a running event loop."""
+    """Return whether the code needs a running event loop."""
     return any(last_name(call.func) in _LOOP_CALLS for call in calls(own(*scope)))
 
 
@@ -196,7 +196,7 @@ def _reads_format(nodes: Sequence[ast.AST]) -> bool:
 
 
 def _is_text(name: str, scope: Sequence[ast.AST], nodes: Sequence[ast.AST]) -> bool:
-    """Whether the code uses `name` as text, and never as anything else."""
+    """Return whether the code uses `name` as text, and never as anything else."""
     code = "\n".join(map(ast.unparse, scope))
     pattern = rf"(?<![\w.]){re.escape(name)}"
     used = re.findall(rf"{pattern}\.(\w+)(\(?)", code)

@@ -47,7 +47,7 @@ class Project(NamedTuple):
 
     @property
     def has_streamperf_table(self) -> bool:
-        """Whether `pyproject.toml` has a table [tool.streamperf] already."""
+        """True if `pyproject.toml` has a table [tool.streamperf] already."""
         return "streamperf" in _table(self.settings, "tool")
 
     @property

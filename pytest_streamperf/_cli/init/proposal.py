@@ -65,9 +65,9 @@ _RESERVED_NAMES |= {
     "flush_counter",
     "stall_watch",
 }
-# Not measured: the rest of the line `def test_...(fixtures):` then fits the width of most projects.
+# Not measured: no reason is on record. It bounds the name of the code in the name of a test.
 _MAX_NAME_CHARACTERS = 40
-# Not measured: a TODO comment stays below 80 columns with the indentation of a test.
+# A TODO comment, indented by 4, ends before column 80.
 _COMMENT_COLUMNS = 71
 
 
@@ -92,7 +92,7 @@ class Candidate(NamedTuple):
     mark: str = ""
 
     def matches(self, name: str) -> bool:
-        """Whether the candidate has this name or is a member of it; an empty name matches all."""
+        """Return whether the candidate has this name or is a member of it; "" matches all."""
         return not name or self.name == name or self.name.startswith(f"{name}.")
 
 
@@ -172,7 +172,7 @@ def _test(candidate: Candidate, module: str) -> Iterator[str]:
 def _todo(doubts: Iterable[str]) -> list[str]:
     """Return one wrapped TODO comment for each doubt."""
     comments = (
-        wrap(f"# TODO: {each}", _COMMENT_COLUMNS, subsequent_indent="#   ") for each in doubts
+        wrap(f"# TODO: {doubt}", _COMMENT_COLUMNS, subsequent_indent="#   ") for doubt in doubts
     )
     return [line for lines in comments for line in lines]
 

@@ -43,12 +43,12 @@ class Member(NamedTuple):
 
     @property
     def is_async(self) -> bool:
-        """Whether the function is defined with `async def`."""
+        """True for a function that is defined with `async def`."""
         return isinstance(self.node, ast.AsyncFunctionDef)
 
     @property
     def yields(self) -> bool:
-        """Whether the function is a generator."""
+        """True for a generator function."""
         return any(isinstance(node, ast.Yield | ast.YieldFrom) for node in own(self.node))
 
     @property
@@ -58,7 +58,7 @@ class Member(NamedTuple):
 
     @property
     def doubts(self) -> list[str]:
-        """One doubt for each decorator that may change the function."""
+        """A list with one doubt for each decorator that may change the function."""
         decorators = sorted(self.decorators)
         return [f"the effect of @{name} on {self.name} is unknown" for name in decorators]
 

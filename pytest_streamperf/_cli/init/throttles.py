@@ -15,7 +15,7 @@ from pytest_streamperf._cli.init.source import Member, assigned, calls, last_nam
 
 _CLOCKS = {"monotonic", "time", "perf_counter"}
 _TIMERS = {"call_later", "sleep"}
-# Not measured: a longer number near a timer is rather a timeout than an update interval.
+# Not measured: no reason is on record. A longer value is no update interval.
 _MAX_INTERVAL_SECONDS = 60.0
 
 # The values that a name may have: all assigned expressions, or the default of a parameter.
@@ -127,7 +127,7 @@ def _text_of(sent: ast.expr, bindings: _Bindings, code: str) -> str:
 
 
 def _is_reset(place: str, members: Sequence[Member]) -> bool:
-    """Whether the code empties the accumulator at `place`, as a throttle that batches does."""
+    """Return whether the code empties the accumulator `place`, as a batching throttle does."""
     is_attribute = place.startswith("self.")
     nodes = [node for m in members if m.node.name != "__init__" for node in own(m.node)]
     assignments = sum(ast.unparse(target) == place for target, _ in assigned(nodes))
