@@ -1,4 +1,9 @@
-"""`streamperf ...`: what a project does with its budgets and reports, outside of a test run."""
+"""Run the commands of `streamperf`, which work on budgets and reports outside a test run.
+
+Each command is a module of this package with a docstring, `arguments(parser)` and
+`run(options) -> exit status`. `main` imports only the module of the command that it runs. A command
+returns 0, 1 for a negative result, or 2 for an error.
+"""
 
 import argparse
 import sys
@@ -9,42 +14,42 @@ from pytest_streamperf import __version__
 from pytest_streamperf._report.terminal import say
 from pytest_streamperf.exceptions import BudgetError, ReportError
 
-# Each command is a module of this package with a docstring, `arguments(parser)` and
-# `run(options) -> exit status`. It is loaded when it is called for.
+_DESCRIPTION = "Propose streaming tests, and work with their budgets and reports."
 _COMMANDS = {
     "init": "propose a first test and a budget for code that streams",
-    "budgets": "show what applies to which test, and where it comes from",
-    "compare": "say what got worse from one report to another",
-    "merge": "make one report of those of several runs",
-    "baseline": "keep what compares of a report, to hold later ones against",
-    "report": "turn the report of a run into HTML or Markdown",
+    "budgets": "show the budgets of each test, and where each limit comes from",
+    "compare": "list the checks that got worse between two reports",
+    "merge": "merge the reports of several runs into one",
+    "baseline": "write a baseline file that later reports are compared with",
+    "report": "convert a report into HTML or Markdown",
 }
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status, which is 2 for what it could not do.
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that `argv` names, and return its exit status.
 
-    What was wrong with a file or a setting is one line on standard error.
+    The default of `argv` is the command line of the process. An invalid file or setting prints one
+    line on standard error, and the exit status is 2.
 
     >>> main(["compare", "base.json", "head.json"])
     0
     """
-    words = sys.argv[1:] if words is None else words
-    parser = argparse.ArgumentParser(prog="streamperf", description=__doc__)
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(prog="streamperf", description=_DESCRIPTION)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="command", required=True)
-    for name, line in _COMMANDS.items():
-        command = commands.add_parser(name, help=line, description=line)
-        if name in words[:1]:
-            home = import_module(f"{__name__}.{name}")
-            home.arguments(command)
-            command.set_defaults(run=home.run)
-    options = parser.parse_args(words)
+    for name, summary in _COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary)
+        if name in argv[:1]:
+            module = import_module(f"{__name__}.{name}")
+            module.arguments(command)
+            command.set_defaults(run=module.run)
+    options = parser.parse_args(argv)
     try:
         return int(options.run(options))
     except (BudgetError, ReportError, ModuleNotFoundError) as error:
-        wrong = str(error)
+        message = str(error)
     except OSError as error:
-        wrong = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-    say([f"{parser.prog} {words[0]}: {wrong}"], sys.stderr)
+        message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    say([f"{parser.prog} {argv[0]}: {message}"], sys.stderr)
     return 2

@@ -1,4 +1,9 @@
-"""`streamperf compare`: what got worse, for a terminal, for a review, for a machine."""
+"""`streamperf compare`: list the checks that got worse between two reports.
+
+The base and the head report go in. The comparison comes out as a table for a terminal, as Markdown
+for a review comment, or as JSON for a program. Text from a report is printable and short, because
+anyone may have written the report. The table and the comment leave out what people do not read.
+"""
 
 import json
 import re
@@ -15,18 +20,20 @@ from pytest_streamperf._report.terminal import say
 from pytest_streamperf._results.units import percent
 from pytest_streamperf.exceptions import ReportError
 
-# A report may be anybody's, and a comment on a review holds 65,536 characters: so much is shown.
-_MOST_CHECKS, _MOST_FIGURES, _MOST_NAMED, _MOST_LETTERS = 20, 5, 10, 160
-_WORTH_A_FACTOR = 2
+# A GitHub comment holds 65,536 characters. These limits keep the Markdown of any report below that
+# (tests/report/test_compare.py, test_a_hostile_report_in_a_comment).
+_MAX_CHECKS, _MAX_FIGURES, _MAX_NAMES, _MAX_CHARACTERS = 20, 5, 10, 160
+# Not measured: below twice the base count, both counts say as much as "(1.4 times)".
+_MIN_SHOWN_FACTOR = 2
 
-_WORSE = "Worse"
-_SECONDS = "Seconds are never compared: they are those of one machine."
+_WORSE_TITLE = "Worse"
+_SECONDS_NOTE = "Seconds are never compared: they are those of one machine."
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """Take two reports, and what to say of them."""
-    parser.add_argument("base", help="the report, or the baseline, to compare with")
-    parser.add_argument("head", help="the report that is in question")
+    """Add both reports, `--fail` and the output format to the parser."""
+    parser.add_argument("base", help="the earlier report, or a baseline")
+    parser.add_argument("head", help="the report that is compared with base")
     parser.add_argument(
         "--fail", action="store_true", help="exit with 1 if a check got worse or was lost"
     )
@@ -34,10 +41,14 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Say what got worse: 0, or 1 with `--fail` if anything did."""
+    """Print the comparison, and return the exit status.
+
+    It is 1 with `--fail` if a check got worse or was lost, and 0 otherwise. Two reports without a
+    comparable check raise `ReportError`.
+    """
     comparison = compare(read(options.base), read(options.head))
     if not comparison.compared:
-        reasons = [each.reason for each in comparison.refused]
+        reasons = [refused.reason for refused in comparison.refused]
         why = f"none can be compared: {reasons[0]}" if reasons else "they have no check in common"
         msg = f"{options.base} and {options.head}: {why}"
         raise ReportError(msg)
@@ -45,20 +56,20 @@ def run(options: Namespace) -> int:
     return 1 if options.fail and not comparison.green else 0
 
 
-# -- what there is to say: sections of entries, each with rows of a label and a text
+# -- the content: sections of entries, and an entry has rows of a label and a text
 
 _Entry = tuple[str, list[tuple[str, str]]]
 
 
 def _headline(comparison: Comparison) -> str:
     worse, better, lost = map(len, (comparison.worse, comparison.better, comparison.lost))
-    said = [f"{worse or 'None'} of {comparison.compared:,} checks got worse"]
+    parts = [f"{worse or 'None'} of {comparison.compared:,} checks got worse"]
     if lost and not worse:
-        others = f"none of the other {comparison.compared:,} checks got worse"
-        said = [f"Incomplete, {lost:,} lost; {others}"]
+        rest = f"none of the other {comparison.compared:,} checks got worse"
+        parts = [f"Incomplete, {lost:,} lost; {rest}"]
     same = comparison.compared - worse - better
-    refused = sum(each.what == "check" for each in comparison.refused)
-    rest = {
+    refused = sum(refusal.what == "check" for refusal in comparison.refused)
+    counts = {
         "lost": lost * bool(worse),
         "better": better,
         "the same": same * bool(worse or better),
@@ -66,124 +77,130 @@ def _headline(comparison: Comparison) -> str:
         "gone": len(comparison.gone),
         "new": len(comparison.new),
     }
-    return ", ".join(said + [f"{count:,} {word}" for word, count in rest.items() if count])
+    return ", ".join(parts + [f"{count:,} {word}" for word, count in counts.items() if count])
 
 
 def _sections(comparison: Comparison) -> Iterator[tuple[str, list[_Entry]]]:
-    """All that has something in it, what matters first, and no more of it than people read."""
-    lost = "Lost: these were checked before, and the run in question did not get so far"
-    gone = "Gone: these were checked before; they were removed, renamed or not selected"
-    groups = groupby(sorted(comparison.refused, key=_reason), key=_reason)
-    refused = [(_cut(reason), _named(each.key for each in group)) for reason, group in groups]
+    """Yield the title and the entries of each section that has entries, worse checks first."""
+    lost = "Lost: base has these checks, and the head run did not complete them"
+    gone = "Gone: base has these checks; they were removed, renamed or not selected"
+    groups = groupby(sorted(comparison.refused, key=_refusal_text), key=_refusal_text)
+    refused = [(_shorten(text), _name_entries(r.key for r in group)) for text, group in groups]
     sections: dict[str, list[_Entry]] = {
-        _WORSE: _limited([_entry(each) for each in comparison.worse], _MOST_CHECKS),
-        lost: _named(comparison.lost),
-        "Better": _limited([_entry(each) for each in comparison.better], _MOST_CHECKS),
-        "Not compared": _limited(
-            [(why, [(name, "") for name, _ in named]) for why, named in refused], _MOST_NAMED
+        _WORSE_TITLE: _limit_entries(
+            [_changed_entry(check) for check in comparison.worse], _MAX_CHECKS
         ),
-        gone: _named(comparison.gone),
-        "New": _named(comparison.new),
+        lost: _name_entries(comparison.lost),
+        "Better": _limit_entries(
+            [_changed_entry(check) for check in comparison.better], _MAX_CHECKS
+        ),
+        "Not compared": _limit_entries(
+            [(text, [(name, "") for name, _ in entries]) for text, entries in refused], _MAX_NAMES
+        ),
+        gone: _name_entries(comparison.gone),
+        "New": _name_entries(comparison.new),
     }
     yield from ((title, entries) for title, entries in sections.items() if entries)
 
 
-def _reason(refused: Refused) -> str:
+def _refusal_text(refused: Refused) -> str:
     return refused.reason if refused.what == "check" else f"{refused.what}: {refused.reason}"
 
 
-def _name(key: Key) -> str:
+def _check_name(key: Key) -> str:
     test, stem, number = key
-    return f"{_cut(test)}  {stem}{f' {number}' if number > 1 else ''}"
+    return f"{_shorten(test)}  {stem}{f' {number}' if number > 1 else ''}"
 
 
-def _named(keys: Iterable[Key]) -> list[_Entry]:
-    return _limited([(_name(key), []) for key in keys], _MOST_NAMED)
+def _name_entries(keys: Iterable[Key]) -> list[_Entry]:
+    return _limit_entries([(_check_name(key), []) for key in keys], _MAX_NAMES)
 
 
-def _limited(entries: list[_Entry], most: int) -> list[_Entry]:
-    if len(entries) <= most:
+def _limit_entries(entries: list[_Entry], limit: int) -> list[_Entry]:
+    if len(entries) <= limit:
         return entries
-    return [*entries[:most], (f"and {len(entries) - most:,} more, which --format json has", [])]
+    return [*entries[:limit], (f"and {len(entries) - limit:,} more: see --format json", [])]
 
 
-def _entry(changed: Changed) -> _Entry:
+def _changed_entry(changed: Changed) -> _Entry:
     changes = sorted(changed.changes, key=lambda change: change.worse != changed.worse)
-    rows = [(_cut(change.name), _said(change, changed)) for change in changes[:_MOST_FIGURES]]
-    if len(changes) > _MOST_FIGURES:
-        rows.append(("and", f"{len(changes) - _MOST_FIGURES:,} more figures"))
+    rows = [
+        (_shorten(change.name), _change_text(change, changed)) for change in changes[:_MAX_FIGURES]
+    ]
+    if len(changes) > _MAX_FIGURES:
+        rows.append(("and", f"{len(changes) - _MAX_FIGURES:,} more figures"))
     if changed.worse:
         rows.append(("where", ": ".join(filter(None, (changed.place, changed.source)))))
         rows.append(("says", changed.headline))
-    return _name(changed.key), [(label, _cut(text)) for label, text in rows if text]
+    return _check_name(changed.key), [(label, _shorten(text)) for label, text in rows if text]
 
 
-def _said(change: Change, changed: Changed) -> str:
+def _change_text(change: Change, changed: Changed) -> str:
     figure = _FIGURES[change.kind]
-    said = f"{figure(change.base)} -> {figure(change.head)}"
+    text = f"{figure(change.base)} -> {figure(change.head)}"
     if change.limit is not None:
-        said += f", limit {figure(change.limit)}"
-    if change.kind == "count" and change.head >= _WORTH_A_FACTOR * change.base > 0:
-        said += f" ({change.head / change.base:,.0f} times)"
+        text += f", limit {figure(change.limit)}"
+    if change.kind == "count" and change.head >= _MIN_SHOWN_FACTOR * change.base > 0:
+        text += f" ({change.head / change.base:,.0f} times)"
     opposite = f", which is {'worse' if change.worse else 'better'}"
-    return said + (opposite if change.worse != changed.worse else "")
+    return text + (opposite if change.worse != changed.worse else "")
 
 
-def _count(count: float) -> str:
+def _count_text(count: float) -> str:
     return f"{int(count) if isinstance(count, int) or count.is_integer() else count:,}"
 
 
-_FIGURES: dict[str, Callable[[Any], str]] = {"verdict": str, "count": _count, "share": percent}
+_FIGURES: dict[str, Callable[[Any], str]] = {"verdict": str, "count": _count_text, "share": percent}
 
 
-def _cut(text: str) -> str:
-    """Leave out the middle of what is too long, once it can be shown."""
-    text, half = printable(text), _MOST_LETTERS // 2
-    return text if len(text) <= _MOST_LETTERS else f"{text[: half - 3]}...{text[-half:]}"
+def _shorten(text: str) -> str:
+    """Return printable text of at most 160 characters; its middle gives way to dots."""
+    text, half = printable(text), _MAX_CHARACTERS // 2
+    return text if len(text) <= _MAX_CHARACTERS else f"{text[: half - 3]}...{text[-half:]}"
 
 
-def _runs(comparison: Comparison) -> Iterator[tuple[str, str]]:
-    for name, each in (("base", comparison.base), ("head", comparison.head)):
-        commit = f"{each.commit[:10]}{' with changes' if each.dirty else ''}" if each.commit else ""
-        begun = f"{each.started[:16].replace('T', ' ')} UTC"
-        facts = (commit, begun, _cut(each.python), "" if each.complete else "incomplete")
+def _run_descriptions(comparison: Comparison) -> Iterator[tuple[str, str]]:
+    for name, run in (("base", comparison.base), ("head", comparison.head)):
+        commit = f"{run.commit[:10]}{' with changes' if run.dirty else ''}" if run.commit else ""
+        started = f"{run.started[:16].replace('T', ' ')} UTC"
+        facts = (commit, started, _shorten(run.python), "" if run.complete else "incomplete")
         yield name, ", ".join(filter(None, facts))
 
 
-# -- how it is laid out
+# -- the formats
 
 
 def lines(comparison: Comparison) -> Iterator[str]:
-    """Lay it out for a terminal, what got worse first."""
+    """Yield the lines of the table for a terminal, worse checks first."""
     yield _headline(comparison)
     for title, entries in _sections(comparison):
         yield from ("", title)
         for index, (name, rows) in enumerate(entries):
-            if index and rows and title == _WORSE:
+            if index and rows and title == _WORSE_TITLE:
                 yield ""
             yield f"  {name}"
             width = max((len(label) for label, _ in rows), default=0)
             yield from (f"    {label.ljust(width)}  {text}".rstrip() for label, text in rows)
     yield ""
-    yield from (f"{name}  {run}" for name, run in _runs(comparison))
-    yield _SECONDS
+    yield from (f"{name}  {run}" for name, run in _run_descriptions(comparison))
+    yield _SECONDS_NOTE
 
 
 def _markdown(comparison: Comparison) -> Iterator[str]:
-    """Lay it out for a comment: whatever is in a report stands between backticks."""
+    """Yield the lines of a review comment; text from a report stands between backticks."""
     yield f"### {_headline(comparison)}"
     for title, entries in _sections(comparison):
         yield from ("", f"**{title}**", "")
         for name, rows in entries:
-            yield f"- {_code(name)}"
-            yield from (f"  - {' '.join(map(_code, filter(None, row)))}" for row in rows)
+            yield f"- {_code_span(name)}"
+            yield from (f"  - {' '.join(map(_code_span, filter(None, row)))}" for row in rows)
     yield ""
-    yield from (f"- {name} {_code(run)}" for name, run in _runs(comparison))
-    yield from ("", _SECONDS)
+    yield from (f"- {name} {_code_span(run)}" for name, run in _run_descriptions(comparison))
+    yield from ("", _SECONDS_NOTE)
 
 
-def _code(text: str) -> str:
-    """Put text between more backticks than it has in a row."""
+def _code_span(text: str) -> str:
+    """Return the text as a code span, with more backticks than it has in a row."""
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     room = " " if text.startswith("`") or text.endswith("`") else ""
     return f"{fence}{room}{text}{room}{fence}"

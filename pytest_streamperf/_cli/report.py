@@ -1,4 +1,8 @@
-"""Turn the report of a run into a page for people, or into a comment of a pull request."""
+"""`streamperf report`: convert a report into an HTML page or a Markdown comment.
+
+A report goes in. Each format goes to the file that its option names; without an option, Markdown
+goes to standard output.
+"""
 
 import argparse
 from pathlib import Path
@@ -8,22 +12,22 @@ from pytest_streamperf._report.html import html
 from pytest_streamperf._report.markdown import markdown
 from pytest_streamperf._report.terminal import say
 
-_FACES = {"html": html, "markdown": markdown}
+_FORMATS = {"html": html, "markdown": markdown}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what `streamperf report` takes."""
+    """Add the report and one output file for each format to the parser."""
     parser.add_argument("report", type=Path, metavar="REPORT", help="written by --streamperf-json")
-    for face in _FACES:
-        parser.add_argument(f"--{face}", type=Path, metavar="FILE", help=f"write {face} to FILE")
+    for name in _FORMATS:
+        parser.add_argument(f"--{name}", type=Path, metavar="FILE", help=f"write {name} to FILE")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the faces that were asked for, or Markdown to standard output; returns the status."""
+    """Write the report in the requested formats, and return the exit status 0."""
     document = read(options.report)
-    asked = {face: file for face in _FACES if (file := getattr(options, face))}
-    for face, file in asked.items():
-        file.write_text(_FACES[face](document), encoding="utf-8")
-    if not asked:
+    requested = {name: file for name in _FORMATS if (file := getattr(options, name))}
+    for name, file in requested.items():
+        file.write_text(_FORMATS[name](document), encoding="utf-8")
+    if not requested:
         say(markdown(document).splitlines())
     return 0

@@ -1,4 +1,4 @@
-"""`streamperf ...`: what its commands write, say and exit with."""
+"""Test the files, the output and the exit status of the commands of `streamperf`."""
 
 import io
 import json
@@ -14,31 +14,31 @@ from tests.report_builders import a_check, a_report
 
 @pytest.fixture(autouse=True)
 def _somewhere(tmp_path, monkeypatch):
-    """A folder with two reports: of the second, one check got worse."""
+    """Change to a folder with two reports; one check of the second got worse."""
     monkeypatch.chdir(tmp_path)
     write(a_report(a_check(), a_check("test_b")), "base.json")
-    dearer = a_check("test_b", counts={"copied": 10**6, "calls": 40_000})
-    write(a_report(a_check(), dearer), "head.json")
+    worse = a_check("test_b", counts={"copied": 10**6, "calls": 40_000})
+    write(a_report(a_check(), worse), "head.json")
 
 
 @pytest.mark.parametrize("kind", ["table", "markdown", "json"])
 def test_compare_says_what_got_worse(kind, capsys):
-    """In every format; it exits with 1 only where that is asked for."""
+    """Each format shows the check that got worse, and only `--fail` makes the status 1."""
     assert main(["compare", "base.json", "head.json", "--format", kind]) == 0
     assert main(["compare", "base.json", "head.json", "--format", kind, "--fail"]) == 1
-    said = capsys.readouterr().out
-    assert said.count("test_b") == 2
-    assert ("1 of 2 checks got worse" in said) == (kind != "json")
+    printed = capsys.readouterr().out
+    assert printed.count("test_b") == 2
+    assert ("1 of 2 checks got worse" in printed) == (kind != "json")
 
 
 def test_compare_where_nothing_got_worse(capsys):
-    """It exits with 0: less is better."""
+    """A lower count is better, so `compare --fail` exits with 0."""
     assert main(["compare", "head.json", "base.json", "--fail"]) == 0
     assert capsys.readouterr().out.startswith("None of 2 checks got worse, 1 better, 1 the same")
 
 
 def test_compare_with_a_run_that_lost_a_check():
-    """It exits with 1 if it is to fail."""
+    """A lost check makes `compare --fail` exit with 1, and `compare` with 0."""
     write(a_report(a_check(), complete=False), "head.json")
     assert main(["compare", "base.json", "head.json"]) == 0
     assert main(["compare", "base.json", "head.json", "--fail"]) == 1
@@ -53,7 +53,7 @@ def test_compare_with_a_run_that_lost_a_check():
     ],
 )
 def test_compare_what_cannot_be(checks, why, capsys):
-    """It exits with 2, whether it is to fail or not: nothing was held against anything."""
+    """Two reports without a comparable check make `compare` exit with 2."""
     write(a_report(*checks), "head.json")
     assert main(["compare", "base.json", "head.json"]) == 2
     captured = capsys.readouterr()
@@ -71,13 +71,13 @@ def test_compare_what_cannot_be(checks, why, capsys):
         (["merge", "base.json", "head.json", "--out", "all.json"], "test_b: growth 1 is in two"),
         (["baseline", "bad.json"], "bad.json: it is not a report of pytest-streamperf"),
         (["baseline", "base.json", "--file", "bad.json"], "bad.json: it is not a report"),
-        (["baseline", "half.json"], "half.json: it is incomplete; the checks it lost would"),
-        (["baseline", "none.json"], "none.json: it has no check; nothing could get worse"),
+        (["baseline", "half.json"], "half.json: the report is incomplete; a baseline from"),
+        (["baseline", "none.json"], "none.json: the report has no checks; a baseline"),
     ],
 )
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX says so")
 def test_what_is_wrong_with_a_file_is_one_line(words, why, capsys):
-    """No traceback, exit status 2, and nothing is written."""
+    """An invalid file gives a one-line error and the exit status 2, and no file is written."""
     Path("bad.json").write_text("{}", encoding="utf-8")
     write(a_report(complete=False), "half.json")
     write(a_report(), "none.json")
@@ -92,25 +92,25 @@ def test_what_is_wrong_with_a_file_is_one_line(words, why, capsys):
 
 @pytest.mark.parametrize("words", [["compare"], ["compare", "a", "b", "--format", "xml"], ["x"]])
 def test_how_it_was_called(words, capsys):
-    """A mistake in that exits with 2."""
-    with pytest.raises(SystemExit) as left:
+    """An invalid command line prints the usage and exits with 2."""
+    with pytest.raises(SystemExit) as exit_info:
         main(words)
-    assert left.value.code == 2
+    assert exit_info.value.code == 2
     assert "usage: streamperf" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["compare", "merge", "baseline"])
 def test_every_command_says_how_it_is_called(command, capsys):
-    """And exits with 0."""
-    with pytest.raises(SystemExit) as left:
+    """The option --help of each command prints its usage and exits with 0."""
+    with pytest.raises(SystemExit) as exit_info:
         main([command, "--help"])
-    assert left.value.code == 0
+    assert exit_info.value.code == 0
     assert f"usage: streamperf {command}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", ["table", "markdown", "json"])
 def test_control_characters_do_not_reach_the_terminal(kind, capsys):
-    """Not from a test's name, nor from anything else in a report, nor from a file's name."""
+    """Control characters in reports and file names are printed as escapes."""
     test = "test_\x1b[2J\r\n\u202e\ud800"
     write(a_report(a_check(test)), "base.json")
     write(a_report(a_check(test, verdict="exceeded", headline="\x07\x1b]0;\x9b")), "head.json")
@@ -123,7 +123,7 @@ def test_control_characters_do_not_reach_the_terminal(kind, capsys):
 
 @pytest.mark.parametrize("words", [["compare", "base.json", "head.json"], ["report", "head.json"]])
 def test_a_terminal_that_shows_ascii_only(words, monkeypatch):
-    """It gets escapes for the rest."""
+    """A terminal with an ASCII encoding gets escapes for other characters."""
     for name, updates in (("base.json", 1), ("head.json", 2)):
         write(a_report(a_check("test_\N{SNOWMAN}", counts={"updates": updates})), name)
     stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
@@ -134,7 +134,7 @@ def test_a_terminal_that_shows_ascii_only(words, monkeypatch):
 
 
 def test_merge_makes_one_report(capsys):
-    """Of all that are named, the same one twice counting once."""
+    """The command merge writes the checks of all reports, and counts a repeated report once."""
     write(a_report(a_check("test_c"), complete=False, tests=7), "more.json")
     assert main(["merge", "base.json", "more.json", "base.json", "--out", "new/all.json"]) == 0
     merged = read("new/all.json")
@@ -143,12 +143,12 @@ def test_merge_makes_one_report(capsys):
     )
     assert capsys.readouterr().out == (
         "new/all.json: 3 checks of 507 tests, from 3 reports; "
-        "incomplete, as not every run got to its end\n"
+        "incomplete, because a run did not finish\n"
     )
 
 
 def test_a_baseline_is_made_kept_and_updated(capsys):
-    """What changed is said, and a run in which nothing did leaves the file alone."""
+    """The command baseline prints changes, and leaves the file alone if no check changed."""
     assert main(["baseline", "base.json"]) == 0
     file = Path("streamperf-baseline.json")
     first = file.read_text(encoding="utf-8")
@@ -160,10 +160,10 @@ def test_a_baseline_is_made_kept_and_updated(capsys):
     second = file.read_text(encoding="utf-8")
     lines = zip(first.splitlines(), second.splitlines(), strict=True)
     assert [one.split('"')[3] for one, other in lines if one != other] == ["test_b"]
-    said = capsys.readouterr().out
-    assert said.startswith(
-        "streamperf-baseline.json: made, 2 checks\n"
-        "streamperf-baseline.json: as it was, 2 checks\n"
+    printed = capsys.readouterr().out
+    assert printed.startswith(
+        "streamperf-baseline.json: created, 2 checks\n"
+        "streamperf-baseline.json: unchanged, 2 checks\n"
         "streamperf-baseline.json: updated, 2 checks\n"
     )
-    assert "copied  51,200 -> 1,000,000" in said
+    assert "copied  51,200 -> 1,000,000" in printed

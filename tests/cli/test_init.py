@@ -1,4 +1,8 @@
-"""`streamperf init`: what it proposes is right as it stands, or says what is not."""
+"""Test `streamperf init`: a proposed test works unchanged, or lists its doubts.
+
+Each module of REGRESSIONS gets a proposed test. The test passes for the healthy module and fails
+for the module with a seeded regression.
+"""
 
 import contextlib
 import os
@@ -14,7 +18,7 @@ from hypothesis import strategies as st
 
 from pytest_streamperf import _cli
 from pytest_streamperf._cli.init import candidates
-from pytest_streamperf._cli.init.project import Unwritable, appended, place_of, project_of
+from pytest_streamperf._cli.init.project import Unwritable, append_table, place_of, project_of
 from pytest_streamperf._cli.init.proposal import chosen, proposal
 from pytest_streamperf._cli.init.source import Unreadable, read
 from pytest_streamperf.budgets.declaration import layer_of
@@ -216,8 +220,8 @@ class Agent:
 """
 
 ADDED = [("parts = []", 'parts = ""'), ("parts.append(delta)", "parts += delta")]
-# A module, the lines of it that go wrong, and what is said then.
-GONE_WRONG = {
+# For each name: a module, the edits that seed a regression, and a part of the failure message.
+REGRESSIONS = {
     "fed": (FED, ADDED, "fed.py:7 in Reply.feed: self.parts += delta"),
     "awaited": (
         FED.replace("def feed", "async def feed"),
@@ -251,13 +255,13 @@ GONE_WRONG = {
     "gated": (GATED, [("_VERSION", "_CURRENT_TEST")], "NetworkExceeded: "),
     "asked": (ASKED, [("= fetch\n", "= fetch()\n")], "asked.py:8 in fetch"),
 }
-MODULES = [code for code, _, _ in GONE_WRONG.values()]
+MODULES = [code for code, _, _ in REGRESSIONS.values()]
 SETTINGS = '[tool.pytest.ini_options]\npythonpath = ["."]\n'
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """Makes files of a project, and goes there: pytest is told to import from its root."""
+    """Return a function that writes the files of a project, in the working directory."""
     monkeypatch.chdir(tmp_path)
 
     def make(settings=SETTINGS, **modules):
@@ -270,13 +274,13 @@ def project(tmp_path, monkeypatch):
     return make
 
 
-def found_in(code):
-    """What is found in a module's text."""
+def candidates_in(code):
+    """Return the candidates in the source text of a module."""
     return candidates(read("agent.py", code.encode()), "agent")
 
 
-def mistaken(code, *changes):
-    """The module with a line gone wrong."""
+def with_edits(code, *changes):
+    """Return the module after edits, each of which has to match."""
     for before, after in changes:
         assert before in code
         code = code.replace(before, after)
@@ -285,83 +289,88 @@ def mistaken(code, *changes):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """What is said of each module by the tests that are written for it: healthy, and gone wrong."""
+    """Return the failures of the proposed tests, for healthy and for regressed modules."""
     root = tmp_path_factory.mktemp("written")
     quick = f"{SETTINGS}[tool.streamperf.budgets]\nup_to = 2_000\n"
     root.joinpath("pyproject.toml").write_text(quick, encoding="utf-8")
-    for name, (code, changes, _) in GONE_WRONG.items():
+    for name, (code, changes, _) in REGRESSIONS.items():
         module = root / f"{name}.py"
-        module.write_text(mistaken(code, *changes) if code == ASKED else code, encoding="utf-8")
+        module.write_text(with_edits(code, *changes) if code == ASKED else code, encoding="utf-8")
         assert _cli.main(["init", str(module), "--write"]) == 0
         module.write_text(code, encoding="utf-8")
     healthy = outcomes(root)
-    for name, (code, changes, _) in GONE_WRONG.items():
-        root.joinpath(f"{name}.py").write_text(mistaken(code, *changes), encoding="utf-8")
+    for name, (code, changes, _) in REGRESSIONS.items():
+        root.joinpath(f"{name}.py").write_text(with_edits(code, *changes), encoding="utf-8")
     return healthy, outcomes(root)
 
 
 def outcomes(root):
-    """What was wrong in the tests of each module, all of which are run."""
+    """Run all proposed tests, and return the failure text of each module."""
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "streamperf"]
-    alone = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    command += ["-W", "error", "--junitxml=found.xml", "tests"]
-    done = subprocess.run(command, cwd=root, env=alone, check=False, capture_output=True)
-    assert done.returncode in {0, 1}, done.stdout
-    found = {}
-    for case in ET.parse(root / "found.xml").iter("testcase"):  # noqa: S314 - ours
+    environment = os.environ | {
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    command += ["-W", "error", "--junitxml=results.xml", "tests"]
+    completed = subprocess.run(command, cwd=root, env=environment, check=False, capture_output=True)
+    assert completed.returncode in {0, 1}, completed.stdout
+    failures = {}
+    for case in ET.parse(root / "results.xml").iter("testcase"):  # noqa: S314 - ours
         name = case.get("classname").removeprefix("tests.test_").removesuffix("_streaming")
-        found[name] = found.get(name, "") + "".join(each.text or "" for each in case)
-    return found
+        failures[name] = failures.get(name, "") + "".join(child.text or "" for child in case)
+    return failures
 
 
-@pytest.mark.parametrize("name", GONE_WRONG)
+@pytest.mark.parametrize("name", REGRESSIONS)
 def test_what_is_written_passes_and_sees_a_mistake(runs, name):
-    """Written for the healthy module, it is green; when a line goes wrong it is red.
+    """A proposed test passes for the healthy module and fails for a seeded regression.
 
-    A fetch without a gate is written for as it is: there is nothing to prove, and it is to go.
+    The test for the ungated fetch is written for the regressed module, because the healthy module
+    does not fetch.
     """
-    healthy, wrong = runs
+    healthy, regressed = runs
     assert not healthy[name]
-    assert GONE_WRONG[name][-1] in wrong[name]
+    assert REGRESSIONS[name][-1] in regressed[name]
 
 
 def test_the_table_that_is_written_is_read(pytester, run_alone):
-    """A mistake warns, as nothing turns red by being adopted."""
+    """A regression only warns under the budgets that init writes."""
     pytester.path.joinpath("pyproject.toml").write_text(SETTINGS, encoding="utf-8")
     module = pytester.path / "agent.py"
     module.write_text(SHOWN, encoding="utf-8")
     assert _cli.main(["init", "agent.py", "--write"]) == 0
-    module.write_text(mistaken(SHOWN, (">= EVERY", ">= 0")), encoding="utf-8")
+    module.write_text(with_edits(SHOWN, (">= EVERY", ">= 0")), encoding="utf-8")
     result = run_alone("tests/test_agent_streaming.py")
     result.assert_outcomes(passed=2, warnings=2)
-    said = ["*StreamperfWarning: text: an update came 20.0 ms*", "*agent.py:25 in Reply.flush*"]
-    result.stdout.fnmatch_lines(said)
+    expected = ["*StreamperfWarning: text: an update came 20.0 ms*", "*agent.py:25 in Reply.flush*"]
+    result.stdout.fnmatch_lines(expected)
 
 
-# -- what is proposed
+# -- proposals
 
 
 def test_a_mistake_that_is_there_is_proposed_for_as_well():
-    """A project that adopts has it already."""
-    both = (FED, mistaken(FED, *ADDED))
-    healthy, bad = (proposal("agent", chosen(found_in(code)), ()) for code in both)
+    """A module with a regression gets the same proposal as the healthy module."""
+    both = (FED, with_edits(FED, *ADDED))
+    healthy, bad = (proposal("agent", chosen(candidates_in(code)), ()) for code in both)
     assert healthy == bad
 
 
 def test_what_is_proposed_is_formatted(tmp_path):
-    """Of every kind; names that are very long are for the project's own formatter."""
-    for number, each in enumerate(each for code in MODULES for each in found_in(code)):
-        text = proposal("package.agent", [each], ["not sure " * 20]).test
+    """The formatter changes no proposed test of any kind."""
+    proposed = (candidate for code in MODULES for candidate in candidates_in(code))
+    for number, candidate in enumerate(proposed):
+        text = proposal("package.agent", [candidate], ["not sure " * 20]).test
         tmp_path.joinpath(f"test_{number}.py").write_text(text, encoding="utf-8")
     ruff = [sys.executable, "-m", "ruff", "format", "--isolated", "--diff", tmp_path]
-    done = subprocess.run(ruff, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
+    completed = subprocess.run(ruff, check=False, capture_output=True, text=True)
+    assert completed.returncode == 0, completed.stdout
 
 
 def test_the_budget_is_for_what_was_found():
-    """No key without a check, each with a value that is read; and it fails nothing at first."""
-    found = [each for code in MODULES for each in found_in(code)]
-    table = tomllib.loads(proposal("agent", found, ()).table)["tool"]["streamperf"]
+    """The table has valid budgets for the proposed checks only, and its mode is warn."""
+    proposed = [candidate for code in MODULES for candidate in candidates_in(code)]
+    table = tomllib.loads(proposal("agent", proposed, ()).table)["tool"]["streamperf"]
     assert table == {
         "mode": "warn",
         "budgets": {
@@ -374,8 +383,10 @@ def test_the_budget_is_for_what_was_found():
         },
     }
     assert layer_of(table["budgets"], str).values.keys() == table["budgets"].keys()
-    alone = tomllib.loads(proposal("agent", found_in(SERVED), ()).table)["tool"]["streamperf"]
-    assert alone == {"mode": "warn"}
+    server_only = tomllib.loads(proposal("agent", candidates_in(SERVED), ()).table)["tool"][
+        "streamperf"
+    ]
+    assert server_only == {"mode": "warn"}
 
 
 LOOP = "def collect(stream):\n    for delta in stream:\n        print({})\n"
@@ -390,53 +401,65 @@ class Reply{}:
 """
 
 
-UNTOLD = "whether delta is text cannot be told"
+MAYBE_NOT_TEXT = "delta may not be text"
 
 
 @pytest.mark.parametrize(
     ("code", "doubt"),
     [
-        (LOOP.format("delta.choices"), UNTOLD),
-        (LOOP.format("delta.index"), UNTOLD),
-        (LOOP.format("delta['text'], delta.upper()"), UNTOLD),
-        (LOOP.format("isinstance(delta, dict), delta.upper()"), UNTOLD),
-        (LOOP.format("send(delta)"), UNTOLD),
-        (LOOP.replace("stream):", "stream: Iterator[Event]):").format(1), UNTOLD),
-        ("def f(stream):\n    n = 0\n    for delta in stream: n += delta", UNTOLD),
-        (LOOP.format("json.loads(delta)"), "it reads a format"),
-        (LOOP.format("delta == 'data: '"), "it reads a format"),
-        (LOOP.replace("collect", "parse_sse").format(1), "it reads a format"),
+        (LOOP.format("delta.choices"), MAYBE_NOT_TEXT),
+        (LOOP.format("delta.index"), MAYBE_NOT_TEXT),
+        (LOOP.format("delta['text'], delta.upper()"), MAYBE_NOT_TEXT),
+        (LOOP.format("isinstance(delta, dict), delta.upper()"), MAYBE_NOT_TEXT),
+        (LOOP.format("send(delta)"), MAYBE_NOT_TEXT),
+        (LOOP.replace("stream):", "stream: Iterator[Event]):").format(1), MAYBE_NOT_TEXT),
+        ("def f(stream):\n    n = 0\n    for delta in stream: n += delta", MAYBE_NOT_TEXT),
+        (LOOP.format("json.loads(delta)"), "the code parses a format"),
+        (LOOP.format("delta == 'data: '"), "the code parses a format"),
+        (LOOP.replace("collect", "parse_sse").format(1), "the code parses a format"),
         (LOOP.format("delta, len(stream)"), "stream may be more than a stream"),
         (LOOP.format("delta, stream.usage"), "stream may be more than a stream"),
         (LOOP.replace("stream):", "stream: list[str]):").format(1), "may be more than a stream"),
         (LOOP.replace("stream):", "stream, model):").format(1), "model has no default"),
-        ("@cached\n" + LOOP.format(1), "what @cached makes of collect"),
+        ("@cached\n" + LOOP.format(1), "the effect of @cached on collect"),
         (CLASS.format("", ", client"), "client has no default"),
-        (CLASS.format("(Base)", "").replace("__init__", "other"), "what Base takes is not in"),
+        (
+            CLASS.format("(Base)", "").replace("__init__", "other"),
+            "the arguments of Base are unknown",
+        ),
         (CLASS.format("", "").replace("delta)", "delta, index)", 1), "index has no default"),
-        (SHOWN.replace("EVERY = 0.1", "from settings import EVERY"), "say so in every="),
+        (SHOWN.replace("EVERY = 0.1", "from settings import EVERY"), "set every="),
         (
             SHOWN.replace(
                 "time.monotonic() - self.shown_at >", "1e3 * (time.monotonic() - self.shown_at) >"
             ),
-            "say so in every=",
+            "set every=",
         ),
-        (SHOWN.replace('self.show("".join(self.parts))', "self.show(self)"), "value= is what"),
+        (
+            SHOWN.replace('self.show("".join(self.parts))', "self.show(self)"),
+            "content of an update is unknown",
+        ),
         (
             GENERATED.replace("        yield", "        await it()\n        yield"),
             "it may wait for",
         ),
-        (GATED.replace("PYTEST_VERSION", "NO_FETCH"), "say with rows= what NO_FETCH"),
+        (
+            GATED.replace("PYTEST_VERSION", "NO_FETCH"),
+            "pass rows= with the production value of NO_FETCH",
+        ),
         (
             ASKED.replace("= fetch\n", "= asyncio.create_task(fetch())\n"),
-            "an event loop has to run where it is made",
+            "the constructor needs a running event loop",
         ),
-        ("from fastapi import FastAPI\napp = FastAPI()", "no request was found"),
+        (
+            "from fastapi import FastAPI\napp = FastAPI()",
+            "no GET route without arguments was found",
+        ),
     ],
 )
 def test_what_is_not_sure_is_said(code, doubt):
-    """In the list of doubts, and in the test, where it is to be filled in."""
-    doubted = [each for each in found_in(code) if doubt in " ".join(each.doubts)]
+    """A doubt is in the list of a candidate and in a TODO comment of its test."""
+    doubted = [c for c in candidates_in(code) if doubt in " ".join(c.doubts)]
     assert doubted
     text = proposal("agent", doubted[:1], ()).test
     assert "# TODO: " in text
@@ -457,8 +480,8 @@ def test_what_is_not_sure_is_said(code, doubt):
     ],
 )
 def test_what_is_sure_is_not_doubted(code):
-    """Text is told by what is done with it, and a default is a default."""
-    assert not found_in(code)[0].doubts
+    """Uses of a delta as text, and parameters with defaults, cause no doubt."""
+    assert not candidates_in(code)[0].doubts
 
 
 @pytest.mark.parametrize(
@@ -474,8 +497,8 @@ def test_what_is_sure_is_not_doubted(code):
     ],
 )
 def test_what_nobody_would_test_is_not_found(code):
-    """What is abstract, out of reach, or only runs when it is asked to."""
-    assert found_in(code) == []
+    """Abstract and nested code, and code that only an explicit call runs, give no candidate."""
+    assert candidates_in(code) == []
 
 
 ROUTE = """
@@ -488,7 +511,7 @@ async def handler({}):
 
 
 @pytest.mark.parametrize(
-    ("route", "takes", "returns", "sure"),
+    ("route", "takes", "returns", "certain"),
     [
         ("get('/health')", "", "{}", True),
         ("get('/health')", "request: Request, deep: bool = False", "{}", True),
@@ -500,49 +523,49 @@ async def handler({}):
         ("post('/chat')", "", "{}", False),
     ],
 )
-def test_a_route_is_asked_that_answers_as_it_stands(route, takes, returns, sure):
-    """Without arguments, credentials or a body."""
-    (found,) = found_in(ROUTE.format(route, takes, returns))
-    assert (not found.doubts) == sure
+def test_a_route_is_asked_that_answers_as_it_stands(route, takes, returns, certain):
+    """Only a GET route without arguments, credentials and a body is free of doubts."""
+    (candidate,) = candidates_in(ROUTE.format(route, takes, returns))
+    assert (not candidate.doubts) == certain
 
 
 def test_a_route_that_streams_is_asked_first():
-    """It is what clients leave in the middle of."""
+    """A server check requests a streaming route before other routes."""
     code = ROUTE.format("get('/health')", "", "{}") + SERVED.replace(
         "app = Starlette", "api = Starlette"
     )
-    assert all('"/events"' in proposal("agent", [each], ()).test for each in found_in(code)[:2])
+    assert all('"/events"' in proposal("agent", [c], ()).test for c in candidates_in(code)[:2])
 
 
 def test_a_name_that_the_test_uses_itself_is_imported_as_another():
-    """Such as a function called `stream`."""
-    found = found_in(
+    """A function called `stream` is imported as `the_stream`."""
+    candidates = candidates_in(
         LOOP.replace("collect(stream)", "stream(deltas)")
         .replace("in stream", "in deltas")
         .format(1)
     )
-    assert "from agent import stream as the_stream" in proposal("agent", found, ()).test
+    assert "from agent import stream as the_stream" in proposal("agent", candidates, ()).test
 
 
 def test_what_comes_after_a_default_is_given_by_name():
-    """A callback is given where it is taken, and not to what stands before it."""
+    """A callback behind a parameter with a default is passed as a keyword argument."""
     code = "def show(stream, width=80, on_text=None):\n    for delta in stream: on_text(delta)"
-    text = proposal("agent", found_in(code), ()).test
+    text = proposal("agent", candidates_in(code), ()).test
     assert "show(stream, on_text=lambda *_: None)" in text.replace("the_show", "show")
 
 
 @given(st.binary() | st.text().map(str.encode))
 def test_any_bytes_are_read_or_refused(text):
-    """Nothing but what it says is raised."""
+    """Any bytes give candidates or raise `Unreadable`."""
     with contextlib.suppress(Unreadable):
         candidates(read("a.py", text), "a")
 
 
-# -- where it is
+# -- module names
 
 
 @pytest.mark.parametrize(
-    ("file", "files", "settings", "module", "sure"),
+    ("file", "files", "settings", "module", "certain"),
     [
         ("src/app/agent.py", ["src/app/__init__.py"], "[project]", "app.agent", True),
         ("src/app/agent.py", [], "[project]", "app.agent", True),
@@ -558,19 +581,19 @@ def test_any_bytes_are_read_or_refused(text):
     ],
 )
 def test_a_module_is_named_as_it_is_imported(  # noqa: PLR0913, PLR0917 - a table
-    tmp_path, file, files, settings, module, sure
+    tmp_path, file, files, settings, module, certain
 ):
-    """By the project's layout and settings; where they do not say, it is not sure."""
-    for each in [file, *files]:
-        tmp_path.joinpath(each).parent.mkdir(parents=True, exist_ok=True)
-        tmp_path.joinpath(each).touch()
+    """The layout and the settings of a project decide the name of a module, or cause a doubt."""
+    for name in [file, *files]:
+        tmp_path.joinpath(name).parent.mkdir(parents=True, exist_ok=True)
+        tmp_path.joinpath(name).touch()
     tmp_path.joinpath("pyproject.toml").write_text(settings, encoding="utf-8")
     place = place_of(tmp_path / file, project_of(tmp_path / file), ())
-    assert (place.module, not place.doubts) == (module, sure)
+    assert (place.module, not place.doubts) == (module, certain)
 
 
 def test_what_is_installed_is_sure(tmp_path):
-    """It is on the interpreter's path, as an editable install is."""
+    """A module on the import path of the interpreter causes no doubt."""
     file = tmp_path / "agent.py"
     file.touch()
     assert not place_of(file, project_of(file), [str(tmp_path)]).doubts
@@ -580,7 +603,7 @@ def test_what_is_installed_is_sure(tmp_path):
 
 
 def test_nothing_is_run(project, capsys):
-    """A module that ends the process when it is imported is read like any other."""
+    """The command does not import a module: one that exits at import is read."""
     project(agent=f"raise SystemExit(5)\n{FED}")
     assert _cli.main(["init", "agent.py"]) == 0
     assert "test_reply_feed_is_linear" in capsys.readouterr().out
@@ -590,17 +613,17 @@ def test_nothing_is_run(project, capsys):
     "target", ["agent.py", "agent.py::Reply", "agent.py::Reply.feed", "agent:Reply", "agent", "."]
 )
 def test_targets_are_spelled_in_many_ways(project, capsys, target):
-    """A file, a name in it, a module, a folder."""
+    """A target is a file, a name in a file, a module or a folder."""
     project(agent=FED)
     assert _cli.main(["init", target]) == 0
     printed = capsys.readouterr().out
-    assert "agent.py:6 Reply.feed: adds what feed(delta) takes" in printed
+    assert "agent.py:6 Reply.feed: feed(delta) adds each delta" in printed
     assert "from agent import Reply" in printed
     assert f"next: streamperf init {target} --write" in printed
 
 
 def test_both_files_are_written(project, capsys):
-    """And what was written is said, with what to do next."""
+    """The option --write creates the test and the budgets, and prints the next command."""
     root = project(agent=FED)
     assert _cli.main(["init", "agent.py", "--write"]) == 0
     settings = root.joinpath("pyproject.toml").read_text(encoding="utf-8")
@@ -613,11 +636,11 @@ def test_both_files_are_written(project, capsys):
     printed = capsys.readouterr().out
     assert "wrote tests/test_agent_streaming.py\nwrote [tool.streamperf] to pyproject" in printed
     assert printed.endswith("next: pytest -p streamperf tests/test_agent_streaming.py\n")
-    assert sorted(each.name for each in root.iterdir()) == ["agent.py", "pyproject.toml", "tests"]
+    assert sorted(path.name for path in root.iterdir()) == ["agent.py", "pyproject.toml", "tests"]
 
 
 def test_what_is_not_sure_is_printed_and_not_written(project, capsys):
-    """With a status that says so."""
+    """A proposal with doubts is printed, is not written, and exits with 1."""
     root = project(agent=CLASS.format("", ", client"))
     assert _cli.main(["init", "agent.py", "--write"]) == 1
     printed = capsys.readouterr().out
@@ -628,7 +651,7 @@ def test_what_is_not_sure_is_printed_and_not_written(project, capsys):
 
 
 def test_what_is_sure_is_written_without_what_is_not(project, capsys):
-    """The rest is listed, with its command."""
+    """A candidate with doubts is listed with its command, and the others are written."""
     code = SHOWN.replace("EVERY = 0.1", "from settings import EVERY")
     root = project(agent=code)
     assert _cli.main(["init", "agent.py", "--write"]) == 0
@@ -639,20 +662,20 @@ def test_what_is_sure_is_written_without_what_is_not(project, capsys):
 
 
 def test_a_test_that_is_there_is_not_overwritten(project, capsys):
-    """Nothing else is written then, either."""
+    """An existing test file stops --write before any file changes."""
     root = project(agent=FED)
     root.joinpath("tests").mkdir()
-    there = root / "tests/test_agent_streaming.py"
-    there.write_text("mine", encoding="utf-8")
+    existing = root / "tests/test_agent_streaming.py"
+    existing.write_text("mine", encoding="utf-8")
     assert _cli.main(["init", "agent.py", "--write"]) == 1
-    said = "tests/test_agent_streaming.py is there already, and is not overwritten"
-    assert said in capsys.readouterr().err
-    assert there.read_text(encoding="utf-8") == "mine"
+    message = "tests/test_agent_streaming.py exists already and is not overwritten"
+    assert message in capsys.readouterr().err
+    assert existing.read_text(encoding="utf-8") == "mine"
     assert root.joinpath("pyproject.toml").read_bytes() == SETTINGS.encode()
 
 
 def test_settings_that_are_there_are_kept(project, capsys):
-    """The budget is printed for whoever wants it."""
+    """An existing [tool.streamperf] is not changed, and the proposed budget is printed."""
     settings = SETTINGS + '[tool.streamperf]\nmode = "fail"\n'
     root = project(settings, agent=FED)
     assert _cli.main(["init", "agent.py", "--write"]) == 0
@@ -663,7 +686,7 @@ def test_settings_that_are_there_are_kept(project, capsys):
 
 
 def test_all_is_written_or_nothing(project, capsys, monkeypatch):
-    """When the second file cannot be, the first is taken away, and its folder."""
+    """A failed write of pyproject.toml removes the new test file and its folder."""
     root, replace = project(agent=FED), Path.replace
 
     def refuse(path, target):
@@ -674,55 +697,55 @@ def test_all_is_written_or_nothing(project, capsys, monkeypatch):
     monkeypatch.setattr(Path, "replace", refuse)
     assert _cli.main(["init", "agent.py", "--write"]) == 1
     assert "pyproject.toml: Permission denied" in capsys.readouterr().err
-    assert sorted(each.name for each in root.iterdir()) == ["agent.py", "pyproject.toml"]
+    assert sorted(path.name for path in root.iterdir()) == ["agent.py", "pyproject.toml"]
 
 
 def test_a_folder_lists_what_it_has(project, capsys):
-    """The best first, each with its command; what cannot be read is said, tests are left out."""
+    """A folder lists its candidates and its unreadable files, and leaves out tests."""
     project(good=FED, also=COLLECTED, broken="def", test_it=FED)
     assert _cli.main(["init", "."]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("also.py:2 collect")
-    assert "streamperf init good.py::Reply.feed  # growth: adds what" in printed
-    assert "not read: broken.py:1 is not Python" in printed
+    assert "streamperf init good.py::Reply.feed  # growth: feed(delta) adds" in printed
+    assert "not read: broken.py:1 cannot be read as Python" in printed
     assert "test_it.py" not in printed
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "says"),
+    ("name", "content", "message"),
     [
-        ("gone.py", None, "gone.py is no file, no folder and no module"),
-        ("agent.txt", b"", "agent.txt is no Python file"),
-        ("agent.py", b"def", "agent.py:1 is not Python that can be read: invalid syntax"),
-        ("agent.py", b"x = '\xff'", "agent.py:1 is not Python that can be read: (unicode error)"),
-        ("agent.py", b"x = 1\0", "agent.py is not Python that can be read"),
+        ("gone.py", None, "gone.py is not a file, a folder or a module"),
+        ("agent.txt", b"", "agent.txt is not a Python file"),
+        ("agent.py", b"def", "agent.py:1 cannot be read as Python: invalid syntax"),
+        ("agent.py", b"x = '\xff'", "agent.py:1 cannot be read as Python: (unicode error)"),
+        ("agent.py", b"x = 1\0", "agent.py cannot be read as Python"),
         ("agent.py", b"(" * 5_000 + b")" * 5_000, "agent.py"),
         ("agent.py", b"x = " + b"-" * 50_000 + b"1", "agent.py"),
-        ("agent.py", b"if " + b"1+" * 900 + b"1: pass", "agent.py is not Python that can be read"),
-        ("agent.py", b"x = 1", "agent.py has nothing that takes a stream, serves one, or fetches"),
-        ("agent.py::Reply", b"x = 1", "agent.py::Reply has nothing that takes a stream"),
-        ("folder", None, "folder has nothing that takes a stream, serves one, or fetches"),
+        ("agent.py", b"if " + b"1+" * 900 + b"1: pass", "agent.py cannot be read as Python"),
+        ("agent.py", b"x = 1", "agent.py has no code that takes a stream, serves one or fetches"),
+        ("agent.py::Reply", b"x = 1", "agent.py::Reply has no code that takes a stream"),
+        ("folder", None, "folder has no code that takes a stream, serves one or fetches"),
     ],
     ids=lambda value: str(value)[:20],
 )
-def test_what_cannot_be_is_said(project, capsys, name, content, says):
-    """In one line, with the status of a mistake."""
+def test_what_cannot_be_is_said(project, capsys, name, content, message):
+    """An unreadable target or one without candidates gives one line and the exit status 2."""
     root = project()
     if content is not None:
         root.joinpath(name.split("::")[0]).write_bytes(content)
     root.joinpath("folder").mkdir()
     assert _cli.main(["init", name]) == 2
     printed = capsys.readouterr()
-    assert printed.err.startswith(f"streamperf init: {says}")
+    assert printed.err.startswith(f"streamperf init: {message}")
     assert printed.err.count("\n") == 1
     assert not printed.out
 
 
 def test_settings_that_are_none_stop_it(project, capsys):
-    """Before anything is written."""
+    """An invalid pyproject.toml exits with 2 before any file is written."""
     root = project("[tool", agent=FED)
     assert _cli.main(["init", "agent.py", "--write"]) == 2
-    assert "pyproject.toml is no TOML that can be read" in capsys.readouterr().err
+    assert "pyproject.toml cannot be read as TOML" in capsys.readouterr().err
     assert not root.joinpath("tests").exists()
 
 
@@ -733,8 +756,8 @@ def test_settings_that_are_none_stop_it(project, capsys):
     "text", ["", "a = 1", "a = 1\n", "# none\r\na = nan\r\n", "[tool.x]\ny = 1\n", "[tool]\n"]
 )
 def test_a_table_is_appended(text):
-    """What is there stays as it is, with its ends of lines."""
-    whole = appended(text, "[tool.streamperf]\nmode = 'warn'\n")
+    """An appended table keeps the existing text and its line endings."""
+    whole = append_table(text, "[tool.streamperf]\nmode = 'warn'\n")
     assert whole.startswith(text)
     assert tomllib.loads(whole)["tool"]["streamperf"] == {"mode": "warn"}
     assert ("\r\n" in text) == ("\r\n" in whole)
@@ -752,6 +775,6 @@ def test_a_table_is_appended(text):
     ],
 )
 def test_a_table_that_does_not_fit_is_refused(text):
-    """A document that would not be one any more stays as it is."""
+    """A document that the table would make invalid is refused."""
     with pytest.raises(Unwritable, match="the table cannot be appended"):
-        appended(text, "[tool.streamperf]\nmode = 'warn'\n")
+        append_table(text, "[tool.streamperf]\nmode = 'warn'\n")

@@ -1,7 +1,8 @@
-"""`streamperf init`: a first test and a budget for the code that it is pointed at.
+"""`streamperf init`: propose a first test and a budget for existing code.
 
-Source text goes in, proposals come out; code is read with `ast`, and never imported or run. Only
-this module and `project` touch files.
+A file, a folder or a module name goes in; proposals come out, and `--write` puts them into the
+project. Code is parsed with `ast`, and never imported or run. Only this module and `project`
+touch files.
 """
 
 import argparse
@@ -12,46 +13,48 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pytest_streamperf._cli.init.consumers import ENOUGH, streamed
-from pytest_streamperf._cli.init.outside import apps, fetches
+from pytest_streamperf._cli.init.consumers import MINIMUM_SCORE, find_consumers
+from pytest_streamperf._cli.init.outside import find_apps, find_fetches
 from pytest_streamperf._cli.init.project import (
     Place,
     Project,
     Unwritable,
-    appended,
-    found_by_name,
+    append_table,
+    find_module,
     place_of,
     project_of,
     put_in_place,
-    sources_in,
+    source_files,
 )
 from pytest_streamperf._cli.init.proposal import CHECKS, Candidate, Proposal, chosen, proposal
 from pytest_streamperf._cli.init.source import Source, Unreadable, read
 from pytest_streamperf._report.terminal import say
 
-_MOST_SHOWN = 20
-_REFUSED, _MISTAKE = 1, 2
+# Not measured: no reason is on record. It bounds the lists that the command prints.
+_MAX_LISTED = 20
+# Exit statuses.
+_NOT_WRITTEN, _INVALID_TARGET = 1, 2
 
 
-class _Looked(NamedTuple):
-    """What is to be tested of a file, the module that it is, and all else that was found."""
+class _Selection(NamedTuple):
+    """The candidates for the proposed test, their file and module, and all other candidates."""
 
     file: Path
     project: Project
     module: str
     picked: Sequence[Candidate]
-    others: Sequence[tuple[Path, Candidate]]
+    rest: Sequence[tuple[Path, Candidate]]
     unread: Sequence[str]
 
     @property
     def test(self) -> Path:
-        """Where the test is, or would be."""
+        """The path of the proposed test file, which may not exist."""
         name = self.module.rsplit(".", 1)[-1]
         return self.project.root / "tests" / f"test_{name}_streaming.py"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
+    """Add the target and `--write` to the parser."""
     parser.add_argument(
         "target",
         help="a file, a name in it (app/agent.py::Reply.feed), package.module:name, or a folder",
@@ -59,158 +62,162 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--write",
         action="store_true",
-        help="write the test, and the budget into pyproject.toml, where nothing is left to fill in",
+        help="write the test and its budgets, unless a value has to be filled in",
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what is proposed, and write it if asked to; the exit status.
+    """Print the proposal, write it with `--write`, and return the exit status.
 
-    It is 1 where something is not written, 2 where the target cannot be read or has nothing.
+    It is 1 if `--write` wrote nothing, and 2 if the target is unreadable or has no code to test.
     """
     try:
-        looked, proposed = _look(options.target)
-        say(_listed(looked))
+        selection, proposed = _select(options.target)
+        say(_listed(selection))
         if options.write and not proposed.doubts:
-            say(_write(looked, proposed))
+            say(_write(selection, proposed))
             return 0
-        say(_shown(looked, proposed, options.target))
+        say(_shown(selection, proposed, options.target))
     except (Unreadable, Unwritable) as error:
         say([f"streamperf init: {error}"], sys.stderr)
-        return _REFUSED if isinstance(error, Unwritable) else _MISTAKE
-    return _REFUSED if options.write else 0
+        return _NOT_WRITTEN if isinstance(error, Unwritable) else _INVALID_TARGET
+    return _NOT_WRITTEN if options.write else 0
 
 
-# -- reading
+# -- selection
 
 
 def candidates(source: Source, module: str) -> list[Candidate]:
-    """Find all there is to test in a module, the best first.
+    """Return all candidates for checks in a module, the best first.
 
-    Raises `Unreadable` where it is nested too deep.
+    Raises `Unreadable` if the code is nested too deep.
 
     >>> candidates(read("a.py", b"x = 1"), "a")
     []
     """
     try:
-        found = [*streamed(source), *apps(source), *fetches(source, module)]
+        results = [*find_consumers(source), *find_apps(source), *find_fetches(source, module)]
     except RecursionError:
         raise Unreadable(f"{module} is nested too deep to be read") from None
-    return sorted(found, key=_order)
+    return sorted(results, key=_order)
 
 
-def _order(each: Candidate) -> tuple[bool, int, int]:
-    return bool(each.doubts), -each.score, each.line
+def _order(candidate: Candidate) -> tuple[bool, int, int]:
+    return bool(candidate.doubts), -candidate.score, candidate.line
 
 
-def _look(target: str) -> tuple[_Looked, Proposal]:
+def _select(target: str) -> tuple[_Selection, Proposal]:
     path, name = _resolved(target)
-    found: list[tuple[Path, Candidate]] = []
+    results: list[tuple[Path, Candidate]] = []
     unread = []
-    for file in sources_in(path) if path.is_dir() else [path]:
+    for file in source_files(path) if path.is_dir() else [path]:
         try:
             source, module = read(str(file), file.read_bytes()), _place(file)[1].module
-            found += [(file, each) for each in candidates(source, module)]
+            results += [(file, candidate) for candidate in candidates(source, module)]
         except (Unreadable, OSError) as error:
             unread.append(str(error))
-    if unread and not found:
+    if unread and not results:
         raise Unreadable(unread[0])
-    asked = [each for each in found if each[1].is_asked_for(name)]
-    asked = [each for each in asked if name or each[1].score >= ENOUGH]
-    if not asked:
-        names = list(dict.fromkeys(each.name for _, each in found if each.name))[:_MOST_SHOWN]
-        by_name = f"; by name there is {', '.join(names)}" if names else ""
+    matches = [(file, match) for file, match in results if match.matches(name)]
+    # A name asks for the candidate whatever its score is.
+    matches = [pair for pair in matches if name or pair[1].score >= MINIMUM_SCORE]
+    if not matches:
+        names = list(dict.fromkeys(match.name for _, match in results if match.name))[:_MAX_LISTED]
+        by_name = f"; possible names: {', '.join(names)}" if names else ""
         raise Unreadable(
-            f"{target} has nothing that takes a stream, serves one, or fetches{by_name}"
+            f"{target} has no code that takes a stream, serves one or fetches{by_name}"
         )
-    asked.sort(key=lambda each: _order(each[1]))
-    best, first = asked[0]
-    about = first.name.split(".")[0] if path.is_dir() else ""
-    picked = chosen([each for file, each in asked if file == best and each.is_asked_for(about)])
-    others = [each for each in asked if each[1] not in picked]
+    matches.sort(key=lambda pair: _order(pair[1]))
+    best, first = matches[0]
+    owner = first.name.split(".")[0] if path.is_dir() else ""
+    picked = chosen([m for file, m in matches if file == best and m.matches(owner)])
+    rest = [pair for pair in matches if pair[1] not in picked]
     project, place = _place(best)
-    looked = _Looked(best, project, place.module, picked, others, unread)
-    return looked, proposal(place.module, picked, place.doubts)
+    selection = _Selection(best, project, place.module, picked, rest, unread)
+    return selection, proposal(place.module, picked, place.doubts)
 
 
 def _resolved(target: str) -> tuple[Path, str]:
-    """The file or folder that is meant, and the name in it."""
-    where, _, name = target.partition("::")
-    path = Path(where)
+    """Return the file or folder of a target, and the name in it."""
+    location, _, name = target.partition("::")
+    path = Path(location)
     if path.is_dir() or (path.is_file() and path.suffix == ".py"):
         return path, name.replace("::", ".")
     if path.exists():
-        raise Unreadable(f"{where} is no Python file")
+        raise Unreadable(f"{location} is not a Python file")
     if re.fullmatch(r"[^\W\d][\w.]*(:[^\W\d][\w.]*)?", target):
         module, _, name = target.partition(":")
-        file = found_by_name(module, project_of(Path.cwd()), sys.path[1:])
+        file = find_module(module, project_of(Path.cwd()), sys.path[1:])
         if file is not None:
             return Path(_relative(file)), name
-    raise Unreadable(f"{where} is no file, no folder and no module that is found from here")
+    raise Unreadable(f"{location} is not a file, a folder or a module on the import path")
 
 
 def _place(file: Path) -> tuple[Project, Place]:
     project = project_of(file.resolve())
-    # What is first on the path of a command is where the command is.
+    # The first entry of sys.path is the folder of the command itself.
     return project, place_of(file.resolve(), project, sys.path[1:])
 
 
-# -- saying
+# -- output
 
 
-def _listed(looked: _Looked) -> Iterator[str]:
-    """What was found, the best first, with the command for each of the others."""
-    for each in looked.picked:
-        where = f"{_relative(looked.file)}:{each.line}"
-        yield f"{where} {each.name or looked.module}: {each.why}"
-        yield f"    {each.check}: {CHECKS[each.check].asks}"
-    if looked.others:
+def _listed(selection: _Selection) -> Iterator[str]:
+    """Yield the selected candidates, and the command for each of the rest."""
+    for candidate in selection.picked:
+        where = f"{_relative(selection.file)}:{candidate.line}"
+        yield f"{where} {candidate.name or selection.module}: {candidate.why}"
+        yield f"    {candidate.check}: {CHECKS[candidate.check].question}"
+    if selection.rest:
         yield "also found:"
-    for file, each in looked.others[:_MOST_SHOWN]:
-        name = f"::{each.name}" if each.name else ""
-        sure = " (not sure)" if each.doubts else ""
-        yield f"    streamperf init {_relative(file)}{name}  # {each.check}{sure}: {each.why}"
-    if len(looked.others) > _MOST_SHOWN:
-        yield f"    and {len(looked.others) - _MOST_SHOWN} more"
-    yield from (f"not read: {each}" for each in looked.unread)
+    for file, match in selection.rest[:_MAX_LISTED]:
+        name = f"::{match.name}" if match.name else ""
+        mark = " (not sure)" if match.doubts else ""
+        yield f"    streamperf init {_relative(file)}{name}  # {match.check}{mark}: {match.why}"
+    if len(selection.rest) > _MAX_LISTED:
+        yield f"    and {len(selection.rest) - _MAX_LISTED} more"
+    yield from (f"not read: {error}" for error in selection.unread)
 
 
-def _shown(looked: _Looked, proposed: Proposal, target: str) -> Iterator[str]:
-    yield from ["", f"# {_relative(looked.test)}", "", *proposed.test.split("\n")]
-    yield from [f"# {_relative(looked.project.pyproject)}", "", *proposed.table.split("\n")]
-    yield from _needed(looked)
-    yield from (f"not sure: {each}" for each in proposed.doubts)
+def _shown(selection: _Selection, proposed: Proposal, target: str) -> Iterator[str]:
+    yield from ["", f"# {_relative(selection.test)}", "", *proposed.test.split("\n")]
+    yield from [f"# {_relative(selection.project.pyproject)}", "", *proposed.table.split("\n")]
+    yield from _required_extras(selection)
+    yield from (f"not sure: {doubt}" for doubt in proposed.doubts)
     if not proposed.doubts:
         yield f"next: streamperf init {target} --write"
 
 
-def _write(looked: _Looked, proposed: Proposal) -> Iterator[str]:
-    """Check all that can be checked, write, and say what was written."""
-    test, pyproject = looked.test, looked.project.pyproject
+def _write(selection: _Selection, proposed: Proposal) -> Iterator[str]:
+    """Write the proposal, and yield lines that name the written files.
+
+    Raises `Unwritable` before anything is written if the test file cannot be created.
+    """
+    test, pyproject = selection.test, selection.project.pyproject
     if "site-packages" in test.parts:
-        raise Unwritable(f"{looked.file} is installed, and no part of a project with tests here")
+        raise Unwritable(f"{selection.file} is an installed file, not part of a project with tests")
     if test.exists():
-        raise Unwritable(f"{_relative(test)} is there already, and is not overwritten")
-    kept = "" if pyproject.is_file() else "there is no pyproject.toml; the budget would be"
-    if looked.project.ours:
-        kept = "pyproject.toml has [tool.streamperf] already; the budget would be"
-    settings = "" if kept else appended(pyproject.read_bytes().decode(), proposed.table)
+        raise Unwritable(f"{_relative(test)} exists already and is not overwritten")
+    reason = "" if pyproject.is_file() else "there is no pyproject.toml; add this budget to one:"
+    if selection.project.has_streamperf_table:
+        reason = "pyproject.toml has [tool.streamperf] already; add this budget to it:"
+    settings = "" if reason else append_table(pyproject.read_bytes().decode(), proposed.table)
     put_in_place(test, proposed.test, pyproject, settings)
     yield f"wrote {_relative(test)}"
-    if kept:
-        yield from [kept, "", *proposed.table.split("\n")]
+    if reason:
+        yield from [reason, "", *proposed.table.split("\n")]
     else:
         yield f'wrote [tool.streamperf] to {_relative(pyproject)}: mode = "warn" fails nothing yet'
-    yield from _needed(looked)
+    yield from _required_extras(selection)
     yield f"next: pytest -p streamperf {_relative(test)}"
 
 
-def _needed(looked: _Looked) -> Iterator[str]:
-    needs = filter(None, (CHECKS[each.check].needs for each in looked.picked))
-    return (f"needs: pip install '{each}'" for each in needs)
+def _required_extras(selection: _Selection) -> Iterator[str]:
+    extras = filter(None, (CHECKS[c.check].extra for c in selection.picked))
+    return (f"needs: pip install '{extra}'" for extra in extras)
 
 
 def _relative(path: Path) -> str:
-    """As people would type it from here."""
+    """Return the path as a user types it in the working directory."""
     shown = os.path.relpath(path)
     return str(path) if shown.startswith(os.pardir) else shown

@@ -1,4 +1,8 @@
-"""How code is called: what it is given, how objects are made, and whether deltas are text."""
+"""Write calls of the code under test: arguments, construction, and doubts about deltas.
+
+Parsed functions and classes go in; source text of arguments and a list of doubts come out. A
+required argument without a known value becomes `...`, with a doubt that names it.
+"""
 
 import ast
 import re
@@ -16,25 +20,26 @@ from pytest_streamperf._cli.init.source import (
     own,
 )
 
-_PLAIN = {"object", "ABC", "Generic", "BaseModel", "NamedTuple"}
-_MAKES_FIELDS = {"dataclass", "define", "frozen", "BaseModel", "NamedTuple"}
-_LOOPS = {"call_later", "create_task", "get_running_loop", "get_event_loop", "ensure_future"}
-_ENDS = ("end", "finish", "finalize", "done", "complete", "close", "flush")
-_RESULTS = ("text", "result", "value", "getvalue", "content", "message", "output", "build")
-# What says that a protocol is read: words of a stream of text are none of it.
-_PARSES = {"loads", "raw_decode", "model_validate_json", "fromstring", "literal_eval"}
-_FORMATS = ("data:", "event:", "[DONE]", "\n\n", "\r\n", "</", "```", '{"')
-# What is done with a delta that is no text, and with one that is; with one, and with text.
-_NO_TEXT = r"{0}\[['\"]|\bawait {0}\b|\bmatch {0}:|\bisinstance\({0},"
-_TEXT = r"{0} [!=]= ['\"]|'\.join\([\[(]?{0} (?:async )?for "
-_ADDED = r"{1}(?: \+=? \[?|\.append\(|\.write\(){0}\b"
+# These bases need no arguments, or take the annotated fields of the class.
+_KNOWN_BASES = {"object", "ABC", "Generic", "BaseModel", "NamedTuple"}
+_FIELD_MAKERS = {"dataclass", "define", "frozen", "BaseModel", "NamedTuple"}
+_LOOP_CALLS = {"call_later", "create_task", "get_running_loop", "get_event_loop", "ensure_future"}
+_END_METHODS = ("end", "finish", "finalize", "done", "complete", "close", "flush")
+_RESULT_MEMBERS = ("text", "result", "value", "getvalue", "content", "message", "output", "build")
+# Signs that the code parses a protocol, for which a stream of plain words is not valid input.
+_PARSERS = {"loads", "raw_decode", "model_validate_json", "fromstring", "literal_eval"}
+_FORMAT_MARKS = ("data:", "event:", "[DONE]", "\n\n", "\r\n", "</", "```", '{"')
+# Patterns of code: {0} is not text; {0} is text; {0} is added to the accumulator {1}.
+_NOT_TEXT_USE = r"{0}\[['\"]|\bawait {0}\b|\bmatch {0}:|\bisinstance\({0},"
+_TEXT_USE = r"{0} [!=]= ['\"]|'\.join\([\[(]?{0} (?:async )?for "
+_ADDED_TO = r"{1}(?: \+=? \[?|\.append\(|\.write\(){0}\b"
 
 
-# -- what is given
+# -- arguments
 
 
 class Callback(NamedTuple):
-    """A parameter that is called: by what name the code calls it, and if it awaits it."""
+    """A parameter that the code calls; `place` is the called expression, such as self.show."""
 
     parameter: str
     place: str
@@ -43,100 +48,112 @@ class Callback(NamedTuple):
 
     @property
     def ignored(self) -> str:
-        """What to give for it where nobody looks."""
+        """The stub to pass where a test does not look at the calls."""
         return IGNORES_ASYNC if self.awaited else IGNORES
 
 
 def callbacks(places: Mapping[str, str], nodes: Sequence[ast.AST]) -> Iterator[Callback]:
-    """Find parameters, each kept at a place, that are called, and nothing made of the result."""
-    alone = {id(each.value) for each in nodes if isinstance(each, ast.Expr)}
-    awaits = [each for each in nodes if isinstance(each, ast.Await)]
-    awaited = {id(each.value) for each in awaits if id(each) in alone}
+    """Yield the parameters that the code calls without a use of the result.
+
+    `places` maps each parameter to the expression that holds it.
+    """
+    statements = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    awaits = [node for node in nodes if isinstance(node, ast.Await)]
+    awaited = {id(node.value) for node in awaits if id(node) in statements}
     for name, place in places.items():
-        made = [each for each in calls(nodes) if ast.unparse(each.func) == place]
-        if made and {id(each) for each in made} <= alone | awaited:
-            yield Callback(name, place, made, any(id(each) in awaited for each in made))
+        matches = [call for call in calls(nodes) if ast.unparse(call.func) == place]
+        if matches and {id(call) for call in matches} <= statements | awaited:
+            yield Callback(name, place, matches, any(id(call) in awaited for call in matches))
 
 
 def arguments(takes: Iterable[Parameter], values: Mapping[str, str]) -> str:
-    """Arguments for these parameters: dots for what is needed and not known, no other defaults.
+    """Return the arguments of a call, with `...` for a required parameter without a value.
+
+    Optional parameters without a value are left out.
 
     >>> stream, n = Parameter("stream", "", None), Parameter("n", "", None, by_name=True)
     >>> arguments([stream, n], {"n": "1"})
     '..., n=1'
     """
     shown, by_name = [], False
-    for each in takes:
-        value = values.get(each.name, "..." if each.default is None else "")
-        by_name |= each.by_name or not value
-        shown += [f"{each.name}={value}" if by_name else value] * bool(value)
+    for parameter in takes:
+        value = values.get(parameter.name, "..." if parameter.default is None else "")
+        by_name |= parameter.by_name or not value
+        shown += [f"{parameter.name}={value}" if by_name else value] * bool(value)
     return ", ".join(shown)
 
 
-def unknown(takes: Iterable[Parameter], known: Iterable[str]) -> list[str]:
-    """What is not sure where these parameters are given what is known."""
-    needed = [each.name for each in takes if each.default is None and each.name not in {*known}]
-    return [f"{each} has no default: put it in for ..." for each in needed]
+def missing_arguments(takes: Iterable[Parameter], given: Iterable[str]) -> list[str]:
+    """Return one doubt for each required parameter that is not among the given names."""
+    names = [parameter.name for parameter in takes if parameter.default is None]
+    missing = [name for name in names if name not in {*given}]
+    return [f"{name} has no default: replace ... with a value" for name in missing]
 
 
 # -- objects
 
 
 class Making(NamedTuple):
-    """What a class takes when an instance is made, which of it is called, and what is not sure."""
+    """A constructor: its parameters, the callbacks among them, and the doubts about a call."""
 
     takes: Sequence[Parameter]
     callbacks: Sequence[Callback]
     doubts: Sequence[str]
 
     def arguments(self, given: Mapping[str, str]) -> str:
-        """Arguments for what it takes; callbacks ignore all, but for those that are given."""
+        """Return the arguments of the constructor, with stubs for callbacks that are not given."""
         return arguments(
-            self.takes, {each.parameter: each.ignored for each in self.callbacks} | {**given}
+            self.takes, {call.parameter: call.ignored for call in self.callbacks} | {**given}
         )
 
 
 def making(source: Source, owner: ast.ClassDef) -> Making:
-    r"""Tell how an instance is made.
+    r"""Return how to construct an instance of a class.
 
     >>> from pytest_streamperf._cli.init.source import read
     >>> source = read("a.py", b"class Reply:\n    def __init__(self, model): pass")
     >>> making(source, source.classes["Reply"]).doubts
-    ['model has no default: put it in for ...']
+    ['model has no default: replace ... with a value']
     """
-    methods, line = source.methods(owner), source.line_of(owner)
+    methods, classes = source.methods(owner), source.with_bases(owner)
     init, doubts = methods.get("__init__"), []
     if init is not None:
         takes = init.parameters
-        kept = assigned(own(init.node))
-        places = {ast.unparse(value): ast.unparse(target) for target, value in kept}
+        pairs = assigned(own(init.node))
+        places = {ast.unparse(value): ast.unparse(target) for target, value in pairs}
     else:
-        takes = [field for each in reversed(line) if _has_fields(each) for field in _fields(each)]
-        places = {each.name: f"self.{each.name}" for each in takes}
-        bases = {last_name(base) for each in line for base in each.bases}
-        elsewhere = sorted(bases - _PLAIN - {*source.classes})
-        doubts = [f"what {each} takes is not in this file" for each in elsewhere]
-    nodes = [each for method in methods.values() for each in own(method.node)]
-    called = [*callbacks({each.name: places.get(each.name, "") for each in takes}, nodes)]
-    return Making(takes, called, doubts + unknown(takes, [each.parameter for each in called]))
+        takes = [field for cls in reversed(classes) if _has_fields(cls) for field in _fields(cls)]
+        places = {field.name: f"self.{field.name}" for field in takes}
+        bases = {last_name(base) for cls in classes for base in cls.bases}
+        elsewhere = sorted(bases - _KNOWN_BASES - {*source.classes})
+        doubts = [
+            f"the arguments of {base} are unknown: it is not in this file" for base in elsewhere
+        ]
+    nodes = [node for method in methods.values() for node in own(method.node)]
+    called = [*callbacks({field.name: places.get(field.name, "") for field in takes}, nodes)]
+    return Making(
+        takes,
+        called,
+        doubts + missing_arguments(takes, [callback.parameter for callback in called]),
+    )
 
 
 def needs_loop(*scope: ast.AST) -> bool:
-    """Whether something here asks for the event loop that runs."""
-    return any(last_name(each.func) in _LOOPS for each in calls(own(*scope)))
+    """Return whether the code needs a running event loop."""
+    return any(last_name(call.func) in _LOOP_CALLS for call in calls(own(*scope)))
 
 
 def ending(methods: Mapping[str, Member]) -> tuple[Member | None, Member | None]:
-    """What brings an object with these methods to its end, and what gives what came of it."""
-    bare = {name: each for name, each in methods.items() if not each.required}
-    ends = [bare[name] for name in _ENDS if name in bare and not bare[name].decorators]
-    shows = [bare[name] for name in _RESULTS if name in bare]
-    shows = [each for each in shows if each.decorators <= {"property", "cached_property"}]
+    """Return the method that ends a stream and the member that holds the result, or None."""
+    bare = {name: method for name, method in methods.items() if not method.required}
+    ends = [bare[name] for name in _END_METHODS if name in bare and not bare[name].decorators]
+    shows = [bare[name] for name in _RESULT_MEMBERS if name in bare]
+    shows = [member for member in shows if member.decorators <= {"property", "cached_property"}]
     return next(iter(ends), None), next(iter(shows), None)
 
 
 def _has_fields(owner: ast.ClassDef) -> bool:
-    return bool({*map(last_name, (*owner.decorator_list, *owner.bases))} & _MAKES_FIELDS)
+    return bool({*map(last_name, (*owner.decorator_list, *owner.bases))} & _FIELD_MAKERS)
 
 
 def _fields(owner: ast.ClassDef) -> Iterator[Parameter]:
@@ -154,42 +171,47 @@ def _fields(owner: ast.ClassDef) -> Iterator[Parameter]:
 def delta_doubts(
     name: str, annotation: str, scope: Sequence[ast.AST], function: str
 ) -> Iterator[str]:
-    """What is not sure of a delta, from its annotation and all that is done in `scope`.
+    """Yield the doubts about the type of a delta, from its annotation and its uses in `scope`.
 
     >>> scope = [ast.parse("for event in stream: print(event.type)")]
-    >>> [each.partition(":")[0] for each in delta_doubts("event", "", scope, "show")]
-    ['whether event is text cannot be told']
+    >>> [doubt.partition(":")[0] for doubt in delta_doubts("event", "", scope, "show")]
+    ['event may not be text']
     """
     nodes = [*own(*scope)]
     how = "with delta=, a callable from index to delta"
-    if any(each in function.lower() for each in ("decode", "parse", "sse")) or _reads_format(nodes):
-        yield f"it reads a format: make deltas that are in it {how}"
+    if any(word in function.lower() for word in ("decode", "parse", "sse")) or _reads_format(nodes):
+        yield f"the code parses a format: make deltas in that format {how}"
     elif annotation != "str" and not (annotation in {"", "Any"} and _is_text(name, scope, nodes)):
-        yield f"whether {name} is text cannot be told: if it is not, make it {how}"
+        yield f"{name} may not be text: if so, make deltas {how}"
 
 
 def _reads_format(nodes: Sequence[ast.AST]) -> bool:
-    said = {id(each.value) for each in nodes if isinstance(each, ast.Expr)}  # docstrings
-    said |= {id(each.func.value) for each in calls(nodes) if isinstance(each.func, ast.Attribute)}
-    texts = [each for each in nodes if isinstance(each, ast.Constant) and id(each) not in said]
-    return any(last_name(each.func) in _PARSES for each in calls(nodes)) or any(
-        mark in str(each.value) for each in texts for mark in _FORMATS
+    # Docstrings, and constants with a method call such as "\n\n".join, are no sign of a format.
+    ignored = {id(n.value) for n in nodes if isinstance(n, ast.Expr)}
+    ignored |= {id(c.func.value) for c in calls(nodes) if isinstance(c.func, ast.Attribute)}
+    texts = [n for n in nodes if isinstance(n, ast.Constant) and id(n) not in ignored]
+    return any(last_name(call.func) in _PARSERS for call in calls(nodes)) or any(
+        mark in str(text.value) for text in texts for mark in _FORMAT_MARKS
     )
 
 
 def _is_text(name: str, scope: Sequence[ast.AST], nodes: Sequence[ast.AST]) -> bool:
-    """Whether something is done with it that is only done with text, and nothing else."""
+    """Return whether the code uses `name` as text, and never as anything else."""
     code = "\n".join(map(ast.unparse, scope))
-    it = rf"(?<![\w.]){re.escape(name)}"
-    used = re.findall(rf"{it}\.(\w+)(\(?)", code)
-    if re.search(_NO_TEXT.format(it), code) or not {*used} <= {(each, "(") for each in dir(str)}:
+    pattern = rf"(?<![\w.]){re.escape(name)}"
+    used = re.findall(rf"{pattern}\.(\w+)(\(?)", code)
+    if re.search(_NOT_TEXT_USE.format(pattern), code) or not {*used} <= {
+        (method, "(") for method in dir(str)
+    }:
         return False
-    adds = (_ADDED.format(it, rf"(?<![\w.]){re.escape(each)}") for each in _texts(nodes))
-    return bool(used) or any(re.search(each, code) for each in (_TEXT.format(it), *adds))
+    adds = (
+        _ADDED_TO.format(pattern, rf"(?<![\w.]){re.escape(text)}") for text in _text_places(nodes)
+    )
+    return bool(used) or any(re.search(use, code) for use in (_TEXT_USE.format(pattern), *adds))
 
 
-def _texts(nodes: Sequence[ast.AST]) -> Iterator[str]:
-    """What begins as text, or is joined as text is."""
+def _text_places(nodes: Sequence[ast.AST]) -> Iterator[str]:
+    """Yield the names of accumulators that start as text or are joined into text."""
     for node in nodes:
         match node:
             case ast.Call(func=ast.Attribute(ast.Constant(str()), "join"), args=[joined]):

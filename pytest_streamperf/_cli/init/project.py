@@ -1,4 +1,7 @@
-"""Where things are in a project, and how files of it are written: whole, all or none."""
+"""Find the root, the modules and the settings of a project, and write its two files.
+
+Nothing is imported to find a module. `put_in_place` writes both files or neither of them.
+"""
 
 import keyword
 import os
@@ -12,41 +15,51 @@ from typing import Any, NamedTuple
 
 from pytest_streamperf._cli.init.source import Unreadable
 
-_MARKS = ("pyproject.toml", "setup.cfg", "setup.py", ".git")
-_SKIPPED = {"node_modules", "__pycache__", "tests", "test", "testing", "docs", "build", "dist"}
-_CODE = re.compile(r"(?!test_|conftest\.|setup\.).*(?<!_test)\.py")
+_ROOT_MARKERS = ("pyproject.toml", "setup.cfg", "setup.py", ".git")
+_SKIPPED_FOLDERS = {
+    "node_modules",
+    "__pycache__",
+    "tests",
+    "test",
+    "testing",
+    "docs",
+    "build",
+    "dist",
+}
+# Test and packaging files hold no code to test.
+_SOURCE_FILE = re.compile(r"(?!test_|conftest\.|setup\.).*(?<!_test)\.py")
 
 
-class Unwritable(ValueError):  # noqa: N818 - what is wrong, as an adjective: it is shown to people
-    """A file is not written: the text names it, and says why."""
+class Unwritable(ValueError):  # noqa: N818 - an adjective, as users see it
+    """A file cannot be written: the text names the file and the reason."""
 
 
 class Project(NamedTuple):
-    """The root of a project, and its `pyproject.toml` as it is read; empty where there is none."""
+    """The root of a project, and the parsed `pyproject.toml`, which is empty without a file."""
 
     root: Path
     settings: dict[str, Any]
 
     @property
     def pyproject(self) -> Path:
-        """Where its settings are, or would be."""
+        """The path of `pyproject.toml`, which may not exist."""
         return self.root / "pyproject.toml"
 
     @property
-    def ours(self) -> bool:
-        """Whether there are settings of ours already."""
+    def has_streamperf_table(self) -> bool:
+        """True if `pyproject.toml` has a table [tool.streamperf] already."""
         return "streamperf" in _table(self.settings, "tool")
 
     @property
     def bases(self) -> list[Path]:
-        """Where its modules are imported from; each is sure, as tests would find it."""
+        """The folders that tests are certain to import the modules of the project from."""
         pytest = _table(self.settings, "tool", "pytest")
-        told = {**pytest, **_table(pytest, "ini_options")}.get("pythonpath", [])
+        folders = {**pytest, **_table(pytest, "ini_options")}.get("pythonpath", [])
         bases = [
-            self.root / str(each)
-            for each in (told if isinstance(told, list) else str(told).split())
+            self.root / str(folder)
+            for folder in (folders if isinstance(folders, list) else str(folders).split())
         ]
-        if self.settings.keys() & {"project", "build-system"}:  # it is there to be installed
+        if self.settings.keys() & {"project", "build-system"}:  # the project is installable
             bases += [self.root / "src", self.root]
         elif (self.root / "conftest.py").is_file() and "importlib" not in str(pytest):
             bases.append(self.root)
@@ -54,67 +67,69 @@ class Project(NamedTuple):
 
 
 class Place(NamedTuple):
-    """The module that a file is, and what is not sure of importing it."""
+    """The dotted name of a module, and the doubts about importing it."""
 
     module: str
     doubts: Sequence[str]
 
 
 def project_of(file: Path) -> Project:
-    """Find the project that a file belongs to.
+    """Return the project that a file or folder belongs to.
 
-    Raises `Unreadable` for a `pyproject.toml` that is none.
+    Raises `Unreadable` for an invalid `pyproject.toml`.
     """
     folder = file if file.is_dir() else file.parent
     above = (folder, *folder.parents)
-    root = next((each for each in above if any((each / m).exists() for m in _MARKS)), folder)
+    root = next(
+        (f for f in above if any((f / marker).exists() for marker in _ROOT_MARKERS)), folder
+    )
     try:
         return Project(root, tomllib.loads((root / "pyproject.toml").read_bytes().decode()))
     except FileNotFoundError:
         return Project(root, {})
     except (OSError, ValueError, RecursionError) as error:
-        raise Unreadable(
-            f"{root / 'pyproject.toml'} is no TOML that can be read: {error}"
-        ) from None
+        raise Unreadable(f"{root / 'pyproject.toml'} cannot be read as TOML: {error}") from None
 
 
 def place_of(file: Path, project: Project, path: Sequence[str]) -> Place:
-    """Tell by what name a file is imported; `path` is what this interpreter looks in.
+    """Return the dotted name under which tests import a file.
 
-    Nothing is imported to find out.
+    `path` is the import path of this interpreter. Nothing is imported.
     """
-    known = [each.resolve() for each in (*project.bases, *map(Path, filter(None, path)))]
-    known.sort(key=lambda each: -len(each.parts))
+    roots = [root.resolve() for root in (*project.bases, *map(Path, filter(None, path)))]
+    roots.sort(key=lambda root: -len(root.parts))
     top = file.parent
     while (top / "__init__.py").is_file() and top != project.root:
         top = top.parent
-    for base in (*known, top):
-        # A package is imported as a whole.
-        parts = _parts(file, base) if base.is_dir() and top.is_relative_to(base) else []
+    for base in (*roots, top):
+        # A root inside a package would import a part of the package under a second name.
+        parts = _module_parts(file, base) if base.is_dir() and top.is_relative_to(base) else []
         if parts:
             where = os.path.relpath(base, project.root).replace(os.sep, "/")
-            how = f'pythonpath = ["{where}"] in [tool.pytest.ini_options] would say where it is'
+            how = f'add pythonpath = ["{where}"] to [tool.pytest.ini_options]'
             doubt = f"pytest may not find {parts[0]}: {how}"
-            return Place(".".join(parts), () if base in known else [doubt])
-    return Place(file.stem, [f"{file.name} has no name to import it by"])
+            return Place(".".join(parts), () if base in roots else [doubt])
+    return Place(
+        file.stem, [f"{file.name} cannot be imported: its path is not a valid module name"]
+    )
 
 
-def sources_in(folder: Path) -> Iterator[Path]:
-    """Python files below a folder that may hold code to test, in order."""
-    for here, folders, files in os.walk(folder):
-        inside = Path(here)
+def source_files(folder: Path) -> Iterator[Path]:
+    """Yield the Python files below a folder that may hold code to test, in order."""
+    for path, folders, files in os.walk(folder):
+        inside = Path(path)
         folders[:] = sorted(
-            each
-            for each in folders
-            if each not in _SKIPPED
-            and not each.startswith(".")
-            and not (inside / each / "pyvenv.cfg").exists()
+            name
+            for name in folders
+            if name not in _SKIPPED_FOLDERS
+            and not name.startswith(".")
+            and not (inside / name / "pyvenv.cfg").exists()
         )
-        yield from (inside / each for each in sorted(files) if _CODE.fullmatch(each))
+        yield from (inside / name for name in sorted(files) if _SOURCE_FILE.fullmatch(name))
 
 
-def found_by_name(module: str, project: Project, path: Sequence[str]) -> Path | None:
-    """The file of a module, by its dotted name; None where there is none."""
+def find_module(module: str, project: Project, path: Sequence[str]) -> Path | None:
+    """Return the file of a module by its dotted name, or None if no folder has it."""
     inside = module.replace(".", "/")
     for base in (*project.bases, project.root, *map(Path, filter(None, path))):
         for file in (base / f"{inside}.py", base / inside / "__init__.py"):
@@ -124,48 +139,49 @@ def found_by_name(module: str, project: Project, path: Sequence[str]) -> Path | 
 
 
 def _table(settings: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
-    """A table of settings; empty where it is none."""
-    found: object = settings
+    """Return a nested table of the settings, or an empty one if no table has this name."""
+    value: object = settings
     for name in names:
-        found = found.get(name) if isinstance(found, Mapping) else None
-    return found if isinstance(found, Mapping) else {}
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value if isinstance(value, Mapping) else {}
 
 
-def _parts(file: Path, base: Path) -> list[str]:
-    """The parts of a module's name, as seen from a folder above its file; none if it has none."""
+def _module_parts(file: Path, base: Path) -> list[str]:
+    """Return the parts of a module's name below `base`, or [] if a part is not a valid name."""
     parts = [*file.relative_to(base).with_suffix("").parts]
     parts = parts[:-1] if parts[-1] == "__init__" else parts
-    names = all(each.isidentifier() and not keyword.iskeyword(each) for each in parts)
+    names = all(part.isidentifier() and not keyword.iskeyword(part) for part in parts)
     return parts if names else []
 
 
 # -- writing
 
 
-def appended(text: str, table: str) -> str:
-    r"""Append a table of ours to a TOML document, whose own lines stay as they are.
+def append_table(text: str, table: str) -> str:
+    r"""Return a TOML document with the table appended; its own lines do not change.
 
-    Raises `Unwritable` where that would say something else.
+    Raises `Unwritable` if the result is invalid or has other values than the table.
 
-    >>> appended("[tool.a]\nx = 1", "[tool.streamperf]\ny = 2\n")
+    >>> append_table("[tool.a]\nx = 1", "[tool.streamperf]\ny = 2\n")
     '[tool.a]\nx = 1\n\n[tool.streamperf]\ny = 2\n'
     """
     newline = "\r\n" if "\r\n" in text else "\n"
     end = "" if not text or text.endswith("\n") else newline
     whole = text + end + (newline if text else "") + table.replace("\n", newline)
     try:
-        ours, asked = (tomllib.loads(each)["tool"]["streamperf"] for each in (whole, table))
+        actual, expected = (tomllib.loads(t)["tool"]["streamperf"] for t in (whole, table))
     except (ValueError, TypeError, RecursionError) as error:
         raise Unwritable(f"the table cannot be appended: {error}") from None
-    if ours != asked:
-        raise Unwritable("the table cannot be appended to one that is there")
+    if actual != expected:
+        raise Unwritable("the table cannot be appended: [tool.streamperf] exists already")
     return whole
 
 
 def put_in_place(test: Path, text: str, pyproject: Path, settings: str) -> None:
-    """Write a test that is not there yet, and change settings, unless empty: both, or none.
+    """Write a new test file, and replace `pyproject.toml` unless `settings` is empty.
 
-    Raises `Unwritable` for a test that is there, and for what the system refuses.
+    Either both files are written or none. Raises `Unwritable` if the test file exists, and for an
+    error of the operating system.
     """
     target = pyproject.resolve()
     aside = target.with_name(f".{target.name}.{os.getpid()}")
@@ -185,4 +201,4 @@ def put_in_place(test: Path, text: str, pyproject: Path, settings: str) -> None:
                 aside.replace(target)
             undone.pop_all()
     except OSError as error:
-        raise Unwritable(f"nothing is written: {error.filename}: {error.strerror}") from None
+        raise Unwritable(f"nothing was written: {error.filename}: {error.strerror}") from None

@@ -1,4 +1,7 @@
-"""What a source file says, read with `ast`: nothing of it is imported or run."""
+"""Parse a source file with `ast`, and answer questions about its functions, classes and names.
+
+The bytes of a file go in; a `Source` comes out. Nothing of the file is imported or run.
+"""
 
 import ast
 import warnings
@@ -6,15 +9,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
-_HARMLESS = {"staticmethod", "classmethod", "override", "final"}
+# These decorators do not change how a function is called.
+_NEUTRAL_DECORATORS = {"staticmethod", "classmethod", "override", "final"}
 
 
-class Unreadable(ValueError):  # noqa: N818 - what is wrong, as an adjective: it is shown to people
-    """A source file cannot be read: the text says where, and why."""
+class Unreadable(ValueError):  # noqa: N818 - an adjective, as users see it
+    """A source file cannot be read: the text names the file, the line and the reason."""
 
 
 class Parameter(NamedTuple):
-    """What a function takes; `annotation` is its text, `default` is None where it is required."""
+    """A parameter of a function.
+
+    `annotation` is source text, `default` is None for a required parameter, and `by_name` marks a
+    keyword-only one.
+    """
 
     name: str
     annotation: str
@@ -30,130 +38,133 @@ class Member(NamedTuple):
 
     @property
     def name(self) -> str:
-        """As it is found in its module: "collect", "Reply.feed"."""
+        """The qualified name in the module: "collect", "Reply.feed"."""
         return f"{self.owner.name}.{self.node.name}" if self.owner else self.node.name
 
     @property
     def is_async(self) -> bool:
-        """Whether it is written with `async def`."""
+        """True for a function that is defined with `async def`."""
         return isinstance(self.node, ast.AsyncFunctionDef)
 
     @property
     def yields(self) -> bool:
-        """Whether it is a generator."""
-        return any(isinstance(each, ast.Yield | ast.YieldFrom) for each in own(self.node))
+        """True for a generator function."""
+        return any(isinstance(node, ast.Yield | ast.YieldFrom) for node in own(self.node))
 
     @property
     def decorators(self) -> set[str]:
-        """The last parts of their names; not of those that change nothing here."""
-        return {last_name(each) for each in self.node.decorator_list} - _HARMLESS
+        """The last name of each decorator that may change how the function is called."""
+        return {last_name(node) for node in self.node.decorator_list} - _NEUTRAL_DECORATORS
 
     @property
     def doubts(self) -> list[str]:
-        """What its decorators leave open."""
+        """A list with one doubt for each decorator that may change the function."""
         decorators = sorted(self.decorators)
-        return [f"what @{each} makes of {self.name} cannot be told" for each in decorators]
+        return [f"the effect of @{name} on {self.name} is unknown" for name in decorators]
 
     @property
     def parameters(self) -> Sequence[Parameter]:
-        """Those that a caller gives, in order; `*` and `**` are left out."""
-        given = self.node.args
-        placed = [*given.posonlyargs, *given.args]
-        defaults = [*[None] * (len(placed) - len(given.defaults)), *given.defaults]
+        """The parameters that a caller passes, in order, without `*args`, `**kwargs` and `self`."""
+        signature = self.node.args
+        positional = [*signature.posonlyargs, *signature.args]
+        missing = len(positional) - len(signature.defaults)
+        defaults = [*[None] * missing, *signature.defaults]
         static = "staticmethod" in map(last_name, self.node.decorator_list)
-        found = [_parameter(*each) for each in zip(placed, defaults, strict=True)]
-        named = zip(given.kwonlyargs, given.kw_defaults, strict=True)
+        parameters = [_parameter(*pair) for pair in zip(positional, defaults, strict=True)]
+        keyword_only = zip(signature.kwonlyargs, signature.kw_defaults, strict=True)
         bound = self.owner is not None and not static
-        return [*found[bound:], *(_parameter(*each, by_name=True) for each in named)]
+        return [*parameters[bound:], *(_parameter(*pair, by_name=True) for pair in keyword_only)]
 
     @property
     def required(self) -> Sequence[Parameter]:
-        """Those of its parameters that have no default."""
-        return [each for each in self.parameters if each.default is None]
+        """The parameters that have no default."""
+        return [parameter for parameter in self.parameters if parameter.default is None]
 
 
 class Source(NamedTuple):
-    """A parsed module: its functions and methods, its classes, and what its names stand for."""
+    """A parsed module: its functions and methods, its classes, and the full names of imports."""
 
     tree: ast.Module
     members: Sequence[Member]
     classes: Mapping[str, ast.ClassDef]
     imported: Mapping[str, str]
 
-    def line_of(self, owner: ast.ClassDef) -> Sequence[ast.ClassDef]:
-        """A class, and those of its bases that are in this module."""
-        line = [owner]
-        for each in line:
-            bases = (self.classes.get(last_name(base)) for base in each.bases)
-            line += [base for base in bases if base is not None and base not in line]
-        return line
+    def with_bases(self, owner: ast.ClassDef) -> Sequence[ast.ClassDef]:
+        """Return a class and its direct and indirect bases that this module defines."""
+        classes = [owner]
+        for cls in classes:
+            bases = (self.classes.get(last_name(base)) for base in cls.bases)
+            classes += [base for base in bases if base is not None and base not in classes]
+        return classes
 
     def methods(self, owner: ast.ClassDef) -> Mapping[str, Member]:
-        """The methods of a class, its bases in this module included."""
-        found: dict[str, Member] = {}
-        for each in self.line_of(owner):
+        """Return the methods of a class by name, with those that bases in this module define."""
+        methods: dict[str, Member] = {}
+        for cls in self.with_bases(owner):
             for member in self.members:
-                if member.owner is each:
-                    found.setdefault(member.node.name, Member(member.node, owner))
-        return found
+                if member.owner is cls:
+                    methods.setdefault(member.node.name, Member(member.node, owner))
+        return methods
 
     def dotted(self, node: ast.expr) -> str:
-        """What a name stands for, in full: "urllib.request.urlopen"."""
+        """Return the full name of an expression, by the imports: "urllib.request.urlopen"."""
         root, dot, rest = ast.unparse(node).partition(".")
         return f"{self.imported.get(root, root)}{dot}{rest}"
 
 
 def read(name: str, text: bytes) -> Source:
-    """Parse a module.
+    """Return the parsed module; `name` is the name of the file in errors.
 
-    Raises `Unreadable`, with the line, for what is not Python.
+    Raises `Unreadable` with the line number for invalid Python.
 
     >>> [member.name for member in read("a.py", b"def collect(stream): ...").members]
     ['collect']
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # somebody else's escapes
+            warnings.simplefilter(
+                "ignore"
+            )  # invalid escapes in the user's file are not our concern
             return _source(ast.parse(text))
     except SyntaxError as error:
         line = f":{error.lineno}" if error.lineno else ""
-        raise Unreadable(f"{name}{line} is not Python that can be read: {error.msg}") from None
+        raise Unreadable(f"{name}{line} cannot be read as Python: {error.msg}") from None
     except (ValueError, RecursionError, MemoryError) as error:
-        raise Unreadable(f"{name} is not Python that can be read: {error}") from None
+        raise Unreadable(f"{name} cannot be read as Python: {error}") from None
 
 
 def _source(tree: ast.Module) -> Source:
-    classes = {each.name: each for each in own(tree) if isinstance(each, ast.ClassDef)}
+    classes = {node.name: node for node in own(tree) if isinstance(node, ast.ClassDef)}
     members = [
-        Member(each, owner if isinstance(owner, ast.ClassDef) else None)
+        Member(node, owner if isinstance(owner, ast.ClassDef) else None)
         for owner in (tree, *classes.values())
-        for each in own(owner)
-        if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in own(owner)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     ]
     return Source(tree, members, classes, dict(_imported(tree)))
 
 
 def own(*nodes: ast.AST) -> Iterator[ast.AST]:
-    """All below these nodes, in order, that is run where they are.
+    """Yield the nodes below these nodes, in source order, that run together with them.
 
-    What is inside of functions and classes is not, nor is what is for `__main__` only.
+    Bodies of nested functions and classes are left out, and so are blocks for `__main__`.
     """
-    left = [child for node in nodes for child in ast.iter_child_nodes(node)][::-1]
-    while left:
-        node = left.pop()
+    pending = [child for node in nodes for child in ast.iter_child_nodes(node)][::-1]
+    while pending:
+        node = pending.pop()
         yield node
         is_main = isinstance(node, ast.If) and "__main__" in ast.unparse(node.test)
         if not is_main and not isinstance(node, _SCOPES):
-            left += [*ast.iter_child_nodes(node)][::-1]
+            pending += [*ast.iter_child_nodes(node)][::-1]
 
 
 def calls(nodes: Iterable[ast.AST]) -> Iterator[ast.Call]:
-    """Those of the nodes that call something."""
-    return (each for each in nodes if isinstance(each, ast.Call))
+    """Yield the nodes that are calls."""
+    return (node for node in nodes if isinstance(node, ast.Call))
 
 
 def assigned(nodes: Iterable[ast.AST]) -> Iterator[tuple[ast.expr, ast.expr]]:
-    """What is assigned, and where to: one by one, where it is many at once."""
+    """Yield the target and the value of each assignment; a tuple assignment gives several pairs."""
     for node in nodes:
         match node:
             case ast.Assign(targets=[ast.Tuple(elts=targets)], value=ast.Tuple(elts=values)):
@@ -169,7 +180,7 @@ def assigned(nodes: Iterable[ast.AST]) -> Iterator[tuple[ast.expr, ast.expr]]:
 
 
 def last_name(node: ast.expr) -> str:
-    """The last part of the name of what is named, called or subscripted.
+    """Return the last part of the name in an expression, without its calls and subscripts.
 
     >>> last_name(ast.parse("typing.Generic[T]", mode="eval").body)
     'Generic'
@@ -187,10 +198,10 @@ def _parameter(argument: ast.arg, default: ast.expr | None, *, by_name: bool = F
 def _imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            for each in node.names:
-                root = each.name.split(".")[0]
-                yield (each.asname, each.name) if each.asname else (root, root)
+            for alias in node.names:
+                root = alias.name.split(".")[0]
+                yield (alias.asname, alias.name) if alias.asname else (root, root)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield from (
-                (each.asname or each.name, f"{node.module}.{each.name}") for each in node.names
+                (alias.asname or alias.name, f"{node.module}.{alias.name}") for alias in node.names
             )

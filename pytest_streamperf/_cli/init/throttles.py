@@ -1,4 +1,8 @@
-"""What a throttle keeps to, from the code: how often it calls back, and with what."""
+"""Find the throttle in the code of a consumer: the callback, its interval and its content.
+
+The functions of a consumer and their callbacks go in; a `Throttle` comes out. A throttle is code
+that compares the time or starts a timer, and calls a callback.
+"""
 
 import ast
 import re
@@ -11,16 +15,18 @@ from pytest_streamperf._cli.init.source import Member, assigned, calls, last_nam
 
 _CLOCKS = {"monotonic", "time", "perf_counter"}
 _TIMERS = {"call_later", "sleep"}
-_LONGEST = 60.0
+# Not measured: no reason is on record. A longer value is no update interval.
+_MAX_INTERVAL_SECONDS = 60.0
 
-# What a name may stand for: all that is assigned to it, or its default.
-_Bound = Mapping[str, Sequence[ast.expr]]
+# The values that a name may have: all assigned expressions, or the default of a parameter.
+_Bindings = Mapping[str, Sequence[ast.expr]]
 
 
 class Throttle(NamedTuple):
-    """What a throttle keeps to: an interval in seconds, zero if not known, by a timer or not.
+    """A throttle that the code contains.
 
-    `batches` says that each update holds only what came since the one before it.
+    `every` is its interval in seconds, and zero where that is unknown. `timed` says that a timer
+    ends the interval. `batches` says that an update carries only the deltas since the last update.
     """
 
     callback: Callback
@@ -33,92 +39,98 @@ class Throttle(NamedTuple):
 def throttle(
     tree: ast.Module, members: Sequence[Member], callbacks: Sequence[Callback]
 ) -> Throttle | None:
-    """Find the throttle in these functions; None where no time is asked for near a callback."""
+    """Return the throttle in these functions, or None if they use neither a clock nor a timer."""
     if not callbacks:
         return None
     nodes = [node for member in members for node in own(member.node)]
-    bound = _bound(tree, members)
-    slept = (each for each in calls(nodes) if last_name(each.func) in _TIMERS)
-    timers = [each.args[:1] for each in slept if each.args]
-    compared = [[each.left, *each.comparators] for each in nodes if isinstance(each, ast.Compare)]
-    waits = [each for each in compared if any(map(_asks_a_clock, _terms(each, bound)))]
+    bindings = _bindings_of(tree, members)
+    timer_calls = (call for call in calls(nodes) if last_name(call.func) in _TIMERS)
+    timers = [call.args[:1] for call in timer_calls if call.args]
+    compared = [[node.left, *node.comparators] for node in nodes if isinstance(node, ast.Compare)]
+    waits = [sides for sides in compared if any(map(_reads_clock, _terms(sides, bindings)))]
     if not timers and not waits:
         return None
-    terms = [term for each in (*timers, *waits) for term in _terms(each, bound)]
-    found = {each.value for each in terms if isinstance(each, ast.Constant)}
-    intervals = [each for each in found if isinstance(each, int | float) and 0 < each <= _LONGEST]
-    sure = len(intervals) == 1 and not any(isinstance(each, ast.BinOp) for each in terms)
-    code = "\n".join(ast.unparse(each.node) for each in members)
+    terms = [term for group in (*timers, *waits) for term in _terms(group, bindings)]
+    values = {term.value for term in terms if isinstance(term, ast.Constant)}
+    numbers = [value for value in values if isinstance(value, int | float)]
+    intervals = [number for number in numbers if 0 < number <= _MAX_INTERVAL_SECONDS]
+    certain = len(intervals) == 1 and not any(isinstance(term, ast.BinOp) for term in terms)
+    code = "\n".join(ast.unparse(member.node) for member in members)
     sink, doubts = callbacks[0], []
-    sent = {_text_of(each.args[0], bound, code) if each.args else "" for each in sink.calls}
+    sent = {_text_of(call.args[0], bindings, code) if call.args else "" for call in sink.calls}
     place = sent.pop() if len(sent) == 1 else ""
-    if not sure:
-        doubts.append("how often it may update cannot be told: say so in every=, in seconds")
+    if not certain:
+        doubts.append("the update interval is unknown: set every=, in seconds")
     if not place or len(callbacks) > 1:
-        doubts.append(f"value= is what an update carries: say what {sink.place} gets")
-    batches = bool(place) and _begins_again(place, members)
-    return Throttle(sink, intervals[0] if sure else 0, bool(timers), batches, doubts)
+        doubts.append(
+            f"the content of an update is unknown: pass value= for the calls of {sink.place}"
+        )
+    batches = bool(place) and _is_reset(place, members)
+    return Throttle(sink, intervals[0] if certain else 0, bool(timers), batches, doubts)
 
 
-def _bound(tree: ast.Module, members: Sequence[Member]) -> _Bound:
-    """What names stand for: those of the module, of the class, and of these functions."""
-    bound = defaultdict[str, list[ast.expr]](list)
+def _bindings_of(tree: ast.Module, members: Sequence[Member]) -> _Bindings:
+    """Return the values that names may have in the module, the class and these functions."""
+    bindings = defaultdict[str, list[ast.expr]](list)
     owner = members[0].owner
     for target, value in assigned(own(owner) if owner else []):
-        bound[f"self.{ast.unparse(target)}"].append(value)
-    for target, value in assigned(own(tree, *(each.node for each in members))):
-        bound[ast.unparse(target)].append(value)
+        bindings[f"self.{ast.unparse(target)}"].append(value)
+    for target, value in assigned(own(tree, *(member.node for member in members))):
+        bindings[ast.unparse(target)].append(value)
     for member in members:
-        for each in member.parameters:
-            bound[each.name] += [each.default] if each.default else []
+        for parameter in member.parameters:
+            bindings[parameter.name] += [parameter.default] if parameter.default else []
         match member.node.body:
             case [*_, ast.Return(value=ast.expr() as value)]:
-                bound[f"self.{member.node.name}()"].append(value)
-    return bound
+                bindings[f"self.{member.node.name}()"].append(value)
+    return bindings
 
 
-def _terms(asked: Iterable[ast.expr], bound: _Bound) -> Iterator[ast.expr]:
-    """What is added or taken away in expressions; names are looked up."""
-    left, seen = [*asked], set()
-    while left:
-        match left.pop():
+def _terms(expressions: Iterable[ast.expr], bindings: _Bindings) -> Iterator[ast.expr]:
+    """Yield the terms of sums and differences in the expressions; names give their values."""
+    pending, visited = [*expressions], set()
+    while pending:
+        match pending.pop():
             case ast.BinOp(op=ast.Add() | ast.Sub()) as both:
-                left += [both.left, both.right]
+                pending += [both.left, both.right]
             case ast.NamedExpr(value=value):
-                left.append(value)
-            case ast.Name() | ast.Attribute() as each:
-                name = ast.unparse(each)
-                if name not in seen:
-                    seen.add(name)
-                    left += bound.get(name, [])
-            case each:
-                yield each
+                pending.append(value)
+            case ast.Name() | ast.Attribute() as reference:
+                name = ast.unparse(reference)
+                if name not in visited:
+                    visited.add(name)
+                    pending += bindings.get(name, [])
+            case term:
+                yield term
 
 
-def _asks_a_clock(term: ast.expr) -> bool:
-    return any(last_name(each.func) in _CLOCKS and not each.args for each in calls(ast.walk(term)))
+def _reads_clock(term: ast.expr) -> bool:
+    return any(last_name(c.func) in _CLOCKS and not c.args for c in calls(ast.walk(term)))
 
 
-def _text_of(sent: ast.expr, bound: _Bound, code: str) -> str:
-    """Where the text that is sent is added up: at `parts` for "".join(parts); empty if nowhere."""
-    said, seen = ast.unparse(sent), set()
-    while said not in seen:
-        seen.add(said)
-        joined = re.fullmatch(r"''\.join\(([\w.]+)\)", said)
+def _text_of(sent: ast.expr, bindings: _Bindings, code: str) -> str:
+    """Return the name of the accumulator that an update sends, or "" if there is none.
+
+    For "".join(parts) it is `parts`.
+    """
+    name, visited = ast.unparse(sent), set()
+    while name not in visited:
+        visited.add(name)
+        joined = re.fullmatch(r"''\.join\(([\w.]+)\)", name)
         if joined:
             return joined[1] if f"{joined[1]}.append(" in code else ""
-        made = {*map(ast.unparse, bound.get(said, []))}
-        if re.search(rf"(?<![\w.]){re.escape(said)} \+= ", code):
-            return said if "''" in made else ""
-        said = made.pop() if len(made) == 1 else said
+        values = {*map(ast.unparse, bindings.get(name, []))}
+        if re.search(rf"(?<![\w.]){re.escape(name)} \+= ", code):
+            return name if "''" in values else ""
+        name = values.pop() if len(values) == 1 else name
     return ""
 
 
-def _begins_again(place: str, members: Sequence[Member]) -> bool:
-    """Whether what is added up is taken away once it was sent."""
-    kept = place.startswith("self.")
-    nodes = [each for m in members if m.node.name != "__init__" for each in own(m.node)]
-    begun = sum(ast.unparse(target) == place for target, _ in assigned(nodes))
-    taken = {f"{place}.clear()", f"{place}.truncate(0)", f"del {place}[:]"}
-    said = (ast.unparse(each) for each in nodes if isinstance(each, ast.Expr | ast.Delete))
-    return begun > (not kept) or not taken.isdisjoint(said)
+def _is_reset(place: str, members: Sequence[Member]) -> bool:
+    """Return whether the code empties the accumulator `place`, as a batching throttle does."""
+    is_attribute = place.startswith("self.")
+    nodes = [node for m in members if m.node.name != "__init__" for node in own(m.node)]
+    assignments = sum(ast.unparse(target) == place for target, _ in assigned(nodes))
+    resets = {f"{place}.clear()", f"{place}.truncate(0)", f"del {place}[:]"}
+    statements = (ast.unparse(n) for n in nodes if isinstance(n, ast.Expr | ast.Delete))
+    return assignments > (not is_attribute) or not resets.isdisjoint(statements)
