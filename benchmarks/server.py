@@ -31,7 +31,8 @@ import psutil
 
 from benchmarks.crowd import BODY
 from benchmarks.environment import ROOT, machine
-from reference_impl import REGRESSIONS, create_app, regressed, running
+from pytest_streamperf.wire.server import serve_app
+from reference_impl import REGRESSIONS, create_app, regressed
 from reference_impl.agent import Message
 from reference_impl.demo import paced
 
@@ -117,7 +118,7 @@ def serve(subject: str, every: float, loop: Any, names: Sequence[str]) -> None:
     """Serve, and answer each line of the standard input with what has been used so far."""
     said = paced(engine, every) if every else engine
     app = bare(every, RESTS[subject]) if subject in RESTS else create_app(said)
-    with regressed(*names), running(app, loop=loop, http=STACKS[loop]) as url:  # type: ignore[arg-type]
+    with regressed(*names), serve_app(app, loop=loop, http=STACKS[loop]) as url:  # type: ignore[arg-type]
         print(url.rpartition(":")[2], flush=True)
         for _ in sys.stdin:
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -3,15 +3,15 @@
 An engine (the model) yields deltas, the agent loop turns them into events, the server streams
 those as server-sent events. Regressions can be put in place by name, to see a check fail.
 
-    >>> import httpx
-    >>> from reference_impl import create_app, running
-    >>> with running(create_app()) as url:
-    ...     hello = {"messages": [{"role": "user", "content": "one two three"}]}
-    ...     print(httpx.post(f"{url}/agents/demo/run", json=hello).text.splitlines()[-2])
-    data: {"text": "Word count: 3."}
+    >>> from reference_impl import create_app
+    >>> from starlette.testclient import TestClient
+    >>> hello = {"messages": [{"role": "user", "content": "one two three"}]}
+    >>> answer = TestClient(create_app()).post("/agents/demo/run", json=hello)
+    >>> answer.text.splitlines()[-2]
+    'data: {"text": "Word count: 3."}'
 
 Public names are loaded on first use (PEP 562): the agent loop needs the standard library alone,
-`create_app` needs starlette and `running` needs uvicorn.
+`create_app` needs starlette. `python -m reference_impl` serves the app, and needs uvicorn too.
 """
 
 from importlib import import_module
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from reference_impl.models import ModelManager as ModelManager
     from reference_impl.regressions import REGRESSIONS as REGRESSIONS
     from reference_impl.regressions import regressed as regressed
-    from reference_impl.server import running as running
 
 _HOME_OF = {
     "Invocation": "agent",
@@ -37,7 +36,6 @@ _HOME_OF = {
     "ModelManager": "models",
     "REGRESSIONS": "regressions",
     "regressed": "regressions",
-    "running": "server",
 }
 
 

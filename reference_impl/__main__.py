@@ -1,9 +1,7 @@
 """`python -m reference_impl`: serve the demo agent until SIGINT or SIGTERM."""
 
 import argparse
-import signal
 import sys
-import threading
 from collections.abc import Sequence
 
 import reference_impl
@@ -39,33 +37,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     try:
-        create_app, running = reference_impl.create_app, reference_impl.running
+        create_app = reference_impl.create_app
     except ModuleNotFoundError as error:
         sys.exit(str(error))
-
-    stop = threading.Event()
     try:
-        with (
-            regressed(*options.regress),
-            running(
+        from reference_impl.server import serve  # noqa: PLC0415 - uvicorn may be missing
+    except ModuleNotFoundError as error:
+        sys.exit(_missing(error.name, "serve"))
+
+    try:
+        with regressed(*options.regress):
+            serve(
                 create_app(paced(demo_engine, options.every), debug=options.debug),
-                host=options.host,
-                port=options.port,
+                (options.host, options.port),
                 loop=options.loop,
                 http=options.http,
                 grace=options.grace,
-            ) as url,
-        ):
-            for signum in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(signum, lambda *_: stop.set())
-            print(f"serving {url}", flush=True)  # noqa: T201 - how callers learn the port
-            # On Windows a wait without an end does not let signal handlers run.
-            while not stop.wait(1.0):
-                pass
-    except ModuleNotFoundError as error:
-        sys.exit(str(error))
+            )
+    except ModuleNotFoundError as error:  # uvicorn loads its loop and its parser when it starts
+        sys.exit(_missing(error.name, "fast"))
     except (OSError, ValueError) as error:
         sys.exit(f"cannot listen on {options.host}:{options.port}: {error}")
+
+
+def _missing(library: str | None, extra: str) -> str:
+    command = f"pip install 'pytest-streamperf[{extra}]'"
+    return f"python -m reference_impl needs {library}: {command}"
 
 
 if __name__ == "__main__":

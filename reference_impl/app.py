@@ -74,7 +74,7 @@ def create_app(  # noqa: PLR0913 - the terms of all its parts
     a snapshot of the heap may take. A value that is not positive is a `ValueError`, an engine that
     cannot be called a `TypeError`.
 
-        with running(create_app(engine, heartbeat=1.0)) as url:
+        with serve_app(create_app(engine, heartbeat=1.0)) as url:
             ...
     """
     if not callable(engine):

@@ -58,7 +58,7 @@ def regressed(*names: str) -> Iterator[None]:
     What already runs is affected from its next use of the replaced name. An unknown name is a
     `ValueError` that lists the allowed ones.
 
-        with regressed("quadratic-accumulator"), running(create_app()) as url:
+        with regressed("quadratic-accumulator"), serve_app(create_app()) as url:
             ...
     """
     for name in names:

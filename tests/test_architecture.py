@@ -34,6 +34,7 @@ BESIDE_A_LIBRARY = {
     "virtual_clock/trio_clock.py": {"trio"},
     "streams/strategies.py": {"hypothesis"},
     "growth/chunking_invariance.py": {"hypothesis"},
+    "wire/uvicorn_server.py": {"uvicorn"},
 }
 
 

@@ -26,7 +26,7 @@ SERVES = {
     "gate": ["pytest_streamperf/network/stub_server.py"],
     "serve": ["pytest_streamperf/wire/*.py", "pytest_streamperf/server/*.py"],
     "reference": ["reference_impl/**/*.py", "pytest_streamperf/_plugin/agent_server.py"],
-    "fast": ["pytest_streamperf/wire/server.py", "reference_impl/server.py"],
+    "fast": ["pytest_streamperf/wire/server.py"],
     "html": ["pytest_streamperf/_report/html.py"],
     "onnx": ["reference_impl/curves/__init__.py"],
     "wasm": ["reference_impl/splines.py"],

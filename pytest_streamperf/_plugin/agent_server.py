@@ -114,14 +114,15 @@ def _arguments(name: str, written: str, *, cut_off: bool) -> dict[str, Any] | No
 @contextmanager
 def served_in_process() -> Iterator[tuple[str, list[AgentServer]]]:
     """Serve the engine of the last server in a list, and yield the URL and the list."""
-    from reference_impl import create_app, demo_engine, running  # noqa: PLC0415
+    from pytest_streamperf.wire.server import serve_app  # noqa: PLC0415
+    from reference_impl import create_app, demo_engine  # noqa: PLC0415
 
     current: list[AgentServer] = []
 
     def engine(messages: Any) -> AsyncIterable[str]:
         return (current[-1].engine if current else demo_engine)(messages)
 
-    with running(create_app(engine, debug=True)) as url:
+    with serve_app(create_app(engine, debug=True)) as url:
         yield url, current
 
 

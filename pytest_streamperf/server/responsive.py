@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from itertools import pairwise
 from statistics import median
+from types import FrameType
 from typing import NamedTuple
 
 from pytest_streamperf._results.conclusion import nothing_measured
@@ -35,6 +36,11 @@ _STEADY = 5
 _LOOK, _BEAT = 0.005, 0.002
 # How many times as often it is tried where it may have been the machine that stood still.
 _PATIENCE = 3
+# Where only these run, the server reads and writes, and no line of the app is to blame.
+_MACHINERY = sys.stdlib_module_names | {
+    *("h11", "httptools", "uvicorn", "uvloop", "websockets"),
+    "pytest_streamperf",
+}
 
 
 class Beat(NamedTuple):
@@ -220,12 +226,16 @@ async def _look(thread: int, looks: list[Look]) -> None:
     """Note, now and then, which line runs in a thread; not where it waits for something to do."""
     while True:
         frame, line = sys._current_frames().get(thread), None  # noqa: SLF001 - the only way
-        if frame is not None and frame.f_code.co_name not in {"select", "run_forever", "run"}:
+        idle = frame is None or frame.f_code.co_name in {"select", "run_forever", "run"}
+        if not idle and not _roots(frame) <= _MACHINERY:
             line = line_of(stack(frame))
-            if line is not None and line.where.startswith("server.py"):  # uvicorn's, and ours
-                line = None
         looks.append(Look(time.perf_counter(), clock.cpu(), line))
         await asyncio.sleep(_LOOK)
+
+
+def _roots(frame: FrameType | None) -> set[str]:
+    """Return the top-level packages whose code runs in this frame and in those that called it."""
+    return {each.f_globals.get("__name__", "").partition(".")[0] for each in stack(frame)}
 
 
 def settled(found: Sequence[Round], max_stall: float, rounds: int) -> bool:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pytest_streamperf._runtime import clock
 from pytest_streamperf._runtime.context import running_loop
-from pytest_streamperf.wire.server import on_loopback
+from pytest_streamperf.wire.server import serve_app
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 """An ASGI app."""
@@ -106,7 +106,7 @@ def served(server: App | str) -> Iterator[str]:
     if not callable(server):
         msg = f"a check takes an ASGI app or a URL, not {server!r}"
         raise TypeError(msg)
-    with on_loopback(server, "a check of a server", lifespan="auto") as url:
+    with serve_app(server) as url:
         yield url
 
 

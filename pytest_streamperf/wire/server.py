@@ -1,4 +1,6 @@
-"""Scripted streams over real sockets, and as answers to mocked requests.
+"""Servers for tests: of scripted streams, over real sockets and for mocked requests; of ASGI apps.
+
+`serve` answers with streams, `serve_app` runs any ASGI app.
 
     with serve(WireStream(turn, "openai-chat")) as server:
         client = OpenAI(base_url=f"{server.url}/v1", api_key="none")
@@ -15,7 +17,9 @@ that breaks off is hung up on, over either: no last chunk comes, no close frame.
 import asyncio
 import json
 import logging
+import socket
 import sys
+import threading
 from collections import deque
 from collections.abc import (
     AsyncIterator,
@@ -28,8 +32,10 @@ from collections.abc import (
 )
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Literal
 
+from pytest_streamperf._results.units import argument, seconds_of
 from pytest_streamperf.exceptions import RateLimited, missing_extra
 from pytest_streamperf.streams.token_stream import Stream
 from pytest_streamperf.wire.wire_stream import WireStream
@@ -43,6 +49,11 @@ _KEPT = 1_000
 # https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1, and
 # https://www.iana.org/assignments/websocket/websocket.xhtml#close-code-number
 _NORMAL, _TRY_AGAIN_LATER = 1000, 1013
+
+# How long a server may take to start, and to stop after its grace. A second does on a busy machine;
+# ten keep a hang from looking like a slow machine.
+_PATIENCE_SECONDS = 10.0
+_LAST_PORT = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,28 +140,77 @@ def serve(*answers: Answer) -> Iterator[Script]:
     # What breaks off on purpose is no error of the server's.
     with (
         unlogged(lambda error: isinstance(error, ConnectionError)),
-        on_loopback(script, "serve()") as script.url,
+        serve_app(script, lifespan="off") as script.url,
     ):
         yield script
 
 
 @contextmanager
-def on_loopback(
-    app: Any, purpose: str, *, lifespan: Literal["off", "auto"] = "off"
+def serve_app(  # noqa: PLR0913 - the address, and what uvicorn runs on
+    app: Any,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    lifespan: Literal["off", "auto"] = "auto",
+    loop: Literal["asyncio", "uvloop"] = "asyncio",
+    http: Literal["h11", "httptools"] = "h11",
+    grace: float | str = 0.0,
 ) -> Iterator[str]:
-    """Serve an ASGI app on loopback, and yield its URL; `purpose` is what needs it.
+    """Serve an ASGI app from a thread of this process, and yield its base URL.
 
-    Raises `ModuleNotFoundError` where uvicorn or websockets is missing.
+    `host` is a name or an IPv4 address; with `port` 0 the system picks a free one. With
+    `lifespan="off"` the app is not told about start and stop. `loop` and `http` are the event loop
+    and the HTTP parser that uvicorn uses.
+
+    The server stops at the end of the block. Responses in flight then have `grace` to end, in
+    seconds or as "5s"; after that they are cancelled. With a grace of 0 their connections are
+    aborted, as if the clients had left.
+
+    Raises `ValueError` for a port out of range or a bad grace, `OSError` for an address that cannot
+    be bound, `ModuleNotFoundError` where a library is not installed, and `RuntimeError` for a
+    server that does not start in 10 seconds, or does not stop in 10 seconds after the grace.
+
+    >>> async def app(scope, receive, send):
+    ...     await send({"type": "http.response.start", "status": 204, "headers": []})
+    ...     await send({"type": "http.response.body"})
+    >>> with serve_app(app, lifespan="off") as url:
+    ...     url.startswith("http://127.0.0.1:")
+    True
     """
+    if not 0 <= port <= _LAST_PORT:
+        msg = f"port={port!r}: must be 0 to {_LAST_PORT}"
+        raise ValueError(msg)
+    grace_seconds = argument("grace", seconds_of, grace)
     try:
-        import uvicorn  # noqa: F401, PLC0415
-        import websockets  # noqa: F401, PLC0415
-    except ModuleNotFoundError as error:
-        raise missing_extra(str(error.name), "serve", purpose) from error
-    from reference_impl import running  # noqa: PLC0415
+        import websockets  # noqa: F401, PLC0415 - uvicorn would load it for the first WebSocket
 
-    with running(app, lifespan=lifespan) as url:
+        from pytest_streamperf.wire.uvicorn_server import ThreadedServer  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise missing_extra(str(error.name), "serve", "serving an app") from error
+    for module in ("uvloop", "httptools"):
+        if module in (loop, http) and find_spec(module) is None:
+            raise missing_extra(module, "fast", f"serving an app on {module}")
+    listener = socket.create_server((host, port))
+    choices = {"lifespan": lifespan, "loop": loop, "http": http}
+    server = ThreadedServer(app, grace_seconds, _PATIENCE_SECONDS / 2, choices)
+    url = "http://{}:{}".format(*listener.getsockname())
+    thread = threading.Thread(
+        target=server.serve_in_thread, args=(listener,), name=f"serving {url}", daemon=True
+    )
+    thread.start()
+    try:
+        try:
+            server.ready.result(_PATIENCE_SECONDS)
+        except Exception as error:
+            msg = f"the server at {url} did not start"
+            raise RuntimeError(msg) from error
         yield url
+    finally:
+        server.stop()
+        thread.join(_PATIENCE_SECONDS + grace_seconds)
+    if thread.is_alive():
+        msg = f"the server at {url} did not stop: its app blocks the event loop"
+        raise RuntimeError(msg)
 
 
 @contextmanager

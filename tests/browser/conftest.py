@@ -7,7 +7,8 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from pytest_streamperf._report.html import html
-from reference_impl import create_app, running
+from pytest_streamperf.wire.server import serve_app
+from reference_impl import create_app
 from tests.data.documents import sample
 
 
@@ -73,7 +74,7 @@ def opened(chromium, tmp_path):
 @pytest.fixture
 def url():
     """A server with its switches; what is switched is put back when it stops."""
-    with running(create_app(debug=True)) as url:
+    with serve_app(create_app(debug=True)) as url:
         yield url
 
 

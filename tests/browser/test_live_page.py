@@ -9,7 +9,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from reference_impl import agent, create_app, responses, running
+from pytest_streamperf.wire.server import serve_app
+from reference_impl import agent, create_app, responses
 
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 TELL = "Tell me 40 words, 10 ms apart."
@@ -152,7 +153,7 @@ def test_a_stop_leaves_the_server(url, visited):
 
 def test_it_watches_another_server(url, visited):
     """By EventSource, fetch and WebSocket of another origin, with that one's switches."""
-    with running(create_app(debug=True)) as other:
+    with serve_app(create_app(debug=True)) as other:
         socket = other.replace("http:", "ws:")
         page = visited(f"{url}/?server={other}", allowed=(other, socket))
         assert page.locator("#server").inner_text() == other.removeprefix("http://")
@@ -189,7 +190,7 @@ def test_markup_in_a_delta_is_text(visited):
             raise ValueError(MARKUP)
         yield agent.Invocation(MARKUP, {MARKUP: MARKUP}).to_delta()
 
-    with running(create_app(hostile)) as url:
+    with serve_app(create_app(hostile)) as url:
         page = visited(url)
         run(page, MARKUP)
         assert page.locator("#reply").inner_text().startswith(MARKUP + " [" + MARKUP)
@@ -232,7 +233,7 @@ def test_a_snapshot_stops_all_when_it_is_taken_on_the_loop(url, visited):
 
 def test_without_debug_it_says_what_opens_the_switches(visited):
     """A turn runs, the gauges are there, and what needs --debug cannot be pressed."""
-    with running(create_app()) as url:
+    with serve_app(create_app()) as url:
         page = visited(url)
         expect(page.get_by_text("python -m reference_impl --debug")).to_be_visible()
         assert page.get_by_role("switch").count() == 0

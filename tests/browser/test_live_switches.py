@@ -6,7 +6,8 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from reference_impl import create_app, running
+from pytest_streamperf.wire.server import serve_app
+from reference_impl import create_app
 
 CLICK = "names => names.forEach((name) => document.getElementById(`switch-${name}`).click())"
 
@@ -37,7 +38,7 @@ def test_clicks_come_quicker_than_answers(url, page):
 
 def test_a_switch_of_a_server_that_is_gone(page):
     """Goes back, and the page says why."""
-    with running(create_app(debug=True)) as url:
+    with serve_app(create_app(debug=True)) as url:
         page.goto(url)
         switch = page.get_by_role("switch", name="no-throttle", exact=True)
         expect(switch).to_be_visible()

@@ -615,14 +615,14 @@ def test_an_unknown_kind_of_server_is_refused(pytester, run_alone):
     result.stdout.fnmatch_lines(["*'in-process' or 'subprocess', not 'thread'*"])
 
 
-@pytest.mark.parametrize("missing", ["starlette", "uvicorn"])
-def test_a_missing_extra_is_named_with_its_command(pytester, run_alone, missing):
+@pytest.mark.parametrize(("missing", "extra"), [("starlette", "reference"), ("uvicorn", "serve")])
+def test_a_missing_extra_is_named_with_its_command(pytester, run_alone, missing, extra):
     """Without the reference server's libraries, its fixture says what to install."""
     pytester.makeconftest(f"import sys; sys.modules[{missing!r}] = None")
     pytester.makepyfile("def test_it(agent_server): pass")
     result = run_alone()
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*pip install 'pytest-streamperf?reference?'*"])
+    result.stdout.fnmatch_lines([f"*pip install 'pytest-streamperf?{extra}?'*"])
 
 
 # -- beside other tools

@@ -13,7 +13,8 @@ from threading import Lock
 import httpx
 import pytest
 
-from reference_impl import create_app, heap, running
+from pytest_streamperf.wire.server import serve_app
+from reference_impl import create_app, heap
 
 
 class Marked:
@@ -103,7 +104,7 @@ def test_a_module_holds_its_names(only):
 
 def test_how_it_is_sent():
     """As an attachment, compressed, and not to be kept."""
-    with running(create_app(debug=True, snapshot_limit=0.1)) as url:
+    with serve_app(create_app(debug=True, snapshot_limit=0.1)) as url:
         answer = httpx.get(f"{url}/api/dev/heap")
     name = answer.json()["id"]
     assert re.fullmatch(r"[0-9a-f]{32}", name)
@@ -119,7 +120,7 @@ def test_how_it_is_sent():
 def test_one_at_a_time():
     """Who asks while one is taken is told so; who left is not waited for."""
     app = create_app(debug=True, snapshot_limit=0.5)
-    with running(app) as url, ExitStack() as reading:
+    with serve_app(app) as url, ExitStack() as reading:
         reading.enter_context(httpx.stream("GET", f"{url}/api/dev/heap"))
         second = httpx.get(f"{url}/api/dev/heap")
         assert (second.status_code, second.json()["error"]["type"]) == (503, "busy")
@@ -145,5 +146,5 @@ async def test_a_client_that_does_not_read(monkeypatch):
 
 def test_not_without_debug():
     """It tells of the server's inside."""
-    with running(create_app()) as url:
+    with serve_app(create_app()) as url:
         assert httpx.get(f"{url}/api/dev/heap").status_code == 404

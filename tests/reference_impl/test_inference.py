@@ -9,7 +9,8 @@ import httpx
 import numpy as np
 import pytest
 
-from reference_impl import create_app, curves, running
+from pytest_streamperf.wire.server import serve_app
+from reference_impl import create_app, curves
 from reference_impl.inference import Cached, loaded
 
 
@@ -24,7 +25,7 @@ def runtime(request, monkeypatch):
 @pytest.fixture
 def server():
     """The URL of a server that nobody has asked."""
-    with running(create_app()) as url:
+    with serve_app(create_app()) as url:
         yield url
 
 
@@ -101,7 +102,7 @@ def test_what_is_refused(server, body, status, says):
 
 def test_a_body_that_is_too_large_is_refused():
     """As everywhere."""
-    with running(create_app(max_body=100)) as url:
+    with serve_app(create_app(max_body=100)) as url:
         assert asked(url, [1.0] * 100).status_code == 413
 
 

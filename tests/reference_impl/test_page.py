@@ -8,13 +8,13 @@ from contextlib import aclosing
 import httpx
 import pytest
 
+from pytest_streamperf.wire.server import serve_app
 from reference_impl import (
     agent,
     create_app,
     demo_engine,
     page,
     regressed,
-    running,
 )
 from reference_impl.agent import Done, Invocation, TextDelta
 from reference_impl.page import tool_calls
@@ -26,7 +26,7 @@ TELL = "Tell me 12 words."
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """A server with all that is under /api/dev, for tests that leave it as it was."""
-    with running(create_app(debug=True)) as url:
+    with serve_app(create_app(debug=True)) as url:
         yield url
 
 
@@ -224,7 +224,7 @@ def test_a_tool_call_that_nobody_reads_is_left() -> None:
 
 def test_without_debug_there_are_no_switches() -> None:
     """The page is there, is told, and can still run a turn."""
-    with running(create_app()) as url:
+    with serve_app(create_app()) as url:
         assert httpx.get(url).status_code == 200
         assert httpx.get(f"{url}/page/about").json() == {"debug": False}
         assert httpx.get(url + SWITCHES).status_code == 404

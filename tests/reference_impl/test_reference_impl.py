@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Iterator
 import httpx
 import pytest
 
-from reference_impl import create_app, running
+from pytest_streamperf.wire.server import serve_app
+from reference_impl import create_app
 from reference_impl.agent import Message
 
 BODY = {"messages": [{"role": "user", "content": "one two three"}]}
@@ -18,7 +19,7 @@ RUN = "/agents/demo/run"
 @pytest.fixture(scope="module")
 def demo() -> Iterator[str]:
     """Return the URL of one server for all tests that only ask it something."""
-    with running(create_app()) as url:
+    with serve_app(create_app()) as url:
         yield url
 
 
@@ -106,7 +107,7 @@ def test_the_engine_reads_system_prompt_and_conversation() -> None:
         {"role": "assistant", "content": "b"},
         {"role": "user", "content": "\ud83d", "id": 7},
     ]
-    with running(create_app(engine)) as url:
+    with serve_app(create_app(engine)) as url:
         content = json.dumps({"messages": conversation, "model": "any"})
         assert httpx.post(url + RUN, content=content).status_code == 200
     assert [message["role"] for message in given] == ["system", "user", "assistant", "user"]
@@ -120,7 +121,7 @@ def test_any_text_survives_the_wire() -> None:
     async def engine(_messages: list[Message]) -> AsyncIterator[str]:
         yield awkward
 
-    with running(create_app(engine)) as url:
+    with serve_app(create_app(engine)) as url:
         assert run(url) == [("delta", {"text": awkward}), ("done", {"text": awkward})]
 
 
@@ -128,7 +129,7 @@ def test_a_delta_arrives_before_the_next_is_made() -> None:
     """Nothing on the way holds a delta back."""
     engine = Held()
     with (
-        running(create_app(engine)) as url,
+        serve_app(create_app(engine)) as url,
         httpx.stream("POST", url + RUN, json=BODY) as response,
     ):
         chunks = response.iter_text()
@@ -141,7 +142,7 @@ def test_heartbeats_while_the_engine_waits() -> None:
     """Pings come between two deltas, and the engine is not disturbed by them."""
     engine = Held()
     with (
-        running(create_app(engine, heartbeat=0.01)) as url,
+        serve_app(create_app(engine, heartbeat=0.01)) as url,
         httpx.stream("POST", url + RUN, json=BODY) as response,
     ):
         chunks = response.iter_text()
@@ -158,7 +159,7 @@ def test_an_engine_that_fails_mid_turn(caplog: pytest.LogCaptureFixture) -> None
         yield "hello"
         raise ConnectionError("the model is gone")
 
-    with running(create_app(engine)) as url:
+    with serve_app(create_app(engine)) as url:
         error = {"type": "turn_failed", "message": "ConnectionError: the model is gone"}
         failed = [("delta", {"text": "hello"}), ("error", {"error": error})]
         assert run(url) == failed
@@ -172,7 +173,7 @@ def test_an_engine_that_cannot_start(caplog: pytest.LogCaptureFixture) -> None:
     def engine(_messages: list[Message]) -> AsyncIterator[str]:
         raise LookupError("no such model")
 
-    with running(create_app(engine)) as url:
+    with serve_app(create_app(engine)) as url:
         error = {"type": "turn_failed", "message": "LookupError: no such model"}
         assert run(url) == [("error", {"error": error})]
     assert len(caplog.records) == 1
@@ -181,7 +182,7 @@ def test_an_engine_that_cannot_start(caplog: pytest.LogCaptureFixture) -> None:
 def test_a_client_that_leaves_while_the_engine_waits(caplog: pytest.LogCaptureFixture) -> None:
     """The engine is closed, the log stays empty and the server keeps serving."""
     engine = Held()
-    with running(create_app(engine)) as url:
+    with serve_app(create_app(engine)) as url:
         with httpx.stream("POST", url + RUN, json=BODY) as response:
             assert next(response.iter_text()) == HELLO
         assert engine.closed.wait(30)
@@ -201,7 +202,7 @@ def test_a_client_that_leaves_an_engine_without_rest(caplog: pytest.LogCaptureFi
         finally:
             closed.set()
 
-    with running(create_app(engine)) as url:
+    with serve_app(create_app(engine)) as url:
         with httpx.stream("POST", url + RUN, json=BODY) as response:
             next(response.iter_raw())
         assert closed.wait(30)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reference_impl import REGRESSIONS, agent, create_app, regressed, run_turn, running
+from pytest_streamperf.wire.server import serve_app
+from reference_impl import REGRESSIONS, agent, create_app, regressed, run_turn
 from reference_impl.agent import Invocation, Message, Reply, TextDelta
 from reference_impl.regressions import QuadraticReply
 
@@ -40,7 +41,7 @@ def wire_bytes(url: str) -> bytes:
 @pytest.mark.parametrize("name", REGRESSIONS)
 def test_the_wire_bytes_are_the_same(name: str) -> None:
     """Over a real socket, nothing that the server sends gives the regression away."""
-    with running(create_app(engine)) as url:
+    with serve_app(create_app(engine)) as url:
         healthy = wire_bytes(url)
         with regressed(name):
             assert wire_bytes(url) == healthy

@@ -11,7 +11,8 @@ import openai
 import pytest
 
 from pytest_streamperf import TokenStream, VirtualClock
-from reference_impl import create_app, responses, running
+from pytest_streamperf.wire.server import serve_app
+from reference_impl import create_app, responses
 from reference_impl.agent import Invocation
 from reference_impl.responses import DIALECTS
 
@@ -35,7 +36,7 @@ async def engine(messages):
 @pytest.fixture(scope="module")
 def url():
     """One server for all that only ask."""
-    with running(create_app(engine)) as url:
+    with serve_app(create_app(engine)) as url:
         yield url
 
 
@@ -71,7 +72,7 @@ def test_a_model_that_fails_is_told(caplog):
     messages = [{"role": "user", "content": "then fail"}]
     said = ""
     with (
-        running(create_app(engine)) as url,
+        serve_app(create_app(engine)) as url,
         openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
     ):
         stream = client.chat.completions.create(model="m", messages=messages, stream=True)
@@ -89,7 +90,7 @@ def test_an_engine_that_refuses(path, caplog):
     def refuses(_messages):
         raise RuntimeError("no model today")
 
-    with running(create_app(refuses)) as url:
+    with serve_app(create_app(refuses)) as url:
         answer = ask(url, path, "hello")
     assert answer.status_code == 500
     assert answer.json()["error"] == {"type": "internal_error", "message": "the server failed"}
@@ -134,7 +135,10 @@ def test_a_client_that_leaves_ends_the_reply(path):
             closed.set()
 
     body = {"stream": True, "messages": HELLO}
-    with running(create_app(endless)) as url, httpx.stream("POST", url + path, json=body) as reply:
+    with (
+        serve_app(create_app(endless)) as url,
+        httpx.stream("POST", url + path, json=body) as reply,
+    ):
         next(reply.iter_raw())
         reply.close()
         assert closed.wait(10)
@@ -142,7 +146,7 @@ def test_a_client_that_leaves_ends_the_reply(path):
 
 def test_models_may_be_kept():
     """By their tag; "*" is any."""
-    with running(create_app()) as url:
+    with serve_app(create_app()) as url:
         tag = httpx.get(f"{url}/v1/models").headers["etag"]
         for known in (tag, f'"other", {tag}', "*"):
             answer = httpx.get(f"{url}/v1/models", headers={"if-none-match": known})
@@ -191,7 +195,7 @@ def test_a_model_that_never_waits():
 
 def test_the_metrics():
     """As the seed has them; to ask for them does not count."""
-    with running(create_app(debug=True)) as url:
+    with serve_app(create_app(debug=True)) as url:
         httpx.get(f"{url}/nowhere")
         before = time.time_ns()
         answer = httpx.get(f"{url}/api/dev/metrics")
@@ -210,7 +214,7 @@ def test_the_metrics():
 
 def test_what_is_pending():
     """Two requests over two connections, while they last."""
-    with running(create_app(lambda _: TokenStream(every=60.0), debug=True)) as url:
+    with serve_app(create_app(lambda _: TokenStream(every=60.0), debug=True)) as url:
         body = {"stream": True, "messages": HELLO}
         streams = [httpx.stream("POST", url + PATHS[0], json=body) for _ in range(2)]
         with streams[0], streams[1]:
@@ -221,7 +225,7 @@ def test_what_is_pending():
 
 def test_a_preflight():
     """Is answered with 204, for any path."""
-    with running(create_app()) as url:
+    with serve_app(create_app()) as url:
         answer = httpx.options(f"{url}/anything", headers={"origin": "https://x.example"})
     assert (answer.status_code, answer.text) == (204, "")
     assert answer.headers["access-control-allow-origin"] == "*"

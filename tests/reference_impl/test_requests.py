@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from reference_impl import create_app, running
+from pytest_streamperf.wire.server import serve_app
+from reference_impl import create_app
 
 BODY = {"messages": [{"role": "user", "content": "one two three"}]}
 RUN = "/agents/demo/run"
@@ -22,7 +23,7 @@ PATHS = (
 @pytest.fixture(scope="module")
 def demo() -> Iterator[str]:
     """Return the URL of one server for all tests that only ask it something."""
-    with running(create_app()) as url:
+    with serve_app(create_app()) as url:
         yield url
 
 
@@ -120,7 +121,7 @@ def test_a_bad_address_is_refused(
 )
 def test_an_oversized_body_is_refused(framing: str) -> None:
     """At the first byte over the limit: the server does not wait for the rest of the body."""
-    with running(create_app(max_body=100)) as url:
+    with serve_app(create_app(max_body=100)) as url:
         request = f"POST {RUN} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{framing}"
         with connect(url, request) as connection, connection.makefile("rb") as response:
             answer = response.read().decode()
@@ -152,7 +153,7 @@ def test_a_client_that_leaves_before_its_request_is_whole(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Half a request leaves no trace."""
-    with running(create_app()) as url:
+    with serve_app(create_app()) as url:
         with connect(url, f"POST {RUN} HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{{"):
             pass
         assert serves(url)

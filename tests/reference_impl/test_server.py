@@ -1,4 +1,4 @@
-"""How the reference server starts and stops: `running`, its command, and what an import costs."""
+"""How the reference server starts and stops: under `serve_app`, by its command; and its import."""
 
 import asyncio
 import signal
@@ -17,7 +17,9 @@ import httpx
 import pytest
 
 import reference_impl
-from reference_impl import create_app, running, server
+from pytest_streamperf.wire import server
+from pytest_streamperf.wire.server import serve_app
+from reference_impl import create_app
 from reference_impl.__main__ import main
 from reference_impl.agent import Message
 
@@ -34,7 +36,7 @@ def serving() -> list[threading.Thread]:
 def test_a_server_runs_for_the_length_of_the_block() -> None:
     """It serves inside the block, in a thread that has ended after it."""
     before = serving()
-    with running(create_app()) as url:
+    with serve_app(create_app()) as url:
         assert len(serving()) == len(before) + 1
         assert httpx.post(url + RUN, json=BODY).text.endswith('{"text": "Word count: 3."}\n\n')
     assert serving() == before
@@ -43,7 +45,7 @@ def test_a_server_runs_for_the_length_of_the_block() -> None:
 def test_a_server_stops_when_the_block_raises() -> None:
     """The thread has ended, and the error is the one that was raised."""
     before = serving()
-    with pytest.raises(KeyError, match="in the block"), running(create_app()):
+    with pytest.raises(KeyError, match="in the block"), serve_app(create_app()):
         raise KeyError("in the block")
     assert serving() == before
 
@@ -61,7 +63,7 @@ def test_streams_in_flight_are_cut_off(caplog: pytest.LogCaptureFixture) -> None
 
     before = serving()
     stack = ExitStack()
-    url = stack.enter_context(running(create_app(engine)))
+    url = stack.enter_context(serve_app(create_app(engine)))
     with stack, httpx.stream("POST", url + RUN, json=BODY) as response:
         chunks = response.iter_text()
         next(chunks)
@@ -86,7 +88,7 @@ def test_a_websocket_that_is_just_being_closed(grace: float) -> None:
 
     app = create_app()
     app.router.lifespan_context = lifespan
-    with socket.socket() as client, running(app, grace=grace) as url:
+    with socket.socket() as client, serve_app(app, grace=grace) as url:
         client.connect(("127.0.0.1", urlsplit(url).port))
         client.sendall(
             b"GET /ws/telemetry HTTP/1.1\r\nHost: reference\r\nUpgrade: websocket\r\n"
@@ -108,11 +110,11 @@ def test_a_server_that_does_not_stop(monkeypatch: pytest.MonkeyPatch) -> None:
         yield "at last"
 
     stack = ExitStack()
-    url = stack.enter_context(running(create_app(engine)))
+    url = stack.enter_context(serve_app(create_app(engine)))
     with httpx.stream("POST", url + RUN, json=BODY):
         blocked.wait()
-    monkeypatch.setattr(server, "_PATIENCE", 0.1)
-    with pytest.raises(RuntimeError, match="did not stop: an engine or a tool blocks"):
+    monkeypatch.setattr(server, "_PATIENCE_SECONDS", 0.1)
+    with pytest.raises(RuntimeError, match="did not stop: its app blocks"):
         stack.close()
     release.set()
     next(thread for thread in serving() if url in thread.name).join()
@@ -121,7 +123,7 @@ def test_a_server_that_does_not_stop(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_clock_that_is_moved_and_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test that freezes the process's time, say, leaves a server that stops at once."""
     real = time.monotonic
-    with running(create_app()) as url:
+    with serve_app(create_app()) as url:
         monkeypatch.setattr(time, "monotonic", lambda: real() + 1e6)
         httpx.post(url + RUN, json=BODY)
         monkeypatch.undo()
@@ -132,7 +134,7 @@ def test_a_taken_port_is_refused() -> None:
     before = serving()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(OSError, match="in use"), running(create_app(), port=port):
+        with pytest.raises(OSError, match="in use"), serve_app(create_app(), port=port):
             pass
     assert serving() == before
 
@@ -141,7 +143,7 @@ def test_a_server_that_does_not_start() -> None:
     """The error carries its cause, and no thread is left."""
     before = serving()
     no_app: Any = "no.such:app"
-    with pytest.raises(RuntimeError, match="did not start") as failure, running(no_app):
+    with pytest.raises(RuntimeError, match="did not start") as failure, serve_app(no_app):
         pass
     assert isinstance(failure.value.__cause__, ModuleNotFoundError)
     assert serving() == before
@@ -183,8 +185,16 @@ def test_the_command_refuses_an_address() -> None:
         main(["--port", "70000"])
 
 
-@pytest.mark.parametrize(("package", "name"), [("starlette", "create_app"), ("uvicorn", "running")])
-def test_a_missing_extra(monkeypatch: pytest.MonkeyPatch, package: str, name: str) -> None:
+@pytest.mark.parametrize(
+    ("package", "subject", "extra"),
+    [
+        ("starlette", "reference_impl.create_app", "reference"),
+        ("uvicorn", "python -m reference_impl", "serve"),
+    ],
+)
+def test_a_missing_extra(
+    monkeypatch: pytest.MonkeyPatch, package: str, subject: str, extra: str
+) -> None:
     """The command ends with one line that says what to install."""
     for module in list(sys.modules):
         if module.partition(".")[0] in {package, "reference_impl"}:
@@ -193,7 +203,7 @@ def test_a_missing_extra(monkeypatch: pytest.MonkeyPatch, package: str, name: st
     with pytest.raises(SystemExit) as failure:
         main([])
     assert failure.value.code == (
-        f"reference_impl.{name} needs {package}: pip install 'pytest-streamperf[reference]'"
+        f"{subject} needs {package}: pip install 'pytest-streamperf[{extra}]'"
     )
 
 

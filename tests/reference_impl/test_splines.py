@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from pytest_streamperf import NothingMeasured
 from pytest_streamperf.server import Request, assert_fallback_parity, assert_responsive
-from reference_impl import create_app, running, splines
+from pytest_streamperf.wire.server import serve_app
+from reference_impl import create_app, splines
 from tests.matrix.checks import CHAT, app, failure_of, renderers
 
 LINE = [(0.0, 1.0), (4.0, 3.0)]
@@ -41,7 +42,7 @@ def without(monkeypatch):
 @pytest.fixture(scope="module")
 def server():
     """The URL of one server for all tests that only ask it something."""
-    with running(create_app()) as url:
+    with serve_app(create_app()) as url:
         yield url
 
 
@@ -132,7 +133,7 @@ def test_two_at_the_same_time(name):
 def test_an_answer(without, missing, renderer):
     """The same whoever renders it, and it is told who did."""
     without(*missing)
-    with running(create_app()) as url:
+    with serve_app(create_app()) as url:
         answer = ask(url)
     assert answer.status_code == 200
     assert {
@@ -158,7 +159,7 @@ def test_a_module_that_is_broken(tmp_path, monkeypatch, caplog, text):
     broken = tmp_path / "broken.wat"
     broken.write_text(text.format(m='"memory"'))
     monkeypatch.setattr(splines, "_WAT", broken)
-    with running(create_app()) as url:
+    with serve_app(create_app()) as url:
         answers = [ask(url), ask(url)]
     assert [answer.headers["x-renderer"] for answer in answers] == ["numpy"] * 2
     assert pairs(answers[0].content)[::2] == CURVE
@@ -228,7 +229,7 @@ def test_it_is_loaded_once(monkeypatch):
         return healthy()
 
     monkeypatch.setattr(splines, "in_wasm", load)
-    with running(create_app()) as url, ThreadPoolExecutor() as pool:
+    with serve_app(create_app()) as url, ThreadPoolExecutor() as pool:
         answers = pool.map(lambda _: ask(url), range(3))
         assert {answer.headers["x-renderer"] for answer in answers} == {"wasm"}
     assert loaded == [1]

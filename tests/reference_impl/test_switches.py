@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from reference_impl import REGRESSIONS, agent, create_app, regressed, running, switches, throttle
+from pytest_streamperf.wire.server import serve_app
+from reference_impl import REGRESSIONS, agent, create_app, regressed, switches, throttle
 from reference_impl.switches import SHOWS
 
 SWITCHES = "/api/dev/regressions"
@@ -15,7 +16,7 @@ SWITCHES = "/api/dev/regressions"
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """A server with all that is under /api/dev, for tests that leave it as it was."""
-    with running(create_app(debug=True)) as url:
+    with serve_app(create_app(debug=True)) as url:
         yield url
 
 
@@ -84,7 +85,7 @@ def test_what_was_in_place_before_goes_first(later: str) -> None:
 def test_a_server_that_stops_puts_all_back() -> None:
     """Mistakes are the process's, which may go on."""
     healthy = agent.Reply
-    with running(create_app(debug=True)) as url:
+    with serve_app(create_app(debug=True)) as url:
         httpx.post(url + SWITCHES, json={"on": ["quadratic-accumulator"]})
         assert agent.Reply is not healthy
     assert agent.Reply is healthy

@@ -9,7 +9,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from pytest_streamperf import VirtualClock
-from reference_impl import create_app, running
+from pytest_streamperf.wire.server import serve_app
+from reference_impl import create_app
 from reference_impl.telemetry import Hub, Session, broadcast
 
 
@@ -27,7 +28,7 @@ def told(client, text):
 
 def test_what_is_told():
     """The metrics, every second, in which this client is counted."""
-    with running(create_app()) as url, listening(url) as client:
+    with serve_app(create_app()) as url, listening(url) as client:
         found = json.loads(client.recv(timeout=10))["metrics"]
     assert found["pendingWebSockets"] == 1
     assert found["totals"]["websocketOpens"] == 1
@@ -35,7 +36,7 @@ def test_what_is_told():
 
 def test_everyone_is_told():
     """What is published, and those who left are counted out."""
-    with running(create_app(debug=True)) as url:
+    with serve_app(create_app(debug=True)) as url:
         with listening(url) as first, listening(url) as second:
             httpx.post(f"{url}/api/dev/telemetry", content="héllo")
             assert told(first, "héllo") == told(second, "héllo") == "héllo"
@@ -47,7 +48,7 @@ def test_everyone_is_told():
 def test_who_says_nothing_is_closed():
     """With 1001, and the reason."""
     with (
-        running(create_app(hub=Hub(idle=0.05))) as url,
+        serve_app(create_app(hub=Hub(idle=0.05))) as url,
         listening(url) as client,
         pytest.raises(ConnectionClosed) as closed,
     ):
@@ -145,7 +146,7 @@ def test_a_bad_term_is_refused(terms, says):
 
 def test_a_body_that_is_no_text():
     """Is refused, and the server goes on."""
-    with running(create_app(debug=True)) as url:
+    with serve_app(create_app(debug=True)) as url:
         answer = httpx.post(f"{url}/api/dev/telemetry", content=b"\xff")
         assert answer.status_code == 400
         assert httpx.get(f"{url}/v1/models").status_code == 200

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reference_impl import create_app, running, slots, workers
+from pytest_streamperf.wire.server import serve_app
+from reference_impl import create_app, slots, workers
 from reference_impl.slots import SIZE, STATUSES, State, packed, publish, read, unpacked
 from reference_impl.workers import Registry
 
@@ -132,7 +133,7 @@ def test_its_version_is_odd(block, monkeypatch):
 
 def test_who_asks_at_once():
     """Has one team started, that is told of uncached, and ends with the server."""
-    with running(create_app(debug=True)) as url, ThreadPoolExecutor(3) as pool:
+    with serve_app(create_app(debug=True)) as url, ThreadPoolExecutor(3) as pool:
         answers = list(pool.map(httpx.get, [url + PATH] * 3))
         assert {each.headers["cache-control"] for each in answers} == {"no-cache"}
         found = [{worker["pid"] for worker in each.json()["workers"]} for each in answers]
@@ -145,7 +146,7 @@ def test_who_asks_at_once():
 def test_a_server_that_nobody_asks():
     """Has no workers, and without `debug` there is no way to ask."""
     before = psutil.Process().children()
-    with running(create_app()) as url:
+    with serve_app(create_app()) as url:
         assert httpx.get(url + PATH).status_code == 404
         assert psutil.Process().children() == before
 
@@ -193,7 +194,7 @@ def test_workers_that_do_not_start(monkeypatch):
     """Are a 503, and none of them is left."""
     monkeypatch.setattr(workers, "_TO_START", 0.0)
     before = psutil.Process().children()
-    with running(create_app(debug=True)) as url:
+    with serve_app(create_app(debug=True)) as url:
         answer = httpx.get(url + PATH)
         assert answer.status_code == 503
         assert "a worker did not start in 0 s" in answer.json()["error"]["message"]
@@ -256,7 +257,7 @@ def test_workers_that_were_stopped(monkeypatch):
         raise RuntimeError("the workers were stopped")
 
     monkeypatch.setattr(Registry, "snapshot", stopped)
-    with running(create_app(debug=True)) as url:
+    with serve_app(create_app(debug=True)) as url:
         answer = httpx.get(url + PATH)
     assert answer.status_code == 503
     assert "the workers were stopped" in answer.json()["error"]["message"]

@@ -12,7 +12,8 @@ from pytest_streamperf.server import Request, assert_cors
 from pytest_streamperf.server.clients import Answer
 from pytest_streamperf.server.cors import Seen, _seen
 from pytest_streamperf.server.cors import judged as read_by_pages
-from reference_impl import create_app, regressed, running
+from pytest_streamperf.wire.server import serve_app
+from reference_impl import create_app, regressed
 from tests.failure_messages import headline_of
 
 STATUSES = (200, 204, 304, 400, 403, 404, 405, 413, 422, 500)
@@ -74,7 +75,7 @@ def test_a_server_of_which_nothing_is_known():
 
 def test_cors_by_url_and_by_request(app):
     """Of a server that runs, what is asked for is asked."""
-    with running(app) as url:
+    with serve_app(app) as url:
         found = assert_cors(url, requests=[Request("GET", "/v1/models")], statuses=(200, 304, 404))
     assert found.figures.given["answers"] == 3
 

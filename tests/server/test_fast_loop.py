@@ -17,7 +17,8 @@ from pytest_streamperf.server import (
     assert_streamed,
     assert_survives,
 )
-from reference_impl import create_app, running
+from pytest_streamperf.wire.server import serve_app
+from reference_impl import create_app
 from tests.matrix.reference_server import BROADCAST, LAST_EVENTS, METRICS, TOTALS
 
 MESSAGES = {"messages": [{"role": "user", "content": "hello"}]}
@@ -32,7 +33,8 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="uvloop is not f
 SERVER = """
 import sys
 from pytest_streamperf import TokenStream
-from reference_impl import create_app, regressed, running
+from pytest_streamperf.wire.server import serve_app
+from reference_impl import create_app, regressed
 from reference_impl.telemetry import Hub
 
 def engine(messages):
@@ -40,7 +42,7 @@ def engine(messages):
     return TokenStream(tokens=3_000 if asked_by_an_agent else 20, every=0.01)
 
 app = create_app(engine, debug=True, snapshot_limit=0.3, hub=Hub(idle=1.0))
-with regressed(*sys.argv[1:]), running(app, loop="uvloop", http="httptools") as url:
+with regressed(*sys.argv[1:]), serve_app(app, loop="uvloop", http="httptools") as url:
     print(url, flush=True)
     sys.stdin.read()
 """
@@ -117,7 +119,7 @@ def test_streams_end_as_they_should():
 SEEN = """
 import asyncio
 from urllib.request import urlopen
-from reference_impl import running
+from pytest_streamperf.wire.server import serve_app
 
 async def app(_scope, _receive, send):
     print(type(asyncio.get_running_loop()).__module__)
@@ -125,7 +127,7 @@ async def app(_scope, _receive, send):
     await send({"type": "http.response.body"})
 
 for terms in ({"loop": "uvloop", "http": "httptools"}, {}):
-    with running(app, lifespan="off", **terms) as url:
+    with serve_app(app, lifespan="off", **terms) as url:
         urlopen(url).close()
 """
 
@@ -141,7 +143,7 @@ def test_a_loop_that_is_not_installed(monkeypatch):
     monkeypatch.setattr("reference_impl.server.find_spec", lambda name: name != "uvloop" or None)
     with (
         pytest.raises(ModuleNotFoundError, match=r"uvloop: pip install 'pytest-streamperf\[fast\]"),
-        running(create_app(), loop="uvloop"),
+        serve_app(create_app(), loop="uvloop"),
     ):
         pass
 

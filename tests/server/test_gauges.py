@@ -18,7 +18,8 @@ from pytest_streamperf.server import Request, assert_cors, assert_gauges_settle
 from pytest_streamperf.server.clients import ask
 from pytest_streamperf.server.gauges import Phase, judged, named
 from pytest_streamperf.server.serving import run
-from reference_impl import create_app, regressed, running
+from pytest_streamperf.wire.server import serve_app
+from reference_impl import create_app, regressed
 from tests.failure_messages import headline_of
 from tests.matrix.reference_server import METRICS, TOTALS
 
@@ -91,7 +92,7 @@ def test_an_error_is_logged_once(app, caplog):
 
 def test_gauges_of_a_server_that_runs(app):
     """By its URL."""
-    with running(app) as url:
+    with serve_app(app) as url:
         assert settle(f"{url}/").verdict == "within"
 
 
@@ -260,7 +261,7 @@ def test_a_server_that_waits_for_the_body():
     async def main(url):
         return await ask(url, Request("POST", "/", b"x", {"expect": "100-continue"}))
 
-    with running(app) as url:
+    with serve_app(app) as url:
         assert asyncio.run(main(url)).body == b"x"
 
 

@@ -13,7 +13,8 @@ from starlette.routing import Route
 from pytest_streamperf import NothingMeasured, ServerExceeded
 from pytest_streamperf.server import LoadCounter, Request, assert_loaded_once
 from pytest_streamperf.server.serving import Door
-from reference_impl import create_app, curves, regressed, running
+from pytest_streamperf.wire.server import serve_app
+from reference_impl import create_app, curves, regressed
 from tests.failure_messages import headline_of
 from tests.matrix.reference_server import MODEL
 
@@ -87,7 +88,7 @@ def test_what_is_kept_of_each_request(app):
 
 def test_by_its_url(app):
     """The first come as the network has them; memory is seen with the process."""
-    with running(app) as url:
+    with serve_app(app) as url:
         found = assert_loaded_once(url, PRICES, **MODEL, pid=os.getpid(), **FEW)
         assert found.headline.endswith(", warm, too few to see what is kept")
         with pytest.raises(NothingMeasured, match="1 loads were counted before the first request"):

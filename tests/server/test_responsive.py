@@ -17,7 +17,8 @@ from pytest_streamperf import Inconclusive, NothingMeasured, ServerExceeded
 from pytest_streamperf._runtime.context import Line
 from pytest_streamperf.server import Request, assert_responsive, responsive
 from pytest_streamperf.server.responsive import Beat, Look, Round, longest, settled, undisturbed
-from reference_impl import regressed, running
+from pytest_streamperf.wire.server import serve_app
+from reference_impl import regressed
 from tests.failure_messages import headline_of
 from tests.matrix.checks import CHAT, HEAP, app
 
@@ -55,7 +56,7 @@ def test_streams_stand_still():
 def test_a_server_that_runs():
     """By its URL; which line blocks is not seen from there."""
     with (
-        running(app(3_000)) as url,
+        serve_app(app(3_000)) as url,
         regressed("snapshot-on-the-loop"),
         pytest.raises(ServerExceeded) as caught,
     ):
@@ -106,7 +107,7 @@ def test_the_line_that_blocks(answer, line):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no usleep")
-@pytest.mark.parametrize("serve", [nullcontext, running])
+@pytest.mark.parametrize("serve", [nullcontext, serve_app])
 def test_a_process_that_stood_still(serve):
     """Is nobody's fault for sure: the machine's, or that of a call into C."""
     with serve(small(kept)) as server, pytest.raises(Inconclusive) as caught:
@@ -149,7 +150,7 @@ def test_a_server_that_is_none():
 def test_gaps_that_hide_a_stall():
     """Of a server that is seen from outside alone, nothing is measured in them."""
     with (
-        running(small(lambda _: PlainTextResponse("done"))) as url,
+        serve_app(small(lambda _: PlainTextResponse("done"))) as url,
         pytest.raises(NothingMeasured, match=r"has gaps of .*: a stall of 1\.0 ms is"),
     ):
         assert_responsive(url, REPORT, beside=TICKS, max_stall=0.001, clients=2)

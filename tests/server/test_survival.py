@@ -18,7 +18,8 @@ from pytest_streamperf.server.fault_load import HUNG_UP, LEFT_OPEN, REFUSED, SIL
 from pytest_streamperf.server.stopping import ENDS, Stop
 from pytest_streamperf.server.stopping import judged as stopped
 from pytest_streamperf.server.survival import Evidence, judged
-from reference_impl import create_app, regressed, running
+from pytest_streamperf.wire.server import serve_app
+from reference_impl import create_app, regressed
 from tests.failure_messages import headline_of
 from tests.matrix.reference_server import LAST_EVENTS, METRICS
 
@@ -83,7 +84,7 @@ def test_what_is_kept(app):
 
 def test_a_server_by_its_url(app):
     """Its tasks and its log are not seen, nor its memory without a pid."""
-    with running(app) as url:
+    with serve_app(app) as url:
         found = survives(url)
     assert found.headline == "12 times under fire, and nothing is left"
 

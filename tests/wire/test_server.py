@@ -22,8 +22,8 @@ from pytest_streamperf.streams.recording import Recorder, Recording
 from pytest_streamperf.streams.token_stream import Stream
 from pytest_streamperf.wire import BUILT_IN, dialect, sse
 from pytest_streamperf.wire import server as serving
-from pytest_streamperf.wire.server import Request, Script, serve
-from reference_impl import create_app, running
+from pytest_streamperf.wire.server import Request, Script, serve, serve_app
+from reference_impl import create_app
 
 TURN = Turn(Text("Grüße, 👩\u200d👧!"), ToolCall("read", {"path": "ü.md"}))
 URL = "https://api.example.com/v1/chat/completions"
@@ -366,7 +366,7 @@ def test_the_reference_server_does_not_hold_back():
     asked = {"messages": [{"role": "user", "content": "count"}]}
     told = []
     with (
-        running(create_app(lambda _messages: stream)) as url,
+        serve_app(create_app(lambda _messages: stream)) as url,
         httpx.stream("POST", f"{url}/agents/demo/run", json=asked) as response,
     ):
         for chunk in response.iter_raw():
