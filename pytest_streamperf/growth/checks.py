@@ -17,7 +17,6 @@ from pytest_streamperf._results.conclusion import conclude, current_policy
 from pytest_streamperf._results.reporter import current_sink
 from pytest_streamperf._runtime.interference import noted
 from pytest_streamperf.exceptions import GrowthExceeded, GrowthInconclusive, StreamperfWarning
-from pytest_streamperf.growth.blame import Blame
 from pytest_streamperf.growth.consumers import (
     LOOPS,
     Consumer,
@@ -32,14 +31,7 @@ from pytest_streamperf.growth.options import GrowthArguments, GrowthOptions, che
 from pytest_streamperf.growth.result import GrowthResult
 from pytest_streamperf.growth.scheduler import Scheduler
 
-__all__ = [
-    "Blame",
-    "GrowthResult",
-    "assert_linear",
-    "assert_linear_async",
-    "measure_growth",
-    "measure_growth_async",
-]
+__all__ = ["assert_linear", "assert_linear_async", "measure_growth", "measure_growth_async"]
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 

@@ -338,7 +338,7 @@ class Window:
 
 @pytest.mark.parametrize("size", [250, 2_000, 5_000])
 def test_a_window_that_fills_is_linear(size):
-    """What grows until it is full, short of the horizon, does not fail."""
+    """A window that is full before the maximum length does not fail the check."""
 
     def consume(stream):
         window = Window(size)
@@ -742,7 +742,7 @@ def test_what_the_message_allows_is_really_accepted(name):
 
 
 def test_a_bound_is_enough_to_pass():
-    """Where the horizon is out of reach, the share is bounded from below it."""
+    """Where the maximum length is out of reach, a bound on the share there is enough to pass."""
 
     def consume(stream):
         return "".join([delta for delta in stream if sum(range(1_000))])
