@@ -20,7 +20,7 @@ asyncio_mode = "auto"
 asyncio_default_fixture_loop_scope = "function"
 
 [tool.streamperf.budgets]
-growth = "25%"
+max_superlinear = "25%"
 up_to = 2_000
 max_gap = "250ms"
 max_stall = "200ms"

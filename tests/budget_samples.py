@@ -3,7 +3,7 @@
 SETTINGS = """
 [tool.streamperf.budgets]
 max_gap = "200ms"
-growth = "30%"
+max_superlinear = "30%"
 
 [tool.streamperf.budgets.chat-ui]
 max_stall = "50ms"

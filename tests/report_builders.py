@@ -31,8 +31,11 @@ def a_check(test="tests/test_chat.py::test_reply", stem="growth", number=1, **ch
         "bytes": {},
         "limits": {"superlinear": 0.25},
         "where": [{"place": "agent.py:41 in feed", "source": "self.text += delta", "share": 0.97}],
-        "series": {"copies": [[64, 120.0], [128, 130.0]], "attempts": [["open", "a:1", "refused"]]},
-        "facts": {"witness": "copies"},
+        "series": {
+            "allocated_bytes": [[64, 120.0], [128, 130.0]],
+            "attempts": [["open", "a:1", "refused"]],
+        },
+        "facts": {"metric": "allocated_bytes"},
     } | changes
 
 

@@ -64,7 +64,7 @@ h11, ijson and http.client have no bad side: they are here because they are line
 """
 
 _ROW = "{:5} {:21} {:14} {:4} {:8} {:7} {:>6} {:>7} {:>6}  {}"
-_HEAD = "", "pair", "version", "side", "verdict", "witness", "share", "run to", "CPU s", "guiltiest"
+_HEAD = "", "pair", "version", "side", "verdict", "metric", "share", "run to", "CPU s", "guiltiest"
 
 
 def main() -> int:
@@ -92,9 +92,9 @@ def main() -> int:
                 side.requirement.partition("==")[2] or platform.python_version(),
                 "bad" if side.blamed else "good",
                 found["verdict"],
-                found["witness"] or "",
+                found["metric"] or "",
                 f"{found['share']:.1%}",
-                f"{found['proven_to']:,}",
+                f"{found['measured_to']:,}",
                 f"{found['cpu_seconds']:.2f}",
                 guilty,
             ),

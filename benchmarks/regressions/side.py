@@ -20,9 +20,9 @@ def main(consumer: str, delta: str = "") -> None:
     growth = measure_growth(consume, delta=getattr(deltas, delta) if delta else None)
     found = {
         "verdict": growth.verdict,
-        "witness": growth.witness,
-        "share": growth.share,
-        "proven_to": growth.proven_to,
+        "metric": growth.metric,
+        "share": growth.superlinear_share,
+        "measured_to": growth.measured_to,
         "headline": growth.headline,
         "cpu_seconds": time.process_time() - start,
         "blame": [

@@ -6,7 +6,7 @@ from pytest_streamperf._plugin.budgets import budget_of, check
 
 GROUP = "streamperf"
 _TIMED_FIXTURES = {"assert_linear", "stall_watch"}
-_TIMED_BUDGETS = {"growth", "max_gap", "max_stall", "max_gc_pause", "cpu_share"}
+_TIMED_BUDGETS = {"max_superlinear", "max_gap", "max_stall", "max_gc_pause", "cpu_share"}
 
 
 class Grouping:

@@ -107,9 +107,9 @@ def _responsiveness() -> dict[str, Any]:
 
 
 CHARTS = {
-    "copies": _growth("copies", "Bytes copied", "B"),
+    "allocated_bytes": _growth("allocated_bytes", "Allocated bytes", "B"),
     "calls": _growth("calls", "Calls", ""),
-    "time": _growth("time", "Time", "s"),
+    "cpu_time": _growth("cpu_time", "CPU time", "s"),
     "updates": _timeline("deltas", "updates"),
     "flushes": _timeline("writes", "flushes"),
     "gaps": _responsiveness(),
@@ -120,17 +120,17 @@ CHARTS = {
 def chart(check: Mapping[str, Any]) -> str:
     """Which of `CHARTS` shows the series of a check; "" if none does.
 
-    >>> chart({"facts": {"witness": "time"}, "series": {"copies": [[1, 2]], "time": [[1, 2]]}})
-    'time'
+    >>> chart({"facts": {"metric": "calls"}, "series": {"cpu_time": [[1, 2]], "calls": [[1, 2]]}})
+    'calls'
     """
-    names: Sequence[str] = (check["facts"].get("witness", ""), *CHARTS)
+    names: Sequence[str] = (check["facts"].get("metric", ""), *CHARTS)
     return next((name for name in names if name in CHARTS and check["series"].get(name)), "")
 
 
 COLUMNS = {
-    "copies": ("length in deltas", "bytes copied per delta"),
+    "allocated_bytes": ("length in deltas", "bytes allocated per delta"),
     "calls": ("length in deltas", "calls per delta"),
-    "time": ("length in deltas", "seconds per delta"),
+    "cpu_time": ("length in deltas", "seconds per delta"),
     "fit": ("length in deltas", "fitted"),
     **dict.fromkeys(("deltas", "writes"), ("seconds since the first", "bytes so far")),
     **dict.fromkeys(("updates", "flushes"), ("seconds since the first", "bytes carried")),

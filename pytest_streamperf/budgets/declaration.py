@@ -24,16 +24,16 @@ from pytest_streamperf._results.units import (
     size,
 )
 from pytest_streamperf.exceptions import BudgetError
-from pytest_streamperf.growth.options import Terms
+from pytest_streamperf.growth.options import GrowthOptions
 from pytest_streamperf.network.attempts import allowed_hosts
 
 _CHOICES = ("mode", "inconclusive")
-_GROWTH = ("copies", "limit", "up_to")
-TERMS = {"growth": "limit", "up_to": "up_to"}
-"""Which argument of `assert_linear` a budget is."""
+_GROWTH = ("copies", "max_superlinear", "up_to")
+GROWTH_BUDGETS = ("max_superlinear", "up_to")
+"""Budgets that are arguments of `assert_linear`."""
 
-# Budgets that are settings by another name: those hold for all checks, and not for whole tests.
-_ALSO = TERMS | {"background_fetch": "background_fetch"}
+# Budgets that are settings, too. A setting holds for all checks, and not for whole tests.
+_ALSO_SETTINGS = (*GROWTH_BUDGETS, "background_fetch")
 _NETWORK = ("allow_hosts", "background_fetch", "block_network", "exact_network")
 _KEYS = sorted((*_CHOICES, *_GROWTH, *_NETWORK, "budgets"))
 # A part of a dotted key in TOML: quoted, or bare.
@@ -53,7 +53,7 @@ def _shares(value: object) -> dict[str, float]:
 
 def _length(value: object) -> int:
     try:
-        return Terms.checked(_length, up_to=value).up_to  # type: ignore[arg-type] # that is checked
+        return GrowthOptions.of(up_to=value).up_to  # type: ignore[arg-type] # it is checked there
     except (TypeError, ValueError) as error:
         raise ValueError(str(error).removeprefix("up_to ")) from None
 
@@ -82,7 +82,7 @@ def _say_shares(shares: Mapping[str, float]) -> str:
 
 
 KEYS: Mapping[str, _Key] = {
-    "growth": _Key(share_of, min, lambda share: f"{percent(share)} superlinear"),
+    "max_superlinear": _Key(share_of, min, lambda share: f"{percent(share)} superlinear"),
     "up_to": _Key(_length, max, lambda deltas: f"{deltas:,} deltas"),
     "updates_every": _Key(interval_of, max, duration),
     "flushes_per_second": _Key(rate_of, min, lambda rate: f"{rate:g}/s"),
@@ -287,10 +287,10 @@ def _policy(settings: dict[str, Any], place: Callable[[Sequence[str], str], str]
 
 def _as_layer(settings: Mapping[str, Any], origin: Callable[[str], str]) -> Layer:
     """What settings say that could be said in a budget."""
-    found = {budget: key for budget, key in _ALSO.items() if key in settings}
+    keys = [key for key in _ALSO_SETTINGS if key in settings]
     return Layer(
-        {budget: settings[key] for budget, key in found.items()},
-        {budget: f"{origin(key)} ({key})" for budget, key in found.items()},
+        {key: KEYS[key].read(settings[key]) for key in keys},
+        {key: origin(key) for key in keys},
     )
 
 
@@ -350,8 +350,8 @@ def line_of(text: str, table: Sequence[str], key: str) -> int | None:
     return None
 
 
-def _check_growth(**terms: Any) -> None:
-    Terms.checked(_check_growth, **terms)
+def _check_growth(**arguments: Any) -> None:
+    GrowthOptions.of(**arguments)
 
 
 def check_network(

@@ -18,7 +18,7 @@ from pytest_streamperf._results.conclusion import nothing_measured
 from pytest_streamperf._results.policy import Policy
 from pytest_streamperf._results.reporter import report
 from pytest_streamperf._results.text import labelled_lines
-from pytest_streamperf.budgets.declaration import KEYS, TERMS, Budget, Budgeted
+from pytest_streamperf.budgets.declaration import GROWTH_BUDGETS, KEYS, Budget, Budgeted
 from pytest_streamperf.exceptions import BudgetExceeded, Inconclusive
 from pytest_streamperf.responsiveness.stall_watch import ResponsivenessResult, StallWatch
 from pytest_streamperf.streams.token_stream import Stream
@@ -63,8 +63,8 @@ class Held:
     def tightened(self, policy: Policy) -> Policy:
         """The settings that checks within the test go by, in each of its runs."""
         limits = self._budget.limits
-        terms = {term: limits[key].value for key, term in TERMS.items() if key in limits}
-        growth, mode = {**policy.growth, **terms}, self._budget.mode or policy.mode
+        budgeted = {key: limits[key].value for key in GROWTH_BUDGETS if key in limits}
+        growth, mode = {**policy.growth, **budgeted}, self._budget.mode or policy.mode
         return replace(policy, growth=growth, mode=mode)
 
     def concerns(self, subject: object) -> None:
@@ -159,7 +159,7 @@ class Held:
             for counter in counters:
                 if limit and not counter.asserted and (limit.must or _is_used(counter)):
                     yield _throttling(counter, limit), [key]
-        for key in ("growth", "up_to"):
+        for key in GROWTH_BUDGETS:
             if "growth" not in self.stems and key in self._limits and self._limits[key].must:
                 yield functools.partial(_unused, "growth", key), [key]
 

@@ -1,13 +1,16 @@
-"""What a guilty line means, and what to do about it, by the look of its source."""
+"""Advice on a guilty line: what it means and what to do about it, by the look of its source.
+
+In go the source of the line and the call that it was in; out comes an `Advice`.
+"""
 
 import re
 from typing import NamedTuple
 
 
 class Advice(NamedTuple):
-    """What a guilty line means and what to do about it, where its source has this look.
+    """The meaning of a guilty line whose source matches `looks_like`, and the remedy.
 
-    `copies` says that it is of copies, which are no calls.
+    `copies` is true where the advice is about copies, which are no calls.
     """
 
     looks_like: re.Pattern[str]
@@ -74,9 +77,9 @@ _OF_A_CALL = Advice(
 
 
 def advice_for(source: str, call: str = "", *, counted: bool = False) -> Advice:
-    """What to say about a guilty line of source, and of the library call that it was in.
+    """Return the advice for a guilty line of source, and for the library call that it was in.
 
-    `counted` says that it is calls that grew.
+    `counted` is true where the number of calls grew.
 
     >>> advice_for("self.text += delta").remedy
     "collect deltas in a list and ''.join once at the end"

@@ -1,15 +1,15 @@
-"""Who did it: the user's lines whose cost grew.
+"""Blame: the lines of the user's code whose cost grew.
 
-A run is traced line by line: for a few deltas at a quarter of the way and as many at its end, or
-for its finish alone, in two runs of different length. What a line costs late and did not cost early
-is its part of the growth. Only the user's own lines are told apart; what a library does is charged
-to the line that called it, with the name of the call.
+In go two windows of a run, or the finishes of two runs; out comes a list of `Blame`, guiltiest
+first. A `LineMeter` traces a run line by line: for a few deltas at a quarter of the way and as many
+at its end, or for its finish alone, in two runs of different length. What a line costs late and did
+not cost early is its part of the growth. Only the user's own lines are told apart: a library's cost
+is charged to the line that called it, with the name of the call.
 """
 
 import dis
 import linecache
 import sys
-import tracemalloc
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,41 +25,27 @@ from pytest_streamperf._runtime.instrumentation import (
     LineTracer,
     calls_traced,
     name_of,
-    restart_peak,
 )
-
-# The part of all deltas that is traced early, and as much late, if there is time for so many.
-_PARTS = 16
-# In this many pieces runs are compared: what disturbs one hits another elsewhere.
-_PIECES = 16
+from pytest_streamperf.growth.thresholds import THRESHOLDS
 
 _OWN = f"{__name__.partition('.')[0]}."
 
 # CPython 3.11 extends a local string in place, unless it is traced: then `text += delta` copies. A
-# line of that kind is let off if without it the traced run shows more nearly what there was.
+# line of that kind is left out if the traced run then shows more nearly the untraced growth.
 _NO_GROWTH_IN_PLACE = sys.version_info < (3, 12)
-
-# Where so many lines or more, each with so large a part of the cost, all cost more late than early,
-# the core was slower then: by as much as the least of them says, or half as slow again.
-_SEVERAL, _WEIGHTY, _SLOWEST = 3, 0.05, 1.5
-# The time it takes to trace a line wavers by this part of it, and nobody is blamed for that where
-# lines that grew by more come to this part of the growth there was without tracing.
-_WAVERING, _MOSTLY = 0.1, 1 / 2
-# Growth that is less than this part of what all traced lines cost cannot be told by time.
-_LOST = 1 / 200
 
 Line = tuple[CodeType, int]
 Costs = dict[tuple[Line, str], float]
-"""What lines cost, each apart for every callee it was in (\"\" for its own work)."""
+"""The cost of each line, apart for every callee it was in (\"\" for its own work)."""
 Pieces = dict[tuple[Line, str, int], float]
-"""The same for each piece of a window, by number."""
+"""The same for each piece of a window, by the number of the piece."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blame:
-    """A line, and the part of the growth that is its own, 0 to 1.
+    """A guilty line, and its share of the growth, 0 to 1.
 
-    `call` is the library's or C function that the line spent most of it in, "" if it did not.
+    `call` is the library's or C function in which the line spent most of that, "" if there is none.
 
     >>> Blame("agent.py", 41, "Reply.feed", 0.97).line
     41
@@ -73,14 +59,14 @@ class Blame:
 
     @property
     def source(self) -> str:
-        """The line's source, if the file can be read."""
+        """The source of the line; "" if the file cannot be read."""
         return linecache.getline(self.file, self.line).strip()
 
     @property
     def places(self) -> list[str]:
-        """File, line, function and call, said shorter and shorter.
+        """File, line, function and call, from the longest form to the shortest.
 
-        The file is relative to the current directory where it is below.
+        The file is relative to the current directory if it is below it.
         """
         file, here = Path(self.file), Path.cwd()
         near = file.relative_to(here).as_posix() if file.is_relative_to(here) else file.name
@@ -94,51 +80,25 @@ class Blame:
         ]
 
 
-class CopiedBytes:
-    """Bytes allocated on top of what was live since the last reading."""
-
-    def __init__(self) -> None:
-        self._live = 0
-
-    def __call__(self) -> float:
-        live, peak = tracemalloc.get_traced_memory()
-        spent = peak - self._live
-        restart_peak()
-        self._live = live
-        return spent
-
-
-class ClockTime:
-    """Seconds since the last reading."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._last = 0.0
-
-    def __call__(self) -> float:
-        now = self._clock()
-        spent, self._last = now - self._last, now
-        return spent
-
-
 def early_and_late(length: int, window: int) -> tuple[range, range]:
-    """The deltas to trace in a run of this length, by index: `window` or fewer, each time."""
-    window = min(window, max(1, length // _PARTS))
+    """Return the indexes of the deltas to trace in a run, early and late: `window` or fewer."""
+    window = min(window, max(1, length // THRESHOLDS.traced_window_divisor))
     return range(length // 4 - window, length // 4), range(length - window, length)
 
 
 def finish_only(length: int) -> tuple[range]:
-    """What comes after the last delta, and nothing else."""
+    """Return the window of the finish: what comes after the last delta."""
     return (range(length, length + 1),)
 
 
-class Lines:
-    """A gauge that traces a run line by line in each of `windows`, and sums up in `costs`.
+class LineMeter:
+    """A meter that traces a run line by line in each of `windows`, and adds up `costs` for each.
 
-    `spend` tells what was spent since it was last asked; if it is None, calls are counted.
+    `spend` returns what was spent since it was last called; if it is None, calls are counted. The
+    meter itself always reads 0.
     """
 
-    each = True
+    reads_each_delta = True
 
     def __init__(self, spend: Callable[[], float] | None, windows: Sequence[range]) -> None:
         self.costs: list[Pieces] = [defaultdict(float) for _ in windows]
@@ -156,28 +116,28 @@ class Lines:
 
     @contextmanager
     def in_new_threads(self) -> Iterator[None]:
-        """Trace the consumer's own threads, too: those started while this is open."""
+        """Trace the consumer's own threads, too: threads that are started while this is open."""
         with self._tracer.in_new_threads(), self._callees.in_new_threads():
             yield
 
     def open(self) -> None:
-        """Begin to trace, if the next delta is in a window."""
+        """Start to trace, if the next delta is in a window."""
         self._index += 1
         if self._index == 0:
-            self._package = _package_of(_who_pulls().f_code.co_filename)
+            self._package = _package_of(_pulling_frame().f_code.co_filename)
         for window, costs in zip(self._windows, self.costs, strict=True):
             if self._index in window:
-                consumer = _who_pulls()
+                consumer = _pulling_frame()
                 self._line, self._callee = (consumer.f_code, consumer.f_lineno), ""
                 self._into = costs
                 self._tracer.start(consumer)
                 if not calls_traced():  # last, and stopped first: it sees what starts the other
                     self._callees.start()
-                self._piece = (self._index - window.start) * _PIECES // len(window)
+                self._piece = (self._index - window.start) * THRESHOLDS.trace_pieces // len(window)
                 self._spend()
 
     def read(self) -> float:
-        """Stop tracing; nothing is summed up here."""
+        """Stop tracing; return 0, as the costs are kept by line."""
         spent, into = self._spend(), self._into
         self.close()
         self._charge(spent, into)
@@ -223,8 +183,8 @@ class Lines:
         return self._files[file]
 
 
-def _who_pulls() -> FrameType:
-    """The frame that asked for a delta, which took it through frames of ours."""
+def _pulling_frame() -> FrameType:
+    """Return the frame that asked for a delta, outside of this package."""
     frame = sys._getframe(1)  # noqa: SLF001 - the only way to it that is cheap
     while is_below(frame.f_code.co_filename, OWN) and frame.f_back:
         frame = frame.f_back
@@ -232,12 +192,12 @@ def _who_pulls() -> FrameType:
 
 
 def least_of_each(one: Pieces, other: Pieces) -> Pieces:
-    """What each line cost in that of two runs in which it cost less, piece by piece."""
+    """Return what each line cost in the cheaper of two runs, piece by piece."""
     return {where: min(spent, other[where]) for where, spent in one.items() if where in other}
 
 
 def summed(pieces: Pieces) -> Costs:
-    """What each line cost in all."""
+    """Return what each line cost in all pieces."""
     costs: Costs = defaultdict(float)
     for (line, callee, _), spent in pieces.items():
         costs[line, callee] += spent
@@ -245,24 +205,30 @@ def summed(pieces: Pieces) -> Costs:
 
 
 def at_one_speed(
-    early: Costs, late: Costs, *, several: int = _SEVERAL, least: float = 1.0
+    early: Costs, late: Costs, *, several: int = THRESHOLDS.slow_core_lines, least: float = 1.0
 ) -> Costs:
-    """What lines cost late, but for what all of them cost more: so much slower was the core.
+    """Return what lines cost late, at the speed that the core had early.
 
-    Between two runs it may have been faster, too: `least` is less than 1 there.
+    Where `several` or more weighty lines all cost more late, the core was slower then, by the
+    factor of the line that grew least. Between two runs the core may have got faster, too: `least`,
+    the smallest factor, is less than 1 there.
     """
-    weighty = sum(early.values()) * _WEIGHTY
+    weighty = sum(early.values()) * THRESHOLDS.slow_core_weighty_part
     ratios = [late.get(where, 0.0) / cost for where, cost in early.items() if cost > weighty]
-    slower = min(_SLOWEST, max(least, min(ratios))) if len(ratios) >= several else 1.0
+    slower = (
+        min(THRESHOLDS.slow_core_max_factor, max(least, min(ratios)))
+        if len(ratios) >= several
+        else 1.0
+    )
     return {where: cost / slower for where, cost in late.items()}
 
 
 def blamed(early: Costs, late: Costs, expected: float, wavering: float = 0.0) -> list[Blame]:
-    """The lines that grew, guiltiest first; lines under a hundredth of the growth left out.
+    """Return the lines that grew, guiltiest first; lines with under 1% of the growth are left out.
 
-    `expected` is what all of them really grew by, when nothing was traced: nobody is blamed where
-    less than a third of it shows: in a shorter stream it may well be less than its part. By the
-    part `wavering` of its cost, a line may be seen to grow that does not.
+    `expected` is the growth of all lines when nothing was traced. Nobody is blamed where less than
+    a third of that shows: in a shorter stream it may well be less than its part. A line may seem
+    to grow by the part `wavering` of its cost without growing.
     """
     growth: dict[Line, dict[str, float]] = defaultdict(dict)
     for (line, callee), cost in late.items():
@@ -276,28 +242,34 @@ def blamed(early: Costs, late: Costs, expected: float, wavering: float = 0.0) ->
         if _NO_GROWTH_IN_PLACE and others and mostly and _extends_a_local(*line):
             surplus -= sum(clear.pop(line).values())
             del growth[line]
-    if _whole(clear) >= expected * _MOSTLY > 0:
+    if _whole(clear) >= expected * THRESHOLDS.explained_part > 0:
         growth = clear
     whole = _whole(growth)
-    if whole < expected / 3:
+    if whole < expected * THRESHOLDS.seen_part:
         return []
-    found = [
+    lines = [
         Blame(code.co_filename, line, code.co_qualname, sum(parts.values()) / whole, _most(parts))
         for (code, line), parts in growth.items()
     ]
     return sorted(
-        (guilty for guilty in found if guilty.share > 1 / 100), key=lambda guilty: -guilty.share
+        (line for line in lines if line.share > THRESHOLDS.min_blamed_part),
+        key=lambda line: -line.share,
     )
 
 
 def blamed_for_time(
-    early: Costs, late: Costs, expected: float, *, several: int = _SEVERAL, least: float = 1.0
+    early: Costs,
+    late: Costs,
+    expected: float,
+    *,
+    several: int = THRESHOLDS.slow_core_lines,
+    least: float = 1.0,
 ) -> list[Blame]:
-    """The same for time, which wavers where counts are exact."""
-    if expected < _LOST * sum(late.values()):
+    """Return the lines whose time grew, as `blamed` does, with regard to noise and the core."""
+    if expected < THRESHOLDS.lost_part * sum(late.values()):
         return []
     late = at_one_speed(early, late, several=several, least=least)
-    return blamed(early, late, expected, _WAVERING)
+    return blamed(early, late, expected, THRESHOLDS.wavering_part)
 
 
 def _whole(growth: Mapping[Line, Mapping[str, float]]) -> float:
@@ -305,13 +277,13 @@ def _whole(growth: Mapping[Line, Mapping[str, float]]) -> float:
 
 
 def _grew(line: Line, parts: Mapping[str, float], early: Costs) -> float:
-    """By which part of what it cost early a line grew."""
-    before = sum(cost for (each, _), cost in early.items() if each == line)
+    """Return the growth of a line as a part of its early cost; infinite if it cost nothing then."""
+    before = sum(cost for (other, _), cost in early.items() if other == line)
     return sum(parts.values()) / before if before else inf
 
 
 def _most(parts: Mapping[str, float]) -> str:
-    """The callee that grew by more than half of what its line did; "" if none."""
+    """Return the callee with more than half of the growth of its line; "" if there is none."""
     callee = max(parts, key=lambda name: parts[name])
     return callee if parts[callee] > sum(parts.values()) / 2 else ""
 
@@ -325,7 +297,10 @@ def _is_users_own(file: str, package: str | None) -> bool:
 
 
 def _package_of(file: str) -> str | None:
-    """The installed package a file belongs to: what pulls the stream counts as the user's own."""
+    """Return the folder of the installed package that a file belongs to; None if it has none.
+
+    The package that pulls the stream counts as the user's own code.
+    """
     for folder in INSTALLED:
         if is_below(file, folder):
             return str(Path(folder, Path(file).relative_to(folder).parts[0]))
@@ -333,13 +308,13 @@ def _package_of(file: str) -> str | None:
 
 
 def _extends_a_local(code: CodeType, line: int) -> bool:
-    """Whether a line adds to a local variable: `text += delta` or `text = text + delta`."""
-    here = [
+    """Return whether a line adds to a local: `text += delta` or `text = text + delta`."""
+    steps = [
         step
         for step in dis.get_instructions(code)
         if step.positions and step.positions.lineno == line
     ]
     return any(
         step.opname == "BINARY_OP" and step.argrepr in {"+", "+="} and after.opname == "STORE_FAST"
-        for step, after in pairwise(here)
+        for step, after in pairwise(steps)
     )

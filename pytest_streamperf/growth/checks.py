@@ -1,4 +1,7 @@
-"""Is the work linear? The stream is the meter, and the code under test is called with it.
+"""The public forms of the growth check, which asks whether the work is linear in the stream.
+
+In go a consumer and the arguments of the check; out comes a `GrowthResult`. The flow is: options,
+scheduler, runner, meters, estimation, blame, result, message.
 
 >>> from pytest_streamperf import measure_growth
 >>> measure_growth(lambda stream: "".join(stream)).verdict
@@ -6,19 +9,14 @@
 """
 
 import warnings
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any, Literal, Unpack
 
 from pytest_streamperf._results.conclusion import conclude, current_policy
-from pytest_streamperf._results.metrics import Place
 from pytest_streamperf._results.reporter import current_sink
-from pytest_streamperf._results.verdict import Verdict
-from pytest_streamperf._runtime.clock import Noise
 from pytest_streamperf._runtime.interference import noted
 from pytest_streamperf.exceptions import GrowthExceeded, GrowthInconclusive, StreamperfWarning
-from pytest_streamperf.growth import estimation, message
-from pytest_streamperf.growth.blame import Blame
 from pytest_streamperf.growth.consumers import (
     LOOPS,
     Consumer,
@@ -28,79 +26,47 @@ from pytest_streamperf.growth.consumers import (
     served,
     settle,
 )
-from pytest_streamperf.growth.options import GrowthTerms, Meter, Terms
-from pytest_streamperf.growth.result import Evidence
-from pytest_streamperf.growth.scheduler import Plan
+from pytest_streamperf.growth.message import worded
+from pytest_streamperf.growth.options import GrowthArguments, GrowthOptions, check_callable
+from pytest_streamperf.growth.result import GrowthResult
+from pytest_streamperf.growth.scheduler import Scheduler
 
-__all__ = [
-    "Blame",
-    "GrowthResult",
-    "assert_linear",
-    "assert_linear_async",
-    "measure_growth",
-    "measure_growth_async",
-]
+__all__ = ["assert_linear", "assert_linear_async", "measure_growth", "measure_growth_async"]
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GrowthResult(Verdict):
-    """What `measure_growth` found.
-
-    `share` is the superlinear part of all the work at the horizon, 0 to 1, in what the witness
-    counts (bytes, calls or CPU time), with an interval. Work of n log n counts as linear, and so
-    does what caches cost where work is left to the end: up to 2.6 times the time per delta in a
-    stream that is sixteen times as long. `half_at` is the length, in deltas, at which it reaches
-    half; `proven_to` the longest stream really run; `witness` the meter that decided; `blame` the
-    guilty lines, guiltiest first. `along` maps each meter to pairs of length and cost per delta
-    there, an octave apart; `noise` is what disturbed the measurement; `warning` what
-    `copies="warn"` accepted.
-
-    >>> measure_growth(lambda stream: "".join(stream), up_to=1_000).proven_to
-    1000
-    """
-
-    share: float
-    share_interval: tuple[float, float]
-    proven_to: int
-    witness: Meter | None
-    blame: Sequence[Blame]
-    half_at: int | None
-    along: Mapping[Meter, Sequence[tuple[int, float]]]
-    noise: Noise
-    warning: str = ""
-
-
-def measure_growth(  # noqa: PLR0913 - one argument for each thing people tune
+def measure_growth(
     consume: Consumer,
     *,
-    up_to: int = 20_000,
-    limit: float = 0.25,
-    copies: Literal["fail", "warn"] = "fail",
-    delta: Callable[[int], Any] | None = None,
-    sizes: Sequence[int] | None = None,
-    serve: str | None = None,
-    seconds: float = 2.0,
-    timeout: float = 30.0,
-    meters: Sequence[Meter] = ("copies", "time", "calls"),
     backend: Literal["asyncio", "trio"] = "asyncio",
+    **arguments: Unpack[GrowthArguments],
 ) -> GrowthResult:
-    """Find out whether what `consume(stream)` does grows faster than the stream.
+    """Measure whether the work of `consume(stream)` grows faster than the stream.
 
     `consume` is called many times, with streams of different lengths, and builds its state inside.
-    It may be a function or a generator function (which is drained), and either may be async: then
-    it gets an event loop of its own, of `backend`. The verdict is never raised.
+    It may be a function or a generator function (which is drained). Either may be async: then it
+    runs in an event loop of its own, of `backend`. No verdict is raised. The options:
 
-    `up_to` is the horizon in deltas and `limit` the superlinear share of the work there that is
-    accepted; `copies="warn"` accepts code whose every delta copies those before it. `delta` makes
-    the deltas, from their index, for consumers of something else than text. With `sizes`,
-    `consume(n)` is called instead, for code that takes its whole input at once; with `serve`, the
-    name of a dialect, `consume(url)`, for code that talks to a server: one in a process of its own
-    answers each request below this base URL with a longer stream. `seconds` is the
-    CPU time to spend (three times that when it has to measure again), `timeout` the wall time.
-    `meters=("copies", "calls")` is deterministic. In the main thread a consumer that does not end
-    is stopped; in another one only when it asks for its next delta.
+    - `up_to`, in deltas (default 20,000): the maximum length that the check vouches for.
+    - `max_superlinear`, a part or text as "25%" (default 0.25): the superlinear share of the work
+      at that length which is accepted.
+    - `copies`, "fail" or "warn" (default "fail"): "warn" accepts code whose every delta copies
+      those before it.
+    - `delta`, a function: makes the deltas from their index, for consumers of something other than
+      text.
+    - `sizes`, three or more lengths: calls `consume(n)` instead, for code that takes its whole
+      input at once.
+    - `serve`, the name of a dialect: calls `consume(url)` instead, for code that talks to a server.
+      A server in a process of its own answers each request below that URL with a longer stream.
+    - `seconds`, as 2.0 or "2s" (default 2): the CPU time to spend; three times that if the check
+      has to measure again.
+    - `timeout`, as 30.0 or "30s" (default 30): the wall time that the check may take.
+    - `metrics`, of "allocated_bytes", "cpu_time" and "calls" (default all): what is measured.
+      `metrics=("allocated_bytes", "calls")` gives the same verdict every time.
+
+    In the main thread a consumer that does not end is stopped; in another thread, only when it
+    asks for its next delta.
 
     Raises `TypeError` and `ValueError` for bad arguments, `NothingMeasured` if the consumer takes
     no delta, and whatever the consumer raises.
@@ -108,33 +74,25 @@ def measure_growth(  # noqa: PLR0913 - one argument for each thing people tune
     >>> measure_growth(lambda stream: "".join(stream), up_to=1_000).verdict
     'within'
     """
-    terms = Terms.checked(
-        consume,
-        up_to=up_to,
-        limit=limit,
-        copies=copies,
-        delta=delta,
-        sizes=sizes,
-        serve=serve,
-        seconds=seconds,
-        timeout=timeout,
-        meters=meters,
-    )
+    check_callable("consume", consume)
+    options = GrowthOptions.of(**arguments)
     if backend not in tuple(LOOPS):
         msg = f"backend must be one of {', '.join(map(repr, LOOPS))}, not {backend!r}"
         raise ValueError(msg)
     with (
-        served(consume, terms) as called,
-        driven(Plan(terms).evidence()) as drive,
+        served(consume, options) as called,
+        driven(Scheduler(options).result()) as drive,
         LOOPS[backend]() as run_async,
     ):
         while drive.probe is not None:
             with drive, deadline(drive.probe):
                 call(called, drive.probe, run_async)
-    return _growth(drive.evidence, terms)
+    return _complete(drive.result, options)
 
 
-async def measure_growth_async(consume: Consumer, **terms: Unpack[GrowthTerms]) -> GrowthResult:
+async def measure_growth_async(
+    consume: Consumer, **arguments: Unpack[GrowthArguments]
+) -> GrowthResult:
     """Do as `measure_growth` does, but await the consumer in the current task.
 
     So the consumer can use what lives on the running loop, asyncio's or trio's. Takes the keyword
@@ -143,34 +101,35 @@ async def measure_growth_async(consume: Consumer, **terms: Unpack[GrowthTerms]) 
     >>> async def test_reply():
     ...     assert (await measure_growth_async(consume)).verdict == "within"
     """
-    checked = Terms.checked(consume, **terms)
-    with served(consume, checked) as called, driven(Plan(checked).evidence()) as drive:
+    check_callable("consume", consume)
+    options = GrowthOptions.of(**arguments)
+    with served(consume, options) as called, driven(Scheduler(options).result()) as drive:
         while drive.probe is not None:
             with drive, deadline(drive.probe):
                 await settle(called(drive.probe.argument), drive.probe)
-    return _growth(drive.evidence, checked)
+    return _complete(drive.result, options)
 
 
 def assert_linear(
     consume: Consumer,
     *,
     backend: Literal["asyncio", "trio"] = "asyncio",
-    **terms: Unpack[GrowthTerms],
+    **arguments: Unpack[GrowthArguments],
 ) -> GrowthResult:
-    """Fail unless what `consume(stream)` does is linear in the length of the stream.
+    """Fail unless the work of `consume(stream)` is linear in the length of the stream.
 
-    Takes what `measure_growth` takes, by default what the project's settings say, and returns what
-    it returns. Raises `GrowthExceeded`, `GrowthInconclusive`, and what `measure_growth` raises.
+    Takes the arguments of `measure_growth` and returns its result. The project's settings replace
+    the defaults. Raises `GrowthExceeded`, `GrowthInconclusive`, and what `measure_growth` raises.
 
     >>> def test_reply():
     ...     assert_linear(consume, up_to=20_000)
     """
-    asked: dict[str, Any] = {**current_policy().growth, **terms}
-    return _concluded(measure_growth(consume, backend=backend, **asked))
+    merged: dict[str, Any] = {**current_policy().growth, **arguments}
+    return _concluded(measure_growth(consume, backend=backend, **merged))
 
 
 def assert_linear_async(
-    consume: Consumer, **terms: Unpack[GrowthTerms]
+    consume: Consumer, **arguments: Unpack[GrowthArguments]
 ) -> Coroutine[Any, Any, GrowthResult]:
     """Do as `assert_linear` does, awaiting the consumer in the current task.
 
@@ -180,57 +139,36 @@ def assert_linear_async(
     ...     await assert_linear_async(consume)
     """
     sink = current_sink()
-    asked: dict[str, Any] = {**current_policy().growth, **terms}
+    merged: dict[str, Any] = {**current_policy().growth, **arguments}
 
-    async def check() -> GrowthResult:
+    async def run() -> GrowthResult:
         try:
-            growth = await measure_growth_async(consume, **asked)
-        except Exception:  # but not if it is cancelled: then nothing came of it
+            result = await measure_growth_async(consume, **merged)
+        except Exception:  # a check that is cancelled has no result
             if sink is not None:
-                sink.end(begun)
+                sink.end(check)
             raise
         if sink is not None:
-            sink.end(begun)
-        return _concluded(growth)
+            sink.end(check)
+        return _concluded(result)
 
-    begun = check()
+    check = run()
     if sink is not None:
-        sink.begin(begun)
-    return begun
+        sink.begin(check)
+    return check
 
 
 assert_linear.aio = assert_linear_async  # type: ignore[attr-defined] # the fixture's async form
 
 
-def _concluded(growth: GrowthResult) -> GrowthResult:
-    conclude(growth, GrowthExceeded, GrowthInconclusive, stacklevel=3)
-    if growth.warning:
-        warnings.warn(growth.warning, StreamperfWarning, stacklevel=3)
-    return growth
+def _concluded(result: GrowthResult) -> GrowthResult:
+    conclude(result, GrowthExceeded, GrowthInconclusive, stacklevel=3)
+    if result.warning:
+        warnings.warn(result.warning, StreamperfWarning, stacklevel=3)
+    return result
 
 
-def _growth(evidence: Evidence, terms: Terms) -> GrowthResult:
-    headline = message.headline(evidence, terms)
-    accepted = evidence.witness == "copies" and terms.copies == "warn"
-    return GrowthResult(
-        stem="growth",
-        verdict="within" if accepted else evidence.verdict,
-        headline=headline,
-        details=() if accepted else message.details(evidence, terms),
-        figures=noted("growth", message.figures(evidence, terms)),
-        where=[Place(each.places[0], each.source, each.share) for each in evidence.blame],
-        series=message.series(evidence, terms),
-        picture=message.picture(evidence),
-        share=evidence.share,
-        share_interval=evidence.share_interval,
-        proven_to=evidence.proven_to,
-        witness=evidence.witness,
-        blame=evidence.blame,
-        half_at=estimation.half_at(
-            evidence.share,
-            evidence.proven_to if evidence.verdict == "exceeded" else terms.horizon,
-        ),
-        along={meter: estimation.along(runs) for meter, runs in evidence.runs.items() if runs},
-        noise=evidence.noise,
-        warning=headline if accepted else "",
-    )
+def _complete(result: GrowthResult, options: GrowthOptions) -> GrowthResult:
+    """Return the result with its texts, and with the tools that disturbed it, if there are any."""
+    complete = worded(result, options)
+    return replace(complete, figures=noted("growth", complete.figures))

@@ -1,6 +1,6 @@
-"""Properties of the code under test, ready to use.
+"""The check that the result and the work do not depend on where chunks end.
 
-Imported by name only, as Hypothesis is an extra.
+This module is imported by name only, as Hypothesis is an extra.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,16 +12,16 @@ from hypothesis import Phase, given, settings
 from pytest_streamperf._results.conclusion import conclude
 from pytest_streamperf.exceptions import GrowthExceeded, GrowthInconclusive
 from pytest_streamperf.growth.checks import measure_growth
-from pytest_streamperf.growth.meters import BLOCKS
+from pytest_streamperf.growth.metered_stream import BLOCKS
 from pytest_streamperf.streams.chunking import at_random, fixed, per_byte, worst_case
 from pytest_streamperf.streams.strategies import chunkings
 
-# The same cuts each time. Not to explain: that takes long, and is said better here.
+# The same cuts each time. No "explain" phase: it takes long, and our message says more.
 _SETTINGS = settings(
     deadline=None, database=None, derandomize=True, phases=(Phase.generate, Phase.shrink)
 )
 
-# How work is counted: with the least that a chunk can be, and with those that have more than that.
+# Ways to cut the data, under which work is counted: the smallest chunks, and larger ones.
 _CUTS = per_byte, fixed(2), fixed(7), at_random(most=16), worst_case
 
 __tracebackhide__ = True  # pytest shows the user's own frames
@@ -32,15 +32,15 @@ def assert_chunking_invariant(
     data: bytes,
     *,
     examples: int = 100,
-    limit: float = 0.25,
+    max_superlinear: float | str = 0.25,
 ) -> None:
-    r"""Assert that chunks may end anywhere: `consume(chunks)` gives the same, for no more work.
+    r"""Assert that chunks may end anywhere: `consume(chunks)` gives the same, for linear work.
 
-    That it gives the same is tried with so many `examples`, and one that fails is shrunk. Its work
-    is counted, in bytes copied and calls made, where each byte is a chunk, each two, each seven,
-    where their sizes are drawn by lot, and where a decoder may trip; `limit` is the part of it that
-    may be superlinear. For that it is called with the beginning of `data` as well. A few KiB of it
-    will do: of less, a copy costs no more than anything else.
+    `examples` ways to cut `data` are tried for the same result, and one that fails is shrunk. Then
+    the work is counted, in allocated bytes and calls, for chunks of one byte, two, seven, of random
+    sizes, and of cuts that decoders trip over. `max_superlinear` is the share of it that may be
+    superlinear. To see growth, `consume` is called with the beginning of `data`, too. A few KiB of
+    data are enough: in less, a copy costs no more than anything else.
 
     Raises `AssertionError` with the chunks that made a difference, `GrowthExceeded`,
     `GrowthInconclusive`, and what `consume` raises, with a note of where chunks ended.
@@ -55,15 +55,15 @@ def assert_chunking_invariant(
     def gives_the_same(chunks: list[bytes]) -> None:
         noted.clear()
         try:
-            found = consume(iter(chunks))
+            result = consume(iter(chunks))
         except Exception as error:
             noted[:] = [
                 *getattr(error, "__notes__", ()),
                 "\n".join(["consume raised this for chunks that end here:", *_cuts(chunks)]),
             ]
             raise
-        if found != whole:
-            raise AssertionError(_difference(chunks, found, whole))
+        if result != whole:
+            raise AssertionError(_difference(chunks, result, whole))
 
     try:
         gives_the_same()
@@ -73,27 +73,28 @@ def assert_chunking_invariant(
     if len(data) < BLOCKS:
         msg = f"data must be {BLOCKS} bytes or more, to see how work grows, not {len(data)}"
         raise ValueError(msg)
-    found = [
+    results = [
         measure_growth(
             consume,
             delta=chunks.__getitem__,
             up_to=len(chunks),
-            limit=limit,
-            meters=("copies", "calls"),
+            max_superlinear=max_superlinear,
+            metrics=("allocated_bytes", "calls"),
         )
         for chunks in (list(cut([data])) for cut in _CUTS)
         if len(chunks) >= BLOCKS
     ]
-    worst = max(found, key=lambda each: ("within", "inconclusive", "exceeded").index(each.verdict))
+    order = ("within", "inconclusive", "exceeded")
+    worst = max(results, key=lambda result: order.index(result.verdict))
     conclude(worst, GrowthExceeded, GrowthInconclusive, stacklevel=2)
 
 
-# Bytes and characters that are shown on each side of what matters, and cuts that are shown.
+# A message shows so many bytes or characters around a cut, and so many cuts.
 _AROUND, _FEW = 24, 4
 
 
-def _difference(chunks: list[bytes], found: object, whole: object) -> str:
-    cut, uncut = repr(found), repr(whole)
+def _difference(chunks: list[bytes], result: object, whole: object) -> str:
+    cut, uncut = repr(result), repr(whole)
     at = next((i for i, (a, b) in enumerate(zip(cut, uncut, strict=False)) if a != b), 0)
     start = max(0, at - _AROUND)
     lines = [
@@ -109,7 +110,7 @@ def _difference(chunks: list[bytes], found: object, whole: object) -> str:
 
 
 def _cuts(chunks: list[bytes]) -> list[str]:
-    """Where they end, and what is there."""
+    """Return a table of where chunks end, and of the bytes there."""
     ends = list(accumulate(map(len, chunks)))[:-1]
     shown = [
         f"{end:>9,}  {before[-_AROUND:]!r} | {after[:_AROUND]!r}"

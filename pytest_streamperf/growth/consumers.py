@@ -1,4 +1,8 @@
-"""How consumers are called: at once, in an event loop of their own, or awaited where they are."""
+"""Call consumers: at once, in an event loop of their own, or awaited on the running one.
+
+In go a consumer and the steps of a scheduler; a `Drive` calls the consumer for each step and ends
+with the scheduler's `GrowthResult`.
+"""
 
 import asyncio
 import inspect
@@ -20,67 +24,62 @@ from pytest_streamperf._results.units import duration
 from pytest_streamperf._runtime import clock
 from pytest_streamperf._runtime.context import running_loop, running_task
 from pytest_streamperf.exceptions import missing_extra
-from pytest_streamperf.growth.options import Terms
-from pytest_streamperf.growth.result import Evidence
+from pytest_streamperf.growth.options import GrowthOptions
+from pytest_streamperf.growth.result import GrowthResult
 from pytest_streamperf.growth.runner import Probe
+from pytest_streamperf.growth.thresholds import THRESHOLDS
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
 Consumer = Callable[[Any], Any]
 RunAsync = Callable[[Coroutine[Any, Any, None]], None]
 
-# An async consumer that waits is cancelled by its loop; one that blocks the loop is stopped this
-# many seconds later.
-_GRACE = 0.1
-# An event loop of our own is given this many seconds to end what is still on it.
-_CLOSING = 2.0
-# A check that takes longer, in seconds, says where it is, and so long after that again.
-_QUIET, _TOLD_AGAIN = 1.0, 0.5
-
-# Who is checking: process-wide hooks, clocks and the collector serve one check at a time.
+# The thread and task of each running check: process-wide hooks, clocks and the collector serve one
+# check at a time.
 _checking: list[tuple[int, object]] = []
 
 
 @contextmanager
-def served(consume: Consumer, terms: Terms) -> Iterator[Consumer]:
-    """What is to be called with a probe's argument: where a server is needed, while it runs."""
-    if terms.serve is None:
+def served(consume: Consumer, options: GrowthOptions) -> Iterator[Consumer]:
+    """Give what is called with a probe's argument; with `serve=`, run the server meanwhile."""
+    if options.serve is None:
         yield consume
         return
     from pytest_streamperf.wire.server_process import served_elsewhere  # noqa: PLC0415 - it is not cheap
 
-    with served_elsewhere(terms.serve) as url_for:
+    with served_elsewhere(options.serve) as url_for:
         yield lambda deltas: consume(url_for(deltas))
 
 
 class Drive:
-    """Steps through a plan: as a context manager, it tells the plan what came of one run."""
+    """Steps through a scheduler. As a context manager it reports one run to the scheduler."""
 
-    def __init__(self, steps: Generator[Probe, None, Evidence]) -> None:
+    def __init__(self, steps: Generator[Probe, None, GrowthResult]) -> None:
         self._steps = steps
         self.probe: Probe | None = None
-        self.evidence: Evidence
-        self._began, self._told = clock.wall(), 0.0
+        self.result: GrowthResult
+        self._began, self._progress_at = clock.wall(), 0.0
 
-    def tell(self) -> None:
-        """Say how far it is, if that takes long; and at the end, that it is done."""
+    def report_progress(self) -> None:
+        """Report how far a long check is; at its end, that it is done."""
         took = clock.wall() - self._began
-        if self.probe is not None and took > max(_QUIET, self._told + _TOLD_AGAIN):
+        again = self._progress_at + THRESHOLDS.progress_interval_seconds
+        if self.probe is not None and took > max(THRESHOLDS.quiet_seconds, again):
             progress(f"growth: {duration(took)}, now {self.probe.length:,} deltas")
-            self._told = took
-        elif self.probe is None and self._told:
+            self._progress_at = took
+        elif self.probe is None and self._progress_at:
             progress("")
 
     def advance(self, error: BaseException | None = None) -> None:
         try:
             self.probe = next(self._steps) if error is None else self._steps.throw(error)
         except StopIteration as stop:
-            self.probe, self.evidence = None, stop.value
+            self.probe, self.result = None, stop.value
         except BaseException:
             self.probe = None
             raise
         finally:
-            self.tell()
+            self.report_progress()
 
     def __enter__(self) -> None:
         pass
@@ -91,8 +90,8 @@ class Drive:
 
 
 @contextmanager
-def driven(steps: Generator[Probe, None, Evidence]) -> Iterator[Drive]:
-    """Begin to step through a plan; nobody else may at the same time."""
+def driven(steps: Generator[Probe, None, GrowthResult]) -> Iterator[Drive]:
+    """Start to step through a scheduler; only one check may run at a time."""
     me = threading.get_ident(), running_task()
     if _checking and _checking[-1] != me:
         msg = "another growth check is running, in another task or thread: make them one by one"
@@ -108,17 +107,17 @@ def driven(steps: Generator[Probe, None, Evidence]) -> Iterator[Drive]:
 
 
 def deadline(probe: Probe) -> AbstractContextManager[None]:
-    """Stop the consumer where it takes longer than its run may."""
+    """Stop the consumer if it takes longer than its run may."""
     return clock.deadline(
         cpu_seconds=probe.cpu_seconds,
-        wall_seconds=probe.wall_seconds + _GRACE,
+        wall_seconds=probe.wall_seconds + THRESHOLDS.stop_grace_seconds,
         progress=probe.stream.watch,
     )
 
 
 def call(consume: Consumer, probe: Probe, run_async: RunAsync) -> None:
     """Make one run of a consumer, sync or async."""
-    # The result dies with this frame: what is left when the plan looks is what the consumer kept.
+    # The result dies with this frame: all that is left then is what the consumer kept.
     result = consume(probe.argument)
     if inspect.isawaitable(result) or inspect.isasyncgen(result):
         if running_loop() is not None:
@@ -137,7 +136,7 @@ def call(consume: Consumer, probe: Probe, run_async: RunAsync) -> None:
 
 
 async def settle(result: object, probe: Probe) -> None:
-    """Wait for what a consumer returned, if it has to be waited for."""
+    """Await what a consumer returned, or drain a generator."""
     if inspect.isasyncgen(result):
         result = _drain_async(result)
     if inspect.isawaitable(result):
@@ -192,7 +191,10 @@ def _asyncio_loop() -> Iterator[RunAsync]:
             # Tasks that cannot be cancelled and threads that do not end are left behind.
             with (
                 suppress(clock.Overrun),
-                clock.deadline(cpu_seconds=_CLOSING, wall_seconds=_CLOSING),
+                clock.deadline(
+                    cpu_seconds=THRESHOLDS.loop_closing_seconds,
+                    wall_seconds=THRESHOLDS.loop_closing_seconds,
+                ),
             ):
                 runner.close()
 

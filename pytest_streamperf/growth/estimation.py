@@ -1,8 +1,11 @@
-"""What it means: pure functions on what the runs spent.
+"""What runs mean: superlinear shares, verdicts and cost curves, by pure functions.
 
-Work W(n) that n deltas cause is modelled as a*n + b*n*n/2: cost per delta a + b*i. The *share* is
-the part b*n*n/2 has in W(n), between 0 and 1. It grows with n; n log n work stays under 0.16 at
-any length that is measured here, and counts as linear.
+In go the runs of one metric; out come shares (0 to 1), `Excess` of the finish, votes, a verdict or
+None for "not sure yet", and the `CostCurve` that the result carries.
+
+Work W(n) of n deltas is modelled as a*n + b*n*n/2: cost per delta a + b*i. The *share* is the part
+b*n*n/2 has in W(n), between 0 and 1. It grows with n; n log n work stays under 0.16 at any length
+that is measured here, and counts as linear.
 
 Two estimators have to agree before time fails anything. `votes` compares the second half of a run
 with the first, eight times over from interleaved blocks: it sees costs that come every so often,
@@ -11,126 +14,84 @@ fooled by a step (a cache that overflows, memory that is mapped for the first ti
 see costs that come rarely.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from math import log
 from statistics import fmean, median, median_low
 from typing import NamedTuple
 
 from pytest_streamperf._results.verdict import Outcome
-from pytest_streamperf.growth.meters import BLOCKS, Run
-
-_GROUPS = 8
-# Costs come rarely if the steps from block to block, up and down, come to this part of all of them.
-# Where cost climbs evenly that is 2 / 64.
-_BUMPY = 0.15
-_MERGED = 4
-
-# In one run that is disturbed halfway all eight votes may be wrong: it takes three to fail.
-_LEAD_TO_PASS, _RUNS_TO_PASS = 8, 2
-_LAST_LEAD_TO_PASS = 4
-_LEAD_TO_FAIL, RUNS_TO_FAIL = 16, 3
-
-# The power of the length that a finish's cost per delta grows with: 0 where that is linear, 1 where
-# it is quadratic. A logarithm, and caches that are too small, come to a third in 16 times the
-# length; in 4 times, where others keep the memory busy, to half and more. Runs are compared until
-# what their powers lie above half-way, or below, adds up to this.
-_HALFWAY, _CLEARLY, _LATEST = 0.35, 1.0, 3
-
-# Copies that grow by less than this, in bytes per delta per delta, copy under a twentieth of the
-# deltas that came before: sizes of containers and of numbers wobble by as much.
-_COPIES_FLOOR = 0.25
+from pytest_streamperf.growth.cost_curve import (
+    CostCurve,
+    block_costs,
+    cost_at_edge,
+    cost_per_delta,
+    longest_runs,
+)
+from pytest_streamperf.growth.metered_stream import BLOCKS, Run
+from pytest_streamperf.growth.options import Metric
+from pytest_streamperf.growth.thresholds import THRESHOLDS
 
 
 class Excess(NamedTuple):
-    """The superlinear part of a finish: what it is at least, at most, and what it looks like.
+    """The superlinear part of a finish, in the unit of its metric.
 
-    That is more than the most, where it looks as caches make it look.
+    `lower` and `upper` bound it. `observed` is the raw estimate, which is above `upper` where the
+    growth looks like that of caches.
     """
 
-    least: float
-    most: float
-    seen: float
+    lower: float
+    upper: float
+    observed: float
 
 
 NO_EXCESS = Excess(0.0, 0.0, 0.0)
 
 
-def carried(share: float, length: int, horizon: int) -> float:
-    """The share at `horizon` of work that has this share at `length`.
+def carried(share: float, length: int, max_length: int) -> float:
+    """Return the share at `max_length` of work that has this share at `length`.
 
     >>> carried(0.5, 1_000, 9_000)
     0.9
     """
     if not 0 < share < 1:
         return min(1.0, max(0.0, share))
-    ratio = share / (1 - share) * horizon / length
+    ratio = share / (1 - share) * max_length / length
     return ratio / (1 + ratio)
 
 
-def per_delta(run: Run) -> list[float]:
-    """Cost per delta in each block of a run; an empty block costs what the one before it does."""
-    costs: list[float] = []
-    for (start, end), (before, after) in zip(pairwise(run.edges), pairwise(run.spent), strict=True):
-        costs.append((after - before) / (end - start) if end > start else (costs or [0.0])[-1])
-    return costs
+def cost_curve(runs: Sequence[Run]) -> CostCurve:
+    """Return the cost curve of one or more runs of one metric.
 
+    The least of several runs of one length counts, as what disturbs a run makes it dearer.
 
-def least(runs: Iterable[Run]) -> list[float]:
-    """Cost per delta in each block, the least of several runs of one length.
-
-    In 64 blocks, or in 16 where costs come rarely.
+    >>> curve = cost_curve([Run(64, tuple(range(65)), tuple(range(65)), 0.0)])
+    >>> curve.total, curve.points[-1]
+    (64.0, (64, 1.0))
     """
-    costs = [min(block) for block in zip(*map(per_delta, runs), strict=True)]
-    if sum(abs(after - before) for before, after in pairwise(costs)) <= _BUMPY * sum(costs):
-        return costs
-    return [fmean(costs[start : start + _MERGED]) for start in range(0, BLOCKS, _MERGED)]
-
-
-def at_edge(costs: Sequence[float], edge: int) -> float:
-    """Cost per delta just before block edge `edge` (from 1 on)."""
-    return fmean(costs[max(0, edge - 2) : edge])
-
-
-def late_growth(runs: Sequence[Run], part: float = 1.0) -> float:
-    """By how much a delta costs more at the end than at a quarter of the way.
-
-    Or so it is in the first `part` of the runs, taken for themselves.
-    """
-    costs = least(runs)
-    quarter, end = (max(1, round(part * edge)) for edge in (len(costs) // 4, len(costs)))
-    return at_edge(costs, end) - at_edge(costs, quarter)
-
-
-def longest(runs: Sequence[Run]) -> list[Run]:
-    """Those of the runs that are as long as any."""
-    length = max(run.length for run in runs)
-    return [run for run in runs if run.length == length]
-
-
-def mostly_finish(runs: Sequence[Run]) -> bool:
-    """Whether most of the work is done after the last delta."""
-    last = longest(runs)
-    return min(run.finish for run in last) > min(run.spent[-1] for run in last)
-
-
-def along(runs: Sequence[Run]) -> list[tuple[int, float]]:
-    """Lengths in deltas, an octave apart, and what a delta costs there.
-
-    In the longest run, least of those that are as long; where most of the work is left to the
-    finish, in runs of each length, all work divided by it.
-    """
-    if mostly_finish(runs):
+    longest = longest_runs(runs)
+    costs, length = block_costs(longest), longest[0].length
+    mostly_finish = min(run.finish for run in longest) > min(run.spent[-1] for run in longest)
+    if mostly_finish:
         lengths = sorted({run.length for run in runs})
-        return [(n, min(run.total for run in runs if run.length == n) / n) for n in lengths]
-    last = longest(runs)
-    costs = least(last)
-    edges = last[0].edges[:: BLOCKS // len(costs)]
-    return [(edges[2**k], at_edge(costs, 2**k)) for k in range(len(costs).bit_length())]
+        points = [(n, min(run.total for run in runs if run.length == n) / n) for n in lengths]
+    else:
+        edges = longest[0].edges[:: BLOCKS // len(costs)]
+        octaves = [2**power for power in range(len(costs).bit_length())]
+        points = [(edges[edge], cost_at_edge(costs, edge)) for edge in octaves]
+    shares = sorted(max(0.0, vote) for run in longest for vote in votes(run))
+    return CostCurve(
+        points=tuple(points),
+        block_costs=tuple(costs),
+        length=length,
+        total=min(run.total for run in longest),
+        mostly_finish=mostly_finish,
+        superlinear_share=shares[len(shares) // 2],
+    )
 
 
 def half_at(share: float, length: int) -> int | None:
-    """The length, in deltas, at which half of the work is superlinear; None where none is.
+    """Return the length, in deltas, at which half of the work is superlinear; None if none is.
 
     >>> half_at(0.2, 1_000)
     4000
@@ -139,11 +100,12 @@ def half_at(share: float, length: int) -> int | None:
 
 
 def finish_growth(run: Run, shorter: Run) -> tuple[float, float]:
-    """By which power of the length a finish's cost per delta grows, and the part that would be.
+    """Return the power of the length that a finish's cost per delta grows with, and its excess.
 
-    From 0 to 1, and the part of the finish that grows with the square of the length, if it does.
-    Work that is put off, to a thread that lags behind, say, may come before the last delta or after
-    it: the finish has grown by no more than all the work has, and by as great a power.
+    The power is 0 to 1. The excess is the part of the finish that grows with the square of the
+    length, if it does. Work that is put off, to a thread that lags behind for example, may come
+    before the last delta or after it: the finish has grown by no more than all the work has, and by
+    as great a power.
     """
     longer = run.length / shorter.length
     finish, work = shorter.finish / shorter.length, shorter.total / shorter.length
@@ -160,39 +122,44 @@ def _power(before: float, growth: float, longer: float) -> float:
 
 
 def finish_excess(pairs: Sequence[tuple[Run, Run]]) -> Excess:
-    """The part of the finish that grows with the square of the length, by runs and shorter ones.
+    """Return the part of the finish that grows with the square of the length, by pairs of runs.
 
-    A sequential test: what each pair shows, made one right after the other, weighs as much as it
-    lies off half-way, and no more than the pairs just before it do: a core that slows down for a
-    while does so within few pairs.
+    A pair is a run and a shorter one, made one right after the other. A linear finish has the power
+    0, a quadratic one 1. This is a sequential test: each pair counts by how far its power lies off
+    half-way, and by no more than the pairs just before it, as a core that slows down for a while
+    does so within few pairs.
     """
     if not pairs:
         return NO_EXCESS
-    powers, parts = zip(*(finish_growth(*pair) for pair in pairs), strict=True)
-    latest = [powers[max(0, end - _LATEST) : end] for end in range(1, len(powers) + 1)]
-    evidence, part = sum(median_low(each) - _HALFWAY for each in latest), median(parts)
+    powers, excesses = zip(*(finish_growth(*pair) for pair in pairs), strict=True)
+    newest = THRESHOLDS.finish_latest_pairs
+    latest = [powers[max(0, end - newest) : end] for end in range(1, len(powers) + 1)]
+    evidence = sum(median_low(group) - THRESHOLDS.finish_halfway_power for group in latest)
+    excess, enough = median(excesses), THRESHOLDS.finish_evidence
     return Excess(
-        part if evidence >= _CLEARLY else 0.0, 0.0 if evidence <= -_CLEARLY else part, part
+        lower=excess if evidence >= enough else 0.0,
+        upper=0.0 if evidence <= -enough else excess,
+        observed=excess,
     )
 
 
 def votes(run: Run, excess: float = 0.0) -> list[float]:
-    """Eight estimates of the share at the run's length, from interleaved blocks.
+    """Return eight estimates of the share at the run's length, from interleaved blocks.
 
-    Where costs come rarely they are one and the same, of all blocks but the dearest of each half: a
-    single cost is no growth. `excess` is the superlinear part of the finish. An estimate may be
-    below 0 where cost falls.
+    Where costs come rarely they are all the same, of all blocks but the dearest of each half: a
+    single cost is no growth. `excess` is the superlinear part of the finish. An estimate is at most
+    1, and below 0 where cost falls.
     """
-    costs = least([run])
+    costs, groups = block_costs([run]), THRESHOLDS.vote_groups
     half = len(costs) // 2
     if len(costs) == BLOCKS:
-        groups = [
-            (costs[each:half:_GROUPS], costs[half + each :: _GROUPS]) for each in range(_GROUPS)
+        halves = [
+            (costs[group:half:groups], costs[half + group :: groups]) for group in range(groups)
         ]
     else:
-        groups = [(sorted(costs[:half])[:-1], sorted(costs[half:])[:-1])] * _GROUPS
+        halves = [(sorted(costs[:half])[:-1], sorted(costs[half:])[:-1])] * groups
     shares = []
-    for early, late in ((fmean(early), fmean(late)) for early, late in groups):
+    for early, late in ((fmean(early), fmean(late)) for early, late in halves):
         total = run.length * (early + late) / 2 + run.finish
         share = (run.length * (late - early) + excess) / total if total > 0 else 0.0
         shares.append(min(1.0, share))
@@ -200,76 +167,77 @@ def votes(run: Run, excess: float = 0.0) -> list[float]:
 
 
 def steady_share(runs: Sequence[Run], excess: float = 0.0) -> float:
-    """The share at the runs' length if cost climbs as it does over four fifths of the way.
+    """Return the share at the runs' length if cost climbs as it does over four fifths of the way.
 
-    The fifth-lowest percentile of the slopes between blocks at least a quarter of the run apart.
+    That is the fifth-lowest part of the slopes between blocks a quarter of the run or more apart.
     """
-    costs = least(runs)
+    costs = block_costs(runs)
     blocks = len(costs)
+    distance = int(blocks * THRESHOLDS.steady_distance_part)
     slopes = sorted(
         (costs[late] - costs[early]) / (late - early)
         for early in range(blocks)
-        for late in range(early + blocks // 4, blocks)
+        for late in range(early + distance, blocks)
     )
-    slope = max(0.0, slopes[len(slopes) // 5])
+    slope = max(0.0, slopes[int(len(slopes) * THRESHOLDS.steady_percentile)])
     length = runs[0].length
     total = fmean(costs) * length + min(run.finish for run in runs)
     return min(1.0, (slope * blocks / 2 * length + excess) / total) if total > 0 else 0.0
 
 
 def timed_verdict(
-    runs: Sequence[Run], excess: Excess, limit: float, horizon: int, *, last: bool
+    runs: Sequence[Run], excess: Excess, limit: float, max_length: int, *, last: bool
 ) -> Outcome | None:
-    """Hold timed runs of one length against `limit`: "within", "exceeded" or None for not sure yet.
+    """Return "within", "exceeded" or None (not sure yet) for timed runs of one length.
 
-    Below the horizon a pass must hold for the share carried to it, of all that was seen of the
-    finish; a fail must not need that.
-    `last` says that no second run of this length can be afforded.
+    Below the maximum length a pass must hold for the share carried to it, with all that was
+    observed of the finish; a fail must not need that. `last` says that no second run of this length
+    can be afforded.
     """
-    length = runs[0].length
-    most = excess.most if length == horizon else excess.seen
-    over = sum(1 if vote > limit else -1 for run in runs for vote in votes(run, excess.least))
+    length, least = runs[0].length, THRESHOLDS
+    upper = excess.upper if length == max_length else excess.observed
+    over = sum(1 if vote > limit else -1 for run in runs for vote in votes(run, excess.lower))
     under = sum(
-        1 if carried(vote, length, horizon) <= limit else -1
+        1 if carried(vote, length, max_length) <= limit else -1
         for run in runs
-        for vote in votes(run, most)
+        for vote in votes(run, upper)
     )
-    enough = over >= _LEAD_TO_FAIL and len(runs) >= RUNS_TO_FAIL
-    if enough and steady_share(runs, excess.least) > limit:
+    enough = over >= least.votes_to_fail and len(runs) >= least.runs_to_fail
+    if enough and steady_share(runs, excess.lower) > limit:
         return "exceeded"
-    enough = under >= _LEAD_TO_PASS and len(runs) >= _RUNS_TO_PASS
-    enough = enough or (last and under >= _LAST_LEAD_TO_PASS)
-    if enough and steady_share(runs, most) <= limit:
+    enough = under >= least.votes_to_pass and len(runs) >= least.runs_to_pass
+    enough = enough or (last and under >= least.last_votes_to_pass)
+    if enough and steady_share(runs, upper) <= limit:
         return "within"
     return None
 
 
 def suspicious(run: Run, excess: float, limit: float) -> bool:
-    """Whether most of a run's votes are over the limit."""
-    return sum(vote > limit for vote in votes(run, excess)) > _GROUPS // 2
+    """Return whether most of a run's votes are over the limit."""
+    return sum(vote > limit for vote in votes(run, excess)) > THRESHOLDS.vote_groups // 2
 
 
-def interval(runs: Sequence[Run], excess: Excess, horizon: int) -> tuple[float, float, float]:
-    """The share at the horizon: low, median and high of the votes of timed runs of one length."""
-    least, most, seen = (
+def interval(runs: Sequence[Run], excess: Excess, max_length: int) -> tuple[float, float, float]:
+    """Return the share at the maximum length: low, median and high vote of runs of one length."""
+    lower, upper, observed = (
         sorted(
-            carried(max(0.0, min(1.0, vote)), run.length, horizon)
+            carried(max(0.0, min(1.0, vote)), run.length, max_length)
             for run in runs
             for vote in votes(run, part)
         )
         for part in excess
     )
-    edge = len(most) // 10
-    return least[edge], most[len(most) // 2], seen[-1 - edge]
+    edge = int(len(upper) * THRESHOLDS.interval_tail)
+    return lower[edge], upper[len(upper) // 2], observed[-1 - edge]
 
 
 def counted_shares(runs: Sequence[Run]) -> tuple[float, float]:
-    """The least and the greatest share that counts of one run of each length, shortest first, show.
+    """Return the least and the greatest share that counts show.
 
-    Counts are exact, but containers grow in steps: one that doubles costs the same in every octave,
-    one that quadruples costs something in every other. Growth is what shows in both of the last two
-    steps from one octave to the next, or all the way along; and for the finish, in both of the last
-    two steps in length.
+    `runs` has one run of each length, shortest first. Counts are exact, but containers grow in
+    steps: one that doubles costs the same in every octave, one that quadruples costs something in
+    every other. Growth is what shows in both of the last two steps from one octave to the next, or
+    all the way along; and for the finish, in both of the last two steps in length.
     """
     run = runs[-1]
     slopes, finish = _octave_slopes(run), _finish_slopes(runs)
@@ -277,11 +245,13 @@ def counted_shares(runs: Sequence[Run]) -> tuple[float, float]:
     return least, max(least, _superlinear(run, max(slopes), max(finish)))
 
 
-def counted_verdict(meter: str, runs: Sequence[Run], limit: float, horizon: int) -> Outcome | None:
-    """Hold counts of one run of each length, shortest first, against `limit`; None for not sure.
+def counted_verdict(
+    metric: Metric, runs: Sequence[Run], limit: float, max_length: int
+) -> Outcome | None:
+    """Return "within", "exceeded" or None (not sure yet) for counts, one run of each length.
 
-    A single step, of a container or a window that is full, may pass for growth: the last two
-    lengths must both show it.
+    The shortest run comes first. A single step, of a container or a window that is full, may pass
+    for growth: the last two lengths must both show it.
     """
     if not runs:
         return None
@@ -291,22 +261,19 @@ def counted_verdict(meter: str, runs: Sequence[Run], limit: float, horizon: int)
         shorter = runs[:-1]
         if counted_shares(shorter)[0] > carried(limit, length, shorter[-1].length):
             return "exceeded"
-        if length == horizon:
+        if length == max_length:
             return None
     first, second = _octave_slopes(runs[-1])
     # Over both steps, the second of which is twice as long; a fall before it takes nothing off it.
     slope = max((max(0.0, first) + 2 * second) / 3, *_finish_slopes(runs))
-    if (
-        length == horizon
-        or carried(greatest, length, horizon) <= limit
-        or (meter == "copies" and slope < _COPIES_FLOOR)
-    ):
+    small = metric == "allocated_bytes" and slope < THRESHOLDS.min_allocation_slope_bytes
+    if length == max_length or carried(greatest, length, max_length) <= limit or small:
         return "within"
     return None
 
 
 def _octave_slopes(run: Run) -> tuple[float, float]:
-    costs = per_delta(run)
+    costs = cost_per_delta(run)
     early, middle, late = (
         fmean(costs[start : 2 * start]) for start in (BLOCKS // 8, BLOCKS // 4, BLOCKS // 2)
     )

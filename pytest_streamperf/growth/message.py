@@ -1,58 +1,90 @@
-"""What a growth check says: the headline, the table, and what to do about it."""
+"""The words and figures of a growth result: headline, table, advice, and what machines read.
+
+In go the result and the options of the check; out comes the result with its texts. Nothing is
+measured or computed again here: costs come from the result's curves.
+"""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from pytest_streamperf._results.metrics import Figures, known
+from pytest_streamperf._results.metrics import Figures, Place, known
 from pytest_streamperf._results.text import labelled_lines, location_lines, sparkline, table_lines
 from pytest_streamperf._results.units import duration, percent, size, thousands
-from pytest_streamperf.growth import estimation
 from pytest_streamperf.growth.advice import advice_for
-from pytest_streamperf.growth.options import Meter, Terms
-from pytest_streamperf.growth.result import Evidence
+from pytest_streamperf.growth.cost_curve import CostCurve
+from pytest_streamperf.growth.estimation import carried
+from pytest_streamperf.growth.options import GrowthOptions, Metric
+from pytest_streamperf.growth.result import GrowthResult
 
 _ACCEPT = "if these streams stay short"
-_MOST_ROWS = 3
+_MAX_TABLE_ROWS = 3
 
-# What the column of a meter is called, and how its figures are said, for people.
-_COLUMNS: dict[Meter, tuple[str, Callable[[float], str]]] = {
-    "time": ("per delta", duration),
-    "copies": ("copied per delta", size),
+# The title of a metric's column, and the function that formats its figures.
+_COLUMNS: dict[Metric, tuple[str, Callable[[float], str]]] = {
+    "cpu_time": ("per delta", duration),
+    "allocated_bytes": ("allocated per delta", size),
     "calls": ("calls per delta", thousands),
 }
+# The metric whose curve is drawn where none decided: time shows most.
+_DRAWN_FIRST: tuple[Metric, ...] = ("cpu_time", "calls", "allocated_bytes")
 
 
-def headline(evidence: Evidence, terms: Terms) -> str:
-    """Say what was measured, then the limit."""
-    limit = f"limit {percent(terms.limit)}"
-    if evidence.verdict == "inconclusive":
-        return f"not proven linear up to {terms.horizon:,} deltas, {limit}"
-    share = f"{percent(evidence.share)} superlinear, {limit}"
-    if evidence.verdict == "within":
-        run = "" if evidence.proven_to == terms.horizon else f" ({evidence.proven_to:,} run)"
-        return f"{terms.horizon:,} deltas{run}, {share}"
-    return f"{evidence.proven_to:,} deltas{_spent(evidence)}, {share}"
+def worded(result: GrowthResult, options: GrowthOptions) -> GrowthResult:
+    """Return the result with its headline, details, figures, series and picture.
+
+    Growth in allocated bytes that `copies="warn"` accepts becomes a warning, and is within.
+    """
+    complete = replace(
+        result,
+        headline=_headline(result, options),
+        details=_details(result, options),
+        figures=_figures(result, options),
+        where=[Place(line.places[0], line.source, line.share) for line in result.blame],
+        series=_series(result, options),
+        picture=_picture(result),
+    )
+    if result.metric == "allocated_bytes" and options.copies == "warn":
+        return replace(complete, verdict="within", details=(), warning=complete.headline)
+    return complete
 
 
-def _spent(evidence: Evidence) -> str:
-    assert evidence.witness is not None  # noqa: S101 - without one nothing is exceeded
-    total = min(run.total for run in estimation.longest(evidence.runs[evidence.witness]))
+def _headline(result: GrowthResult, options: GrowthOptions) -> str:
+    """Return what was measured, then the limit."""
+    limit = f"limit {percent(options.max_superlinear)}"
+    if result.verdict == "inconclusive":
+        return f"inconclusive up to {options.max_length:,} deltas, {limit}"
+    share = f"{percent(result.superlinear_share)} superlinear, {limit}"
+    if result.verdict == "within":
+        reached = result.measured_to == options.max_length
+        run = "" if reached else f" ({result.measured_to:,} run)"
+        return f"{options.max_length:,} deltas{run}, {share}"
+    return f"{result.measured_to:,} deltas{_spent(*_deciding(result))}, {share}"
+
+
+def _deciding(result: GrowthResult) -> tuple[Metric, CostCurve]:
+    """Return the metric that decided that a limit is exceeded, and its curve."""
+    assert result.metric is not None  # noqa: S101 - without one nothing is exceeded
+    return result.metric, result.curves[result.metric]
+
+
+def _spent(metric: Metric, curve: CostCurve) -> str:
     return {
-        "copies": f" copied {size(total)}",
-        "calls": f", {thousands(total)} calls",
-        "time": f" took {duration(total)}",
-    }[evidence.witness]
+        "allocated_bytes": f" allocated {size(curve.total)}",
+        "calls": f", {thousands(curve.total)} calls",
+        "cpu_time": f" took {duration(curve.total)}",
+    }[metric]
 
 
-def details(evidence: Evidence, terms: Terms) -> Sequence[str]:
-    """Say the rest: the table and the advice, or why nothing could be told."""
-    if evidence.verdict == "within":
+def _details(result: GrowthResult, options: GrowthOptions) -> Sequence[str]:
+    """Return the lines after the headline: table and advice, or why it is inconclusive."""
+    if result.verdict == "within":
         return ()
-    if evidence.verdict == "inconclusive":
-        return ("", *labelled_lines({"why": evidence.why}))
-    guilty = evidence.blame[0] if evidence.blame else None
+    if result.verdict == "inconclusive":
+        return ("", *labelled_lines({"why": result.why}))
+    guilty = result.blame[0] if result.blame else None
     source = guilty.source if guilty else ""
     call = guilty.call if guilty else ""
-    advice = advice_for(source, call, counted=evidence.witness == "calls")
+    advice = advice_for(source, call, counted=result.metric == "calls")
     if guilty:
         lines = location_lines(guilty.places, source, f"({percent(guilty.share)} of growth)")
     else:
@@ -60,108 +92,127 @@ def details(evidence: Evidence, terms: Terms) -> Sequence[str]:
     lines += labelled_lines(
         {
             "means": advice.means,
-            "costs": _costs(evidence, terms),
+            "costs": _costs(result, options),
             "try": advice.remedy,
-            "allow": _allow(evidence),
+            "allow": _allow(result),
         }
     )
-    return ("", *_rows(evidence), "", *lines)
+    return ("", *_table(result), "", *lines)
 
 
-def _allow(evidence: Evidence) -> str:
-    if evidence.witness == "copies":
+def _allow(result: GrowthResult) -> str:
+    if result.metric == "allocated_bytes":
         return f'copies="warn", {_ACCEPT}'
-    # In steps of 5%, and no nearer than one: a share near its limit could not be told.
-    return f"limit={min(1.0, (evidence.share * 100 // 5 + 2) * 0.05):.2f}, {_ACCEPT}"
+    # In steps of 5%, and a step above the share: one near its limit would be inconclusive.
+    limit = min(1.0, (result.superlinear_share * 100 // 5 + 2) * 0.05)
+    return f"max_superlinear={limit:.2f}, {_ACCEPT}"
 
 
-def _rows(evidence: Evidence) -> list[str]:
-    """Lay out the cost of a delta along the way: in CPU time, and in what the witness counts."""
-    assert evidence.witness is not None  # noqa: S101 - without one nothing is exceeded
-    lengths = [at for at, _ in estimation.along(evidence.runs[evidence.witness])]
-    lengths = lengths[:: -2 if len(lengths) > 2 * _MOST_ROWS else -1][:_MOST_ROWS][::-1]
-    columns = {
-        meter: [costs[at] for at in lengths]
-        for meter in _COLUMNS
-        if meter in {"time", evidence.witness} and evidence.runs.get(meter)
-        if set(lengths) <= set(costs := dict(estimation.along(evidence.runs[meter])))
-    }
-    head, cells = ["deltas"], [[f"{at:,}" for at in lengths]]
-    for meter, column in columns.items():
-        title, say = _COLUMNS[meter]
+def _table(result: GrowthResult) -> list[str]:
+    """Return the cost per delta along the way: CPU time, and the metric that decided."""
+    metric, curve = _deciding(result)
+    lengths = [length for length, _ in curve.points]
+    step = -2 if len(lengths) > 2 * _MAX_TABLE_ROWS else -1
+    lengths = lengths[::step][:_MAX_TABLE_ROWS][::-1]
+    columns = {}
+    for name in _COLUMNS:
+        if name in {"cpu_time", metric} and name in result.curves:
+            costs = dict(result.curves[name].points)
+            if set(lengths) <= costs.keys():
+                columns[name] = [costs[length] for length in lengths]
+    head, cells = ["deltas"], [[f"{length:,}" for length in lengths]]
+    for name, column in columns.items():
+        title, formatted = _COLUMNS[name]
         head.append(title)
-        cells.append([say(cost) for cost in column])
+        cells.append([formatted(cost) for cost in column])
     first = next(iter(columns))
     note = f"linear: about {_COLUMNS[first][1](min(columns[first]))}"
     return table_lines(head, [list(row) for row in zip(*cells, strict=True)], note)
 
 
-def _costs(evidence: Evidence, terms: Terms) -> str:
-    """Say what the work comes to at the horizon, and at ten times that."""
-    meter: Meter = "time" if evidence.runs.get("time") else evidence.witness or "time"
-    runs = estimation.longest(evidence.runs[meter])
-    spent, share = min(run.total for run in runs), evidence.share
-    if meter != evidence.witness and not estimation.mostly_finish(runs):
-        share = estimation.interval(runs, estimation.NO_EXCESS, evidence.proven_to)[1]
-    at, later = (
-        _COLUMNS[meter][1](spent * ((1 - share) * factor + share * factor**2))
-        for factor in (terms.horizon / evidence.proven_to, 10 * terms.horizon / evidence.proven_to)
+def _costs(result: GrowthResult, options: GrowthOptions) -> str:
+    """Return what the work comes to at the maximum length, and at ten times that."""
+    metric, curve = _deciding(result)
+    share = result.superlinear_share
+    if metric != "cpu_time" and "cpu_time" in result.curves:
+        metric, curve = "cpu_time", result.curves["cpu_time"]
+        if not curve.mostly_finish:
+            share = carried(curve.superlinear_share, curve.length, result.measured_to)
+    longer = options.max_length / result.measured_to
+    now, later = (
+        _COLUMNS[metric][1](curve.total * ((1 - share) * factor + share * factor**2))
+        for factor in (longer, 10 * longer)
     )
-    return f"{at} at {terms.horizon:,} deltas, about {later} at {10 * terms.horizon:,}"
+    return f"{now} at {options.max_length:,} deltas, about {later} at {10 * options.max_length:,}"
 
 
-def figures(evidence: Evidence, terms: Terms) -> Figures:
-    """Say what machines want to read."""
-    low, high = evidence.share_interval
-    costs = {meter: estimation.along(runs)[-2:] for meter, runs in evidence.runs.items() if runs}
-    at = {meter: (f" per delta at {last[-1][0]:,}", last[-1][1]) for meter, last in costs.items()}
-    calls = [round(cost) for _, cost in costs.get("calls", ())]
+def _figures(result: GrowthResult, options: GrowthOptions) -> Figures:
+    """Return the figures that machines read."""
+    low, high = result.superlinear_interval
+    calls = result.curves.get("calls")
+    last_calls = [round(cost) for _, cost in calls.points[-2:]] if calls else []
+    # Calls that vary along the way differ between machines, too.
+    equal_calls = bool(last_calls) and last_calls[0] == last_calls[-1]
     return Figures(
-        given={"up_to": terms.horizon},
-        # Those that waver are not the same everywhere.
-        counts={"calls per delta": calls[-1]} if calls and calls[0] == calls[-1] else {},
-        shares={"superlinear": evidence.share, "superlinear low": low, "superlinear high": high},
-        seconds=known({"waited for a core": evidence.noise.waited})
-        | {f"CPU{of}": cost for meter, (of, cost) in at.items() if meter == "time"},
-        bytes={f"copied{of}": cost for meter, (of, cost) in at.items() if meter == "copies"},
-        limits={"superlinear": terms.limit},
-        facts={"proven to": f"{evidence.proven_to:,}", "witness": evidence.witness or "none"},
+        given={"up_to": options.max_length},
+        counts={"calls per delta": last_calls[-1]} if equal_calls else {},
+        shares={
+            "superlinear": result.superlinear_share,
+            "superlinear low": low,
+            "superlinear high": high,
+        },
+        seconds=known({"waited for a core": result.noise.waited})
+        | _last_cost(result, "cpu_time", "CPU"),
+        bytes=_last_cost(result, "allocated_bytes", "allocated"),
+        limits={"superlinear": options.max_superlinear},
+        facts={"measured to": f"{result.measured_to:,}", "metric": result.metric or "none"},
     )
 
 
-def series(evidence: Evidence, terms: Terms) -> dict[str, Sequence[Sequence[float]]]:
-    """Tell what to draw: what a delta costs along the way, and the line that was fitted to it."""
-    along = {meter: estimation.along(runs) for meter, runs in evidence.runs.items() if runs}
-    if not along or not evidence.proven_to:
-        return dict(along.items())
-    told = next(iter(along))
-    if evidence.witness is not None:
-        told = evidence.witness
-    last = estimation.longest(evidence.runs[told])
-    length, mean = last[0].length, min(run.total for run in last) / last[0].length
+def _last_cost(result: GrowthResult, metric: Metric, name: str) -> dict[str, float]:
+    """Return the cost per delta at the end of a metric's curve, by its name; {} without a curve."""
+    if metric not in result.curves:
+        return {}
+    length, cost = result.curves[metric].points[-1]
+    return {f"{name} per delta at {length:,}": cost}
+
+
+def _series(result: GrowthResult, options: GrowthOptions) -> dict[str, Sequence[Sequence[float]]]:
+    """Return what to draw: the points of each curve, and the line that was fitted to one."""
+    series: dict[str, Sequence[Sequence[float]]] = {
+        metric: curve.points for metric, curve in result.curves.items()
+    }
+    if not series or not result.measured_to:
+        return series
+    fitted = next(iter(result.curves.values()))
+    if result.metric is not None:
+        fitted = result.curves[result.metric]
+    mean = fitted.total / fitted.length
     # A share of the work that is superlinear is a slope of twice that of the mean cost.
-    known_at = evidence.proven_to if evidence.verdict == "exceeded" else terms.horizon
-    share = estimation.carried(evidence.share, known_at, length)
-    return dict(along.items()) | {"fit": [(0, mean * (1 - share)), (length, mean * (1 + share))]}
+    share_at = result.measured_to if result.verdict == "exceeded" else options.max_length
+    share = carried(result.superlinear_share, share_at, fitted.length)
+    return series | {"fit": [(0, mean * (1 - share)), (fitted.length, mean * (1 + share))]}
 
 
-def picture(evidence: Evidence) -> Sequence[str]:
-    """Draw what a delta costs along the way, by every meter, and the curve of the one that told."""
-    along = {meter: dict(estimation.along(runs)) for meter, runs in evidence.runs.items() if runs}
-    if not along:
+def _picture(result: GrowthResult) -> Sequence[str]:
+    """Draw the cost per delta along the way by every metric, and the curve of one of them."""
+    if not result.curves:
         return ()
-    head = ["deltas", *(_COLUMNS[meter][0] for meter in along)]
+    points = {metric: dict(curve.points) for metric, curve in result.curves.items()}
+    head = ["deltas", *(_COLUMNS[metric][0] for metric in points)]
     rows = [
         [
-            f"{at:,}",
+            f"{length:,}",
             *(
-                _COLUMNS[meter][1](costs[at]) if at in costs else ""
-                for meter, costs in along.items()
+                _COLUMNS[metric][1](costs[length]) if length in costs else ""
+                for metric, costs in points.items()
             ),
         ]
-        for at in sorted(set().union(*along.values()))
+        for length in sorted(set().union(*points.values()))
     ]
-    told = evidence.witness or ("time" if "time" in along else min(along))
-    runs = estimation.longest(evidence.runs[told])
-    curve = list(along[told].values()) if estimation.mostly_finish(runs) else estimation.least(runs)
-    return (*table_lines(head, rows), f"  {sparkline(curve)} {_COLUMNS[told][0]}, from 0")
+    drawn = next(metric for metric in _DRAWN_FIRST if metric in points)
+    if result.metric is not None:
+        drawn = result.metric
+    curve = result.curves[drawn]
+    costs = list(points[drawn].values()) if curve.mostly_finish else curve.block_costs
+    return (*table_lines(head, rows), f"  {sparkline(costs)} {_COLUMNS[drawn][0]}, from 0")

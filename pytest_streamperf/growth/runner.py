@@ -1,7 +1,12 @@
-"""How one run is made: what the consumer is handed, within what is left of the budget."""
+"""Make single runs: what the consumer is handed, within what is left of the CPU and wall time.
+
+In go the options; the scheduler asks for a run of a metric and a length. The runner yields a
+`Probe` for the driver to call the consumer with, and returns a `Run`, or the lines to blame. It
+also looks for state that survives from run to run: a consumer that keeps state cannot be measured.
+"""
 
 import tracemalloc
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from math import sqrt
@@ -9,14 +14,20 @@ from math import sqrt
 from pytest_streamperf._results.conclusion import nothing_measured
 from pytest_streamperf._results.units import duration
 from pytest_streamperf._runtime import clock, instrumentation
+from pytest_streamperf._runtime.meters import (
+    AllocationLaps,
+    AllocationMeter,
+    CallMeter,
+    ClockLaps,
+    CpuTimeMeter,
+    Meter,
+    kept_since,
+)
 from pytest_streamperf.exceptions import GrowthInconclusive
-from pytest_streamperf.growth import estimation
 from pytest_streamperf.growth.blame import (
     Blame,
-    ClockTime,
-    CopiedBytes,
     Costs,
-    Lines,
+    LineMeter,
     Pieces,
     blamed,
     blamed_for_time,
@@ -25,59 +36,33 @@ from pytest_streamperf.growth.blame import (
     least_of_each,
     summed,
 )
-from pytest_streamperf.growth.meters import (
-    BLOCKS,
-    Calls,
-    Copies,
-    Gauge,
-    MeteredStream,
-    Run,
-    Time,
-    kept_since,
-)
-from pytest_streamperf.growth.options import Meter, Terms
+from pytest_streamperf.growth.cost_curve import late_growth
+from pytest_streamperf.growth.metered_stream import BLOCKS, MeteredStream, Run
+from pytest_streamperf.growth.options import GrowthOptions, Metric
+from pytest_streamperf.growth.thresholds import THRESHOLDS
 from pytest_streamperf.streams.token_stream import TokenStream
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
-# A consumer that does not pull is stopped when it has used this many times its CPU seconds.
-_PATIENCE = 1.05
-# One that has not pulled for this part of its CPU seconds, when it is stopped, is not just slow.
-_ASTRAY = 0.25
-# This part of the CPU seconds is kept for blame, where it seems that somebody is to blame.
-_FOR_BLAME = 0.25
-# Tracing pure Python line by line makes it slower by this factor or so. One run shows copies and
-# calls; of several by time the least counts, as tracing costs more than much that is traced.
-_SLOWER = 60
-_TRACED_RUNS: Mapping[Meter, int] = {"copies": 1, "calls": 1, "time": 3}
-# So many times what a run costs that is not traced is planned for all of them.
-_TRACED: Mapping[Meter, float] = {"copies": 4, "calls": 4, "time": 5}
-# So many lengths are tried, each at least so many times the last if there is time for longer ones.
-_TRIES, _WORTHWHILE = 3, 1.25
-# A client is set up so many times to see what that takes at least.
-_SET_UPS = 3
-# At least so many deltas are traced, early and late; and a stream of so few shows exact counts.
-_WINDOW, _FEWEST = 48, 16
-
-_GAUGES: dict[Meter, Callable[[], Gauge]] = {
-    "copies": Copies,
-    "calls": Calls,
-    "time": lambda: Time(clock.cpu),
+_METERS: dict[Metric, Callable[[], Meter]] = {
+    "allocated_bytes": AllocationMeter,
+    "calls": CallMeter,
+    "cpu_time": lambda: CpuTimeMeter(clock.cpu),
 }
-
-_SPENDING: dict[Meter, Callable[[], Callable[[], float] | None]] = {
-    "copies": CopiedBytes,
+# What a traced line spent, by metric; None where the tracer counts calls by itself.
+_LAPS: dict[Metric, Callable[[], Callable[[], float] | None]] = {
+    "allocated_bytes": AllocationLaps,
     "calls": lambda: None,
-    "time": lambda: ClockTime(clock.cpu),
+    "cpu_time": lambda: ClockLaps(clock.cpu),
 }
 
 
 class Undecided(Exception):  # noqa: N818 - a conclusion, not an error
-    """The check ends here without a verdict on growth; the text says why."""
+    """The check ends without a verdict on growth; the text says why."""
 
 
 class Stopped(Undecided):
-    """A run was stopped: it had spent its CPU seconds and did not ask for more deltas."""
+    """A run was stopped: it had spent its CPU seconds and did not pull more deltas."""
 
     def __init__(self, why: str, length: int, cpu_seconds: float = 0.0) -> None:
         super().__init__(why)
@@ -86,12 +71,12 @@ class Stopped(Undecided):
 
 @dataclass(slots=True)
 class Probe:
-    """One run to be made: call the consumer with `argument`, for no longer than this."""
+    """One run to be made: call the consumer with `argument`, within these CPU and wall seconds."""
 
     stream: MeteredStream
     length: int
     sized: bool
-    gauge: Gauge
+    meter: Meter
     cpu_seconds: float
     wall_seconds: float
     whole: Run | None = None
@@ -102,10 +87,10 @@ class Probe:
         return self.length if self.sized else self.stream
 
     def returned(self) -> None:
-        """Take down the finish; to be called while what the consumer returned is still alive."""
+        """Record the finish; to be called while the value that the consumer returned is alive."""
         if self.sized:  # all of it is finish
             edges = tuple(self.length * block // BLOCKS for block in range(BLOCKS + 1))
-            self.whole = Run(self.length, edges, (0.0,) * len(edges), self.gauge.read())
+            self.whole = Run(self.length, edges, (0.0,) * len(edges), self.meter.read())
         else:
             self.stream.finish()
 
@@ -113,193 +98,237 @@ class Probe:
 class Runner:
     """Makes runs, and knows what they cost and what may still be spent.
 
-    `allowed` is the CPU seconds of the whole check so far.
+    `allowed` is the CPU seconds that the whole check may spend.
     """
 
-    def __init__(self, terms: Terms) -> None:
-        self.allowed = terms.seconds
+    def __init__(self, options: GrowthOptions) -> None:
+        self.allowed = options.seconds
         self._kept = 0.0
-        self._set_up: dict[Meter, float] = {}
-        self._terms = terms
+        self._set_up: dict[Metric, float] = {}
+        self._options = options
         self._start = clock.cpu(), clock.wall()
-        self._cost: dict[Meter, float] = {}
+        self._cost: dict[Metric, float] = {}
 
     def cpu_left(self) -> float:
-        """CPU seconds that may still be spent on measuring."""
+        """Return the CPU seconds that may still be spent on measuring."""
         return self._left_for_blame() - self._kept * self.allowed
 
     @contextmanager
     def keeping_for_blame(self) -> Iterator[None]:
-        """Leave some CPU seconds to find out who did it."""
-        self._kept = _FOR_BLAME
+        """Keep some CPU seconds for blame while this is open."""
+        self._kept = THRESHOLDS.blame_cpu_part
         try:
             yield
         finally:
             self._kept = 0.0
 
     def wall_left(self) -> float:
-        """Seconds until the timeout."""
-        return self._start[1] + self._terms.timeout - clock.wall()
+        """Return the wall seconds until the timeout."""
+        return self._start[1] + self._options.timeout - clock.wall()
 
-    def cost(self, meter: Meter, length: int) -> float:
-        """CPU seconds that a run of this length takes if it goes on as the last one did."""
-        return self._cost.get(meter, self._cost.get("time", 0.0)) * length
+    def cost(self, metric: Metric, length: int) -> float:
+        """Return the CPU seconds that a run of this length takes at the rate of the last one."""
+        return self._cost.get(metric, self._cost.get("cpu_time", 0.0)) * length
 
     def run(
-        self, meter: Meter, length: int, cpu_seconds: float | None = None
+        self, metric: Metric, length: int, cpu_seconds: float | None = None
     ) -> Generator[Probe, None, Run]:
         """Make one run; it comes out shorter than `length` where the budget ended.
 
         Raises `Undecided` if there is no run to speak of, and what the consumer raises.
         """
-        with _steady(meter):
-            gauge = _GAUGES[meter]()
+        with _steady(metric):
+            meter = _METERS[metric]()
             probe = self._probe(
-                length, gauge, self.cpu_left() if cpu_seconds is None else cpu_seconds
+                length, meter, self.cpu_left() if cpu_seconds is None else cpu_seconds
             )
             before, started = tracemalloc.get_traced_memory()[0], clock.cpu()
             yield from _consume(probe)
             spent = clock.cpu() - started
             kept = 0
-            # What a run holds that was cut may live as long as the error that this led to.
-            if meter == "copies" and not probe.stream.cut:
+            # The memory of a run that was cut may live as long as the error that this led to.
+            if metric == "allocated_bytes" and not probe.stream.cut:
                 kept = kept_since(before, length)
             run = probe.whole or probe.stream.run()
             if run is None:
                 raise _incomplete(probe)
-            if isinstance(gauge, Copies):
-                run = replace(run, held=gauge.held, kept=kept)
-            if meter in self._set_up:
-                run = replace(run, finish=max(0.0, run.finish - self._set_up[meter]))
-        self._cost[meter] = max(spent, 1e-7) / run.length
+            if isinstance(meter, AllocationMeter):
+                run = replace(run, held=meter.held, kept=kept)
+            if metric in self._set_up:
+                run = replace(run, finish=max(0.0, run.finish - self._set_up[metric]))
+        self._cost[metric] = max(spent, 1e-7) / run.length
         return run
 
     def warm_up(self) -> Generator[Probe, None, None]:
-        """Make runs that do not count: the first is slow, as a rule.
+        """Make runs that do not count, as the first run is slow.
 
-        What is served has a client to be set up, which takes a while: what it takes with a single
-        delta is taken off all other runs.
+        A consumer of a served stream sets up a client. The cost of that, seen with a single delta,
+        is subtracted from all other runs.
         """
-        yield from self.run("time", self._terms.lengths[0])
-        for meter in self._terms.meters if self._terms.serve else ():
+        yield from self.run("cpu_time", self._options.lengths[0])
+        for metric in self._options.metrics if self._options.serve else ():
             took = []
-            for _ in range(_SET_UPS):
-                run = yield from self.run(meter, 1)
+            for _ in range(THRESHOLDS.set_up_runs):
+                run = yield from self.run(metric, 1)
                 took.append(run.total)
-            self._set_up[meter] = min(took)
+            self._set_up[metric] = min(took)
 
-    def blame(self, witness: Meter, runs: Sequence[Run]) -> Generator[Probe, None, list[Blame]]:
-        """Who did it, where a delta of these runs costs more at the end than at a quarter.
+    def look_for_state(
+        self, lengths: Sequence[int], part: float
+    ) -> Generator[Probe, None, list[Run]]:
+        """Make runs that count allocations until one leaves nothing behind; return them.
 
-        In as long a stream as there is time for; where a run is cut, its late deltas are not seen,
-        and a shorter one is traced.
+        Each run may take `part` of the CPU seconds that are left. Only runs that are longer than
+        all before are returned.
+
+        Raises `Undecided` if every run leaves memory behind, and the more the longer it was. That
+        is state. A cache that is filled once is none, nor an equal amount for each run, nor a small
+        part of what a run holds: interpreters and libraries keep a little too, and a server
+        releases memory when it has time for it.
+        """
+        runs: list[Run] = []
+        shortest = None
+        for length in (*lengths, *[lengths[-1]] * THRESHOLDS.state_retries):
+            run = yield from self.run("allocated_bytes", length, self.cpu_left() * part)
+            if not runs or run.length > runs[-1].length:
+                runs.append(run)
+            first = shortest or replace(run, length=0, held=0, kept=0)
+            more_held, more_kept = run.held - first.held, run.kept - first.kept
+            least_state = max(run.length - first.length, more_held * THRESHOLDS.state_held_part)
+            if more_kept < least_state:
+                return runs
+            shortest = shortest or run
+        msg = (
+            f"consume kept {run.kept:,} bytes of a stream of {length:,} deltas after it returned: "
+            "what it builds must be built inside consume (mocks, log handlers and captured output "
+            "keep what they are given, too)"
+        )
+        raise Undecided(msg)
+
+    def blame(self, metric: Metric, runs: Sequence[Run]) -> Generator[Probe, None, list[Blame]]:
+        """Return the guilty lines, where a delta costs more at the end than at a quarter.
+
+        The traced stream is as long as there is time for. A run that is cut does not show its late
+        deltas, so a shorter stream is traced then.
         """
         length, reached = runs[0].length, 0
-        least = self._terms.lengths[0] if witness == "time" else _FEWEST
+        shortest = THRESHOLDS.min_traced_stream_deltas
+        if metric == "cpu_time":
+            shortest = self._options.lengths[0]
         guilty: list[Blame] = []
         # Quadratic work takes a quarter of the time where the stream is half as long.
-        cost = self.cost(witness, length) * _TRACED[witness]
-        shorter = int(length * min(1.0, sqrt(max(0.0, self._left_for_blame()) / cost)))
-        for _ in range(_TRIES):
-            shorter, left = max(shorter, least), self._left_for_blame()
-            found = yield from self._blame_in(witness, runs, shorter)
-            if found is not None:
-                guilty, reached = found, shorter
-                took, left = left - self._left_for_blame(), self._left_for_blame()
-                shorter = int(min(length, shorter * sqrt(max(0.0, left) * 2 / 3 / took)))
-                if shorter < reached * _WORTHWHILE:
+        cost = self.cost(metric, length) * _traced_cost(metric)
+        planned = int(length * min(1.0, sqrt(max(0.0, self._left_for_blame()) / cost)))
+        for _ in range(THRESHOLDS.blame_attempts):
+            planned, before = max(planned, shortest), self._left_for_blame()
+            lines = yield from self._blame_in(metric, runs, planned)
+            if lines is not None:
+                guilty, reached = lines, planned
+                left = self._left_for_blame()
+                afforded = max(0.0, left) * THRESHOLDS.next_trace_cpu_part
+                planned = int(min(length, planned * sqrt(afforded / (before - left))))
+                if planned < reached * THRESHOLDS.min_blame_length_ratio:
                     break
-            elif reached or shorter == least:
+            elif reached or planned == shortest:
                 break
             else:
-                shorter //= 8
+                planned //= THRESHOLDS.cut_trace_divisor
         return guilty
 
     def _blame_in(
-        self, witness: Meter, runs: Sequence[Run], length: int
+        self, metric: Metric, runs: Sequence[Run], length: int
     ) -> Generator[Probe, None, list[Blame] | None]:
-        """Who did it in a stream of this length; None if that takes too long to see.
+        """Return the guilty lines in a stream of this length; None if the traced run was cut.
 
-        Many deltas are traced where few do not show it, as some costs come rarely; and by time, if
-        that can be afforded: clocks are noisy.
+        Many deltas are traced where few show no growth, as some costs come rarely. For time, many
+        are traced from the start if that can be afforded, as clocks are noisy.
         """
-        many = int(self._left_for_blame() / 2 / self.cost(witness, 1) / _SLOWER)
-        enough = max(_WINDOW, many) if witness == "time" else _WINDOW
-        growth = estimation.late_growth(runs, length / runs[0].length)
-        for window in (enough, length):
-            windows = early_and_late(length, window)
-            early, late = yield from self._traced(witness, length, windows)
+        window = THRESHOLDS.min_traced_deltas
+        if metric == "cpu_time":
+            traced_delta = self.cost(metric, 1) * THRESHOLDS.line_tracing_slowdown
+            window = max(window, int(self._left_for_blame() / 2 / traced_delta))
+        growth = late_growth(runs, length / runs[0].length)
+        for deltas in (window, length):
+            windows = early_and_late(length, deltas)
+            early, late = yield from self._traced(metric, length, windows)
             if not late:
                 return None
-            judge = blamed_for_time if witness == "time" else blamed
-            if guilty := judge(early, late, growth * len(windows[1])):
+            guilty_lines = blamed_for_time if metric == "cpu_time" else blamed
+            if guilty := guilty_lines(early, late, growth * len(windows[1])):
                 return guilty
         return []
 
     def blame_finish(
-        self, witness: Meter, length: int, slope: float
+        self, metric: Metric, length: int, slope: float
     ) -> Generator[Probe, None, list[Blame]]:
-        """Who did it, where the finish costs `slope * length` more per delta.
+        """Return the guilty lines, where the finish costs `slope * length` more per delta.
 
-        All of it is traced, which is slow: in longer and longer streams, as far as there is time;
-        the last two are compared, and traced in turns, as a core is faster now and slower then.
+        The whole finish is traced, which is slow: in longer and longer streams, as far as there is
+        time. The last two are compared, and traced in turns, as the speed of a core changes.
         """
         traced: list[tuple[int, Pieces]] = []
         took: list[float] = []
-        for each in self._terms.lengths:
+        for longer in self._options.lengths:
             left = self._left_for_blame()
-            enough = took[-1] ** 2 / took[-2] * _TRACED_RUNS[witness] if len(traced) > 1 else 0.0
-            if len(traced) > 1 and (each > length or enough > left):
+            enough = took[-1] ** 2 / took[-2] * _traced_runs(metric) if len(traced) > 1 else 0.0
+            if len(traced) > 1 and (longer > length or enough > left):
                 break
-            pieces = yield from self._finish_traced(witness, each)
+            pieces = yield from self._finish_traced(metric, longer)
             if len(traced) > 1 and not pieces:
                 break
-            traced.append((each, pieces))
+            traced.append((longer, pieces))
             took.append(left - self._left_for_blame())
-        for _ in range(_TRACED_RUNS[witness] - 1):
+        for _ in range(_traced_runs(metric) - 1):
             for which in (-2, -1):
-                each, pieces = traced[which]
-                again = yield from self._finish_traced(witness, each)
-                traced[which] = each, least_of_each(pieces, again) if again else pieces
+                traced_length, pieces = traced[which]
+                again = yield from self._finish_traced(metric, traced_length)
+                traced[which] = traced_length, least_of_each(pieces, again) if again else pieces
         early, late = (
-            {where: spent / each for where, spent in summed(pieces).items()}
-            for each, pieces in traced[-2:]
+            {where: spent / traced_length for where, spent in summed(pieces).items()}
+            for traced_length, pieces in traced[-2:]
         )
         expected = slope * (traced[-1][0] - traced[-2][0])
-        if witness != "time":
+        if metric != "cpu_time":
             return blamed(early, late, expected)
-        return blamed_for_time(early, late, expected, several=2, least=0.5)
+        return blamed_for_time(
+            early,
+            late,
+            expected,
+            several=THRESHOLDS.slow_core_lines_in_finish,
+            least=THRESHOLDS.slow_core_min_factor_in_finish,
+        )
 
-    def _finish_traced(self, witness: Meter, length: int) -> Generator[Probe, None, Pieces]:
-        """What lines cost in the finish; nothing if there was no time to see its end."""
-        windows = finish_only(0 if self._terms.sizes else length)
-        (pieces,) = (yield from self._traced_once(witness, length, windows)) or [{}]
+    def _finish_traced(self, metric: Metric, length: int) -> Generator[Probe, None, Pieces]:
+        """Return what lines cost in the finish; nothing if there was no time to see its end."""
+        windows = finish_only(0 if self._options.sizes else length)
+        (pieces,) = (yield from self._traced_once(metric, length, windows)) or [{}]
         return pieces
 
     def _left_for_blame(self) -> float:
         return self._start[0] + self.allowed - clock.cpu()
 
     def _traced(
-        self, witness: Meter, length: int, windows: Sequence[range]
+        self, metric: Metric, length: int, windows: Sequence[range]
     ) -> Generator[Probe, None, list[Costs]]:
-        """What lines cost in each window; the least of several runs, as far as there is time."""
-        found: list[Pieces] = []
-        for _ in range(_TRACED_RUNS[witness]):
-            again = yield from self._traced_once(witness, length, windows)
+        """Return what lines cost in each window, the least of as many runs as there is time for."""
+        least: list[Pieces] = []
+        for _ in range(_traced_runs(metric)):
+            again = yield from self._traced_once(metric, length, windows)
             if again is None:
                 break
-            found = list(map(least_of_each, found, again)) if found else again
-        return [*map(summed, found)] or [{} for _ in windows]
+            least = list(map(least_of_each, least, again)) if least else again
+        return [*map(summed, least)] or [{} for _ in windows]
 
     def _traced_once(
-        self, witness: Meter, length: int, windows: Sequence[range]
+        self, metric: Metric, length: int, windows: Sequence[range]
     ) -> Generator[Probe, None, list[Pieces] | None]:
         """Make one run that is traced line by line; None if it did not come to its end."""
-        left = self._left_for_blame() * 3 / 4  # so that there is some for another try
+        # The rest is for another attempt.
+        left = self._left_for_blame() * THRESHOLDS.traced_run_cpu_part
         if left <= 0:
             return None
-        with _steady(witness):
-            lines = Lines(_SPENDING[witness](), windows)
+        with _steady(metric):
+            lines = LineMeter(_LAPS[metric](), windows)
             probe = self._probe(length, lines, left)
             # A verdict without a guilty line is still a verdict.
             with lines.in_new_threads(), suppress(Undecided):
@@ -307,25 +336,39 @@ class Runner:
                 return None if probe.stream.cut else lines.costs
         return None
 
-    def _probe(self, length: int, gauge: Gauge, cpu_seconds: float) -> Probe:
-        sized = bool(self._terms.sizes)
-        deltas = tuple(TokenStream(0 if sized else length, delta=self._terms.delta).deltas)
+    def _probe(self, length: int, meter: Meter, cpu_seconds: float) -> Probe:
+        sized = bool(self._options.sizes)
+        deltas = tuple(TokenStream(0 if sized else length, delta=self._options.delta).deltas)
         wall_seconds = max(0.0, self.wall_left())
         cpu_end, wall_end = clock.cpu() + cpu_seconds, clock.wall() + wall_seconds
         stream = MeteredStream(
             deltas,
-            gauge,
+            meter,
             lambda: clock.cpu() > cpu_end or clock.wall() > wall_end,
         )
-        return Probe(stream, length, sized, gauge, cpu_seconds * _PATIENCE, wall_seconds)
+        return Probe(
+            stream, length, sized, meter, cpu_seconds * THRESHOLDS.cpu_patience, wall_seconds
+        )
+
+
+def _traced_runs(metric: Metric) -> int:
+    """Return the number of traced runs of which the least counts."""
+    timed = metric == "cpu_time"
+    return THRESHOLDS.traced_runs_by_time if timed else THRESHOLDS.traced_runs_by_count
+
+
+def _traced_cost(metric: Metric) -> float:
+    """Return the planned cost of all traced runs, in untraced ones."""
+    timed = metric == "cpu_time"
+    return THRESHOLDS.traced_cost_by_time if timed else THRESHOLDS.traced_cost_by_count
 
 
 @contextmanager
-def _steady(meter: Meter) -> Iterator[None]:
-    """Keep away what would disturb a run."""
+def _steady(metric: Metric) -> Iterator[None]:
+    """Keep the collector, threads that hog the interpreter, and foreign tracing off a run."""
     traced = (
         instrumentation.allocations()
-        if meter == "copies"
+        if metric == "allocated_bytes"
         else instrumentation.allocations_untraced()
     )
     with instrumentation.collector_off(), instrumentation.threads_in_turns(), traced:
@@ -334,16 +377,16 @@ def _steady(meter: Meter) -> Iterator[None]:
 
 def _consume(probe: Probe) -> Generator[Probe, None, None]:
     if probe.sized:
-        probe.gauge.open()
+        probe.meter.open()
     try:
         yield probe
     except clock.Overrun as overrun:
         _overrun(probe, overrun)
     except BaseExceptionGroup as group:  # a task group of the consumer's was in between
-        found = next(_within(group), None)
-        if found is None:
+        first = next(_within(group), None)
+        if first is None:
             raise
-        _overrun(probe, found)
+        _overrun(probe, first)
     except GrowthInconclusive:
         raise
     except Exception as error:
@@ -356,7 +399,7 @@ def _consume(probe: Probe) -> Generator[Probe, None, None]:
             )
         raise
     finally:
-        probe.gauge.close()
+        probe.meter.close()
 
 
 def _within(group: BaseExceptionGroup) -> Iterator[clock.Overrun]:
@@ -375,8 +418,8 @@ def _overrun(probe: Probe, overrun: clock.Overrun) -> None:
             "timeout= is the wall time that it may take"
         )
         raise Undecided(msg) from None
-    # One that was still pulling has not gone astray: the stream had no time to end.
-    if overrun.stuck > _ASTRAY * probe.cpu_seconds:
+    # A consumer that was still pulling has not gone astray: its stream had no time to end.
+    if overrun.stuck > THRESHOLDS.stuck_part * probe.cpu_seconds:
         raise Stopped(_stopped(probe), probe.length, probe.cpu_seconds) from None
     probe.stream.cut_short()
 

@@ -84,7 +84,9 @@ def test_each_chart_shows_each_row(opened, sample_page):
     page = all_open(opened(sample_page, viewport=WIDE))
     charts = 0
     for each in sample()["checks"]:
-        points = {"copies", "updates", "flushes", "gaps", "stalls", "pauses"} & set(each["series"])
+        points = {"allocated_bytes", "updates", "flushes", "gaps", "stalls", "pauses"} & set(
+            each["series"]
+        )
         if points:
             charts += 1
             shown = page.locator("details.check", has_text=each["test"])
@@ -201,8 +203,8 @@ def test_a_hostile_report_stays_text(opened, text):
         seconds={text: 2},
         limits={text: 1},
         where=[{"place": text, "source": text, "share": 1}],
-        series={"copies": [[1, 2], [2, 3]], text: [[1, 2]], "attempts": [[text] * 3]},
-        facts={"witness": text},
+        series={"allocated_bytes": [[1, 2], [2, 3]], text: [[1, 2]], "attempts": [[text] * 3]},
+        facts={"metric": text},
     )
     other = {**hostile, "stem": "responsiveness", "series": {"gaps": [[1, 2]], text: [[1, 2]]}}
     page = all_open(opened(html(document([hostile, other], lost=[text])), viewport=WIDE))

@@ -30,20 +30,22 @@ def test_every_setting_is_read(tmp_path):
     text = """
     [tool.streamperf]
     up_to = 5_000
-    limit = 0.4
+    max_superlinear = 0.4
     copies = "warn"
     inconclusive = "warn"
     mode = "warn"
     """
     assert read(tmp_path, text) == Policy(
-        growth={"copies": "warn", "limit": 0.4, "up_to": 5_000}, inconclusive="warn", mode="warn"
+        growth={"copies": "warn", "max_superlinear": 0.4, "up_to": 5_000},
+        inconclusive="warn",
+        mode="warn",
     )
 
 
 @pytest.mark.parametrize(
     ("setting", "budget"),
     [
-        ("limit = 0.2", "growth = '25%'"),
+        ("max_superlinear = 0.2", "max_superlinear = '25%'"),
         ("up_to = 100", "up_to = 200"),
         ("background_fetch = false", "background_fetch = true"),
     ],
@@ -53,7 +55,7 @@ def test_a_limit_that_is_said_twice_is_the_same(tmp_path, setting, budget):
     text = f"[tool.streamperf]\n{setting}\n[tool.streamperf.budgets]\n{{}}"
     assert read(tmp_path, text.format("max_gap = '1s'"))
     with pytest.raises(
-        BudgetError, match=r"toml:4: .* contradicts pyproject\.toml:2 .*say it once"
+        BudgetError, match=r"toml:4: .* contradicts pyproject\.toml:2, .*say it once"
     ):
         read(tmp_path, text.format(budget))
 
@@ -73,8 +75,8 @@ def test_no_setting_is_every_default(tmp_path, text):
         ('allow_hosts = ["a:1"]', r"allow_hosts takes names, addresses and networks"),
         ("up_to = 5", r"up_to must be at least 64"),
         ('up_to = "5"', r"up_to must be a whole number"),
-        ("limit = 2", r"limit must be greater than 0 and at most 1"),
-        ("limit = nan", r"limit must be greater than 0 and at most 1"),
+        ("max_superlinear = 2", r"max_superlinear must be greater than 0 and at most 1"),
+        ("max_superlinear = nan", r"max_superlinear must be greater than 0 and at most 1"),
         ('copies = "no"', r"copies must be 'fail' or 'warn', not 'no'"),
         ("inconclusive = true", r"inconclusive must be 'fail' or 'warn', not True"),
         ('mode = "off"', r"mode must be 'fail' or 'warn', not 'off'"),
@@ -115,7 +117,7 @@ def layer(**declared):
 
 BUDGETS = """
 [tool.streamperf.budgets]
-growth = "30%"
+max_superlinear = "30%"
 up_to = 5_000
 updates_every = "100ms"
 flushes_per_second = "10/s"
@@ -140,7 +142,7 @@ def test_every_budget_is_read(tmp_path):
     layers = read(tmp_path, BUDGETS).budgets
     assert list(layers) == ["", "chat-ui", "batch"]
     assert layers[""].values == {
-        "growth": 0.3,
+        "max_superlinear": 0.3,
         "up_to": 5_000,
         "updates_every": 0.1,
         "flushes_per_second": 10.0,
@@ -163,11 +165,11 @@ def test_each_budget_knows_its_line(tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("max_gaps = 1", r":2: there is no budget 'max_gaps'; there are growth, up_to, "),
+        ("max_gaps = 1", r":2: there is no budget 'max_gaps'; there are max_superlinear, up_to, "),
         ('updates_every = "0ms"', r":2: updates_every must be more than 0 seconds, not '0ms'"),
         (f"peak_memory = {10**400}", r":2: peak_memory must be a number of bytes"),
         ('max_gap = "1 parsec"', r":2: max_gap must be a time, as .*, not '1 parsec'"),
-        ("growth = 3", r":2: growth must be a share, as '25%' or 0.25, not 3"),
+        ("max_superlinear = 3", r":2: max_superlinear must be a share, as '25%' or 0.25, not 3"),
         ("up_to = 3", r":2: up_to must be at least 64, not 3"),
         ('up_to = "many"', r":2: up_to must be a whole number of deltas, not 'many'"),
         ('peak_memory = "much"', r":2: peak_memory must be a number of bytes, or as '64MiB'"),
@@ -225,7 +227,7 @@ def test_the_nearest_wins():
 @pytest.mark.parametrize(
     ("key", "loose", "tight"),
     [
-        ("growth", "30%", "20%"),
+        ("max_superlinear", "30%", "20%"),
         ("up_to", 1_000, 2_000),
         ("updates_every", "50ms", "100ms"),
         ("flushes_per_second", "20/s", "10/s"),
@@ -284,9 +286,11 @@ def test_the_nearest_says_whether_a_test_runs_twice():
 
 def test_what_applies_is_said_in_columns():
     """Key, limit, and where it comes from."""
-    lines = budget_of([layer(max_gap="200ms", growth="25%", background_fetch=False)]).lines()
+    lines = budget_of(
+        [layer(max_gap="200ms", max_superlinear="25%", background_fetch=False)]
+    ).lines()
     assert lines == [
-        "growth            25% superlinear  here",
+        "max_superlinear   25% superlinear  here",
         "max_gap           200 ms           here",
         "background_fetch  none             here",
     ]

@@ -374,7 +374,7 @@ def test_the_budget_is_for_what_was_found():
     assert table == {
         "mode": "warn",
         "budgets": {
-            "growth": "25%",
+            "max_superlinear": "25%",
             "up_to": 20_000,
             "updates_every": "200ms",
             "flushes_per_second": "11/s",
@@ -629,7 +629,7 @@ def test_both_files_are_written(project, capsys):
     settings = root.joinpath("pyproject.toml").read_text(encoding="utf-8")
     assert settings.startswith(SETTINGS)
     assert tomllib.loads(settings)["tool"]["streamperf"]["budgets"] == {
-        "growth": "25%",
+        "max_superlinear": "25%",
         "up_to": 20_000,
     }
     assert root.joinpath("tests/test_agent_streaming.py").is_file()
@@ -682,7 +682,7 @@ def test_settings_that_are_there_are_kept(project, capsys):
     assert root.joinpath("pyproject.toml").read_text(encoding="utf-8") == settings
     printed = capsys.readouterr().out
     assert "pyproject.toml has [tool.streamperf] already" in printed
-    assert 'growth = "25%"' in printed
+    assert 'max_superlinear = "25%"' in printed
 
 
 def test_all_is_written_or_nothing(project, capsys, monkeypatch):

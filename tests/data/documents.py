@@ -126,9 +126,9 @@ def growth(test: str, *, bent: float, verdict: str = "", rows: int = 9) -> dict[
         if verdict == "within"
         else [
             "",
-            "  deltas   per delta   copied per delta",
+            "  deltas   per delta   allocated per delta",
             *(
-                f"  {length:6,}   {duration(cost):>9}   {size(copied):>16}"
+                f"  {length:6,}   {duration(cost):>9}   {size(copied):>19}"
                 for (length, cost), (_, copied) in list(zip(time, copies, strict=True))[-3:]
             ),
             "",
@@ -139,7 +139,7 @@ def growth(test: str, *, bent: float, verdict: str = "", rows: int = 9) -> dict[
             '  allow  copies="warn", if these streams stay short',
         ]
     )
-    copied = f"20,000 deltas copied {size(total)}, {percent(bent)} superlinear"
+    copied = f"20,000 deltas allocated {size(total)}, {percent(bent)} superlinear"
     return check(
         "growth",
         test,
@@ -150,15 +150,15 @@ def growth(test: str, *, bent: float, verdict: str = "", rows: int = 9) -> dict[
             "within": f"20,000 deltas, {percent(bent)} superlinear, limit 25%",
         }[verdict],
         details=details,
-        picture=[f"  copied per delta  {sparkline([cost for _, cost in copies])}"],
-        given={"up_to": 20_000, "meters": "copies, time, calls"},
-        counts={"bytes copied": round(total), "calls": 60_003},
+        picture=[f"  allocated per delta  {sparkline([cost for _, cost in copies])}"],
+        given={"up_to": 20_000, "metrics": "allocated_bytes, cpu_time, calls"},
+        counts={"allocated bytes": round(total), "calls": 60_003},
         shares={
             "superlinear": bent,
             "superlinear low": _rounded(bent * 0.6),
             "superlinear high": _rounded(min(1.0, bent * 1.4)),
         },
-        seconds={"at the horizon": _rounded(20_000 * time[-1][1])},
+        seconds={"at the maximum length": _rounded(20_000 * time[-1][1])},
         limits={"superlinear": SUPERLINEAR},
         where=[
             {"place": place, "source": source, "share": 0.97},
@@ -167,8 +167,8 @@ def growth(test: str, *, bent: float, verdict: str = "", rows: int = 9) -> dict[
         ]
         if verdict != "within"
         else [],
-        series={"copies": copies, "time": time, "fit": [copies[0], copies[-1]]},
-        facts={"witness": "copies"},
+        series={"allocated_bytes": copies, "cpu_time": time, "fit": [copies[0], copies[-1]]},
+        facts={"metric": "allocated_bytes"},
     )
 
 

@@ -16,7 +16,7 @@ import pytest
 from pytest_streamperf import Blame, measure_growth, object_arguments
 from pytest_streamperf._runtime.instrumentation import LineTracer
 from pytest_streamperf.growth.blame import (
-    Lines,
+    LineMeter,
     at_one_speed,
     blamed,
     blamed_for_time,
@@ -24,20 +24,20 @@ from pytest_streamperf.growth.blame import (
     least_of_each,
     summed,
 )
-from pytest_streamperf.growth.meters import Run
-from pytest_streamperf.growth.options import Terms
+from pytest_streamperf.growth.metered_stream import Run
+from pytest_streamperf.growth.options import GrowthOptions
 from pytest_streamperf.growth.runner import Runner
 from tests.data import accumulators
 from tests.data.accumulators import SUPERLINEAR, Reply, attribute
 
 pytestmark = pytest.mark.alone
 
-COUNTS = ("copies", "calls")
+COUNTS = ("allocated_bytes", "calls")
 
 
 def test_the_guilty_line_is_the_line_that_copies():
     """Blame names the file, the line, the function and the source."""
-    guilty = measure_growth(attribute, meters=COUNTS).blame[0]
+    guilty = measure_growth(attribute, metrics=COUNTS).blame[0]
     assert guilty.source == "self.text += delta"
     assert (guilty.file, guilty.function, guilty.call) == (accumulators.__file__, "Reply.feed", "")
     assert guilty.share > 0.9
@@ -67,8 +67,8 @@ def test_growing_calls_are_blamed():
             length += sum(len(each) for each in deltas)
         return length
 
-    growth = measure_growth(consume, meters=["calls"], up_to=1_000)
-    assert growth.witness == "calls"
+    growth = measure_growth(consume, metrics=["calls"], up_to=1_000)
+    assert growth.metric == "calls"
     assert growth.blame[0].source == "length += sum(len(each) for each in deltas)"
 
 
@@ -97,7 +97,7 @@ def test_two_guilty_lines_share_the_blame():
             one.text += delta
             other.text += delta + delta + delta
 
-    blame = measure_growth(consume, meters=COUNTS).blame
+    blame = measure_growth(consume, metrics=COUNTS).blame
     assert [guilty.source for guilty in blame] == [
         "other.text += delta + delta + delta",
         "one.text += delta",
@@ -215,8 +215,8 @@ def test_calls_are_blamed_by_their_number():
             words += sum(each.isalpha() for each in seen)
         return words
 
-    growth = measure_growth(consume, up_to=2_000, meters=("calls",))
-    assert growth.witness == "calls"
+    growth = measure_growth(consume, up_to=2_000, metrics=("calls",))
+    assert growth.metric == "calls"
     guilty = growth.blame[0]
     assert "isalpha()" in guilty.source
     assert guilty.share > 0.99
@@ -270,7 +270,7 @@ def test_a_thread_that_is_handed_deltas_is_blamed(hand_over):
         hand_over(stream, reply.feed)
 
     def blamed_first():
-        growth = measure_growth(consume, meters=COUNTS)
+        growth = measure_growth(consume, metrics=COUNTS)
         assert growth.verdict != "within", growth.message
         return growth.verdict, [guilty.source for guilty in growth.blame[:1]]
 
@@ -292,7 +292,7 @@ def test_a_callback_that_a_library_calls_is_blamed():
         consume(stream)
 
     deltas = iter(())
-    assert measure_growth(consume_from, meters=COUNTS).blame[0].function == "Reply.feed"
+    assert measure_growth(consume_from, metrics=COUNTS).blame[0].function == "Reply.feed"
 
 
 @pytest.mark.parametrize("raises", [False, True])
@@ -323,7 +323,7 @@ def test_the_hooks_are_as_they_were_if_it_is_stopped_at_once(monkeypatch):
 
     monkeypatch.setattr(LineTracer, "start", stopped)
     before = sys.gettrace(), sys.getprofile()
-    lines = Lines(float, early_and_late(4, 1))
+    lines = LineMeter(float, early_and_late(4, 1))
     with pytest.raises(TimeoutError):
         lines.open()
     lines.close()
@@ -412,7 +412,7 @@ def test_the_callee_with_most_of_the_growth_is_named():
 
 
 def test_a_hundredth_is_left_out():
-    """Lines that hardly grew are not named."""
+    """LineMeter that hardly grew are not named."""
     late = {(ONE, ""): 1_000.0, (OTHER, ""): 9.0, (THIRD, ""): 30.0}
     assert [guilty.line for guilty in blamed({}, late, 2_000.0)] == [1, 3]
 
@@ -448,22 +448,22 @@ def test_the_least_of_two_runs():
 )
 def test_as_long_a_stream_is_traced_as_there_is_time_for(monkeypatch, seconds, lengths):
     """All deltas would take `seconds` to trace, where 80 s are planned and 10 s are left."""
-    terms, now, traced = Terms.checked(attribute, seconds=10.0), [0.0], []
+    options, now, traced = GrowthOptions(seconds=10.0), [0.0], []
 
-    def trace(_runner, _witness, length, _windows):
+    def trace(_runner, _metric, length, _windows):
         yield from ()
         traced.append(length)
-        took, most = seconds * (length / 1_000) ** 2, (terms.seconds - now[0]) * 3 / 4
+        took, most = seconds * (length / 1_000) ** 2, (options.seconds - now[0]) * 3 / 4
         now[0] += min(took, most)
         return [{}, {} if took > most else {(ONE, ""): 1e6}]
 
     monkeypatch.setattr("pytest_streamperf._runtime.clock.cpu", lambda: now[0])
     monkeypatch.setattr(Runner, "_traced", trace)
-    monkeypatch.setattr(Runner, "cost", lambda _runner, _meter, length: 20.0 * length / 1_000)
+    monkeypatch.setattr(Runner, "cost", lambda _runner, _metric, length: 20.0 * length / 1_000)
     edges = tuple(1_000 * block // 64 for block in range(65))
     run = Run(1_000, edges, tuple(edge**2 / 2 for edge in edges), 0.0)
     with suppress(StopIteration):
-        next(Runner(terms).blame("copies", [run]))
+        next(Runner(options).blame("allocated_bytes", [run]))
     assert traced == lengths
 
 

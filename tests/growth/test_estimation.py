@@ -9,30 +9,32 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pytest_streamperf.growth import estimation
+from pytest_streamperf.growth.cost_curve import (
+    block_costs,
+    cost_at_edge,
+    cost_per_delta,
+    late_growth,
+    longest_runs,
+)
 from pytest_streamperf.growth.estimation import (
     NO_EXCESS,
-    along,
-    at_edge,
     carried,
+    cost_curve,
     counted_shares,
     counted_verdict,
     finish_excess,
     finish_growth,
     half_at,
     interval,
-    late_growth,
-    least,
-    longest,
-    mostly_finish,
-    per_delta,
     steady_share,
     suspicious,
     timed_verdict,
     votes,
 )
-from pytest_streamperf.growth.meters import BLOCKS, Run
+from pytest_streamperf.growth.metered_stream import BLOCKS, Run
+from pytest_streamperf.growth.thresholds import THRESHOLDS
 
-HORIZON = 20_000
+MAX_LENGTH = 20_000
 LENGTHS = (78, 312, 1_250, 5_000, 10_000, 20_000)
 LIMIT = 0.25
 # More runs of one length than a check ever makes: whatever is not said by then never will be.
@@ -80,22 +82,22 @@ def share_of(length, base, slope):
     return slope * length / 2 / (base + slope * length / 2)
 
 
-def counted(runs, limit=LIMIT, horizon=HORIZON, meter="copies"):
+def counted(runs, limit=LIMIT, max_length=MAX_LENGTH, metric="allocated_bytes"):
     """Say what counts conclude as runs are added, until they conclude something."""
     for more in range(1, len(runs) + 1):
-        verdict = counted_verdict(meter, runs[:more], limit, horizon)
-        if verdict and runs[more - 1].length >= horizon // 4:
+        verdict = counted_verdict(metric, runs[:more], limit, max_length)
+        if verdict and runs[more - 1].length >= max_length // 4:
             return verdict
-    return counted_verdict(meter, runs, limit, horizon)
+    return counted_verdict(metric, runs, limit, max_length)
 
 
 def ever_exceeded(make):
     """Tell whether any meter, at any length, ever says of `make(length)` that it exceeds."""
     runs = [make(length) for length in LENGTHS]
     by_count = [
-        counted_verdict("calls", runs[:more], LIMIT, HORIZON) for more in range(1, len(runs) + 1)
+        counted_verdict("calls", runs[:more], LIMIT, MAX_LENGTH) for more in range(1, len(runs) + 1)
     ]
-    by_time = [timed_verdict([run] * MANY, NO_EXCESS, LIMIT, HORIZON, last=True) for run in runs]
+    by_time = [timed_verdict([run] * MANY, NO_EXCESS, LIMIT, MAX_LENGTH, last=True) for run in runs]
     return "exceeded" in (*by_count, *by_time)
 
 
@@ -152,12 +154,12 @@ def test_per_delta_is_the_mean_of_each_block(costs):
     """The cost of a block is what its deltas cost on average."""
     edges = edges_of(len(costs))
     means = [sum(costs[start:end]) / (end - start) for start, end in pairwise(edges)]
-    assert per_delta(run_of(costs)) == pytest.approx(means)
+    assert cost_per_delta(run_of(costs)) == pytest.approx(means)
 
 
 def test_empty_blocks_cost_what_the_one_before_does():
     """A run of fewer deltas than blocks has a cost in each all the same."""
-    costs = per_delta(run_of([5, 7, 9]))
+    costs = cost_per_delta(run_of([5, 7, 9]))
     assert len(costs) == BLOCKS
     assert sorted(set(costs)) == [0, 5, 7, 9]
     assert costs[-1] == 9
@@ -167,7 +169,7 @@ def test_least_takes_each_block_by_itself():
     """A disturbance in one run does not show where another was left alone."""
     quiet, first, last = [1] * 128, [1] * 128, [1] * 128
     first[0] = last[-1] = 50
-    assert least([run_of(first), run_of(last)]) == per_delta(run_of(quiet))
+    assert block_costs([run_of(first), run_of(last)]) == cost_per_delta(run_of(quiet))
 
 
 def test_larger_blocks_where_costs_come_rarely():
@@ -176,14 +178,14 @@ def test_larger_blocks_where_costs_come_rarely():
         [with_spikes(6_400, 0.01, dict.fromkeys(range(period - 1, 6_400, period), 8.0))]
         for period in (100, 400)
     )
-    assert len(least(often)) == BLOCKS
-    assert least(rarely) == pytest.approx([0.01 + 8.0 / 400] * 16)
+    assert len(block_costs(often)) == BLOCKS
+    assert block_costs(rarely) == pytest.approx([0.01 + 8.0 / 400] * 16)
 
 
 def test_at_edge_is_the_cost_just_before_it():
     """The cost at an edge is the mean of the two blocks before it, of one at the start."""
     costs = list(range(BLOCKS))
-    assert [at_edge(costs, edge) for edge in (1, 2, 16, 64)] == [0, 0.5, 14.5, 62.5]
+    assert [cost_at_edge(costs, edge) for edge in (1, 2, 16, 64)] == [0, 0.5, 14.5, 62.5]
 
 
 @given(PRICES, PRICES)
@@ -290,7 +292,7 @@ def test_interval_is_in_order(costs):
 
 @given(PRICES, PRICES)
 def test_interval_holds_the_share(base, slope):
-    """Where cost climbs evenly the share at the horizon is in the interval."""
+    """Where cost climbs evenly the share at the max_length is in the interval."""
     run = linear_and_quadratic(6_400, base, slope)
     low, share, high = interval([run] * 3, NO_EXCESS, 64_000)
     assert low <= share_of(64_000, base, slope) * 1.000001
@@ -300,7 +302,7 @@ def test_interval_holds_the_share(base, slope):
 
 def test_nothing_spent_is_nothing_superlinear():
     """A run that cost nothing has a share of zero, and is within."""
-    run = linear_and_quadratic(HORIZON, 0.0, 0.0)
+    run = linear_and_quadratic(MAX_LENGTH, 0.0, 0.0)
     assert [steady_share([run]), *counted_shares([run]), *votes(run)] == [0.0] * 11
     assert counted([run]) == "within"
 
@@ -372,7 +374,7 @@ def finished(*ratios):
     """The verdict on them."""
     found = pairs(*ratios)
     runs = [run for run, _ in found]
-    return timed_verdict(runs, finish_excess(found), LIMIT, HORIZON, last=False)
+    return timed_verdict(runs, finish_excess(found), LIMIT, MAX_LENGTH, last=False)
 
 
 @pytest.mark.parametrize(
@@ -405,7 +407,7 @@ def test_a_finish_of_n_log_n_is_within(pages):
         linear_and_quadratic(n, 0.0, 0.0, finish=n * math.log(n / pages)) for n in (20_000, 1_250)
     )
     excess = finish_excess([(longer, shorter)] * MANY)
-    assert timed_verdict([longer] * MANY, excess, LIMIT, HORIZON, last=False) == "within"
+    assert timed_verdict([longer] * MANY, excess, LIMIT, MAX_LENGTH, last=False) == "within"
 
 
 @given(PRICES, PRICES)
@@ -423,7 +425,7 @@ def test_linear_finish_is_within():
     runs = [linear_and_quadratic(n, 1.0, 0.0, finish=7.0 * n) for n in LENGTHS]
     assert counted(runs) == "within"
     excess = finish_excess([(runs[-1], runs[-2])])
-    assert timed_verdict([runs[-1]] * 2, excess, LIMIT, HORIZON, last=False) == "within"
+    assert timed_verdict([runs[-1]] * 2, excess, LIMIT, MAX_LENGTH, last=False) == "within"
 
 
 # -- along the way
@@ -432,7 +434,7 @@ def test_linear_finish_is_within():
 def test_along_an_octave_apart():
     """Seven lengths, and what a delta costs just before each."""
     run = linear_and_quadratic(6_400, 1.0, 0.01)
-    found = along([run])
+    found = list(cost_curve([run]).points)
     assert [length for length, _ in found] == [100, 200, 400, 800, 1_600, 3_200, 6_400]
     for length, cost in found[1:]:
         assert cost == pytest.approx(1.0 + 0.01 * (length - 100))
@@ -441,7 +443,9 @@ def test_along_an_octave_apart():
 def test_along_with_rare_costs():
     """Where costs come rarely the shortest lengths are left out: what they hold is chance."""
     run = with_spikes(6_400, 0.01, dict.fromkeys(range(399, 6_400, 400), 8.0))
-    assert along([run]) == [(n, pytest.approx(0.03)) for n in (400, 800, 1_600, 3_200, 6_400)]
+    assert list(cost_curve([run]).points) == [
+        (n, pytest.approx(0.03)) for n in (400, 800, 1_600, 3_200, 6_400)
+    ]
 
 
 def test_along_takes_the_longest_and_the_least():
@@ -450,15 +454,17 @@ def test_along_takes_the_longest_and_the_least():
         linear_and_quadratic(length, base, 0.0)
         for length, base in ((6_400, 2.0), (6_400, 3.0), (640, 1.0))
     )
-    assert {cost for _, cost in along([shorter, disturbed, quiet])} == {2.0}
-    assert longest([shorter, disturbed, quiet]) == [disturbed, quiet]
+    assert {cost for _, cost in list(cost_curve([shorter, disturbed, quiet]).points)} == {2.0}
+    assert longest_runs([shorter, disturbed, quiet]) == [disturbed, quiet]
 
 
 def test_along_a_finish():
     """Where most of the work is left to the end, all of it is divided by the length."""
     runs = [all_finish(length, 1.0, 0.5) for length in LENGTHS]
-    assert mostly_finish(runs)
-    assert along(runs) == [(length, pytest.approx(1.0 + 0.5 * length)) for length in LENGTHS]
+    assert cost_curve(runs).mostly_finish
+    assert list(cost_curve(runs).points) == [
+        (length, pytest.approx(1.0 + 0.5 * length)) for length in LENGTHS
+    ]
 
 
 @given(st.floats(1e-6, 1), st.integers(64, 10**9))
@@ -479,67 +485,67 @@ def test_no_share_is_never_a_half():
 
 @given(st.floats(0.4, 1), PRICES)
 def test_quadratic_code_always_exceeds_by_count(share, base):
-    """Counts fail every cost that climbs, at the horizon or a quarter of the way."""
-    slope = 2 * base / HORIZON * min(share / (1 - share), 1e6) if share < 1 else base
+    """Counts fail every cost that climbs, at the max_length or a quarter of the way."""
+    slope = 2 * base / MAX_LENGTH * min(share / (1 - share), 1e6) if share < 1 else base
     base = base if share < 1 else 0.0
     runs = [linear_and_quadratic(length, base, slope) for length in LENGTHS]
-    assert counted(runs, meter="calls") == "exceeded"
+    assert counted(runs, metric="calls") == "exceeded"
 
 
 @given(st.floats(0.4, 1), PRICES)
 def test_quadratic_code_always_exceeds_by_time(share, base):
-    """Times without noise fail every cost that climbs, with three runs at the horizon."""
-    slope = 2 * base / HORIZON * min(share / (1 - share), 1e6) if share < 1 else base
+    """Times without noise fail every cost that climbs, with three runs at the max_length."""
+    slope = 2 * base / MAX_LENGTH * min(share / (1 - share), 1e6) if share < 1 else base
     base = base if share < 1 else 0.0
-    run = linear_and_quadratic(HORIZON, base, slope)
-    assert timed_verdict([run] * 3, NO_EXCESS, LIMIT, HORIZON, last=False) == "exceeded"
+    run = linear_and_quadratic(MAX_LENGTH, base, slope)
+    assert timed_verdict([run] * 3, NO_EXCESS, LIMIT, MAX_LENGTH, last=False) == "exceeded"
 
 
 @given(st.sampled_from(LENGTHS), PRICES)
 def test_linear_code_is_always_within(length, base):
     """What costs the same for every delta passes at every length, on every meter."""
     run = linear_and_quadratic(length, base, 0.0)
-    assert counted_verdict("calls", [run], LIMIT, HORIZON) == "within"
-    assert timed_verdict([run] * 2, NO_EXCESS, LIMIT, HORIZON, last=False) == "within"
+    assert counted_verdict("calls", [run], LIMIT, MAX_LENGTH) == "within"
+    assert timed_verdict([run] * 2, NO_EXCESS, LIMIT, MAX_LENGTH, last=False) == "within"
 
 
 @given(st.sampled_from(LENGTHS), st.floats(0, 0.9), PRICES)
 def test_falling_cost_is_always_within(length, fall, base):
-    """Code that becomes cheaper as it goes passes, at any distance from the horizon."""
+    """Code that becomes cheaper as it goes passes, at any distance from the max_length."""
     run = linear_and_quadratic(length, base, -fall * base / length)
-    assert counted_verdict("calls", [run], LIMIT, HORIZON) == "within"
-    assert timed_verdict([run] * 2, NO_EXCESS, LIMIT, HORIZON, last=False) == "within"
+    assert counted_verdict("calls", [run], LIMIT, MAX_LENGTH) == "within"
+    assert timed_verdict([run] * 2, NO_EXCESS, LIMIT, MAX_LENGTH, last=False) == "within"
 
 
 @given(st.integers(1, 20_000), PRICES, PRICES)
 def test_periodic_spikes_never_exceed(period, base, spike):
     """A flush every so many deltas is linear, at whatever cost."""
-    spikes = dict.fromkeys(range(period, HORIZON, period), spike)
+    spikes = dict.fromkeys(range(period, MAX_LENGTH, period), spike)
     assert not ever_exceeded(lambda length: with_spikes(length, base, spikes))
 
 
-@given(st.integers(50, HORIZON // 16), st.floats(0, 0.2))
+@given(st.integers(50, MAX_LENGTH // 16), st.floats(0, 0.2))
 def test_growing_work_in_batches_exceeds(period, base):
     """What looks at everything so far, every so many deltas, is quadratic all the same."""
-    spikes = {at: float(period * at) for at in range(period - 1, HORIZON, period)}
-    run = with_spikes(HORIZON, base * HORIZON, spikes)
-    assert timed_verdict([run] * 4, NO_EXCESS, LIMIT, HORIZON, last=False) == "exceeded"
+    spikes = {at: float(period * at) for at in range(period - 1, MAX_LENGTH, period)}
+    run = with_spikes(MAX_LENGTH, base * MAX_LENGTH, spikes)
+    assert timed_verdict([run] * 4, NO_EXCESS, LIMIT, MAX_LENGTH, last=False) == "exceeded"
 
 
-@given(st.integers(50, HORIZON // 64), st.floats(0, 0.2))
+@given(st.integers(50, MAX_LENGTH // 64), st.floats(0, 0.2))
 def test_growing_work_in_batches_exceeds_by_count(period, base):
     """Counts need two lengths that each hold enough of it."""
-    spikes = {at: float(period * at) for at in range(period - 1, HORIZON, period)}
-    runs = [with_spikes(n, base * HORIZON, spikes) for n in (HORIZON // 4, HORIZON)]
-    assert counted_verdict("copies", runs, LIMIT, HORIZON) == "exceeded"
+    spikes = {at: float(period * at) for at in range(period - 1, MAX_LENGTH, period)}
+    runs = [with_spikes(n, base * MAX_LENGTH, spikes) for n in (MAX_LENGTH // 4, MAX_LENGTH)]
+    assert counted_verdict("allocated_bytes", runs, LIMIT, MAX_LENGTH) == "exceeded"
 
 
-@given(st.integers(50, HORIZON // 16), PRICES)
+@given(st.integers(50, MAX_LENGTH // 16), PRICES)
 def test_periodic_spikes_are_within(period, spike):
     """What costs the same every so many deltas passes, on every meter."""
-    run = with_spikes(HORIZON, 1.0, dict.fromkeys(range(period - 1, HORIZON, period), spike))
-    assert timed_verdict([run] * MANY, NO_EXCESS, LIMIT, HORIZON, last=False) == "within"
-    assert counted_verdict("calls", [run], LIMIT, HORIZON) == "within"
+    run = with_spikes(MAX_LENGTH, 1.0, dict.fromkeys(range(period - 1, MAX_LENGTH, period), spike))
+    assert timed_verdict([run] * MANY, NO_EXCESS, LIMIT, MAX_LENGTH, last=False) == "within"
+    assert counted_verdict("calls", [run], LIMIT, MAX_LENGTH) == "within"
 
 
 @pytest.mark.parametrize("ratio", [1.125, 2, 3, 4, 8])
@@ -548,13 +554,13 @@ def test_periodic_spikes_are_within(period, spike):
 def test_growing_containers_never_exceed(ratio, first, base, each):
     """A container that doubles, triples or quadruples when it is full is linear."""
     spikes, capacity = {}, first
-    while capacity < HORIZON:
+    while capacity < MAX_LENGTH:
         spikes[int(capacity)] = each * capacity
         capacity *= ratio
     assert not ever_exceeded(lambda length: with_spikes(length, base * each, spikes))
 
 
-@given(st.integers(0, HORIZON), PRICES, PRICES)
+@given(st.integers(0, MAX_LENGTH), PRICES, PRICES)
 def test_one_step_never_exceeds(at, before, after):
     """A cost that changes once, as when a window is full and slides, is linear."""
 
@@ -569,11 +575,11 @@ def test_one_step_never_exceeds(at, before, after):
 @pytest.mark.parametrize("at", [3_000, 9_000, 13_000, 19_000])
 def test_one_large_cost_is_within(at):
     """A container that is moved once, late, costs what it costs: the rest is linear."""
-    run = with_spikes(HORIZON, 1.0, {at: 0.8 * HORIZON})
-    assert timed_verdict([run] * 2, NO_EXCESS, LIMIT, HORIZON, last=False) == "within"
+    run = with_spikes(MAX_LENGTH, 1.0, {at: 0.8 * MAX_LENGTH})
+    assert timed_verdict([run] * 2, NO_EXCESS, LIMIT, MAX_LENGTH, last=False) == "within"
 
 
-@given(st.integers(0, HORIZON), PRICES)
+@given(st.integers(0, MAX_LENGTH), PRICES)
 def test_one_late_spike_never_exceeds(at, spike):
     """One costly delta, wherever it is, is not growth."""
     assert not ever_exceeded(lambda length: with_spikes(length, 1.0, {at: spike}))
@@ -581,10 +587,10 @@ def test_one_late_spike_never_exceeds(at, spike):
 
 @pytest.mark.parametrize("base", [0.0, 1.0])
 def test_log_linear_code_is_within(base):
-    """Work of n log n counts as linear at the default horizon, on every meter."""
+    """Work of n log n counts as linear at the default max_length, on every meter."""
     runs = [run_of(base + math.log2(index + 1) for index in range(length)) for length in LENGTHS]
-    assert counted(runs, meter="calls") == "within"
-    assert timed_verdict([runs[-1]] * 2, NO_EXCESS, LIMIT, HORIZON, last=False) == "within"
+    assert counted(runs, metric="calls") == "within"
+    assert timed_verdict([runs[-1]] * 2, NO_EXCESS, LIMIT, MAX_LENGTH, last=False) == "within"
 
 
 @pytest.mark.parametrize("length", [300, 1_000, 5_000, 20_000])
@@ -594,95 +600,98 @@ def test_log_linear_code_has_a_small_share(length):
     assert max(steady_share([run]), counted_shares([run])[0]) < 0.2
 
 
-def test_bound_is_carried_to_the_horizon():
-    """Below the horizon, a share that would be over the limit there does not pass."""
-    run = linear_and_quadratic(1_000, 1.0, 2e-4)  # 9% here, 67% at the horizon
-    assert counted_verdict("calls", [run], LIMIT, HORIZON) is None
-    assert timed_verdict([run] * MANY, NO_EXCESS, LIMIT, HORIZON, last=True) is None
+def test_bound_is_carried_to_the_max_length():
+    """Below the max_length, a share that would be over the limit there does not pass."""
+    run = linear_and_quadratic(1_000, 1.0, 2e-4)  # 9% here, 67% at the max_length
+    assert counted_verdict("calls", [run], LIMIT, MAX_LENGTH) is None
+    assert timed_verdict([run] * MANY, NO_EXCESS, LIMIT, MAX_LENGTH, last=True) is None
 
 
 def test_bound_is_enough_to_pass():
-    """Below the horizon, a share that would be under the limit there passes."""
-    run = linear_and_quadratic(1_000, 1.0, 1e-5)  # 0.5% here, 9% at the horizon
-    assert counted_verdict("calls", [run], LIMIT, HORIZON) == "within"
-    assert timed_verdict([run] * 2, NO_EXCESS, LIMIT, HORIZON, last=False) == "within"
+    """Below the max_length, a share that would be under the limit there passes."""
+    run = linear_and_quadratic(1_000, 1.0, 1e-5)  # 0.5% here, 9% at the max_length
+    assert counted_verdict("calls", [run], LIMIT, MAX_LENGTH) == "within"
+    assert timed_verdict([run] * 2, NO_EXCESS, LIMIT, MAX_LENGTH, last=False) == "within"
 
 
 def test_extrapolation_is_not_enough_to_fail():
-    """No time fails by what it would come to at the horizon, only by what was measured."""
-    run = linear_and_quadratic(1_000, 1.0, 4e-4)  # 17% here, 80% at the horizon
-    assert timed_verdict([run] * MANY, NO_EXCESS, LIMIT, HORIZON, last=True) is None
+    """No time fails by what it would come to at the max_length, only by what was measured."""
+    run = linear_and_quadratic(1_000, 1.0, 4e-4)  # 17% here, 80% at the max_length
+    assert timed_verdict([run] * MANY, NO_EXCESS, LIMIT, MAX_LENGTH, last=True) is None
 
 
 def test_one_timed_run_is_not_enough():
     """One run passes only where there is no time for a second, and never fails."""
-    flat = linear_and_quadratic(HORIZON, 1.0, 0.0)
-    steep = linear_and_quadratic(HORIZON, 0.0, 1.0)
-    assert timed_verdict([flat], NO_EXCESS, LIMIT, HORIZON, last=False) is None
-    assert timed_verdict([flat], NO_EXCESS, LIMIT, HORIZON, last=True) == "within"
-    assert timed_verdict([steep], NO_EXCESS, LIMIT, HORIZON, last=True) is None
+    flat = linear_and_quadratic(MAX_LENGTH, 1.0, 0.0)
+    steep = linear_and_quadratic(MAX_LENGTH, 0.0, 1.0)
+    assert timed_verdict([flat], NO_EXCESS, LIMIT, MAX_LENGTH, last=False) is None
+    assert timed_verdict([flat], NO_EXCESS, LIMIT, MAX_LENGTH, last=True) == "within"
+    assert timed_verdict([steep], NO_EXCESS, LIMIT, MAX_LENGTH, last=True) is None
 
 
 def test_two_timed_runs_do_not_fail():
     """It takes three runs to fail: one may be disturbed, and so may two."""
-    steep = linear_and_quadratic(HORIZON, 0.0, 1.0)
-    assert timed_verdict([steep] * 2, NO_EXCESS, LIMIT, HORIZON, last=True) is None
+    steep = linear_and_quadratic(MAX_LENGTH, 0.0, 1.0)
+    assert timed_verdict([steep] * 2, NO_EXCESS, LIMIT, MAX_LENGTH, last=True) is None
 
 
 def test_one_disturbed_run_does_not_fail():
     """A run that was slowed down halfway does not outvote the others."""
-    quiet = linear_and_quadratic(HORIZON, 1.0, 0.0)
+    quiet = linear_and_quadratic(MAX_LENGTH, 1.0, 0.0)
     disturbed = run_of([1.0] * 10_000 + [9.0] * 10_000)
-    assert timed_verdict([disturbed, quiet], NO_EXCESS, LIMIT, HORIZON, last=False) is None
+    assert timed_verdict([disturbed, quiet], NO_EXCESS, LIMIT, MAX_LENGTH, last=False) is None
     runs = [disturbed, quiet, quiet]
-    assert timed_verdict(runs, NO_EXCESS, LIMIT, HORIZON, last=False) == "within"
+    assert timed_verdict(runs, NO_EXCESS, LIMIT, MAX_LENGTH, last=False) == "within"
 
 
 def test_share_at_the_limit_is_not_told_by_time():
     """A share on the limit is neither passed nor failed, however often it is run."""
-    run = linear_and_quadratic(HORIZON, 1.0, 2 / 3 / HORIZON)  # 25%
-    assert timed_verdict([run] * MANY, NO_EXCESS, LIMIT, HORIZON, last=True) is None
+    run = linear_and_quadratic(MAX_LENGTH, 1.0, 2 / 3 / MAX_LENGTH)  # 25%
+    assert timed_verdict([run] * MANY, NO_EXCESS, LIMIT, MAX_LENGTH, last=True) is None
 
 
 @pytest.mark.parametrize(("limit", "verdict"), [(0.49, "exceeded"), (0.51, "within")])
 def test_counts_are_held_against_the_limit(limit, verdict):
     """Counts are exact: a share is on one side of the limit or on the other."""
-    runs = [linear_and_quadratic(length, 1.0, 2 / HORIZON) for length in (HORIZON // 4, HORIZON)]
-    assert counted_verdict("calls", runs, limit, HORIZON) == verdict  # 50%
+    runs = [
+        linear_and_quadratic(length, 1.0, 2 / MAX_LENGTH)
+        for length in (MAX_LENGTH // 4, MAX_LENGTH)
+    ]
+    assert counted_verdict("calls", runs, limit, MAX_LENGTH) == verdict  # 50%
 
 
 @pytest.mark.parametrize(("limit", "verdict"), [(0.4, "exceeded"), (0.6, "within")])
 def test_times_are_held_against_the_limit(limit, verdict):
     """Times are told on either side, where the limit is not too near."""
-    run = linear_and_quadratic(HORIZON, 1.0, 2 / HORIZON)  # 50%
-    assert timed_verdict([run] * 3, NO_EXCESS, limit, HORIZON, last=False) == verdict
+    run = linear_and_quadratic(MAX_LENGTH, 1.0, 2 / MAX_LENGTH)  # 50%
+    assert timed_verdict([run] * 3, NO_EXCESS, limit, MAX_LENGTH, last=False) == verdict
 
 
 def test_limit_of_one_accepts_everything():
     """Nothing is more than all superlinear."""
-    run = linear_and_quadratic(HORIZON, 0.0, 1.0)
-    assert counted_verdict("calls", [run], 1.0, HORIZON) == "within"
+    run = linear_and_quadratic(MAX_LENGTH, 0.0, 1.0)
+    assert counted_verdict("calls", [run], 1.0, MAX_LENGTH) == "within"
 
 
 def test_no_counts_no_verdict():
     """Before the first run there is nothing to say."""
-    assert counted_verdict("copies", [], LIMIT, HORIZON) is None
+    assert counted_verdict("allocated_bytes", [], LIMIT, MAX_LENGTH) is None
 
 
 def test_small_length_alone_does_not_fail():
-    """Far below the horizon two lengths must show growth: one may be a container's step."""
+    """Far below the max_length two lengths must show growth: one may be a container's step."""
     runs = [linear_and_quadratic(length, 0.0, 1.0) for length in (78, 312)]
-    assert counted_verdict("calls", runs[:1], LIMIT, HORIZON) is None
-    assert counted_verdict("calls", runs, LIMIT, HORIZON) == "exceeded"
+    assert counted_verdict("calls", runs[:1], LIMIT, MAX_LENGTH) is None
+    assert counted_verdict("calls", runs, LIMIT, MAX_LENGTH) == "exceeded"
 
 
 def test_small_copies_are_not_growth():
-    """Sizes of numbers and containers wobble: a little growth in the bytes copied is none."""
-    slopes = 0.9 * estimation._COPIES_FLOOR, 1.1 * estimation._COPIES_FLOOR
+    """A slope of allocated bytes below the threshold is no growth."""
+    slopes = (part * THRESHOLDS.min_allocation_slope_bytes for part in (0.9, 1.1))
     runs = [linear_and_quadratic(1_250, 1_000.0, slope) for slope in slopes]
-    assert counted_verdict("copies", runs[:1], LIMIT, HORIZON) == "within"
-    assert counted_verdict("copies", runs[1:], LIMIT, HORIZON) is None
-    assert counted_verdict("calls", runs[:1], LIMIT, HORIZON) is None
+    assert counted_verdict("allocated_bytes", runs[:1], LIMIT, MAX_LENGTH) == "within"
+    assert counted_verdict("allocated_bytes", runs[1:], LIMIT, MAX_LENGTH) is None
+    assert counted_verdict("calls", runs[:1], LIMIT, MAX_LENGTH) is None
 
 
 def test_suspicious_runs():

@@ -66,8 +66,8 @@ def counts_again(url):
 def test_an_sdk_is_linear(consume, dialect):
     """Calls are counted, and what it takes to set up a client is taken off."""
     growth = assert_linear(consume, serve=dialect, up_to=500, seconds=6.0)
-    assert growth.share < 0.05
-    assert growth.along["calls"][-1][0] >= 250
+    assert growth.superlinear_share < 0.05
+    assert growth.curves["calls"].length >= 250
 
 
 def test_what_an_application_does_again_is_found():
@@ -75,7 +75,7 @@ def test_what_an_application_does_again_is_found():
     with pytest.raises(GrowthExceeded) as exceeded:
         assert_linear(counts_again, serve="openai-chat", up_to=500, seconds=6.0)
     growth = exceeded.value.verdict
-    assert growth.witness == "calls"
+    assert growth.metric == "calls"
     assert "word.istitle()" in growth.blame[0].source
     assert growth.blame[0].share > 0.9
 

@@ -205,7 +205,7 @@ import cProfile
 
 def test_it():
     with cProfile.Profile():
-        assert_linear(joins, up_to=1_000, meters=("copies", "calls"))
+        assert_linear(joins, up_to=1_000, metrics=("allocated_bytes", "calls"))
 """
     result = run(pytester, tests)
     result.assert_outcomes(passed=1)

@@ -149,7 +149,7 @@ def test_the_examples_of_an_async_test_are_watched(budgeted):
 
 
 def test_checks_inside_go_by_the_budget(budgeted):
-    """Growth by its limit and horizon, counters by their rates; what a test asserts wins."""
+    """Growth by its limit and maximum length, counters by their rates; what a test asserts wins."""
     result = budgeted(
         """
         def quadratic(stream):
@@ -158,9 +158,9 @@ def test_checks_inside_go_by_the_budget(budgeted):
                 seen.append(delta)
                 "".join(seen)
 
-        @budget(growth="100%", up_to=640)
+        @budget(max_superlinear="100%", up_to=640)
         def test_growth():
-            assert assert_linear(quadratic).proven_to == 640
+            assert assert_linear(quadratic).measured_to == 640
 
         @pytest.fixture
         def updates(virtual_clock, token_stream):
@@ -255,12 +255,12 @@ def test_what_disturbs_each_other_is_measured_in_two_runs(budgeted):
 
 
 def test_checks_go_by_the_budget_in_both_runs(budgeted):
-    """Growth up to its own horizon, also where memory is what is measured."""
+    """Growth up to its own maximum length, also where memory is what is measured."""
     budgeted(
         """
         @budget(up_to=640, peak_memory="64MiB", max_gc_pause="1000s", rerun=True)
         def test_it():
-            assert assert_linear("".join, meters=("calls",)).proven_to == 640
+            assert assert_linear("".join, metrics=("calls",)).measured_to == 640
         """,
         expect={"passed": 2},
     )
@@ -295,7 +295,7 @@ def test_what_a_marker_asks_for_is_measured_or_an_error(budgeted):
         @budget(max_stall="50ms")
         def test_no_loop(): pass
 
-        @budget(growth="10%")
+        @budget(max_superlinear="10%")
         def test_no_growth(): pass
 
         @budget(updates_every="100ms")
@@ -307,7 +307,7 @@ def test_what_a_marker_asks_for_is_measured_or_an_error(budgeted):
         @budget(max_gap="1s")
         def test_no_stream(): pass
 
-        @budget(max_stall="50ms", updates_every="100ms", growth="10%", max_gap="1s")
+        @budget(max_stall="50ms", updates_every="100ms", max_superlinear="10%", max_gap="1s")
         class TestSome:
             def test_it(self): pass
         """,
@@ -317,7 +317,7 @@ def test_what_a_marker_asks_for_is_measured_or_an_error(budgeted):
         [
             "NothingMeasured: the test has nothing that max_stall could be held against",
             "  try    make it async, or use stall_watch where its event loop runs",
-            "NothingMeasured: the test has nothing that growth could be held against",
+            "NothingMeasured: the test has nothing that max_superlinear could be held against",
             "NothingMeasured: the test has nothing that updates_every could be held against",
             "NothingMeasured: the update counter was never called",
             "NothingMeasured: there were no two messages to see a gap between",

@@ -19,11 +19,11 @@ def consume(stream):
 
 @pytest.mark.parametrize("n", range(4))
 def test_growth(assert_linear, n):
-    assert_linear(consume, up_to=640, meters=("calls",))
+    assert_linear(consume, up_to=640, metrics=("calls",))
 
 def test_two(assert_linear):
-    assert_linear(consume, up_to=640, meters=("calls",))
-    assert_linear(consume, up_to=1_280, meters=("calls",))
+    assert_linear(consume, up_to=640, metrics=("calls",))
+    assert_linear(consume, up_to=1_280, metrics=("calls",))
 
 def test_responsiveness(virtual_clock):
     stream = TokenStream(tokens=3, every=0.3)
@@ -153,7 +153,7 @@ def slow():
     time.sleep(60)
 
 def test_it(assert_linear):
-    assert_linear("".join, up_to=640, meters=("calls",))
+    assert_linear("".join, up_to=640, metrics=("calls",))
 """
     document = interrupted(slow + WAITS, here=signal.SIGINT, leaving=signal.SIGTERM)
     assert len(document["checks"]) == 1

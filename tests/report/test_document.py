@@ -99,7 +99,10 @@ def test_a_report_with_a_byte_that_is_another(file, at, byte):
         ),
         (a_report(a_check(speed=1)), "$.checks[0] has 'speed'; it can have test, stem, number"),
         (a_report({}), "$.checks[0] has no 'test'; it must have one"),
-        (a_report(a_check(series={"copies": [[1, 2]] * 65})), "$.checks[0].series.copies is [[1"),
+        (
+            a_report(a_check(series={"allocated_bytes": [[1, 2]] * 65})),
+            "$.checks[0].series.allocated_bytes is [[1",
+        ),
         (
             a_report(a_check(), a_check()),
             "$.checks[1] has the test, stem and number of $.checks[0]",
@@ -147,8 +150,8 @@ ANYTHING = st.recursive(
     key=st.sampled_from(["differs", "test", "x"]) | st.text(max_size=3),
     value=ANYTHING,
 )
-@example(place=("checks", 0, "series", "copies"), change="double", key="", value=[1, 2])
-@example(place=("checks", 1, "series", "copies", 0), change="add", key="", value=1)
+@example(place=("checks", 0, "series", "allocated_bytes"), change="double", key="", value=[1, 2])
+@example(place=("checks", 1, "series", "allocated_bytes", 0), change="add", key="", value=1)
 @settings(max_examples=200)
 def test_what_the_schema_says_is_what_a_library_says_it_does(place, change, key, value):
     """Of a report in which one thing is another, is missing, or is more."""

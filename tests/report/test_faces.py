@@ -75,8 +75,12 @@ def _filled(text):
         counts={text: 1},
         limits={f"{text} limit": 2},
         where=[{"place": text, "source": text, "share": 0.5}],
-        series={"copies": [[1, 2.0]], "attempts": [[text] * 3], f"{text} series": [[1, 2]]},
-        facts={"witness": text},
+        series={
+            "allocated_bytes": [[1, 2.0]],
+            "attempts": [[text] * 3],
+            f"{text} series": [[1, 2]],
+        },
+        facts={"metric": text},
     )
     environment = dict.fromkeys(("python", "implementation", "system", "machine"), text)
     environment |= {"cores": 2, "pytest": text, "streamperf": text, "differs": text}
@@ -247,10 +251,10 @@ def test_what_a_policy_accepts_is_marked():
 
 
 @pytest.mark.parametrize(
-    ("witness", "series", "drawn"),
+    ("metric", "series", "drawn"),
     [
-        ("time", ("copies", "time"), "time"),
-        ("", ("calls", "copies"), "copies"),
+        ("cpu_time", ("allocated_bytes", "cpu_time"), "cpu_time"),
+        ("", ("calls", "allocated_bytes"), "allocated_bytes"),
         ("<b>", ("gaps",), "gaps"),
         ("", ("deltas", "updates"), "updates"),
         ("", ("writes", "flushes"), "flushes"),
@@ -258,10 +262,10 @@ def test_what_a_policy_accepts_is_marked():
         ("", ("attempts",), ""),
     ],
 )
-def test_the_chart_is_that_of_the_witness(witness, series, drawn):
+def test_the_chart_is_that_of_the_metric(metric, series, drawn):
     """Or of the first series that there is a chart for."""
     rows = {name: [[1, 2]] for name in series}
-    assert chart(check("growth", "test_a", series=rows, facts={"witness": witness})) == drawn
+    assert chart(check("growth", "test_a", series=rows, facts={"metric": metric})) == drawn
 
 
 def test_charts_draw_only_series_that_reports_have():

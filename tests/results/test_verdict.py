@@ -33,7 +33,7 @@ from pytest_streamperf.exceptions import (
     StreamperfWarning,
     missing_extra,
 )
-from pytest_streamperf.growth import GrowthResult
+from pytest_streamperf.growth import CostCurve, GrowthResult
 from pytest_streamperf.growth.advice import advice_for
 from tests.recording_reporter import RecordingReporter
 
@@ -110,19 +110,29 @@ def test_notes_survive_a_copy():
     assert pickle.loads(pickle.dumps(error)).__notes__ == ["in worker 3"]
 
 
+CURVE = CostCurve(
+    points=((20_000, 84_500.0),),
+    block_costs=(84_500.0,) * 64,
+    length=20_000,
+    total=859e6,
+    mostly_finish=False,
+    superlinear_share=0.84,
+)
+
+
 def test_growth_survives_a_copy():
     """The evidence of a growth check comes along."""
     growth = GrowthResult(
         stem="growth",
         verdict="exceeded",
         headline="too much",
-        share=0.84,
-        share_interval=(0.8, 0.9),
-        proven_to=20_000,
-        witness="copies",
+        superlinear_share=0.84,
+        superlinear_interval=(0.8, 0.9),
+        measured_to=20_000,
+        metric="allocated_bytes",
         blame=(),
         half_at=3_800,
-        along={"copies": [(20_000, 84_500.0)]},
+        curves={"allocated_bytes": CURVE},
         noise=Noise(0.0, 12),
     )
     assert pickle.loads(pickle.dumps(GrowthExceeded(growth))).verdict == growth

@@ -94,8 +94,8 @@ def test_calls_that_are_not_counted_are_told(monkeypatch):
     """Of a check that goes by the others, and of one that has no other."""
     profiling(monkeypatch)
     consume, terms = lambda stream: "".join(list(stream)), {"up_to": 64}
-    within = measure_growth(consume, **terms, meters=("copies", "calls"))
-    without = measure_growth(consume, **terms, meters=("calls",))
+    within = measure_growth(consume, **terms, metrics=("allocated_bytes", "calls"))
+    without = measure_growth(consume, **terms, metrics=("calls",))
     sys.setprofile(None)
     assert (within.verdict, without.verdict) == ("within", "inconclusive")
     told = "acme profiles: calls are not counted, and code is slower"

@@ -293,7 +293,9 @@ def test_the_work_is_linear(mode):
 
     ends = b"\ndata: " if mode == "one event" else b"x"
     growth = measure_growth(
-        consume, delta=lambda index: ends if index % 2 else b"y", meters=["copies", "calls"]
+        consume,
+        delta=lambda index: ends if index % 2 else b"y",
+        metrics=["allocated_bytes", "calls"],
     )
     assert growth.verdict == "within", growth.message
 

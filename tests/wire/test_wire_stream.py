@@ -274,7 +274,7 @@ def test_reading_is_linear(name):
         consume,
         up_to=len(data),
         delta=lambda index: data[index : index + 1],
-        meters=["copies", "calls"],
+        metrics=["allocated_bytes", "calls"],
     )
     assert growth.verdict == "within", growth.message
 

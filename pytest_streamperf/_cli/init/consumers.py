@@ -262,7 +262,7 @@ def _growth(consumer: _Consumer) -> Candidate:
     body = [*within(head, consumer.lines({})), "", "assert_linear(consume)"]
     if consumer.direct and not consumer.about.doubts:
         body = [f"assert_linear({consumer.direct})"]
-    budgets = {"growth": '"25%"', "up_to": "20_000"}
+    budgets = {"max_superlinear": '"25%"', "up_to": "20_000"}
     return consumer.about._replace(body=body, fixtures=["assert_linear"], budgets=budgets)
 
 

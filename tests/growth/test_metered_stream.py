@@ -1,13 +1,11 @@
 """What was spent: each delta's cost is charged where it belongs, and nothing else is."""
 
 import asyncio
-import gc
 import itertools
 import queue
 import sys
 import threading
 import time
-import tracemalloc
 
 import pytest
 import trio
@@ -15,16 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_streamperf._runtime.instrumentation import allocations
-from pytest_streamperf.growth.meters import (
-    BLOCKS,
-    Calls,
-    Copies,
-    MeteredStream,
-    Run,
-    Time,
-    _shortened,
-    kept_since,
-)
+from pytest_streamperf._runtime.meters import AllocationMeter, CallMeter
+from pytest_streamperf.growth.metered_stream import BLOCKS, MeteredStream, Run, _shortened
 
 pytestmark = pytest.mark.alone
 
@@ -46,11 +36,11 @@ class Clock:
         self.now += seconds
 
 
-class Purse:
-    """A gauge that reads exactly what was spent."""
+class FakeMeter:
+    """A meter that reads exactly what was spent."""
 
     def __init__(self, clock, *, each) -> None:
-        self.clock, self.each = clock, each
+        self.clock, self.reads_each_delta = clock, each
         self.opened = self.times_opened = 0
 
     def open(self):
@@ -91,7 +81,7 @@ class Way:
 
     def stream(self, deltas, clock, stop=never):
         """Make a stream that is metered by `clock`."""
-        return MeteredStream(deltas, Purse(clock, each=self.each), stop)
+        return MeteredStream(deltas, FakeMeter(clock, each=self.each), stop)
 
 
 WAYS = [
@@ -216,19 +206,14 @@ def test_stream_shorter_than_the_blocks(way):
 
 
 @pytest.mark.parametrize(("each", "times"), [(False, BLOCKS), (True, 640)])
-def test_gauge_is_read_as_often_as_it_asks_for(each, times):
-    """A gauge that can do with less is opened once for each block, and once for the finish."""
-    gauge = Purse(Clock(), each=each)
-    feed_sync(MeteredStream(range(640), gauge, never), lambda _delta: None)
-    assert gauge.times_opened == times + 1
+def test_meter_is_read_as_often_as_it_asks_for(each, times):
+    """A meter that can do with less is opened once for each block, and once for the finish."""
+    meter = FakeMeter(Clock(), each=each)
+    feed_sync(MeteredStream(range(640), meter, never), lambda _delta: None)
+    assert meter.times_opened == times + 1
 
 
-def test_only_copies_have_to_be_read_at_each_delta():
-    """What is live must be known as a delta is handed out; time and calls add up over a block."""
-    assert [gauge.each for gauge in (Copies, Calls, Time)] == [True, False, False]
-
-
-def test_other_gauges_know_nothing_of_memory():
+def test_other_meters_know_nothing_of_memory():
     """Unless it was copies that were measured, nothing is said of what was held or kept."""
     run = Run(64, (0,), (0.0,), 0.0)
     assert (run.held, run.kept) == (0, 0)
@@ -240,7 +225,7 @@ def test_other_gauges_know_nothing_of_memory():
 def test_other_asyncio_tasks_are_not_charged():
     """What other tasks spend while the stream yields to the loop is not the consumer's."""
     clock = Clock()
-    stream = MeteredStream([1] * 64, Purse(clock, each=False), never)
+    stream = MeteredStream([1] * 64, FakeMeter(clock, each=False), never)
     turns = 0
 
     async def other():
@@ -264,7 +249,7 @@ def test_other_asyncio_tasks_are_not_charged():
 def test_other_trio_tasks_are_not_charged():
     """What other tasks spend while the stream yields to the loop is not the consumer's."""
     clock = Clock()
-    stream = MeteredStream([1] * 64, Purse(clock, each=False), never)
+    stream = MeteredStream([1] * 64, FakeMeter(clock, each=False), never)
     turns = 0
 
     async def other():
@@ -289,7 +274,7 @@ def test_other_trio_tasks_are_not_charged():
 def test_what_the_consumer_awaits_is_charged():
     """What is spent while the consumer itself waits, between two pulls, is."""
     clock = Clock()
-    stream = MeteredStream([1] * 64, Purse(clock, each=False), never)
+    stream = MeteredStream([1] * 64, FakeMeter(clock, each=False), never)
 
     async def work(delta):
         await asyncio.sleep(0)
@@ -308,7 +293,7 @@ def test_loop_runs_before_each_asyncio_delta():
     """The stream lets the loop run once for each delta and once for its end."""
     steps = 0
     pull = feed_async(
-        MeteredStream(range(64), Purse(Clock(), each=False), never), lambda _delta: None
+        MeteredStream(range(64), FakeMeter(Clock(), each=False), never), lambda _delta: None
     )
 
     async def main():
@@ -325,7 +310,7 @@ def test_loop_runs_before_each_asyncio_delta():
 def test_wait_given_up_loses_no_delta():
     """A pull that is cancelled while the loop runs can be made again, and is charged once."""
     clock = Clock()
-    stream = MeteredStream(range(64), Purse(clock, each=False), never)
+    stream = MeteredStream(range(64), FakeMeter(clock, each=False), never)
 
     async def main():
         deltas, got = aiter(stream), []
@@ -605,7 +590,7 @@ def test_threads_of_the_consumers_get_a_turn(each, turns, monkeypatch):
     """Where each delta is read by itself, a thread that was handed one is waited for."""
     slept = []
     monkeypatch.setattr(time, "sleep", slept.append)
-    stream = MeteredStream(range(64), Purse(Clock(), each=each), never)
+    stream = MeteredStream(range(64), FakeMeter(Clock(), each=each), never)
     deltas = queue.Queue()
     thread = threading.Thread(target=list, args=(iter(deltas.get, None),))
     thread.start()
@@ -622,7 +607,7 @@ def test_nobody_is_waited_for_where_there_are_no_new_threads(monkeypatch):
     over = threading.Event()
     thread = threading.Thread(target=over.wait)
     thread.start()
-    feed_sync(MeteredStream(range(64), Purse(Clock(), each=True), never), lambda _delta: None)
+    feed_sync(MeteredStream(range(64), FakeMeter(Clock(), each=True), never), lambda _delta: None)
     over.set()
     thread.join()
     assert slept == []
@@ -631,7 +616,7 @@ def test_nobody_is_waited_for_where_there_are_no_new_threads(monkeypatch):
 @pytest.mark.parametrize("charge_loop", [False, True])
 def test_tasks_that_share_a_stream(charge_loop):
     """Each delta is taken once, whoever takes it."""
-    stream = MeteredStream(range(200), Purse(Clock(), each=True), never)
+    stream = MeteredStream(range(200), FakeMeter(Clock(), each=True), never)
     stream.charge_loop = charge_loop
     assert asyncio.run(_shared(stream, workers=4)) == list(range(200))
     assert record_of(stream).length == 200
@@ -641,7 +626,7 @@ def test_tasks_that_share_a_stream(charge_loop):
 def test_what_the_loop_does_is_charged_on_demand(charge_loop):
     """A callback runs between two deltas: it is the consumer's where the loop is its own."""
     clock = Clock()
-    stream = MeteredStream(range(64), Purse(clock, each=True), never)
+    stream = MeteredStream(range(64), FakeMeter(clock, each=True), never)
     stream.charge_loop = charge_loop
 
     async def consume():
@@ -664,7 +649,7 @@ def test_consumer_written_in_c(way):
 @pytest.mark.parametrize("again", [iter, aiter])
 def test_second_iteration_is_an_error(first, again):
     """Two loops over one metered stream could not be told apart."""
-    stream = MeteredStream(range(64), Purse(Clock(), each=False), never)
+    stream = MeteredStream(range(64), FakeMeter(Clock(), each=False), never)
 
     async def main():
         first(stream)
@@ -685,123 +670,17 @@ def test_second_iteration_spoils_nothing(way):
     assert record_of(stream).spent == expected_spent([1] * 100)
 
 
-# -- time
-
-
-def test_reading_the_clock_is_not_charged():
-    """What it takes to read the clock is taken off."""
-    clock = Clock(own=2e-6)
-    gauge = Time(clock)
-    gauge.open()
-    clock.spend(1e-4)
-    assert gauge.read() == pytest.approx(1e-4)
-
-
-def test_time_is_never_negative():
-    """Where a reading of the clock was quick for once, nothing was spent."""
-    clock = Clock(own=2e-6)
-    gauge = Time(clock)
-    clock.own = 5e-7
-    gauge.open()
-    assert gauge.read() == 0
-
-
-def test_the_quickest_reading_counts():
-    """A reading that was disturbed does not make later work look free."""
-    clock = Clock(own=1e-6)
-    disturbed = iter([1e-3, 1e-3])
-
-    def read():
-        clock.spend(next(disturbed, 0.0))
-        return clock()
-
-    gauge = Time(read)
-    gauge.open()
-    clock.spend(1e-4)
-    assert gauge.read() == pytest.approx(1e-4)
-
-
-def test_time_can_be_read_again():
-    """Time is counted from where the gauge was opened last."""
-    clock = Clock()
-    gauge = Time(clock)
-    for seconds in (1e-4, 2e-4):
-        gauge.open()
-        clock.spend(seconds)
-        assert gauge.read() == pytest.approx(seconds)
-
-
-def test_long_time_on_a_steady_core():
-    """Time is what the clock says, where a core is as fast as it was."""
-    clock = Clock(own=1e-6)
-    gauge = Time(clock)
-    for seconds in (0.5, 2.0):
-        gauge.open()
-        clock.spend(seconds)
-        assert gauge.read() == pytest.approx(seconds)
-
-
-def test_long_time_on_a_core_that_slows_down():
-    """Where a standard piece of work takes twice as long as before, time is worth half."""
-    clock = Clock(own=1e-6)
-    gauge = Time(clock)
-    gauge.open()
-    clock.spend(0.5)
-    gauge.read()
-    clock.own = 2e-6
-    gauge.open()
-    clock.spend(2.0)
-    assert gauge.read() == pytest.approx(1.0, rel=1e-4)
-
-
-def test_disturbed_standard_does_not_count():
-    """A standard piece of work that was disturbed itself is not what time is held against."""
-    clock = Clock(own=1e-6)
-    delays = itertools.cycle([0.0, 0.0, 0.0, 1e-3])
-
-    def read():
-        clock.spend(next(delays))
-        return clock()
-
-    gauge = Time(read)
-    for seconds in (0.5, 2.0, 1.0):
-        gauge.open()
-        clock.spend(seconds)
-        assert gauge.read() == pytest.approx(seconds, rel=0.01)
-
-
-def test_short_time_is_taken_as_it_is():
-    """A short block is not held against other work, which would cost more than it is worth."""
-    clock = Clock(own=1e-6)
-    gauge = Time(clock)
-    gauge.open()
-    clock.spend(1e-3)
-    before = clock.now
-    gauge.read()
-    assert clock.now - before == pytest.approx(clock.own)
-
-
-def test_long_time_on_a_coarse_clock():
-    """On a clock that does not see a small piece of work, time is what the clock says."""
-    clock = Clock()
-    gauge = Time(clock)
-    for seconds in (0.5, 2.0):
-        gauge.open()
-        clock.spend(seconds)
-        assert gauge.read() == seconds
-
-
-# -- copies
+# -- allocated bytes
 
 
 def copies_of(feed, deltas=("delta",) * 128):
-    """Measure what a consumer allocates; give its record, and the gauge."""
-    gauge = Copies()
+    """Measure what a consumer allocates; give its record, and the meter."""
+    meter = AllocationMeter()
     with allocations():
-        stream = MeteredStream(deltas, gauge, never)
+        stream = MeteredStream(deltas, meter, never)
         feed_sync(stream, feed)
         run = record_of(stream)
-    return run, gauge
+    return run, meter
 
 
 def per_delta(run):
@@ -854,7 +733,7 @@ def test_copies_are_the_same_every_time():
 
 def test_copies_of_other_tasks_are_not_charged():
     """What other tasks allocate while the stream yields to the loop is not the consumer's."""
-    stream = MeteredStream(range(128), Copies(), never)
+    stream = MeteredStream(range(128), AllocationMeter(), never)
     hoard = []
 
     async def other():
@@ -877,7 +756,7 @@ def test_copies_of_other_tasks_are_not_charged():
 def test_copies_at_the_end_are_the_finish():
     """What is allocated after the last delta is the finish."""
     with allocations():
-        stream = MeteredStream(["delta"] * 2_000, Copies(), never)
+        stream = MeteredStream(["delta"] * 2_000, AllocationMeter(), never)
         parts = []
         feed_sync(stream, parts.append)
         "".join(parts)
@@ -888,65 +767,14 @@ def test_copies_at_the_end_are_the_finish():
 def test_held_is_what_the_consumer_keeps():
     """What was live at the end and not at the start is held."""
     kept = []
-    _, gauge = copies_of(lambda _delta: kept.append(bytes(1_000)))
-    assert 128_000 <= gauge.held < 160_000
+    _, meter = copies_of(lambda _delta: kept.append(bytes(1_000)))
+    assert 128_000 <= meter.held < 160_000
 
 
 def test_nothing_is_held_by_who_keeps_nothing():
     """What is freed again is not held."""
-    _, gauge = copies_of(lambda _delta: bytes(10_000))
-    assert gauge.held < 1_000
-
-
-def test_unopened_gauge_holds_nothing():
-    """Before the first pull nothing is held."""
-    assert Copies().held == 0
-
-
-def test_kept_is_what_is_left():
-    """What a run leaves behind is kept."""
-    with allocations():
-        earlier = bytes(50_000)
-        before = tracemalloc.get_traced_memory()[0]
-        left = bytes(100_000)
-        assert 90_000 <= kept_since(before, 10_000) < 110_000
-        del left
-        assert len(earlier) == 50_000
-        assert 0 <= kept_since(before, 10_000) < 10_000
-
-
-def test_garbage_is_not_kept():
-    """What only waits for the collector is not kept."""
-    gc.disable()
-    try:
-        with allocations():
-            before = tracemalloc.get_traced_memory()[0]
-            cycle = [bytes(100_000)]
-            cycle.append(cycle)
-            del cycle
-            assert kept_since(before, 10_000) < 10_000
-    finally:
-        gc.enable()
-
-
-def test_garbage_of_the_next_moments_is_not_kept(monkeypatch):
-    """Nor what a thread lets go of in a cycle, once it has been looked at alive."""
-    moments = itertools.count()
-    cycles = []
-
-    def moment(_seconds):
-        if next(moments) == 3:
-            cycles.clear()
-
-    with allocations():
-        before = tracemalloc.get_traced_memory()[0]
-        cycle = [bytes(100_000)]
-        cycle.append(cycle)
-        cycles.append(cycle)
-        del cycle
-        monkeypatch.setattr(time, "sleep", moment)
-        assert kept_since(before, 10_000) < 10_000
-    assert next(moments) > 3
+    _, meter = copies_of(lambda _delta: bytes(10_000))
+    assert meter.held < 1_000
 
 
 # -- calls
@@ -958,14 +786,14 @@ def called():
 
 def calls_of(feed, deltas=range(128)):
     """Measure what a consumer calls."""
-    gauge = Calls()
-    stream = MeteredStream(deltas, gauge, never)
+    meter = CallMeter()
+    stream = MeteredStream(deltas, meter, never)
     try:
         for delta in stream:
             feed(delta)
         return record_of(stream)
     finally:
-        gauge.close()
+        meter.close()
 
 
 def call_often(index):
@@ -993,8 +821,8 @@ def test_our_own_calls_are_few():
 
 def test_calls_of_other_tasks_are_not_charged():
     """What other tasks call while the stream yields to the loop is not the consumer's."""
-    gauge = Calls()
-    stream = MeteredStream(range(128), gauge, never)
+    meter = CallMeter()
+    stream = MeteredStream(range(128), meter, never)
 
     async def other():
         while True:
@@ -1010,7 +838,7 @@ def test_calls_of_other_tasks_are_not_charged():
     try:
         asyncio.run(main())
     finally:
-        gauge.close()
+        meter.close()
     assert stream.run().total < 128 * 20
 
 
