@@ -38,10 +38,12 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop, and wait until streams that were cancelled have said so."""
-        # uvicorn would raise where it closes a WebSocket that its client is just closing.
+        # Without a grace streams are cut off, as if their clients had left. And uvicorn would raise
+        # where it closes a WebSocket that its client is just closing.
         for connection in list(self.server_state.connections):
             scope = getattr(connection, "scope", None) or {}
-            if scope.get("type") == "websocket" and connection.transport.is_closing():
+            closing = scope.get("type") == "websocket" and connection.transport.is_closing()
+            if closing or not self.config.timeout_graceful_shutdown:
                 connection.transport.abort()
         await asyncio.sleep(0)  # the next round of the loop drops them
         await super().shutdown(sockets)

@@ -140,7 +140,9 @@ def test_the_loop_is_the_one_that_was_asked_for():
 
 def test_a_loop_that_is_not_installed(monkeypatch):
     """Is named, with the command that installs it."""
-    monkeypatch.setattr("pytest_streamperf.wire.server.find_spec", lambda name: name != "uvloop" or None)
+    monkeypatch.setattr(
+        "pytest_streamperf.wire.server.find_spec", lambda name: name != "uvloop" or None
+    )
     with (
         pytest.raises(ModuleNotFoundError, match=r"uvloop: pip install 'pytest-streamperf\[fast\]"),
         serve_app(create_app(), loop="uvloop"),
