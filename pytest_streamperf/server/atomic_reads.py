@@ -34,6 +34,7 @@ Write = Callable[[int], object]
 Read = Callable[[], Sequence[int] | None]
 
 TORN, MADE_UP, STALE, BACK = "torn", "made up", "stale", "going back"
+# The meaning and the advice for each kind of fault, the worst kind first.
 _ADVICE = {
     TORN: (
         "who reads gets half of one state and half of the next, which nobody wrote",
@@ -151,11 +152,12 @@ def assert_atomic_reads(  # noqa: PLR0913 - options of the writer and of the rea
     of one. `readers` is a number of threads. The check goes on until `reads` reads met a write that
     their reader had not met before. The message counts the reads that gave up; they are no fault.
 
-    Raises `ServerExceeded` for a faulty read. Raises `NothingMeasured` where too few reads met a
-    write `within` the given seconds. A call that is then under way is waited for without a limit,
-    so give a call that may block a timeout of its own. Raises `TypeError` and `ValueError` for a
-    bad argument, `RuntimeError` for a writer process that ends, and the errors of `read` and
-    `write`.
+    The check stops after `within` seconds. It waits without a limit for a call of `read` or `write`
+    that is then under way: give a function that may block a timeout of its own.
+
+    Raises `ServerExceeded` for a faulty read, and `NothingMeasured` where too few reads met a
+    write. Raises `TypeError` and `ValueError` for a bad argument, `RuntimeError` for a writer
+    process that ends, and the errors of `read` and `write`.
 
         write = partial(publish_number, memory)
         assert_atomic_reads(write, lambda: numbers(memory), writer="process")
@@ -234,7 +236,7 @@ def _write(write: Write, shared: Any) -> None:
 
 
 @contextmanager
-def _in_a_thread(write: Write, shared: Any) -> Iterator[Callable[[], None]]:
+def _thread_writer(write: Write, shared: Any) -> Iterator[Callable[[], None]]:
     """Run the writer in a thread, and yield a function that raises the error of the writer."""
     earlier_interval = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
@@ -256,7 +258,7 @@ def _in_a_thread(write: Write, shared: Any) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def _in_a_process(write: Write, shared: Any) -> Iterator[Callable[[], None]]:
+def _process_writer(write: Write, shared: Any) -> Iterator[Callable[[], None]]:
     """Run the writer in a process, and yield a function that raises if the process has ended."""
     process = get_context("spawn").Process(target=_write, args=(write, shared), daemon=True)
     process.start()
@@ -276,7 +278,7 @@ def _in_a_process(write: Write, shared: Any) -> Iterator[Callable[[], None]]:
         process.close()
 
 
-_WRITERS = {"thread": _in_a_thread, "process": _in_a_process}
+_WRITERS = {"thread": _thread_writer, "process": _process_writer}
 
 
 def judged(evidence: Evidence, reads: int, within: float, writer: str) -> Verdict:

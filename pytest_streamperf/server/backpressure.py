@@ -58,7 +58,7 @@ _MAX_RUNS = 3
 _DEFAULT_IDLE_S = 30.0
 
 
-def assert_backpressure(  # noqa: PLR0913 - how it is reached, and what it promises
+def assert_backpressure(  # noqa: PLR0913 - options of the load and the limits
     server: App | str,
     path: str,
     *,

@@ -104,7 +104,7 @@ def assert_responsive(  # noqa: PLR0913 - options of the load and the limit
     `beside` is a request whose answer is a stream, which lasts longer than `request` takes. For an
     app, a stall is the time from one heartbeat of its event loop to the next, without the time that
     its thread waited for a core. For a URL it is the longest gap in any stream meanwhile, minus the
-    longest gap before. The streams of a URL must be steady: their usual gap must be half of
+    longest gap before. The streams of a URL must be steady: their median gap must be half of
     `max_stall` at most.
 
     A busy machine stutters now and then, a blocked loop every time. So the check passes when one of
