@@ -219,7 +219,7 @@ def _failure(evidence: Evidence, limits: Promise) -> tuple[str, str, str] | None
     sent = list(range(evidence.flood))
     lost = [client.name for client in fast if client.numbers[: evidence.flood] != sent]
     closed_names = ", ".join(client.name for client in evidence.closed)
-    reason = next((client.why for client in evidence.closed), "")
+    reason = next((client.reason for client in evidence.closed), "")
     rules: Sequence[tuple[object, tuple[str, str, str]]] = (
         (
             evidence.closed and idle,

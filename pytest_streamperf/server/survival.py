@@ -69,11 +69,12 @@ def assert_survives(  # noqa: PLR0913 - options of the load and of the check
     `assert_gauges_settle`; leave out both for a server without metrics.
 
     After each kind of load the server must answer the first of `requests` as before. Its gauges and
-    the tasks of its event loop have `within` seconds to return to what they were. After `rounds`
-    of all kinds, the memory of the process may be 5% more than after the first few rounds. Memory
-    that was taken all at once belongs to the allocator, and does not count. For an app the check
-    measures Python's memory. For a URL it reads the process `pid`, and sees neither tasks nor log.
-    The log may hold tracebacks of `expected` errors only.
+    the tasks of its event loop have `within` seconds to return to their earlier state.
+
+    After `rounds` of all kinds, the memory of the process may be 5% more than after the first few
+    rounds. Memory that was taken all at once belongs to the allocator, and does not count. For an
+    app the check measures Python's memory. For a URL it reads the process `pid`, and sees neither
+    tasks nor log. The log may hold tracebacks of `expected` errors only.
 
     Raises `ServerExceeded` for a server that fails. Raises `NothingMeasured` where the first
     request is refused or errors are not logged. Raises `TypeError` and `ValueError` for a bad

@@ -48,7 +48,7 @@ class Heard:
     name: str
     numbers: list[int] = field(default_factory=list)
     closed: bool = False
-    why: str = ""
+    reason: str = ""
 
 
 @dataclass(slots=True)
@@ -174,7 +174,7 @@ class Drive:
                 if pause:
                     await asyncio.sleep(pause)
         except ConnectionClosed as error:
-            heard.closed, heard.why = True, str(error.rcvd or "no word")
+            heard.closed, heard.reason = True, str(error.rcvd or "no word")
 
     @asynccontextmanager
     async def connected(self, *, silent: bool = False) -> AsyncIterator[Any]:
