@@ -1,4 +1,14 @@
-"""State that one writes while others read it: what they see is whole, and not older than it is."""
+"""Check that state can be read while it is written: each read is whole and not stale.
+
+`assert_atomic_reads` takes a `write` and a `read` function, and returns a `Verdict`. A writer
+thread or process publishes 1, 2, 3 and so on without a pause, and reader threads read.
+
+- Every part of a state holds the same number, so unequal parts show a torn read.
+- The writer notes each number before and after its write. A read is stale if it returns less than
+  the last number that was confirmed before it began.
+- Counts decide: the check ends after enough reads that met a new write. A slow machine makes the
+  check longer, and does not change the verdict.
+"""
 
 import ctypes
 import sys
@@ -24,6 +34,7 @@ Write = Callable[[int], object]
 Read = Callable[[], Sequence[int] | None]
 
 TORN, MADE_UP, STALE, BACK = "torn", "made up", "stale", "going back"
+# The meaning and the advice for each kind of fault, the worst kind first.
 _ADVICE = {
     TORN: (
         "who reads gets half of one state and half of the next, which nobody wrote",
@@ -43,23 +54,33 @@ _ADVICE = {
     ),
 }
 
-# What the writer says of itself, and is told.
+# Indices into the shared array: the number whose write began last, the number whose write returned
+# last, and the request to stop.
 _BEGUN, _CONFIRMED, _STOP = range(3)
-# Seconds for a writer to end, from look to look at how far it is, and for threads to take turns.
-_TO_END, _LOOK, _TURN = 10.0, 0.01, 1e-5
-_WRITES_BEFORE_LOOK = 1_000
-# A reader that met no new write lets others run; who wakes up does so in the middle of a write.
-_NAP = 1e-6
-# So many faults tell enough.
-_ENOUGH = 100
-_MOST_SHOWN = 2
+# Seconds that a writer process has to end before it is killed. Not measured.
+_WRITER_EXIT_S = 10.0
+# Seconds between two polls of the counts. Not measured.
+_POLL_S = 0.01
+# Switch interval of the interpreter in seconds with a writer thread, so that threads alternate
+# often within a write. Python's default is 5 ms. Not measured.
+_SWITCH_INTERVAL_S = 1e-5
+# Writes between two checks that the parent process still lives. Not measured.
+_WRITES_PER_PARENT_CHECK = 1_000
+# Seconds that a reader sleeps when it met no new write. When it wakes up, it takes the processor
+# from the writer in the middle of a write (docs/explanation/design.md, "A torn read").
+_READER_PAUSE_S = 1e-6
+# Faulty reads that end the check early. Not measured.
+_MAX_FAULTS = 100
+# Different numbers of a faulty read that the table shows.
+_MAX_SHOWN = 2
 
 
 class Seen(NamedTuple):
-    """One read: what the parts said, and what was written around it.
+    """A read: the numbers of its parts, and the writes before and after it.
 
-    `confirmed` is the last number whose write had returned before it began, `begun` the last whose
-    write had begun when it ended, and `last` the one that this reader saw before.
+    `confirmed` is the last number whose write had returned before the read began. `begun` is the
+    last number whose write had begun when the read ended. `last` is the number of the last
+    correct read by the same reader.
     """
 
     parts: Sequence[int]
@@ -70,7 +91,12 @@ class Seen(NamedTuple):
 
 @dataclass
 class Evidence:
-    """What a reader saw, the first of each fault, and how many reads had a write of their own."""
+    """The counts of one reader, or the sum of several.
+
+    `overlapping` counts the reads that met a write which their reader had not met before.
+    `unanswered` counts the reads that returned nothing. `faults` counts the faulty reads of each
+    kind, and `first` holds the first read of each kind.
+    """
 
     reads: int = 0
     overlapping: int = 0
@@ -88,23 +114,23 @@ class Evidence:
         )
 
 
-def fault_of(seen: Seen) -> str:
-    """What is wrong with a read; "" where nothing is.
+def fault_of(observation: Seen) -> str:
+    """Return the kind of fault of a read, or "" for a correct read.
 
     >>> fault_of(Seen([7, 7, 8], confirmed=6, begun=8)), fault_of(Seen([7, 7], 7, 8, last=7))
     ('torn', '')
     """
-    low, high = min(seen.parts), max(seen.parts)
+    low, high = min(observation.parts), max(observation.parts)
     rules = (
-        (low != high or not low, TORN),  # zeros are of what is being filled
-        (not 1 <= low <= seen.begun, MADE_UP),
-        (low < seen.confirmed, STALE),
-        (low < seen.last, BACK),
+        (low != high or not low, TORN),  # struct.pack_into fills with zeros before it packs
+        (not 1 <= low <= observation.begun, MADE_UP),
+        (low < observation.confirmed, STALE),
+        (low < observation.last, BACK),
     )
     return next((fault for holds, fault in rules if holds), "")
 
 
-def assert_atomic_reads(  # noqa: PLR0913 - who writes, who reads, and how much of it
+def assert_atomic_reads(  # noqa: PLR0913 - options of the writer and of the readers
     write: Write,
     read: Read,
     *,
@@ -113,27 +139,30 @@ def assert_atomic_reads(  # noqa: PLR0913 - who writes, who reads, and how much 
     reads: int = 2_000,
     within: Seconds = 60.0,
 ) -> Verdict:
-    """Write without a pause while others read, and hold that every read is whole and not stale.
+    """Write without a pause while threads read, and check that every read is whole and not stale.
 
-    `write(number)` is called with 1, 2, 3 and so on, and publishes a state of which every part
-    says that number; once it returns, readers are to see it. `read()` returns what the parts say,
-    each a number, or None where it gives up. A state must have been written with all its parts; it
-    may not be older than the last whose write returned before the read began, nor older than what
-    the same reader saw before.
+    `write(number)` is called with 1, 2, 3 and so on. It publishes a state whose every part holds
+    that number, and readers must see the state once `write` returns. `read()` returns the numbers
+    of the parts, or None if it gives up. All parts of a read must come from one write. The read may
+    not be older than the last write that returned before it began, nor older than the read before
+    by the same reader.
 
-    The writer is a thread, or a `process`: shared memory is torn by another processor alone.
-    `write` is sent there, so it is a function of a module, or a `functools.partial` of one.
-    `readers` are threads. It goes on until `reads` of them met a write that their reader had not
-    met yet: counts decide, on a busy machine as well. Reads that give up are told, and no fault.
+    The writer is a "thread" or a "process". Use a process for shared memory, which only a second
+    processor tears. `write` is then pickled: give a function of a module, or a `functools.partial`
+    of one. `readers` is a number of threads. The check goes on until `reads` reads met a write that
+    their reader had not met before. The message counts the reads that gave up; they are no fault.
 
-    Raises `ServerExceeded`; `NothingMeasured` where they do not meet so often in `within` seconds,
-    and what is then under way is waited for, however long: give what may block a timeout;
-    `RuntimeError` for a process that ends, and what `read` and `write` raise.
+    The check stops after `within` seconds. It waits without a limit for a call of `read` or `write`
+    that is then under way: give a function that may block a timeout of its own.
+
+    Raises `ServerExceeded` for a faulty read, and `NothingMeasured` where too few reads met a
+    write. Raises `TypeError` and `ValueError` for a bad argument, `RuntimeError` for a writer
+    process that ends, and the errors of `read` and `write`.
 
         write = partial(publish_number, memory)
         assert_atomic_reads(write, lambda: numbers(memory), writer="process")
     """
-    if writer not in _WRITING:
+    if writer not in _WRITERS:
         msg = f"writer must be 'thread' or 'process', not {writer!r}"
         raise ValueError(msg)
     for name, value in {"readers": readers, "reads": reads}.items():
@@ -141,151 +170,158 @@ def assert_atomic_reads(  # noqa: PLR0913 - who writes, who reads, and how much 
             msg = f"{name} must be 1 or more, not {value!r}"
             raise ValueError(msg)
     shared = get_context("spawn").RawArray(ctypes.c_uint64, 3)
-    found = [Evidence() for _ in range(readers)]
+    evidence = [Evidence() for _ in range(readers)]
     seconds = argument("within", seconds_of, within)
-    until = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     with (
-        _WRITING[writer](write, shared) as check,
+        _WRITERS[writer](write, shared) as check_writer,
         ThreadPoolExecutor(readers, "reading") as pool,
     ):
-        over = threading.Event()
-        reading = [pool.submit(_read, read, shared, each, over) for each in found]
+        stop = threading.Event()
+        futures = [
+            pool.submit(_read, read, shared, reader_evidence, stop) for reader_evidence in evidence
+        ]
         try:
-            while time.monotonic() < until and not any(each.done() for each in reading):
-                check()
-                so_far = sum(found, Evidence())
-                if so_far.overlapping >= reads or sum(so_far.faults.values()) >= _ENOUGH:
+            while time.monotonic() < deadline and not any(future.done() for future in futures):
+                check_writer()
+                so_far = sum(evidence, Evidence())
+                if so_far.overlapping >= reads or sum(so_far.faults.values()) >= _MAX_FAULTS:
                     break
-                time.sleep(_LOOK)
+                time.sleep(_POLL_S)
         finally:
-            over.set()
-        for each in reading:
-            each.result()
-    outcome = judged(sum(found, Evidence()), reads, seconds, writer)
-    return concluded(outcome)
+            stop.set()
+        for future in futures:
+            future.result()
+    return concluded(judged(sum(evidence, Evidence()), reads, seconds, writer))
 
 
-def _read(read: Read, shared: Any, found: Evidence, over: threading.Event) -> None:
-    """Be a reader."""
-    last = met = 0
-    while not over.is_set():
+def _read(read: Read, shared: Any, evidence: Evidence, stop: threading.Event) -> None:
+    """Read and count into `evidence` until `stop` is set."""
+    last = last_met = 0
+    while not stop.is_set():
         confirmed = shared[_CONFIRMED]
-        if not confirmed:  # what is there is of another time
-            time.sleep(_LOOK)
+        if not confirmed:  # before the first write the state may be of an earlier check
+            time.sleep(_POLL_S)
             continue
         parts = read()
         begun = shared[_BEGUN]
         if not parts:
-            found.unanswered += 1
+            evidence.unanswered += 1
             continue
-        found.reads += 1
-        if begun > max(confirmed, met):
-            found.overlapping += 1
-            met = begun
+        evidence.reads += 1
+        if begun > max(confirmed, last_met):
+            evidence.overlapping += 1
+            last_met = begun
         else:
-            time.sleep(_NAP)
-        seen = Seen(parts, confirmed, begun, last)
-        fault = fault_of(seen)
+            time.sleep(_READER_PAUSE_S)
+        observation = Seen(parts, confirmed, begun, last)
+        fault = fault_of(observation)
         if fault:
-            found.faults[fault] += 1
-            found.first.setdefault(fault, seen)
+            evidence.faults[fault] += 1
+            evidence.first.setdefault(fault, observation)
         else:
             last = parts[0]
 
 
 def _write(write: Write, shared: Any) -> None:
-    """Be a writer, for as long as somebody reads."""
+    """Write 1, 2, 3 and so on until `_STOP` is set, or the parent process is gone."""
     parent, number = parent_process(), 0
     while not shared[_STOP]:
         number += 1
         shared[_BEGUN] = number
         write(number)
         shared[_CONFIRMED] = number
-        if parent and number % _WRITES_BEFORE_LOOK == 0 and not parent.is_alive():
+        if parent and number % _WRITES_PER_PARENT_CHECK == 0 and not parent.is_alive():
             return
 
 
 @contextmanager
-def _in_a_thread(write: Write, shared: Any) -> Iterator[Callable[[], None]]:
-    """Write; what is yielded raises what the writer did."""
-    turn = sys.getswitchinterval()
-    sys.setswitchinterval(_TURN)
+def _thread_writer(write: Write, shared: Any) -> Iterator[Callable[[], None]]:
+    """Run the writer in a thread, and yield a function that raises the error of the writer."""
+    earlier_interval = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     try:
         with ThreadPoolExecutor(1, "writing") as pool:
-            writing = pool.submit(_write, write, shared)
+            future = pool.submit(_write, write, shared)
 
-            def check() -> None:
-                if writing.done():
-                    writing.result()
+            def check_writer() -> None:
+                if future.done():
+                    future.result()
 
             try:
-                yield check
+                yield check_writer
             finally:
                 shared[_STOP] = 1
-            check()
+            check_writer()
     finally:
-        sys.setswitchinterval(turn)
+        sys.setswitchinterval(earlier_interval)
 
 
 @contextmanager
-def _in_a_process(write: Write, shared: Any) -> Iterator[Callable[[], None]]:
-    """Write; what is yielded raises where the process ended."""
+def _process_writer(write: Write, shared: Any) -> Iterator[Callable[[], None]]:
+    """Run the writer in a process, and yield a function that raises if the process has ended."""
     process = get_context("spawn").Process(target=_write, args=(write, shared), daemon=True)
     process.start()
 
-    def check() -> None:
+    def check_writer() -> None:
         if not process.is_alive():
             msg = f"the process that writes ended with {process.exitcode}: see what it printed"
             raise RuntimeError(msg)
 
     try:
-        yield check
+        yield check_writer
     finally:
         shared[_STOP] = 1
-        process.join(_TO_END)
+        process.join(_WRITER_EXIT_S)
         process.kill()
         process.join()
         process.close()
 
 
-_WRITING = {"thread": _in_a_thread, "process": _in_a_process}
+_WRITERS = {"thread": _thread_writer, "process": _process_writer}
 
 
-def judged(found: Evidence, reads: int, within: float, writer: str) -> Verdict:
-    """Hold what readers saw to what was written."""
-    faults = [fault for fault in _ADVICE if found.faults[fault]]
-    if not faults and found.overlapping < reads:
-        what = f"{found.overlapping:,} of {reads:,} reads met a write of their own"
+def judged(evidence: Evidence, reads: int, within: float, writer: str) -> Verdict:
+    """Return the verdict on the reads of all readers.
+
+    Raises `NothingMeasured` where all reads are correct, but too few of them met a write.
+    """
+    faults = [fault for fault in _ADVICE if evidence.faults[fault]]
+    if not faults and evidence.overlapping < reads:
+        overlap = f"{evidence.overlapping:,} of {reads:,} reads met a write of their own"
         raise nothing_measured(
             "server",
-            f"{what} in {duration(within)}",
+            f"{overlap} in {duration(within)}",
             "have write= publish, and read= read it, again and again; writer='process' for what "
             "processes share; or ask for fewer reads=",
         )
     figures = Figures(
         given={"reads": reads, "writer": writer},
-        counts=found.faults,
+        counts=evidence.faults,
         limits=dict.fromkeys(_ADVICE, 0),
-        facts={"gave up": f"{found.unanswered:,}"} if found.unanswered else {},
+        facts={"gave up": f"{evidence.unanswered:,}"} if evidence.unanswered else {},
     )
-    met = f"{found.overlapping:,} of {found.reads:,} reads met a write"
+    met = f"{evidence.overlapping:,} of {evidence.reads:,} reads met a write"
     if not faults:
-        gave_up = f"; {found.unanswered:,} gave up" if found.unanswered else ""
+        gave_up = f"; {evidence.unanswered:,} gave up" if evidence.unanswered else ""
         return passed(f"{met}, whole and not stale{gave_up}", figures)
     worst = faults[0]
     means, advice = _ADVICE[worst]
-    rows = [[f"{found.faults[fault]:,}", fault, *_shown(found.first[fault])] for fault in faults]
-    head = ["reads", "are", "the first says", "confirmed", "begun", "seen"]
-    headline = f"{found.faults[worst]:,} of {found.reads:,} reads are {worst}, limit 0"
+    rows = [
+        [f"{evidence.faults[fault]:,}", fault, *_row_of(evidence.first[fault])] for fault in faults
+    ]
+    header = ["reads", "are", "the first says", "confirmed", "begun", "seen"]
+    headline = f"{evidence.faults[worst]:,} of {evidence.reads:,} reads are {worst}, limit 0"
     lines = labelled_lines({"means": means, "try": advice})
-    table = [fit_line(line) for line in table_lines(head, rows)]
+    table = [fit_line(line) for line in table_lines(header, rows)]
     return exceeded(headline, figures, lines, table)
 
 
-def _shown(seen: Seen) -> list[str]:
-    said = list(dict.fromkeys(seen.parts))
-    more = ["..."] if len(said) > _MOST_SHOWN else []
+def _row_of(observation: Seen) -> list[str]:
+    """Return the table cells of a read: its first different numbers, then the writes around it."""
+    numbers = list(dict.fromkeys(observation.parts))
+    more = ["..."] if len(numbers) > _MAX_SHOWN else []
     return [
-        " ".join([*map(str, said[:_MOST_SHOWN]), *more]),
-        *map(str, (seen.confirmed, seen.begun, seen.last)),
+        " ".join([*map(str, numbers[:_MAX_SHOWN]), *more]),
+        *map(str, (observation.confirmed, observation.begun, observation.last)),
     ]

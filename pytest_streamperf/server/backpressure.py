@@ -1,4 +1,14 @@
-"""Broadcasting to clients of which some are slow: nobody waits for them, and little is kept."""
+"""Check that a broadcast does not wait for slow WebSocket clients, and keeps little for them.
+
+`assert_backpressure` takes an ASGI app or a URL. It connects fast, slow, stalled, recovering,
+vanished and idle clients (see `websocket_clients`), broadcasts to all of them, and returns a
+`Verdict`.
+
+- Counts decide: the check looks at the numbers of the messages that each client received.
+- A clock decides only after a client received nothing for `within` seconds, or after `idle`.
+- Where the machine kept the clients from sending, the check runs up to three times. After that it
+  is inconclusive.
+"""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -39,12 +49,16 @@ __tracebackhide__ = True  # pytest shows the user's own frames
 
 Policy = Literal["skip", "close"]
 
-# How often a client says something while a server waits for a word, and how many runs there are
-# where one could not.
-_WORDS, _RUNS = 3, 3
+# A client sends `say` three times in each `idle` period: one late message does not close it.
+# Not measured: three is a choice.
+_SENDS_PER_IDLE = 3
+# An inconclusive run is repeated. Not measured: three runs keep the check short.
+_MAX_RUNS = 3
+# Seconds of the assumed period without `idle`, so a client then sends every 10 s. Not measured.
+_DEFAULT_IDLE_S = 30.0
 
 
-def assert_backpressure(  # noqa: PLR0913 - how it is reached, and what it promises
+def assert_backpressure(  # noqa: PLR0913 - options of the load and the limits
     server: App | str,
     path: str,
     *,
@@ -59,24 +73,29 @@ def assert_backpressure(  # noqa: PLR0913 - how it is reached, and what it promi
 ) -> Verdict:
     """Broadcast to fast, slow, stalled, recovering and vanished clients of a WebSocket at `path`.
 
-    `publish` is the path to which a text is sent for everyone, or what is called with it, from a
-    thread. Each message is of 64 KiB and must reach every client that reads, in order and within
-    `within` seconds, whatever others do. A client that reads nothing has `max_kept` bytes kept for
-    it; beyond that, by the `policy`, messages are left out until it reads again, or it is hung up
-    on. `gauge` is the number of clients in the metrics that `read` gives, a path or what is
-    called; those that vanish are to be gone from it, unless `read` is None.
+    `publish` is a path that takes a text by POST and sends it to all clients, or a function that
+    does so. The check calls the function from a thread. Each message has 64 KiB. It must reach
+    every client that reads, in order and within `within` seconds, whatever the other clients do.
 
-    With `idle`, the seconds after which the server closes whoever says nothing, that is waited
-    for, and a client that sends `say` three times as often must stay. It is to be short.
+    The server may keep `max_kept` bytes for a client that reads nothing. Beyond that it follows the
+    `policy`: "skip" leaves messages out until the client reads again, "close" closes the client.
+    `read` is the path of the metrics, or a function that returns them, and `gauge` names the number
+    of clients in them. Clients that vanish must leave that number. Leave out both for a server
+    without such a number.
 
-    Raises `ServerExceeded`, `Inconclusive` where this machine let nobody say anything for so long
-    that the server may hang up, three times; `NothingMeasured` where a path is not there,
-    `TypeError` and `ValueError` for arguments that cannot be, and what clients meet.
+    `idle` is the time in seconds after which the server closes a client that sends nothing. The
+    check waits for it, so it should be short. A client that sends `say` three times in each `idle`
+    period must stay.
+
+    Raises `ServerExceeded` for a server that breaks a rule. Raises `Inconclusive` where this
+    machine kept the clients from sending for two thirds of the `idle` period in three runs: the
+    server may then close them. Raises `NothingMeasured` for a path that does not exist, `TypeError`
+    and `ValueError` for a bad argument, and the `TimeoutError` or `ConnectionError` of a client.
 
         assert_backpressure(app, "/ws", publish="/announce")
     """
     _check(policy, publish, read, gauge)
-    promise = Promise(
+    limits = Promise(
         policy,
         argument("max_kept", bytes_of, max_kept),
         optional_argument("idle", interval_of, idle),
@@ -84,37 +103,38 @@ def assert_backpressure(  # noqa: PLR0913 - how it is reached, and what it promi
     )
     with served(server) as url:
 
-        async def tell(text: str) -> None:
+        async def broadcast(text: str) -> None:
             if callable(publish):
                 await asyncio.to_thread(publish, text)
                 return
-            plain = {"content-type": "text/plain"}
-            answer = await ask(url, Request("POST", publish, text.encode(), plain))
-            if answer.status >= 300:  # noqa: PLR2004 - it was not taken
+            plain_text = {"content-type": "text/plain"}
+            answer = await ask(url, Request("POST", publish, text.encode(), plain_text))
+            if answer.status >= 300:  # noqa: PLR2004 - the server did not accept the text
                 raise nothing_measured(
                     "server",
                     f"POST {publish} answers {answer.status}",
                     "give publish= what broadcasts",
                 )
 
-        async def counted() -> float:
+        async def client_count() -> float:
             if read is None or gauge is None:
                 return 0.0
             return (await reading_of(url, read, [gauge]))[gauge]
 
-        drive = Drive(f"ws{url[4:]}{path}", tell, promise.within, say, promise.every)
-        for _ in range(_RUNS):
-            found = run(
+        drive = Drive(f"ws{url[4:]}{path}", broadcast, limits.within, say, limits.every)
+        for _ in range(_MAX_RUNS):
+            evidence = run(
                 "assert_backpressure",
-                lambda: driven(drive, counted, promise.max_kept, promise.idle),
+                lambda: driven(drive, client_count, limits.max_kept, limits.idle),
             )
-            outcome = judged(found, promise)
-            if outcome.verdict != "inconclusive":
+            verdict = judged(evidence, limits)
+            if verdict.verdict != "inconclusive":
                 break
-    return concluded(outcome)
+    return concluded(verdict)
 
 
 def _check(policy: str, publish: object, read: Read | None, gauge: str | None) -> None:
+    """Raise `ValueError` or `TypeError` for arguments that do not fit together."""
     if policy not in ("skip", "close"):
         msg = f"policy must be 'skip' or 'close', not {policy!r}"
         raise ValueError(msg)
@@ -130,7 +150,7 @@ def _check(policy: str, publish: object, read: Read | None, gauge: str | None) -
 
 
 class Promise(NamedTuple):
-    """What a server promises; see `assert_backpressure`."""
+    """The limits of one check; times are in seconds, sizes in bytes. See `assert_backpressure`."""
 
     policy: Policy
     max_kept: int
@@ -139,77 +159,86 @@ class Promise(NamedTuple):
 
     @property
     def every(self) -> float:
-        """Seconds from word to word of a client that has something to say."""
-        return (self.idle or 30.0) / _WORDS
+        """Seconds between two messages that a client sends to stay connected."""
+        return (self.idle or _DEFAULT_IDLE_S) / _SENDS_PER_IDLE
 
 
-def judged(found: Evidence, promise: Promise) -> Verdict:
-    """Hold what clients got to what was promised."""
-    fault, kept = _fault(found, promise), found.kept
+def judged(evidence: Evidence, limits: Promise) -> Verdict:
+    """Return the verdict on the messages that the clients received."""
+    failure, kept = _failure(evidence, limits), evidence.kept
     figures = Figures(
-        given={"broadcast": found.flood}, bytes={"kept": kept}, limits={"kept": promise.max_kept}
+        given={"broadcast": evidence.flood}, bytes={"kept": kept}, limits={"kept": limits.max_kept}
     )
-    if may_be := _may_be(found, promise, fault):
+    if doubt := _doubt(evidence, limits, failure):
         entries = {
             "means": "this process hardly ran meanwhile, and a server may take clients for gone",
             "try": "run it where less else runs, or where the server waits longer: idle=",
         }
-        return inconclusive(may_be, figures, labelled_lines(entries))
-    if fault is None:
+        return inconclusive(doubt, figures, labelled_lines(entries))
+    if failure is None:
         held = f"{size(kept)} held for who stalled, in sockets too"
-        what = f"{found.flood} messages of {size(MESSAGE)} in step, {held}"
-        return passed(what, figures)
-    headline, means, advice = fault
+        headline = f"{evidence.flood} messages of {size(MESSAGE)} in step, {held}"
+        return passed(headline, figures)
+    headline, means, advice = failure
     rows = [
-        [each.who, str(got), str(max(each.numbers, default=0) + 1 - got if got else 0)]
-        for each in found.clients
-        for got in [len(each.numbers)]
+        [client.name, str(count), str(max(client.numbers, default=0) + 1 - count if count else 0)]
+        for client in evidence.clients
+        for count in [len(client.numbers)]
     ]
     lines = labelled_lines({"means": means, "try": advice})
     return exceeded(headline, figures, lines, table_lines(["client", "messages", "left out"], rows))
 
 
-def _may_be(found: Evidence, promise: Promise, fault: object) -> str | None:
-    """What proves nothing, as clients could say nothing, or be told nothing, for so long."""
-    too_long = (_WORDS - 1) * promise.every
-    closed = found.closed or (found.hung_up and promise.policy == "skip")
-    if closed and found.silent >= too_long:
-        return f"clients that could say nothing for {duration(found.silent)} were closed"
-    if fault is None and promise.idle and found.untold >= too_long:
-        return f"a quiet client was closed, but nothing was told for {duration(found.untold)}"
+def _doubt(evidence: Evidence, limits: Promise, failure: object) -> str | None:
+    """Return the headline of an inconclusive run, or None where the run proves something.
+
+    A run proves nothing where this process stood still for two thirds of the `idle` period. The
+    server may then rightly close a client that could not send, and a quiet client that received no
+    broadcast may have been closed for that reason.
+    """
+    too_long = (_SENDS_PER_IDLE - 1) * limits.every
+    closed = evidence.closed or (evidence.hung_up and limits.policy == "skip")
+    if closed and evidence.silent >= too_long:
+        return f"clients that could say nothing for {duration(evidence.silent)} were closed"
+    if failure is None and limits.idle and evidence.untold >= too_long:
+        return f"a quiet client was closed, but nothing was told for {duration(evidence.untold)}"
     return None
 
 
-def _fault(found: Evidence, promise: Promise) -> tuple[str, str, str] | None:
-    policy, max_kept, idle, within = promise
-    fast, kept = found.clients[:FAST], found.kept
+def _failure(evidence: Evidence, limits: Promise) -> tuple[str, str, str] | None:
+    """Return the headline, the meaning and the advice of the first broken rule, or None."""
+    policy, max_kept, idle, within = limits
+    fast, kept = evidence.clients[:FAST], evidence.kept
     patience, allowed, waited = map(duration, (within, idle or 0.0, 2 * (idle or 0.0) + 1))
-    got = min(len(each.numbers) for each in fast)
+    fewest = min(len(client.numbers) for client in fast)
     unordered = [
-        each.who for each in found.clients if any(a >= b for a, b in pairwise(each.numbers))
+        client.name
+        for client in evidence.clients
+        if any(number >= later for number, later in pairwise(client.numbers))
     ]
-    lost = [each.who for each in fast if each.numbers[: found.flood] != list(range(found.flood))]
-    people = ", ".join(each.who for each in found.closed)
-    why = next((each.why for each in found.closed), "")
+    sent = list(range(evidence.flood))
+    lost = [client.name for client in fast if client.numbers[: evidence.flood] != sent]
+    closed_names = ", ".join(client.name for client in evidence.closed)
+    reason = next((client.reason for client in evidence.closed), "")
     rules: Sequence[tuple[object, tuple[str, str, str]]] = (
         (
-            found.closed and idle,
+            evidence.closed and idle,
             (
-                f"clients that said something every {duration(promise.every)} were closed",
-                f"{people}: thrown out, with {why}",
+                f"clients that said something every {duration(limits.every)} were closed",
+                f"{closed_names}: thrown out, with {reason}",
                 "start the clock again whenever a client says something",
             ),
         ),
         (
-            found.closed,
+            evidence.closed,
             (
                 "clients that read what they were told were closed",
-                f"{people}: thrown out, with {why}",
+                f"{closed_names}: thrown out, with {reason}",
                 "see its log; if it wants a word now and then: say=, and idle= for how often",
             ),
         ),
         (
-            found.stuck and not any(each.numbers for each in found.clients),
+            evidence.stuck and not any(client.numbers for client in evidence.clients),
             (
                 f"nothing of what was broadcast came to anyone, for {patience}",
                 "what publish= does reaches no client",
@@ -217,9 +246,12 @@ def _fault(found: Evidence, promise: Promise) -> tuple[str, str, str] | None:
             ),
         ),
         (
-            found.stuck,
+            evidence.stuck,
             (
-                f"clients that read got {got} of {found.flood} messages, then none for {patience}",
+                (
+                    f"clients that read got {fewest} of {evidence.flood} messages, "
+                    f"then none for {patience}"
+                ),
                 "one client that does not read holds up all the others",
                 "keep what a client has not taken in a queue of its own, and await no socket",
             ),
@@ -249,7 +281,7 @@ def _fault(found: Evidence, promise: Promise) -> tuple[str, str, str] | None:
             ),
         ),
         (
-            policy == "close" and not found.hung_up,
+            policy == "close" and not evidence.hung_up,
             (
                 "a client that read nothing was not hung up on",
                 "a client that is to be closed when it falls behind stays, and is kept for",
@@ -257,7 +289,7 @@ def _fault(found: Evidence, promise: Promise) -> tuple[str, str, str] | None:
             ),
         ),
         (
-            policy == "skip" and found.hung_up,
+            policy == "skip" and evidence.hung_up,
             (
                 "a client that read nothing was hung up on, against policy='skip'",
                 "who has a slow line sees the page reconnect, again and again",
@@ -265,7 +297,7 @@ def _fault(found: Evidence, promise: Promise) -> tuple[str, str, str] | None:
             ),
         ),
         (
-            policy == "skip" and not found.resumed,
+            policy == "skip" and not evidence.resumed,
             (
                 f"a client that reads again was told nothing for {patience}",
                 "who fell behind once is out of it for good, and sees a page that stands still",
@@ -273,15 +305,15 @@ def _fault(found: Evidence, promise: Promise) -> tuple[str, str, str] | None:
             ),
         ),
         (
-            found.still_counted,
+            evidence.still_counted,
             (
-                f"{found.still_counted:g} of {VANISHED} clients that vanished are still counted",
+                f"{evidence.still_counted:g} of {VANISHED} clients that vanished are still counted",
                 "what is kept for the dead is never given back, and each broadcast goes to them",
                 "take a client out in the finally: of what serves it",
             ),
         ),
         (
-            found.quiet_stays,
+            evidence.quiet_stays,
             (
                 f"a client that said nothing for {waited} was not closed, limit {allowed}",
                 "connections that nobody uses stay open as long as there is something to tell them",
@@ -289,4 +321,4 @@ def _fault(found: Evidence, promise: Promise) -> tuple[str, str, str] | None:
             ),
         ),
     )
-    return next((fault for holds, fault in rules if holds), None)
+    return next((failure for broken, failure in rules if broken), None)

@@ -1,4 +1,13 @@
-"""What steps in for the fast implementation has to answer as that would have."""
+"""Check that a fallback implementation gives the same answers as the fast one.
+
+`assert_fallback_parity` takes two or more functions and inputs for them, and returns a `Verdict`.
+It calls each function with each input, and compares the answers in pairs.
+
+- Numbers are compared with a tolerance relative to the largest number in both answers, not to each
+  number. Rounding near zero is as large as elsewhere.
+- Texts, integers, shapes and types of errors must be equal.
+- Of three or more functions, the message names the function that most others differ from.
+"""
 
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -22,21 +31,31 @@ __tracebackhide__ = True  # pytest shows the user's own frames
 Implementation = Callable[[Any], Any]
 Place = tuple[Any, ...]
 
-_ROW = (list, bytes)
-_MOST_ROWS, _WIDEST = 4, 28
+# Types whose items are compared one by one.
+_ROW_TYPES = (list, bytes)
+# Rows of the table in a message, which has at most 16 lines.
+_MAX_ROWS = 4
+# Columns of a name or a value in that table, so that a row fits into 80 columns.
+_MAX_WIDTH = 28
 
 
 class Gap(NamedTuple):
-    """How far two answers are apart at a place; `inf` where they have to be equal."""
+    """The difference of two answers at a place.
+
+    `place` is the keys and indices that lead there. `by` is the difference of two numbers, or `inf`
+    for values that must be equal and are not.
+    """
 
     place: Place
     by: float
 
 
 class Odd(NamedTuple):
-    """An answer that differs: whose, from whose, where first, by how much at most.
+    """An answer that differs from that of another implementation.
 
-    `scale` is the largest number in the two that is no int.
+    `name` gave the answer, and `other` the one to compare with. `gap` is the first gap over the
+    tolerance, and `most` the largest difference. `scale` is the largest finite number in both
+    answers that is no int.
     """
 
     name: str
@@ -48,7 +67,7 @@ class Odd(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """An answer that was raised; two are the same where their types are."""
+    """An error that an implementation raised; errors of the same type are equal."""
 
     kind: str
     text: str = field(compare=False)
@@ -60,26 +79,28 @@ def assert_fallback_parity(
     inputs: Iterable[Any],
     tolerance: float = 1e-6,
 ) -> Verdict:
-    """Call each implementation with each of the inputs, and hold that all answer the same.
+    """Call each implementation with each of the inputs, and check that all give the same answers.
 
-    Answers are numbers, texts, bytes, lists, mappings, iterators and arrays (what has `tolist`), in
-    each other as you like; anything else is compared by `==`. Two numbers may differ by `tolerance`
-    of the largest finite number in the two answers, if they are not both ints; ints count for
-    nothing in that. All else has to be equal, NaN to NaN; and where one raises, all have to raise
-    the same type. Of three or more, the one that most others differ from is named. A mapping names
-    the implementations; in a sequence they go by names of their own.
+    Answers may be numbers, texts, bytes, lists, mappings, iterators and arrays (objects with
+    `tolist`), nested in any way; other objects are compared by `==`. Two numbers that are not both
+    ints may differ by `tolerance`, a share of the largest finite number in the two answers. Ints do
+    not count for that largest number. All other values must be equal, and NaN equals NaN. Where one
+    implementation raises an error, all must raise the same type.
 
-    Raises `ServerExceeded`; `NothingMeasured` where there are fewer than two implementations, no
-    inputs, or none that is answered with something other than None, what is empty, NaN, infinity
-    and errors; `ValueError` for a `tolerance` that is negative or not finite; `TypeError` for an
-    awaitable answer.
+    Of three or more implementations, the message names the one that most others differ from. A
+    mapping gives the names; in a sequence, each implementation has its own `__name__`.
+
+    Raises `ServerExceeded` for answers that differ. Raises `NothingMeasured` for fewer than two
+    implementations, for no inputs, and where no answer has a value to compare: None, empty values,
+    NaN, infinity and errors prove nothing. Raises `ValueError` for a `tolerance` that is negative
+    or not finite, and `TypeError` for an awaitable answer.
 
         assert_fallback_parity([render_wasm, render_numpy, render_python], inputs=[line, circle])
     """
     if not 0 <= tolerance < inf:
         raise ValueError(f"tolerance={tolerance!r}: must be 0 or more, and finite")
     named = _named(implementations)
-    if len(named) < 2:  # noqa: PLR2004 - two can agree
+    if len(named) < 2:  # noqa: PLR2004 - a comparison needs two
         raise nothing_measured(
             "server",
             f"{next(iter(named), 'nothing')} has no other implementation to agree with",
@@ -88,34 +109,38 @@ def assert_fallback_parity(
     count, compared, farthest = 0, 0, 0.0
     answers: dict[str, Any] = {}
     for given in inputs:
-        answers = {name: _answer(name, each, given) for name, each in named.items()}
-        odd, apart = compared_with_others(answers, tolerance)
+        answers = {
+            name: _answer(name, implementation, given) for name, implementation in named.items()
+        }
+        odd, difference = compared_with_others(answers, tolerance)
         if odd is not None:
             return concluded(
-                _different(odd, answers, f"inputs[{count}]: {short(given)}", tolerance)
+                _differing(odd, answers, f"inputs[{count}]: {short(given)}", tolerance)
             )
-        count, farthest = count + 1, max(farthest, apart)
-        compared += sum(map(_tells, _leaves(next(iter(answers.values())))))
+        count, farthest = count + 1, max(farthest, difference)
+        compared += sum(map(_proves_parity, _leaves(next(iter(answers.values())))))
     if not compared:
         raise nothing_measured(
             "server",
-            f"{_many(count, 'input')}, and no answer with anything to compare",
+            f"{_counted(count, 'input')}, and no answer with anything to compare",
             f"give inputs that have one; the last was {_shown(next(iter(answers.values())))}"
             if answers
             else "give inputs=[...]",
         )
-    return concluded(_same(named, count, compared, farthest, tolerance))
+    return concluded(_agreeing(named, count, compared, farthest, tolerance))
 
 
 def compared_with_others(answers: Mapping[str, Any], tolerance: float) -> tuple[Odd | None, float]:
-    """Find the answer that differs from most, if one does; and how far any two are apart else.
+    """Return the answer that most others differ from, or None if all agree.
+
+    The second value is the largest difference of two answers that agree, as a share of their scale.
 
     >>> odd, _ = compared_with_others({"a": [1.0], "b": [1.5], "c": [1.0]}, 1e-6)
     >>> odd.name, odd.other, odd.gap
     ('b', 'a', Gap(place=(0,), by=0.5))
     """
     farthest = 0.0
-    found: dict[tuple[str, str], Odd] = {}
+    differing: dict[tuple[str, str], Odd] = {}
     for one, other in combinations(answers, 2):
         pair = answers[one], answers[other]
         scale = max((size for answer in pair for size in _sizes(answer)), default=0.0)
@@ -125,17 +150,17 @@ def compared_with_others(answers: Mapping[str, Any], tolerance: float) -> tuple[
             if first is None and gap.by > tolerance * scale:
                 first = gap
         if first is not None:
-            found[one, other] = Odd(one, other, first, most, scale)
-            found[other, one] = Odd(other, one, first, most, scale)
+            differing[one, other] = Odd(one, other, first, most, scale)
+            differing[other, one] = Odd(other, one, first, most, scale)
         elif scale:
             farthest = max(farthest, most / scale)
-    # Where two differ, the first is the one that the other steps in for.
-    right = min(answers, key=lambda name: sum(one == name for one, _ in found))
-    return next((odd for odd in found.values() if odd.other == right), None), farthest
+    # Of two implementations, the first is the reference: `min` returns the first of equals.
+    reference = min(answers, key=lambda name: sum(one == name for one, _ in differing))
+    return next((odd for odd in differing.values() if odd.other == reference), None), farthest
 
 
 def gaps(one: Any, other: Any, place: Place = ()) -> Iterator[Gap]:
-    """Lay two answers beside each other; where one has another shape, that is the gap.
+    """Yield the difference of two answers at each place; another shape gives a gap of `inf`.
 
     >>> list(gaps([1.0, [2]], [1.5, [2, 3]]))
     [Gap(place=(0,), by=0.5), Gap(place=(1,), by=inf)]
@@ -143,22 +168,23 @@ def gaps(one: Any, other: Any, place: Place = ()) -> Iterator[Gap]:
     if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
         for key in one:
             yield from gaps(one[key], other[key], (*place, key))
-    elif isinstance(one, _ROW) and type(one) is type(other) and len(one) == len(other):
+    elif isinstance(one, _ROW_TYPES) and type(one) is type(other) and len(one) == len(other):
         for index, pair in enumerate(zip(one, other, strict=True)):
             yield from gaps(*pair, (*place, index))
     else:
-        yield Gap(place, _apart(one, other))
+        yield Gap(place, _difference(one, other))
 
 
-def _apart(one: Any, other: Any) -> float:
+def _difference(one: Any, other: Any) -> float:
+    """Return the difference of two values, or `inf` for values that must be equal and are not."""
     if _is_number(one) and _is_number(other):
         if one == other or (one != one and other != other):  # noqa: PLR0124 - as NaN does
             return 0.0
-        if isinstance(one, int) and isinstance(other, int):  # who counts is not off a little
+        if isinstance(one, int) and isinstance(other, int):  # counts and ids have no rounding error
             return inf
         try:
             by = float(abs(one - other))
-        except (TypeError, OverflowError):  # kinds that do not mix, or far too large
+        except (TypeError, OverflowError):  # types that cannot be subtracted, or too large a number
             return inf
         return inf if isnan(by) else by
     return 0.0 if type(one) is type(other) and one == other else inf
@@ -169,7 +195,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _sizes(answer: Any) -> Iterator[float]:
-    """How large the numbers of an answer are: those that are finite, and no ints."""
+    """Yield the absolute value of each finite number in an answer that is no int."""
     for leaf in _leaves(answer):
         if _is_number(leaf) and not isinstance(leaf, int):
             with suppress(OverflowError):
@@ -179,20 +205,26 @@ def _sizes(answer: Any) -> Iterator[float]:
 
 
 def _leaves(answer: Any) -> Iterator[Any]:
-    if isinstance(answer, (dict, *_ROW)):
-        for each in answer.values() if isinstance(answer, dict) else answer:
-            yield from _leaves(each)
+    """Yield each value in an answer that holds no other values."""
+    if isinstance(answer, (dict, *_ROW_TYPES)):
+        for item in answer.values() if isinstance(answer, dict) else answer:
+            yield from _leaves(item)
     else:
         yield answer
 
 
-def _tells(leaf: Any) -> bool:
+def _proves_parity(leaf: Any) -> bool:
+    """Return whether equality of this value says something about the implementations."""
     if isinstance(leaf, float):
         return isfinite(leaf)
     return not (leaf is None or leaf == "" or isinstance(leaf, Raised))
 
 
 def _answer(name: str, implementation: Implementation, given: Any) -> Any:
+    """Return the answer to one input as plain values, or `Raised`.
+
+    Raises `TypeError` for an awaitable answer.
+    """
     try:
         answer = implementation(given)
         plain = _plain(answer)
@@ -206,47 +238,52 @@ def _answer(name: str, implementation: Implementation, given: Any) -> Any:
 
 
 def _plain(answer: Any) -> Any:
-    """Make lists, dicts and bytes of an answer; its iterators are read, once."""
+    """Return an answer as lists, dicts, bytes and other values; this uses up its iterators."""
     if isinstance(answer, (bytes, bytearray)):
         return bytes(answer)
     if callable(getattr(answer, "tolist", None)):
         return _plain(answer.tolist())
     if isinstance(answer, Mapping):
-        return {key: _plain(each) for key, each in answer.items()}
+        return {key: _plain(item) for key, item in answer.items()}
     if isinstance(answer, (list, tuple, range, Iterator)):
-        return [_plain(each) for each in answer]
+        return [_plain(item) for item in answer]
     return answer
 
 
 def _named(
     implementations: Sequence[Implementation] | Mapping[str, Implementation],
 ) -> Mapping[str, Implementation]:
+    """Return the implementations by name; a number makes a repeated name unique."""
     if isinstance(implementations, Mapping):
         return implementations
     named: dict[str, Implementation] = {}
-    for number, each in enumerate(implementations, 1):
-        name = getattr(each, "__name__", type(each).__name__)
-        named[f"{name} ({number})" if name in named else name] = each
+    for number, implementation in enumerate(implementations, 1):
+        name = getattr(implementation, "__name__", type(implementation).__name__)
+        named[f"{name} ({number})" if name in named else name] = implementation
     return named
 
 
-def _same(
+def _agreeing(
     named: Iterable[str], inputs: int, compared: int, farthest: float, tolerance: float
 ) -> Verdict:
+    """Return the verdict on implementations that agree on all inputs."""
     figures = Figures(
         given={"implementations": ", ".join(named), "inputs": inputs, "values": compared},
         facts={"farthest apart": f"{farthest:.1g}"},
     )
-    agree = f"{', '.join(named)} agree on {_many(inputs, 'input')}"
-    return passed(fit_line(f"{agree}, to {farthest:.1g}, limit {tolerance:g}"), figures)
+    agreement = f"{', '.join(named)} agree on {_counted(inputs, 'input')}"
+    return passed(fit_line(f"{agreement}, to {farthest:.1g}, limit {tolerance:g}"), figures)
 
 
-def _different(odd: Odd, answers: Mapping[str, Any], given: str, tolerance: float) -> Verdict:
+def _differing(odd: Odd, answers: Mapping[str, Any], given: str, tolerance: float) -> Verdict:
+    """Return the verdict on an answer that differs; `given` describes the input."""
     name, other, gap, most, scale = odd
-    place = "".join(f"[{short(each)}]" for each in gap.place)
+    place = "".join(f"[{short(key)}]" for key in gap.place)
     at = f" at {place}" if place else ""
-    rest = [each for each in answers if each not in {name, other}][: _MOST_ROWS - 2]
-    shown = {each: _shown(_at(answers[each], gap.place)) for each in (other, *rest, name)}
+    remaining = [label for label in answers if label not in {name, other}][: _MAX_ROWS - 2]
+    shown = {
+        label: _shown(_value_at(answers[label], gap.place)) for label in (other, *remaining, name)
+    }
     if isfinite(gap.by):
         headline = f"{name} differs from {other} by {gap.by:.2g}{at}, limit {tolerance * scale:.2g}"
     else:
@@ -263,15 +300,19 @@ def _different(odd: Odd, answers: Mapping[str, Any], given: str, tolerance: floa
         if isfinite(most)
         else "",
     }
-    rows = [[each[:_WIDEST], value] for each, value in shown.items()]
+    rows = [[label[:_MAX_WIDTH], value] for label, value in shown.items()]
     table = table_lines(["", place or "answer"], rows, "differs")
     figures = Figures(given={"implementations": ", ".join(answers)})
     return exceeded(headline, figures, labelled_lines(entries), [*map(fit_line, table)])
 
 
-def _at(answer: Any, place: Place) -> Any:
+def _value_at(answer: Any, place: Place) -> Any:
+    """Return the value at a place of an answer, or None where a key is missing.
+
+    Where the place leads into a value that is no container, return that value.
+    """
     for key in place:
-        if not isinstance(answer, (dict, *_ROW)):
+        if not isinstance(answer, (dict, *_ROW_TYPES)):
             return answer
         try:
             answer = answer[key]
@@ -281,22 +322,23 @@ def _at(answer: Any, place: Place) -> Any:
 
 
 def _shown(value: Any) -> str:
+    """Return a text of at most `_MAX_WIDTH` characters for a value."""
     if isinstance(value, (dict, list)):
-        return _many(len(value), "value")
-    shown = f"raises {value.kind}" if isinstance(value, Raised) else short(value)
-    return shown if len(shown) <= _WIDEST else f"{shown[: _WIDEST - 3]}..."
+        return _counted(len(value), "value")
+    text = f"raises {value.kind}" if isinstance(value, Raised) else short(value)
+    return text if len(text) <= _MAX_WIDTH else f"{text[: _MAX_WIDTH - 3]}..."
 
 
-def _many(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _rounded_up(share: float) -> str:
-    """To one digit.
+    """Return a share as text, rounded up to one digit.
 
     >>> _rounded_up(0.0413), _rounded_up(0.05)
     ('0.05', '0.05')
     """
-    share = max(share, float_info.min)  # less than that may be 0
+    share = max(share, float_info.min)  # `digit` may be 0 for a smaller share
     digit = 10.0 ** floor(log10(share))
     return f"{ceil(share / digit) * digit:.1g}"

@@ -1,8 +1,12 @@
-"""Conduct under fire: what clients do to a server, by mistake or not, and what is left of it.
+"""Check that a server survives a fault load, and then returns to its earlier state.
 
-After each kind of fire the server is to answer as before, its gauges and tasks to be what they
-were: so it is known which did it. After all of it its memory is to be what it was, too, and its log
-to hold no traceback.
+`assert_survives` takes an ASGI app or a URL, and returns a `Verdict`. The kinds of fault load are
+in `fault_load`.
+
+- After each kind the server must answer as before, with the same gauges and tasks. A failure can
+  therefore name the kind that caused it.
+- After all rounds the memory may not have grown steadily, and the log may hold no traceback.
+- The tasks and the log are visible for an app only; the memory of a URL needs a `pid`.
 """
 
 import logging
@@ -24,11 +28,18 @@ from pytest_streamperf.server.verdicts import concluded, exceeded, passed
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
-_MOST_GROWTH, _MOST_ROWS = 0.05, 4
+# Share by which memory may grow. 5%: benchmarks/survival.py holds longer runs to the same share.
+_MAX_GROWTH = 0.05
+# Rows of the table in a message, which has at most 16 lines.
+_MAX_ROWS = 4
 
 
 class Evidence(NamedTuple):
-    """All hits; memory in bytes at first and after each round; what was logged, and what grew."""
+    """The results of a check: all hits, and the memory in bytes after each round.
+
+    The first memory reading follows the warm-up rounds. `logged` holds the last line of each
+    unexpected error, and `grew` the line whose allocations grew most.
+    """
 
     hits: Sequence[Hit]
     memory: Sequence[int]
@@ -36,7 +47,7 @@ class Evidence(NamedTuple):
     grew: str = ""
 
 
-def assert_survives(  # noqa: PLR0913 - what is sent, and what is looked at
+def assert_survives(  # noqa: PLR0913 - options of the load and of the check
     server: App | str,
     *,
     requests: Sequence[Request],
@@ -49,22 +60,25 @@ def assert_survives(  # noqa: PLR0913 - what is sent, and what is looked at
     rounds: int = 2,
     within: Seconds = 5.0,
 ) -> Verdict:
-    """Fire at a server, and hold that nothing of it is left.
+    """Check that a server survives a fault load, and then returns to its earlier state.
 
-    `requests` are what clients ask for; of streams they leave in the middle, a few and `crowd` at
-    once. To the same paths go a body of 10 MB and JSON that is nested 100,000 deep, which are to be
-    refused, not to fail; at the path `websocket` one sends what is no WebSocket's. `read` and
-    `gauges` are as in `assert_gauges_settle`; None where there are none.
+    `requests` are the requests that clients send. Clients leave their streams in the middle, first
+    a few clients and then `crowd` of them at once. The same paths get a body of 10 MB and JSON
+    nested 100,000 deep, which the server must refuse without failing. At the path `websocket` a
+    client sends bytes that are no WebSocket frame. `read` and `gauges` are as in
+    `assert_gauges_settle`; leave out both for a server without metrics.
 
-    After each of these the server must answer the first of `requests` as before, and have its
-    gauges and the tasks of its event loop where they were, `within` seconds. After `rounds` of all
-    the memory of its process may be 5% more than after the first few; what it took all at once is
-    its allocator's, and not counted. Of an app it is Python's memory; of a URL the process is
-    looked at with a `pid`, and tasks and log are not seen. In the log there is to be no traceback
-    but of errors that are `expected`.
+    After each kind of load the server must answer the first of `requests` as before. Its gauges and
+    the tasks of its event loop have `within` seconds to return to their earlier state.
 
-    Raises `ServerExceeded`, `NothingMeasured` where the first request is refused or errors are not
-    logged, and `ValueError` for less than two rounds.
+    After `rounds` of all kinds, the memory of the process may be 5% more than after the first few
+    rounds. Memory that was taken all at once belongs to the allocator, and does not count. For an
+    app the check measures Python's memory. For a URL it reads the process `pid`, and sees neither
+    tasks nor log. The log may hold tracebacks of `expected` errors only.
+
+    Raises `ServerExceeded` for a server that fails. Raises `NothingMeasured` where the first
+    request is refused or errors are not logged. Raises `TypeError` and `ValueError` for a bad
+    argument, for fewer than two rounds, and where only one of `read` and `gauges` is given.
 
         assert_survives(app, requests=[Request("POST", "/chat", {"text": "hello"})])
     """
@@ -73,82 +87,84 @@ def assert_survives(  # noqa: PLR0913 - what is sent, and what is looked at
         msg = "read= and gauges= go together: where the metrics are, and which numbers to hold"
         raise ValueError(msg)
     within_seconds = argument("within", seconds_of, within)
-    seen = Seen(server) if callable(server) else None
+    served_app = Seen(server) if callable(server) else None
     with (
-        served(seen or server) as url,
-        _logged(expected, here=seen is not None) as logged,
+        served(served_app or server) as url,
+        _collect_errors(expected, in_process=served_app is not None) as logged,
         memory_of(server, pid) as process,
     ):
 
         async def reading() -> Reading:
             return await reading_of(url, read, gauges) if read is not None else {}
 
-        target = Target(url, requests, websocket, crowd, seen, reading, within_seconds)
+        target = Target(url, requests, websocket, crowd, served_app, reading, within_seconds)
 
         async def main() -> Evidence:
             hits: list[Hit] = []
             memory: list[int] = []
-            fires, warm = target.fires(), process.warm if process else 0
+            fires, warm_up_rounds = target.fires(), process.warm if process else 0
             before, usual = await reading(), await target.answers()
             if not usual.startswith("2"):
                 raise nothing_measured(
                     "server", f"{requests[0]} answers {usual}", "give requests= that are answered"
                 )
-            for number in range(warm + rounds):
-                for what, fire in fires.items():
-                    hits.append(await target.hit(what, fire, before, usual))
-                    if _fault(hits[-1]):
+            for number in range(warm_up_rounds + rounds):
+                for name, fire in fires.items():
+                    hits.append(await target.hit(name, fire, before, usual))
+                    if _failure(hits[-1]):
                         return Evidence(hits, (), logged)
-                if process is not None and number >= warm - 1:
+                if process is not None and number >= warm_up_rounds - 1:
                     memory.append(process.read())
             return Evidence(hits, memory, logged, process.where() if process else "")
 
-        found = run("assert_survives", main)
-    outcome = judged(found)
-    return concluded(outcome)
+        evidence = run("assert_survives", main)
+    return concluded(judged(evidence))
 
 
 def _check(requests: Sequence[Request], crowd: int, rounds: int) -> None:
+    """Raise `NothingMeasured` without requests, and `ValueError` for a number that is too small."""
     if not requests:
         raise nothing_measured("server", "there is no request", "give requests=[...]")
+    # Steady growth shows in two rounds, not in one.
     for name, value, least in (("crowd", crowd, 1), ("rounds", rounds, 2)):
-        if value < least:  # what grows is seen twice
+        if value < least:
             msg = f"{name} must be {least} or more, not {value!r}"
             raise ValueError(msg)
 
 
-def judged(found: Evidence) -> Verdict:
-    """Hold what is left to nothing."""
-    hits, memory, logged, grew = found
+def judged(evidence: Evidence) -> Verdict:
+    """Return the verdict on the hits, the memory and the log."""
+    hits, memory, logged, grew = evidence
     grown = memory[-1] - memory[0] if memory else 0
     figures = Figures(
         given={"clients": sum(sum(hit.statuses.values()) for hit in hits)},
         counts={"errors logged": len(logged)},
         shares={"memory grown": min(1.0, max(0.0, grown / memory[0]))} if memory else {},
-        limits={"memory grown": _MOST_GROWTH},
+        limits={"memory grown": _MAX_GROWTH},
     )
-    hit, fault = next(((hit, fault) for hit in hits if (fault := _fault(hit))), (None, None))
-    if fault is None and logged:
-        fault = (
+    hit, failure = next(
+        ((hit, failure) for hit in hits if (failure := _failure(hit))), (None, None)
+    )
+    if failure is None and logged:
+        failure = (
             f"in the log, {len(logged)} in all: {logged[0]}",
             "whoever looks after the server is called at night, for what clients do",
             "catch what a client can cause, and answer it; expected=(...) leaves others out",
         )
-    if fault is None and memory and grown > _MOST_GROWTH * memory[0] and steadily(memory):
-        fault = (
+    if failure is None and memory and grown > _MAX_GROWTH * memory[0] and steadily(memory):
+        failure = (
             f"{len(memory) - 1} rounds left {size(grown)} of {size(memory[-1])} in memory",
             "something is kept of each request, until the server is killed",
             "look who holds it: a snapshot of the heap before and after, and the difference",
         )
-    if fault is None:
-        kept = f", memory {100 * grown / memory[0]:+.1f}%" if memory else ""
-        what = f"{len(hits)} times under fire, and nothing is left{kept}"
-        return passed(what, figures)
-    headline, means, advice = fault
-    until = hits[: hits.index(hit) + 1] if hit else ()
+    if failure is None:
+        growth = f", memory {100 * grown / memory[0]:+.1f}%" if memory else ""
+        return passed(f"{len(hits)} times under fire, and nothing is left{growth}", figures)
+    headline, means, advice = failure
+    hits_so_far = hits[: hits.index(hit) + 1] if hit else ()
     rows = [
-        [each.what, ", ".join(f"{count} {status}" for status, count in each.statuses.items())]
-        for each in until[-_MOST_ROWS:]
+        [shown.name, ", ".join(f"{count} {status}" for status, count in shown.statuses.items())]
+        for shown in hits_so_far[-_MAX_ROWS:]
     ]
     table = table_lines(["fire", "got"], rows, "here") if rows else []
     where = next(iter(hit.left), "") if hit else "" if logged else grew
@@ -156,38 +172,38 @@ def judged(found: Evidence) -> Verdict:
     return exceeded(headline, figures, lines, table)
 
 
-def _fault(hit: Hit) -> tuple[str, str, str] | None:
-    """What is wrong: the headline, what it means and what helps."""
+def _failure(hit: Hit) -> tuple[str, str, str] | None:
+    """Return the headline, the meaning and the advice for a hit that shows a fault, or None."""
     for status, count in hit.statuses.items():
-        # 503 is how a server says that it has enough to do.
+        # 503 is no fault: an overloaded server answers with it.
         if status in {HUNG_UP, SILENT} or (status.startswith("5") and status != "503"):
             return (
-                f"{hit.what}: {count} of {sum(hit.statuses.values())} got {status}",
+                f"{hit.name}: {count} of {sum(hit.statuses.values())} got {status}",
                 "what a client sends makes the server fail: it is taken for the server's fault",
                 "refuse it with 4xx; its log says why (json: RecursionError for what is too deep)",
             )
     if hit.statuses[LEFT_OPEN]:
         return (
-            f"{hit.what} was not hung up on",
+            f"{hit.name} was not hung up on",
             "whoever speaks no WebSocket holds a connection as long as they like",
             "close it with 1002, which libraries for WebSockets do",
         )
     if hit.answers != hit.usual:
         return (
-            f"after {hit.what} others get {hit.answers}, before {hit.usual}",
+            f"after {hit.name} others get {hit.answers}, before {hit.usual}",
             "one client stops the server for everyone",
             "catch what a client can cause where it is served",
         )
-    for name, was in hit.before.items():
-        if hit.after[name] != was:
+    for name, value_before in hit.before.items():
+        if hit.after[name] != value_before:
             return (
-                f"{name} was {was:g}, and is {hit.after[name]:g} since {hit.what}",
+                f"{name} was {value_before:g}, and is {hit.after[name]:g} since {hit.name}",
                 "what is counted when it begins is not counted when it ends this way",
                 "count down in a finally: around the whole app",
             )
     if left := sum(hit.left.values()):
         return (
-            f"{'a task is' if left == 1 else f'{left} tasks are'} left since {hit.what}",
+            f"{'a task is' if left == 1 else f'{left} tasks are'} left since {hit.name}",
             "they go on for nobody, and what they hold is never given back",
             "start tasks in an asyncio.TaskGroup, or cancel them in a finally:",
         )
@@ -195,10 +211,16 @@ def _fault(hit: Hit) -> tuple[str, str, str] | None:
 
 
 @contextmanager
-def _logged(expected: tuple[type[BaseException], ...], *, here: bool) -> Iterator[list[str]]:
-    """Errors that are logged meanwhile, but those that are expected; and what asyncio says."""
-    found: list[str] = []
-    if here and not all(
+def _collect_errors(
+    expected: tuple[type[BaseException], ...], *, in_process: bool
+) -> Iterator[list[str]]:
+    """Yield a list that receives the last line of each error that is logged in the block.
+
+    The list leaves out errors of the `expected` types, and includes every error of asyncio.
+    Raises `NothingMeasured` for an app, which runs `in_process`, if its errors are not logged.
+    """
+    errors: list[str] = []
+    if in_process and not all(
         logging.getLogger(name).isEnabledFor(logging.ERROR) for name in ("uvicorn.error", "asyncio")
     ):
         raise nothing_measured(
@@ -211,18 +233,18 @@ def _logged(expected: tuple[type[BaseException], ...], *, here: bool) -> Iterato
         def emit(self, record: logging.LogRecord) -> None:
             error = record.exc_info[1] if record.exc_info else None
             unexpected = error is not None and not isinstance(error, expected)
-            said = record.getMessage().strip()
+            text = record.getMessage().strip()
             if (
                 unexpected
                 or (record.name == "asyncio" and record.levelno >= logging.ERROR)
-                or "Traceback (most recent call last)" in said
+                or "Traceback (most recent call last)" in text
             ):
-                said = said.splitlines()[-1]
-                found.append(f"{type(error).__name__}: {error}" if error else said)
+                text = text.splitlines()[-1]
+                errors.append(f"{type(error).__name__}: {error}" if error else text)
 
     handler = Handler()
     logging.getLogger().addHandler(handler)
     try:
-        yield found
+        yield errors
     finally:
         logging.getLogger().removeHandler(handler)

@@ -1,4 +1,14 @@
-"""Clients of a WebSocket, of each kind: fast, slow, stalled, recovering, vanished, idle."""
+"""Drive WebSocket clients of each kind: fast, slow, stalled, recovering, vanished and idle.
+
+`driven` takes a `Drive` (the address of the server and a function that broadcasts a text). It
+connects the clients, broadcasts numbered messages, and returns an `Evidence`: the messages that
+each client received, and which connections the server closed.
+
+- Fast clients stay in step: the next message follows when all of them have received the last one.
+- One client reads nothing during the flood and reads afterwards. The messages that it then gets
+  are the messages that the server and the sockets kept for it.
+- Times in `Drive` are in seconds, of a clock that runs on while this process stands still.
+"""
 
 import asyncio
 import re
@@ -13,34 +23,46 @@ from pytest_streamperf._results.conclusion import nothing_measured
 from pytest_streamperf._runtime import clock
 from pytest_streamperf.server.clients import tasks
 
-# Bytes of a message, and what sockets themselves may hold of what a client does not read.
-MESSAGE, IN_SOCKETS = 2**16, 6 * 2**20
+# Bytes of one message. Not measured: large enough that a flood of a few hundred fills the sockets.
+MESSAGE = 2**16
+# Bytes that the sockets of both sides may hold for a client that does not read. Not measured here;
+# docs/server.md names the same 6 MiB.
+IN_SOCKETS = 6 * 2**20
+# Clients of each of these two kinds. Not measured: one client could be right by chance.
 FAST = VANISHED = 3
 
-# How much more than the limit, and that, is broadcast: all of it must have been left out.
-_MORE = 8 * 2**20
+# Bytes that are broadcast beyond the limit and IN_SOCKETS, so that unbounded memory shows.
+# Not measured: 8 MiB are 128 messages more than the server may keep.
+_EXCESS_BYTES = 8 * 2**20
 _NUMBER = re.compile(r"streamperf (\d{6})")
-# Seconds that the slow client takes for a message, and between looks and last messages.
-_SLOWLY, _LOOK = 0.002, 0.02
+# Seconds that the slow client pauses after each message. Not measured.
+_SLOW_PAUSE_S = 0.002
+# Seconds between two polls, and between two messages after the flood. Not measured.
+_POLL_S = 0.02
 
 
 @dataclass(slots=True)
 class Heard:
-    """A client: the numbers of the messages that it got, and whether and why it was hung up on."""
+    """A client: its received message numbers, whether the server closed it, and the reason."""
 
-    who: str
+    name: str
     numbers: list[int] = field(default_factory=list)
     closed: bool = False
-    why: str = ""
+    reason: str = ""
 
 
 @dataclass(slots=True)
 class Evidence:
-    """What came of it.
+    """The result of one run with all kinds of clients.
 
-    `flood` messages were broadcast while one client read nothing, or fewer where `stuck`. Of those
-    that read and say something, `closed` were hung up on. For `silent` seconds at most one could
-    say nothing, and for `untold` nothing was broadcast while a client kept quiet.
+    The server broadcast `flood` messages while the stalled client read nothing, or fewer if the
+    fast clients were `stuck`. `closed` lists the fast and the chatty clients that the server
+    closed. `hung_up` tells whether it closed the stalled client, and `resumed` whether that client
+    received messages again. `still_counted` is the number of vanished clients left in the gauge.
+    `quiet_stays` tells whether a client that sent nothing stayed connected.
+
+    `silent` is the longest time in seconds between two messages that a client sent. `untold` is the
+    longest time between two broadcasts while the quiet client was connected.
     """
 
     flood: int
@@ -56,29 +78,31 @@ class Evidence:
 
     @property
     def kept(self) -> int:
-        """Bytes that were kept for the client that read nothing while they were broadcast."""
+        """Bytes of the flood that the stalled client received afterwards: they were kept for it."""
         return sum(number < self.flood for number in self.clients[-1].numbers) * MESSAGE
 
 
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[Any]:
-    """Connect a client, and hang up at the end, without a word.
+    """Connect a client, and abort its connection at the end without a closing handshake.
 
-    Raises `NothingMeasured` where there is no WebSocket.
+    Raises `NothingMeasured` if the server refuses to open a WebSocket at `url`.
     """
-    # Of the extra that serves.
+    # Imported here because websockets comes with an extra.
     from websockets.asyncio.client import connect  # noqa: PLC0415
     from websockets.exceptions import InvalidStatus  # noqa: PLC0415
 
     address = urlsplit(url)
     secure = address.scheme == "wss"
-    # Small, so that little of what a client does not read is on its side.
-    plain = socket.create_connection((address.hostname, address.port or (443 if secure else 80)))
-    plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, MESSAGE)
-    plain.setblocking(False)  # noqa: FBT003 - its only argument
-    terms: dict[str, Any] = {"compression": None, "max_size": None, "ping_interval": None}
+    connection = socket.create_connection(
+        (address.hostname, address.port or (443 if secure else 80))
+    )
+    # A small receive buffer keeps unread messages on the server's side.
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, MESSAGE)
+    connection.setblocking(False)  # noqa: FBT003 - its only argument
+    options: dict[str, Any] = {"compression": None, "max_size": None, "ping_interval": None}
     try:
-        client = await connect(url, sock=plain, max_queue=1, close_timeout=0, **terms)
+        client = await connect(url, sock=connection, max_queue=1, close_timeout=0, **options)
     except InvalidStatus as error:
         raise nothing_measured(
             "server",
@@ -94,43 +118,51 @@ async def connected(url: str) -> AsyncIterator[Any]:
 
 @dataclass(slots=True)
 class Drive:
-    """How the server is reached, what was broadcast, and how long a client said nothing for.
+    """The address of a server, the means to broadcast, and the state of the broadcasts.
 
-    It may be used again: `first` is the number of the first message of this time, and `nobody` what
-    the gauge was when it was used first.
+    Clients send `say` every `every` seconds; a message may take `within` seconds. `published`
+    counts the messages of all runs. One `Drive` serves several runs: `first` is the number of the
+    first message of the current run, and `initial_count` the gauge before the first run. `silent`
+    is the longest time in seconds between two messages that a client sent in the current run.
     """
 
     url: str
-    tell: Callable[[str], Awaitable[None]]
+    broadcast: Callable[[str], Awaitable[None]]
     within: float
     say: str
     every: float
     published: int = 0
     first: int = 0
-    nobody: float | None = None
+    initial_count: float | None = None
     silent: float = 0.0
 
     async def publish(self) -> int:
-        """Broadcast a message; its number, of this time."""
+        """Broadcast one message, and return its number within the current run."""
         number, self.published = self.published, self.published + 1
-        await self.tell(f"streamperf {number:06} ".ljust(MESSAGE, "x"))
+        await self.broadcast(f"streamperf {number:06} ".ljust(MESSAGE, "x"))
         return number - self.first
 
     async def in_step(self, fast: Sequence[Heard], messages: int) -> bool:
-        """Broadcast so many, and whether each reached those who read before the next one."""
+        """Broadcast `messages`, each after all fast clients have received the one before.
+
+        Return False if a fast client is closed, or receives no message for `within` seconds.
+        """
         with suppress(TimeoutError):
             for _ in range(messages):
                 async with asyncio.timeout(self.within):
                     number = await self.publish()
-                    while not all(number in each.numbers[-1:] for each in fast):
-                        if any(each.closed for each in fast):
+                    while not all(number in client.numbers[-1:] for client in fast):
+                        if any(client.closed for client in fast):
                             return False
                         await asyncio.sleep(0)
             return True
         return False
 
     async def listen(self, client: Any, heard: Heard, pause: float = 0.0) -> None:
-        """Read what a client gets until it is hung up on, with a pause after each message."""
+        """Read messages until the server closes the client, with `pause` seconds after each.
+
+        The numbers go into `heard`. Numbers below 0 belong to an earlier run and are left out.
+        """
         from websockets.exceptions import ConnectionClosed  # noqa: PLC0415
 
         try:
@@ -142,110 +174,123 @@ class Drive:
                 if pause:
                     await asyncio.sleep(pause)
         except ConnectionClosed as error:
-            heard.closed, heard.why = True, str(error.rcvd or "no word")
+            heard.closed, heard.reason = True, str(error.rcvd or "no word")
 
     @asynccontextmanager
     async def connected(self, *, silent: bool = False) -> AsyncIterator[Any]:
-        """Connect a client, which says something now and then."""
-        async with connected(self.url) as client, tasks() as saying:
+        """Connect a client that sends `say` every `every` seconds, or nothing if `silent`."""
+        async with connected(self.url) as client, tasks() as senders:
             if not silent:
-                saying.append(asyncio.create_task(self._keep_saying(client)))
+                senders.append(asyncio.create_task(self._send_regularly(client)))
             yield client
 
-    async def _keep_saying(self, client: Any) -> None:
+    async def _send_regularly(self, client: Any) -> None:
+        """Send `say` every `every` seconds, and record the longest pause in `silent`."""
         from websockets.exceptions import ConnectionClosed  # noqa: PLC0415
 
-        said = clock.wall()
+        last_sent = clock.wall()
         with suppress(ConnectionClosed):
             while True:
                 await client.send(self.say)
                 try:
-                    # A server's clock goes on, whatever that of this loop does.
-                    while clock.wall() - said < self.every:  # noqa: ASYNC110
-                        await asyncio.sleep(_LOOK)
+                    # The clock of this event loop may stand still; that of the server runs on.
+                    while clock.wall() - last_sent < self.every:  # noqa: ASYNC110
+                        await asyncio.sleep(_POLL_S)
                 finally:
-                    self.silent, said = max(self.silent, clock.wall() - said), clock.wall()
+                    self.silent, last_sent = (
+                        max(self.silent, clock.wall() - last_sent),
+                        clock.wall(),
+                    )
 
 
 async def driven(
     drive: Drive,
-    counted: Callable[[], Awaitable[float]],
+    client_count: Callable[[], Awaitable[float]],
     limit: int,
     idle: float | None,
 ) -> Evidence:
-    """Have all kinds of clients, broadcast, and see what they get."""
+    """Connect clients of all kinds, broadcast to them, and return the messages they received.
+
+    `client_count` reads the gauge. `limit` is the number of bytes that the server may keep for the
+    stalled client. `idle` is in seconds; without it there is no quiet client.
+    """
     fast = [Heard(f"fast {number + 1}") for number in range(FAST)]
     slow, stalled, chatty = Heard("slow"), Heard("stalled"), Heard("chatty")
-    found = Evidence((limit + IN_SOCKETS + _MORE) // MESSAGE, [*fast, slow, stalled])
+    evidence = Evidence((limit + IN_SOCKETS + _EXCESS_BYTES) // MESSAGE, [*fast, slow, stalled])
     drive.first, drive.silent = drive.published, 0.0
-    if drive.nobody is None:
-        drive.nobody = await counted()
+    if drive.initial_count is None:
+        drive.initial_count = await client_count()
     else:
-        await _left(counted, drive.nobody, drive.within)
+        await _still_counted(client_count, drive.initial_count, drive.within)
     async with AsyncExitStack() as stack:
         listening = await stack.enter_async_context(tasks())
 
-        async def listener(heard: Heard, pause: float = 0.0) -> None:
+        async def start_listener(heard: Heard, pause: float = 0.0) -> None:
             client = await stack.enter_async_context(drive.connected())
             listening.append(asyncio.create_task(drive.listen(client, heard, pause)))
 
         for heard in fast:
-            await listener(heard)
-        await listener(slow, _SLOWLY)
-        reader = await stack.enter_async_context(drive.connected())
-        before = await counted()
-        async with AsyncExitStack() as leaving:
+            await start_listener(heard)
+        await start_listener(slow, _SLOW_PAUSE_S)
+        stalled_client = await stack.enter_async_context(drive.connected())
+        count_before = await client_count()
+        async with AsyncExitStack() as vanishing:
             for _ in range(VANISHED):
-                await leaving.enter_async_context(drive.connected())
-        found.stuck = not await drive.in_step(fast, found.flood)
-        if not found.stuck:
-            listening.append(asyncio.create_task(drive.listen(reader, stalled)))
-            found.resumed = await _resumes(drive, stalled, found.flood)
-            found.hung_up = stalled.closed
-            found.still_counted = await _left(counted, before, drive.within)
+                await vanishing.enter_async_context(drive.connected())
+        evidence.stuck = not await drive.in_step(fast, evidence.flood)
+        if not evidence.stuck:
+            listening.append(asyncio.create_task(drive.listen(stalled_client, stalled)))
+            evidence.resumed = await _resumes(drive, stalled, evidence.flood)
+            evidence.hung_up = stalled.closed
+            evidence.still_counted = await _still_counted(client_count, count_before, drive.within)
             if idle is not None:
-                await listener(chatty)
-                found.quiet_stays, found.untold = await _stays(drive, idle)
-        # Not later: then it is our own doing.
-        found.closed = [each for each in [*fast, chatty] if each.closed]
-    found.silent = drive.silent
-    return found
+                await start_listener(chatty)
+                evidence.quiet_stays, evidence.untold = await _quiet_stays(drive, idle)
+        # Read `closed` before this block ends, because its end closes all clients.
+        evidence.closed = [client for client in [*fast, chatty] if client.closed]
+    evidence.silent = drive.silent
+    return evidence
 
 
 async def _resumes(drive: Drive, stalled: Heard, flood: int) -> bool:
-    """Whether a client that reads again is told what is broadcast from now on."""
+    """Return whether the stalled client receives new broadcasts once it reads again."""
     with suppress(TimeoutError):
         async with asyncio.timeout(drive.within):
             while not stalled.closed:
                 await drive.publish()
-                await asyncio.sleep(_LOOK)
+                await asyncio.sleep(_POLL_S)
                 if any(number >= flood for number in stalled.numbers[-1:]):
                     return True
     return False
 
 
-async def _left(counted: Callable[[], Awaitable[float]], before: float, within: float) -> float:
-    """How many more clients are counted than there were, when they had so long to go."""
-    left = 0.0
+async def _still_counted(
+    client_count: Callable[[], Awaitable[float]], before: float, within: float
+) -> float:
+    """Return how many clients the gauge counts beyond `before`, after at most `within` seconds."""
+    excess = 0.0
     with suppress(TimeoutError):
         async with asyncio.timeout(within):
-            while (left := await counted() - before) > 0:  # noqa: ASYNC110 - it is a server's
-                await asyncio.sleep(_LOOK)
-    return max(0.0, left)
+            while (excess := await client_count() - before) > 0:  # noqa: ASYNC110 - a server's gauge
+                await asyncio.sleep(_POLL_S)
+    return max(0.0, excess)
 
 
-async def _stays(drive: Drive, idle: float) -> tuple[bool, float]:
-    """Whether a client that says nothing is let stay, while there is something to hear.
+async def _quiet_stays(drive: Drive, idle: float) -> tuple[bool, float]:
+    """Return whether a client that sends nothing stays connected while it receives broadcasts.
 
-    And the most seconds for which there was nothing.
+    The second value is the longest time in seconds between two broadcasts.
     """
-    quiet, untold, told = Heard("quiet"), 0.0, clock.wall()
-    async with drive.connected(silent=True) as client, tasks() as hearing:
-        hearing.append(asyncio.create_task(drive.listen(client, quiet)))
+    quiet, untold, last_broadcast = Heard("quiet"), 0.0, clock.wall()
+    async with drive.connected(silent=True) as client, tasks() as listening:
+        listening.append(asyncio.create_task(drive.listen(client, quiet)))
         with suppress(TimeoutError):
             async with asyncio.timeout(2 * idle + 1):
                 while not quiet.closed:
                     await drive.publish()
                     await asyncio.sleep(idle / 10)
-                    untold, told = max(untold, clock.wall() - told), clock.wall()
+                    untold, last_broadcast = (
+                        max(untold, clock.wall() - last_broadcast),
+                        clock.wall(),
+                    )
         return not quiet.closed, untold

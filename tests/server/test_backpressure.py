@@ -279,7 +279,7 @@ def test_order_and_loss(which, numbers):
     outcome = judged(found, PROMISE)
     assert (outcome.verdict == "within") is ordered
     if not ordered:
-        assert outcome.headline == f"messages came out of order to: {found.clients[which].who}"
+        assert outcome.headline == f"messages came out of order to: {found.clients[which].name}"
 
 
 @given(st.integers(0, FAST - 1), st.integers(0, 19))
