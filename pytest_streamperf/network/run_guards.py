@@ -119,8 +119,8 @@ class Guards:
         """
         if test not in self._tests:
             return
-        attempts = self._network.untold().get(test, [])
-        self._network.tell(attempts)
+        attempts = self._network.unreported().get(test, [])
+        self._network.mark_reported(attempts)
         if not attempts and (over or self._everything):
             return
         if failed:
@@ -133,8 +133,8 @@ class Guards:
         if self._helper:
             self._network.note_libraries()
             return
-        for origin, attempts in self._network.untold().items():
-            self._network.tell(attempts)
+        for origin, attempts in self._network.unreported().items():
+            self._network.mark_reported(attempts)
             yield origin, _error(judged(attempts))
         rest = self._judged([])
         if self._is_gone() or (self._everything and rest.verdict != "within"):
@@ -164,7 +164,7 @@ class Guards:
         """At the very end of the process: what came since is told, and its status says so."""
         if os.getpid() != self._process:
             return
-        found = [] if self._helper else list(self._network.untold().items())
+        found = [] if self._helper else list(self._network.unreported().items())
         for origin, attempts in found:
             print(f"{origin}: {judged(attempts).message}", file=sys.stderr)  # noqa: T201 - the end
         self._stack.close()
