@@ -166,8 +166,8 @@ class Network:
             self._announce_guarded(origin)
             self._send({"mark": Mark(since, process, thread, origin)})
 
-        origins.told.append(record_mark)
-        self._watching.callback(origins.told.remove, record_mark)
+        origins.origin_listeners.append(record_mark)
+        self._watching.callback(origins.origin_listeners.remove, record_mark)
 
     def _read(self) -> None:
         new: list[Attempt] = []
