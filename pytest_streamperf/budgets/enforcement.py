@@ -165,7 +165,7 @@ class Held:
 
     def _set_by(self, keys: list[str]) -> str:
         return "; ".join(
-            f"{key} {KEYS[key].say(self._limits[key].value)}, {self._limits[key].origin}"
+            f"{key} {KEYS[key].format_value(self._limits[key].value)}, {self._limits[key].origin}"
             for key in keys
         )
 
