@@ -1,8 +1,9 @@
 """Observe network attempts inside Python, with one audit hook (PEP 578).
 
 In: the audit events of Python's `socket`, `subprocess`, `os` and `ctypes` modules, in this process
-and its forked children. Out: an `Attempt` in the journal for each event, with the line, task and
-thread that caused it. `BlockedFetch` is raised for an attempt that the guard refuses.
+and its forked children. Out: an `Attempt` in the journal for each event that may reach a network,
+with the line, task and thread that caused it. An attempt that the guard refuses raises
+`BlockedFetch`.
 
 The rules: native code raises no such events, so the kernel layer covers it. Python cannot remove an
 audit hook, so the hook does nothing while no watch is open. An error in the hook never reaches the

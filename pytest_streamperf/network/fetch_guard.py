@@ -249,8 +249,8 @@ class FetchGuard:
     """Context manager that fails if code started in its block tries to reach a network.
 
     `allow_hosts` lists names (with all hosts below them), addresses and networks that the code may
-    reach, beside this machine itself. With `block=True` the guard refuses all other connections,
-    as a closed port does.
+    reach, beside this machine itself. With `block=True` the guard refuses all other attempts, as a
+    closed port does.
 
     Leaving the block raises `NetworkExceeded` for an attempt that is not allowed. It raises
     `NetworkInconclusive` if native code is loaded that can connect without Python's knowledge.

@@ -30,8 +30,7 @@ class _Machine(NamedTuple):
     calls: dict[str, int]
 
 
-# Numbers of linux/audit.h and asm/unistd.h. Not tested on aarch64: no such
-# machine was available.
+# Numbers of linux/audit.h and asm/unistd.h. Not tested on aarch64: no such machine was available.
 _MACHINES = {
     "x86_64": _Machine(
         0xC000003E,
@@ -91,9 +90,8 @@ def guard_exactly(journal: str, *, block: bool, networks: Sequence[str]) -> "sub
     )
     listener = -1
     try:
-        libc.prctl(
-            _SET_PTRACER, ctypes.c_ulong(helper.pid), 0, 0, 0
-        )  # the Yama security module requires it
+        # Yama lets a child read its parent's memory only if the parent declares it a tracer.
+        libc.prctl(_SET_PTRACER, ctypes.c_ulong(helper.pid), 0, 0, 0)
         listener = _install_filter(libc, machine)
         assert helper.stdin is not None  # noqa: S101 - both are pipes
         assert helper.stdout is not None  # noqa: S101
@@ -123,7 +121,7 @@ def _install_filter(libc: ctypes.CDLL, machine: _Machine) -> int:
     header = struct.pack("HxxxxxxP", count, ctypes.addressof(program))
     threads = _TSYNC | _TSYNC_ESRCH
     # From Linux 5.19 on, WAIT_KILLABLE stops signals from restarting a call that the helper has
-    # received. Older kernels refuse the flag, so try again without it.
+    # received. Older kernels refuse newer flags, so try again with fewer.
     for flags in (_NEW_LISTENER | threads | _WAIT_KILLABLE, _NEW_LISTENER | threads, _NEW_LISTENER):
         listener = libc.syscall(
             machine.seccomp, ctypes.c_ulong(_SET_FILTER), ctypes.c_ulong(flags), header

@@ -35,7 +35,7 @@ _NOTICE = struct.Struct("=QIIiIQ6Q")
 _ANSWER = struct.Struct("=QqiI")
 _CONTINUE = 1
 
-# The kernel refuses a shorter address: bytes by family.
+# The shortest address that the kernel accepts, in bytes, by family.
 _SHORTEST_ADDRESS_BYTES = {socket.AF_INET: 16, socket.AF_INET6: 24}
 _DNS = 53
 _RING = "io_uring_setup"
@@ -96,10 +96,8 @@ class Supervisor:
         try:
             fcntl.ioctl(listener, _RECEIVE, notice)
         except OSError as error:
-            if error.errno in {
-                errno.ENOENT,
-                errno.EINTR,
-            }:  # the caller has ended, or a signal has interrupted it
+            # The caller has ended, or a signal has interrupted it.
+            if error.errno in {errno.ENOENT, errno.EINTR}:
                 return
             raise
         number, thread, _, call, arch, _, *args = _NOTICE.unpack(notice)
@@ -185,14 +183,14 @@ class Supervisor:
         return "resolve" if port == _DNS else "datagram"
 
     def _is_allowed(self, thread: int, kind: str, address: str) -> bool:
-        self._look_up_allowed()
+        self._read_allowed_lookups()
         if kind == "resolve" and thread in self._resolving:
             return True
         parsed = ipaddress.ip_address(address)
         return address in self._reachable or any(parsed in network for network in self._networks)
 
-    def _look_up_allowed(self) -> None:
-        """Update from the journal the threads that look up allowed names and the results."""
+    def _read_allowed_lookups(self) -> None:
+        """Read new journal lines: which threads look up an allowed name, and the results."""
         while data := os.pread(self._journal, 2**16, self._read):
             self._read += len(data)
             *lines, self._partial_line = (self._partial_line + data).split(b"\n")

@@ -56,7 +56,7 @@ def origin_here() -> str:
     own_origin = _origin.get()
     if own_origin is not None:
         return own_origin
-    started = _thread_started_by()
+    started = _start_of_thread()
     return started.origin if started is not None else _phase[-1]
 
 
@@ -66,10 +66,10 @@ def started_here() -> Started | None:
         task = asyncio.current_task()
         if task is not None and task in _by_task:
             return _by_task[task]
-    return _thread_started_by()
+    return _start_of_thread()
 
 
-def _thread_started_by() -> Started | None:
+def _start_of_thread() -> Started | None:
     job: Started | None = getattr(_job, "started", None)
     return job or _by_thread.get(threading.current_thread())
 

@@ -45,7 +45,8 @@ class Guards:
 
     def __init__(self) -> None:
         self._stack = ExitStack()
-        # Workers read the environment, because xdist sends its settings too late for an import.
+        # A worker reads the project's settings before xdist sends it any data, so the environment
+        # carries these values.
         parent, _, journal = os.environ.get(_SHARED, "").partition(":")
         self._is_worker = parent == str(os.getppid())
         self._network = self._stack.enter_context(
@@ -124,8 +125,9 @@ class Guards:
     def conclude(self, test: str, *, failed: bool, over: bool) -> None:
         """Report the attempts of a guarded test that no verdict has reported yet.
 
-        Raises `NetworkExceeded` or `NetworkInconclusive`, unless the test `failed` by itself. When
-        the test is `over`, a test without new attempts gets no second verdict.
+        Raises `NetworkExceeded` or `NetworkInconclusive`, unless the test `failed` by itself. A
+        test without new attempts gets no second verdict when it is `over`, and none at all with
+        `guard_all`.
         """
         if test not in self._tests:
             return
