@@ -31,38 +31,39 @@ from pytest_streamperf.exceptions import BudgetError
 from pytest_streamperf.growth.options import GrowthOptions
 from pytest_streamperf.network.attempts import allowed_hosts
 
+# The settings of `[tool.streamperf]`, by what they are for: verdicts, growth checks and guards.
 _CHOICES = ("mode", "inconclusive")
-_GROWTH = ("copies", "max_superlinear", "up_to")
+_GROWTH_SETTINGS = ("copies", "max_superlinear", "up_to")
 GROWTH_BUDGETS = ("max_superlinear", "up_to")
 """Budgets that are also arguments of `assert_linear`."""
 
 # Budgets that are settings too. A setting applies to each check, and a budget to a whole test.
-_ALSO_SETTINGS = (*GROWTH_BUDGETS, "background_fetch")
-_NETWORK = ("allow_hosts", "background_fetch", "block_network", "exact_network")
-_KEYS = sorted((*_CHOICES, *_GROWTH, *_NETWORK, "budgets"))
+_BUDGET_SETTINGS = (*GROWTH_BUDGETS, "background_fetch")
+_NETWORK_SETTINGS = ("allow_hosts", "background_fetch", "block_network", "exact_network")
+_SETTINGS = sorted((*_CHOICES, *_GROWTH_SETTINGS, *_NETWORK_SETTINGS, "budgets"))
 # One part of a dotted key in TOML: quoted, or bare.
-_PART = re.compile(r"""\"([^\"]*)\"|'([^']*)'|([^.\s"']+)""")
+_KEY_PART = re.compile(r"""\"([^\"]*)\"|'([^']*)'|([^.\s"']+)""")
 # Tracing memory slows the code down, so these cannot be measured in the same run.
 _DISTURBED_BY_TRACING = ("max_gap", "max_stall", "max_gc_pause", "cpu_share")
 
 # -- keys
 
 
-def _shares(value: object) -> dict[str, float]:
+def _read_shares(value: object) -> dict[str, float]:
     if not isinstance(value, Mapping) or not all(":" in str(name) for name in value):
         msg = f"must be a table, as {{\"package.module:function\" = '20%'}}, not {value!r}"
         raise ValueError(msg)
     return {str(name): share_of(share) for name, share in value.items()}
 
 
-def _length(value: object) -> int:
+def _read_length(value: object) -> int:
     try:
         return GrowthOptions.of(up_to=value).up_to  # type: ignore[arg-type] # GrowthOptions.of checks it
     except (TypeError, ValueError) as error:
         raise ValueError(str(error).removeprefix("up_to ")) from None
 
 
-def _flag(value: object) -> bool:
+def _read_flag(value: object) -> bool:
     if not isinstance(value, bool):
         msg = f"must be true or false, not {value!r}"
         raise ValueError(msg)  # noqa: TRY004 - the caller handles ValueError
@@ -87,20 +88,20 @@ def _format_shares(shares: Mapping[str, float]) -> str:
 
 KEYS: Mapping[str, _Key] = {
     "max_superlinear": _Key(share_of, min, lambda share: f"{percent(share)} superlinear"),
-    "up_to": _Key(_length, max, lambda deltas: f"{deltas:,} deltas"),
+    "up_to": _Key(_read_length, max, lambda deltas: f"{deltas:,} deltas"),
     "updates_every": _Key(interval_of, max, duration),
     "flushes_per_second": _Key(rate_of, min, lambda rate: f"{rate:g}/s"),
     "max_gap": _Key(seconds_of, min, duration),
     "max_stall": _Key(seconds_of, min, duration),
     "max_gc_pause": _Key(seconds_of, min, duration),
     "peak_memory": _Key(bytes_of, min, size),
-    "background_fetch": _Key(_flag, min, lambda allowed: "allowed" if allowed else "none"),
-    "cpu_share": _Key(_shares, _tighter_shares, _format_shares),
+    "background_fetch": _Key(_read_flag, min, lambda allowed: "allowed" if allowed else "none"),
+    "cpu_share": _Key(_read_shares, _tighter_shares, _format_shares),
 }
 """The budgets that a project may declare, by key."""
 
 
-def _choice(value: object) -> object:
+def _read_choice(value: object) -> object:
     if value not in ("fail", "warn"):
         msg = f"must be 'fail' or 'warn', not {value!r}"
         raise ValueError(msg)
@@ -108,9 +109,9 @@ def _choice(value: object) -> object:
 
 
 _OPTIONS: Mapping[str, Callable[[object], Any]] = {
-    "rerun": _flag,
-    "tighter": _flag,
-    "mode": _choice,
+    "rerun": _read_flag,
+    "tighter": _read_flag,
+    "mode": _read_choice,
 }
 
 
@@ -269,15 +270,15 @@ def _policy(settings: dict[str, Any], place: Callable[[Sequence[str], str], str]
         return BudgetError(f"{place(table, key)}: [tool.streamperf] {problem}")
 
     for key, value in settings.items():
-        if key not in _KEYS:
-            raise refuse(key, f"has no setting {key!r}; it has {', '.join(_KEYS)}")
+        if key not in _SETTINGS:
+            raise refuse(key, f"has no setting {key!r}; it has {', '.join(_SETTINGS)}")
         if key in _CHOICES:
             try:
-                _choice(value)
+                _read_choice(value)
             except ValueError as error:
                 raise refuse(key, f"{key} {error}") from None
-    growth = {key: settings[key] for key in _GROWTH if key in settings}
-    network = {key: settings[key] for key in _NETWORK if key in settings}
+    growth = {key: settings[key] for key in _GROWTH_SETTINGS if key in settings}
+    network = {key: settings[key] for key in _NETWORK_SETTINGS if key in settings}
     for check, chosen in ((_check_growth, growth), (check_network, network)):
         for key, value in chosen.items():
             try:
@@ -289,14 +290,14 @@ def _policy(settings: dict[str, Any], place: Callable[[Sequence[str], str], str]
         raise refuse("budgets", f"budgets must be a table, not {budgets!r}")
     choices = {key: settings[key] for key in _CHOICES if key in settings}
     layers = _layers(budgets, place)
-    defaults = _as_layer(settings, lambda key: place(table, key))
+    defaults = _settings_layer(settings, lambda key: place(table, key))
     _refuse_two_values(defaults, layers.get("", Layer()))
     return Policy(growth=growth, network=network, budgets=layers, defaults=defaults, **choices)
 
 
-def _as_layer(settings: Mapping[str, Any], origin: Callable[[str], str]) -> Layer:
+def _settings_layer(settings: Mapping[str, Any], origin: Callable[[str], str]) -> Layer:
     """Return the settings that are budgets too, as the farthest layer."""
-    keys = [key for key in _ALSO_SETTINGS if key in settings]
+    keys = [key for key in _BUDGET_SETTINGS if key in settings]
     return Layer(
         {key: KEYS[key].read(settings[key]) for key in keys},
         {key: origin(key) for key in keys},
@@ -351,7 +352,7 @@ def line_of(text: str, table: Sequence[str], key: str) -> int | None:
     inside = False
     for number, line in enumerate(text.splitlines(), 1):
         if header := re.match(r"\s*\[\[?([^\]]+)\]", line):
-            parts = ["".join(part) for part in _PART.findall(header[1])]
+            parts = ["".join(part) for part in _KEY_PART.findall(header[1])]
             inside = parts == [*table]
             if parts == [*table, key]:
                 return number
