@@ -4,7 +4,7 @@
 enforce a budget, `run_twice` splits a test whose budgets disturb each other, and `Listing` prints
 the budgets instead of running tests. An invalid marker fails its own test, and the others run.
 
-The plugin loads this module only if the project or a marker declares a budget.
+The plugin loads this module only in runs that have a budget, a guard, or timed tests on xdist.
 """
 
 import inspect

@@ -1,7 +1,7 @@
 """Run the fetch guards of a session: the pytest hooks around `network.run_guards.Guards`.
 
 A fixture, a marker, a budget or the project's settings can guard a test. The first guard loads this
-module. A guarded test fails for each attempt that it causes; attempts after its end are reported
+module. A guarded test fails for an attempt that is not allowed. Attempts after its end are reported
 when the session finishes.
 """
 

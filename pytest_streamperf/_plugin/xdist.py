@@ -1,4 +1,4 @@
-"""Keep timed tests on one worker under xdist's `--dist loadgroup`, because two share the cores.
+"""Keep timed tests on one worker under xdist's `--dist loadgroup`: two would compete for cores.
 
 A test is timed if it uses a fixture or a budget that measures time. All timed tests join one xdist
 group, unless a test has a group of its own.
