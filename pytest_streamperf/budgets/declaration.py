@@ -31,7 +31,7 @@ from pytest_streamperf.exceptions import BudgetError
 from pytest_streamperf.growth.options import GrowthOptions
 from pytest_streamperf.network.attempts import allowed_hosts
 
-# The settings of `[tool.streamperf]`, by what they are for: verdicts, growth checks and guards.
+# The settings of `[tool.streamperf]` by subject: verdicts, growth checks and fetch guards.
 _CHOICES = ("mode", "inconclusive")
 _GROWTH_SETTINGS = ("copies", "max_superlinear", "up_to")
 GROWTH_BUDGETS = ("max_superlinear", "up_to")
