@@ -1,8 +1,8 @@
-"""The pytest plugin: fixtures, and the hooks that every run has.
+"""The pytest plugin: its fixtures, its options, and the hooks that every run has.
 
-The only folder that imports pytest. It loads nothing else but `sink`, and has no hook that runs for
-each test until a test uses it, so that an installed and unused plugin costs nothing; type checkers
-see the rest.
+This folder is the only one that imports pytest. Two rules keep an installed and unused plugin free.
+At import, this module loads only the recorder and the reporter; fixtures and hooks import the rest
+when a test needs it. No hook runs for each test until a test uses the plugin.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __tracebackhide__ = True  # pytest shows the user's own frames
 
 @pytest.fixture
 def token_stream() -> type[TokenStream]:
-    """Make streams: `token_stream(tokens=5000, every=0.005)`, `.turn(...)`, `.tool_call(...)`."""
+    """Create streams: `token_stream(tokens=5000, every=0.005)`, `.turn(...)`, `.tool_call(...)`."""
     from pytest_streamperf.streams.token_stream import TokenStream  # noqa: PLC0415
 
     return TokenStream
@@ -48,7 +48,7 @@ def assert_linear() -> Callable[..., Any]:
 
 @pytest.fixture
 def virtual_clock() -> Iterator[VirtualClock]:
-    """Let time pass while the test waits, and not otherwise: sync, asyncio and trio alike."""
+    """Make time pass only while the test waits: in sync code, asyncio and trio."""
     from pytest_streamperf.virtual_clock import VirtualClock  # noqa: PLC0415
 
     with VirtualClock() as clock:
@@ -81,7 +81,7 @@ def stall_watch() -> type[StallWatch]:
 
 @pytest.fixture
 def no_background_fetch(request: pytest.FixtureRequest) -> FetchGuard:
-    """Fail this test for any attempt to reach the network that it causes, whenever that is."""
+    """Fail this test for every network access that it causes, also after its end."""
     from pytest_streamperf._plugin.network import guarded  # noqa: PLC0415
 
     return guarded(request.node)
@@ -97,12 +97,12 @@ def assert_fetch_is_gated() -> Callable[..., GateResult]:
 
 @pytest.fixture
 def streamperf_run(request: pytest.FixtureRequest) -> str:
-    """Which run this is of a test that is run twice: "watched", or "memory"."""
+    """Return the current run of a test that runs twice: "watched" or "memory"."""
     return str(request.param)
 
 
 class _LoopFactories:
-    """The loops of pytest-asyncio for tests in virtual time, unless the project has its own."""
+    """Gives pytest-asyncio the loop of virtual time, unless the project has its own factories."""
 
     @pytest.hookimpl(optionalhook=True, trylast=True)
     def pytest_asyncio_loop_factories(self) -> dict[str, Callable[[], Any]]:
@@ -112,7 +112,7 @@ class _LoopFactories:
 
 
 class _VirtualTime:
-    """Answers pytest-asyncio's question for loop factories where a test asks for virtual time."""
+    """Registers the loop factory while pytest-asyncio collects a test that uses `virtual_clock`."""
 
     @pytest.hookimpl(wrapper=True)
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> Generator[None, object, object]:
@@ -127,7 +127,7 @@ class _VirtualTime:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run twice what is budgeted so."""
+    """Split a test into two runs if its budget needs that."""
     policy = metafunc.config.stash.get(POLICY, None)
     if "streamperf" in metafunc.definition.keywords or (policy is not None and policy.budgets):
         from pytest_streamperf._plugin.budgets import run_twice  # noqa: PLC0415
@@ -137,7 +137,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def _agent_server_in_process() -> Iterator[tuple[str, list[AgentServer]]]:
-    """Serve the engine of whichever test is running, from one server per worker."""
+    """Serve the engine of the running test, from one server for each worker."""
     from pytest_streamperf._plugin.agent_server import served_in_process  # noqa: PLC0415
 
     with served_in_process() as served:
@@ -148,7 +148,7 @@ def _agent_server_in_process() -> Iterator[tuple[str, list[AgentServer]]]:
 def agent_server(request: pytest.FixtureRequest) -> Iterator[AgentServer | AgentServerProcess]:
     """Give the reference agent server: `.url`, `.engine`, `.regress(name)`.
 
-    In-process, unless the test is parametrized with "subprocess", indirectly.
+    It runs in-process, unless the test is parametrized with "subprocess", indirectly.
     """
     kind = getattr(request, "param", "in-process")
     if kind not in ("in-process", "subprocess"):
@@ -172,7 +172,7 @@ def agent_server(request: pytest.FixtureRequest) -> Iterator[AgentServer | Agent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Two options."""
+    """Add the two options of the plugin."""
     group = parser.getgroup("streamperf")
     group.addoption(
         "--streamperf-budgets",
@@ -188,12 +188,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """Read the settings before any code of the project's runs, which they may want guarded."""
+    """Read the settings before any code of the project runs: they may guard its imports."""
     _read_settings(early_config)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Take what checks report; read the settings, if this plugin came too late to do so before."""
+    """Receive verdicts of checks, and register the hooks that the options need.
+
+    This hook also reads the settings if pytest loaded the plugin after the initial conftest files.
+    """
     config.addinivalue_line(
         "markers",
         "streamperf(max_stall='50ms', ...): the test is held to these budgets; profile='name' "
@@ -210,14 +213,14 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.streamperf_budgets:
         from pytest_streamperf._plugin.budgets import Listing  # noqa: PLC0415
 
-        config.option.dist = "no"  # xdist would have others collect
+        config.option.dist = "no"  # with xdist, only its workers collect
         config.pluginmanager.register(Listing())
     if getattr(config.option, "loadgroup", False):  # one of xdist's workers
         from pytest_streamperf._plugin.xdist import Grouping  # noqa: PLC0415
 
         config.pluginmanager.register(Grouping())
     writes = config.option.streamperf_json and not config.option.collectonly
-    if writes and not hasattr(config, "workerinput"):  # which xdist's workers have
+    if writes and not hasattr(config, "workerinput"):  # only workers of xdist have it
         from pytest_streamperf._plugin.report_file import Writing  # noqa: PLC0415
 
         config.pluginmanager.register(Writing(config))
@@ -241,12 +244,12 @@ def _read_settings(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    """Say what the project's settings change."""
+    """Show what the project's settings change."""
     return settings_line(config)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Be there for tests that have a budget, or ask for a guard, if any does."""
+    """Register the hooks for budgets and guards, if a test needs them."""
     policy, config = session.config.stash.get(POLICY, None), session.config
     marked = any("streamperf" in item.keywords for item in session.items)
     if marked or (policy is not None and policy.budgets):
@@ -265,22 +268,25 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
-    """Let xdist's workers write to the controller's journal, which is read when they are gone."""
+    """Share the controller's journal with xdist's workers; it is read after they have ended."""
     from pytest_streamperf._plugin.network import guards  # noqa: PLC0415
 
     guards(config).share()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """One line per check; with -q only for those that were not within, with -v a picture too."""
-    rerun = terminalreporter.stats.get("rerun", ())  # by pytest-rerunfailures: the last one counts
-    before = {report.nodeid: getattr(report, "rerun", 0) for report in rerun}
+    """Print one line for each check.
+
+    With -q only checks whose verdict is not "within" get a line; with -v each has a picture too.
+    """
+    rerun = terminalreporter.stats.get("rerun", ())  # by pytest-rerunfailures: the last run counts
+    last_rerun = {report.nodeid: getattr(report, "rerun", 0) for report in rerun}
     reports = [
         report
         for reports in terminalreporter.stats.values()
         for report in reports
         if getattr(report, "streamperf", None)
-        and getattr(report, "rerun", 0) > before.get(report.nodeid, -1)
+        and getattr(report, "rerun", 0) > last_rerun.get(report.nodeid, -1)
     ]
     if not reports:
         return

@@ -1,4 +1,8 @@
-"""The reference agent server as a test sees it: in this process, or in one of its own."""
+"""Give a test the reference agent server, in this process or in one of its own.
+
+`AgentServer` runs in the process of the test, so a check can measure it; `say` makes it play a
+scripted turn. `AgentServerProcess` runs it in a child process, which a check cannot measure.
+"""
 
 import json
 import sys
@@ -16,17 +20,17 @@ if TYPE_CHECKING:
 
 Engine = Callable[[Any], AsyncIterable[str]]
 
-# A control delta that says nothing.
+# A control delta: the server sends no text for it, and it still takes the time of a delta.
 _HIDDEN = "\ufffe"
-# A process that serves is given this many seconds to stop when it is asked to.
-_PATIENCE = 10
+# Seconds that the server process has to stop. Not measured.
+_STOP_TIMEOUT_S = 10
 
 
 class AgentServer:
-    """The reference agent server, as one test sees it.
+    """The reference agent server of one test, in this process.
 
-    `engine`, a callable from messages to an async iterable of deltas, is the model it runs until
-    the end of the test; a `TokenStream` that is measured can be one.
+    `engine` is the model that the server runs until the end of the test: a callable from messages
+    to an async iterable of deltas. A `TokenStream` that a check measures can be one.
     """
 
     def __init__(self, url: str) -> None:
@@ -37,15 +41,15 @@ class AgentServer:
         self._regressions = ExitStack()
 
     def say(self, turn: "Turn", *, every: Seconds = 0.0) -> None:
-        """Have the agent say a scripted turn from now on, at this pace of its deltas.
+        """Make the agent answer with a scripted turn from now on, one delta per interval `every`.
 
         `every` is in seconds, or a text such as "50ms".
 
-        Its tool calls are made one after the other, as this agent does, with tools that the server
-        has; where it has none of that name, the model is told so, and says what comes next. After
-        eight replies the agent gives up, so there may be seven calls.
+        The agent makes the tool calls of the turn one after the other, with the server's own tools.
+        For an unknown tool the model receives an error, and continues with the rest of the turn.
+        The agent stops after eight replies, so a turn may have seven calls.
 
-        Raises `ValueError` where arguments are no JSON object.
+        Raises `ValueError` if the arguments of a call are not a JSON object.
         """
         replies = list(_replies(turn, every))
         self.engine = lambda messages: replies[
@@ -53,51 +57,51 @@ class AgentServer:
         ]
 
     def regress(self, name: str) -> None:
-        """Put a seeded regression in place, until the end of the test."""
+        """Activate a seeded regression until the end of the test."""
         from reference_impl import regressed  # noqa: PLC0415
 
         self._regressions.enter_context(regressed(name))
 
     def close(self) -> None:
-        """Take out the regressions."""
+        """Deactivate the seeded regressions."""
         self._regressions.close()
 
 
 def _replies(turn: "Turn", every: Seconds) -> "Iterator[TokenStream]":
-    """What the model says up to each tool call, and after the last.
+    """Yield one stream for each reply of the model: up to each tool call, and after the last.
 
-    What is not shown is a control delta, so that all keep their time.
+    A delta that the server does not show becomes a control delta, so that the pace stays the same.
     """
     from pytest_streamperf.streams.messages import Failure, ToolCallDelta, text_of  # noqa: PLC0415
     from pytest_streamperf.streams.token_stream import TokenStream  # noqa: PLC0415
     from pytest_streamperf.wire.reader import pieces_of  # noqa: PLC0415
     from reference_impl import Invocation  # noqa: PLC0415
 
-    said: list[str] = []
+    deltas: list[str] = []
     fails = any(isinstance(delta, Failure) for delta in turn)
     for piece in pieces_of(turn):
         match piece.delta:
             case str(text):
-                said.append(text)
+                deltas.append(text)
             case ToolCallDelta(name=name) if piece.last:
                 written = "".join(map(text_of, piece.block))
                 arguments = _arguments(name, written, cut_off=fails)
                 if arguments is not None:
-                    said.append(Invocation(name, arguments).to_delta())
-                    yield TokenStream(said, every=every)
-                    said = []
+                    deltas.append(Invocation(name, arguments).to_delta())
+                    yield TokenStream(deltas, every=every)
+                    deltas = []
             case Failure(message=message):
-                broken = TokenStream(said, every=every)
+                broken = TokenStream(deltas, every=every)
                 broken.error = ConnectionError(message)
                 yield broken
                 return
             case _:
-                said.append(_HIDDEN)
-    yield TokenStream(said, every=every)
+                deltas.append(_HIDDEN)
+    yield TokenStream(deltas, every=every)
 
 
 def _arguments(name: str, written: str, *, cut_off: bool) -> dict[str, Any] | None:
-    """The arguments of a call; none where a failure may have cut it off."""
+    """Return the arguments of a call, or None if a failure may have cut it off."""
     try:
         arguments = json.loads(written)
         if isinstance(arguments, dict):
@@ -113,7 +117,7 @@ def _arguments(name: str, written: str, *, cut_off: bool) -> dict[str, Any] | No
 
 @contextmanager
 def served_in_process() -> Iterator[tuple[str, list[AgentServer]]]:
-    """Serve the engine of the last server in a list, and yield the URL and the list."""
+    """Serve the engine of the last server in a list; yield the URL and that list."""
     from pytest_streamperf.wire.server import serve_app  # noqa: PLC0415
     from reference_impl import create_app, demo_engine  # noqa: PLC0415
 
@@ -127,7 +131,7 @@ def served_in_process() -> Iterator[tuple[str, list[AgentServer]]]:
 
 
 class AgentServerProcess:
-    """The reference agent server in a process of its own, where nothing in it can be measured."""
+    """The reference agent server in a process of its own, which a check cannot measure."""
 
     def __init__(self) -> None:
         self._names: list[str] = []
@@ -140,7 +144,7 @@ class AgentServerProcess:
         if self._names:
             command += ["--regress", *self._names]
         self._process = Popen(command, stdout=PIPE, text=True)  # noqa: S603 - our own module
-        assert self._process.stdout is not None  # noqa: S101 - it is a pipe
+        assert self._process.stdout is not None  # noqa: S101 - stdout is a pipe
         try:
             line = self._process.stdout.readline().split()
         except BaseException:
@@ -155,7 +159,7 @@ class AgentServerProcess:
 
     @property
     def engine(self) -> Engine:
-        """Cannot be reached from here: raises `GrowthInconclusive`, which says what else to do."""
+        """Raise `GrowthInconclusive`: the engine runs in another process, out of reach."""
         raise GrowthInconclusive(
             Verdict(
                 stem="growth",
@@ -170,14 +174,14 @@ class AgentServerProcess:
         self.engine  # noqa: B018 - raises
 
     def say(self, turn: "Turn", *, every: Seconds = 0.0) -> None:  # noqa: ARG002
-        """Cannot be reached from here, either: raises what `engine` does."""
+        """Raise `GrowthInconclusive`, as `engine` does."""
         self.engine  # noqa: B018 - raises
 
     def regress(self, name: str) -> None:
-        """Start again with a seeded regression in place; `url` changes."""
+        """Restart the server with a seeded regression; `url` changes."""
         from reference_impl import regressed  # noqa: PLC0415
 
-        with regressed(name):  # refuses a name that there is not
+        with regressed(name):  # an unknown name raises here
             pass
         self.close()
         self._names.append(name)
@@ -187,7 +191,7 @@ class AgentServerProcess:
         """Stop the process."""
         self._process.terminate()
         try:
-            self._process.communicate(timeout=_PATIENCE)
+            self._process.communicate(timeout=_STOP_TIMEOUT_S)
         except Exception:
             self._process.kill()
             self._process.communicate()

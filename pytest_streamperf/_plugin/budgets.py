@@ -1,4 +1,11 @@
-"""Budgets of tests; loaded where a project or a marker declares one."""
+"""Find the budget of each test, and enforce it: the pytest side of `pytest_streamperf.budgets`.
+
+`budget_of` merges the project's settings and the markers of a test. `Budgeting` has the hooks that
+enforce a budget, `run_twice` splits a test whose budgets disturb each other, and `Listing` prints
+the budgets instead of running tests. An invalid marker fails its own test, and the others run.
+
+The plugin loads this module only in runs that have a budget, a guard, or timed tests on xdist.
+"""
 
 import inspect
 import unittest
@@ -17,12 +24,12 @@ from pytest_streamperf.exceptions import BudgetError
 __tracebackhide__ = True  # pytest shows the user's own frames
 
 _BUDGET = pytest.StashKey[declaration.Budget]()
-_WRONG = pytest.StashKey[BudgetError]()
+_MARKER_ERROR = pytest.StashKey[BudgetError]()
 _GUARD = ("allow_hosts", "block_network")
-# As a parameter of the test: by this name it shows which of its two runs one is.
+# The name of the test parameter that shows which of the two runs of a test this is.
 RUN = "streamperf_run"
-# By which of its runs a test is, of one whose budgets want two: None where it has one only.
-_SAID_OF_RUNS = {
+# The text in a listing for a test with `rerun`, by its run; None if the test cannot run twice.
+_RUN_DESCRIPTIONS = {
     "watched": "in this run without peak_memory",
     "memory": "in this run peak_memory alone",
     None: "without peak_memory, for want of a second run: rerun is for functions",
@@ -30,9 +37,9 @@ _SAID_OF_RUNS = {
 
 
 def budget_of(item: pytest.Item) -> declaration.Budget:
-    """What applies to a test: the project's settings and default, a profile, and its markers.
+    """Return the budget of a test: from the project's settings and default, a profile, and markers.
 
-    Raises `BudgetError` for a marker that is wrong, with its line.
+    Raises `BudgetError`, with the line, for an invalid marker.
     """
     if _BUDGET not in item.stash:
         item.stash[_BUDGET] = declaration.budget_of(_layers(item))
@@ -40,9 +47,9 @@ def budget_of(item: pytest.Item) -> declaration.Budget:
 
 
 def guard_settings(item: pytest.Item) -> dict[str, Any]:
-    """What the markers of a test say of its guard, beside its budget."""
+    """Return the settings for the fetch guard in the markers of a test; none if one is invalid."""
     settings: dict[str, Any] = {}
-    if _WRONG in item.stash:
+    if _MARKER_ERROR in item.stash:
         return settings
     for _, marker in _markers(item):
         settings |= {key: value for key, value in marker.kwargs.items() if key in _GUARD}
@@ -50,9 +57,12 @@ def guard_settings(item: pytest.Item) -> dict[str, Any]:
 
 
 def _markers(item: pytest.Item) -> list[tuple[Any, pytest.Mark]]:
-    """Markers, and on what: the farthest first, those of a function before its parameters'."""
-    found = item.iter_markers_with_node("streamperf")
-    return sorted(found, key=lambda each: len(each[0].listchain()))
+    """Return the markers of a test with their nodes, farthest first.
+
+    The sort is stable, so the marker of a function stays before those of its parameters.
+    """
+    markers = item.iter_markers_with_node("streamperf")
+    return sorted(markers, key=lambda node_and_marker: len(node_and_marker[0].listchain()))
 
 
 def _layers(item: pytest.Item) -> Iterator[declaration.Layer]:
@@ -68,10 +78,10 @@ def _layers(item: pytest.Item) -> Iterator[declaration.Layer]:
     ]
     if profiles:
         node, name = profiles[-1]
-        known = sorted(filter(None, declared))
-        if name not in known:
-            there = f"there are {', '.join(known)}" if known else "pyproject.toml declares none"
-            msg = f"{_place(node)}: there is no profile {name!r}; {there}"
+        names = sorted(filter(None, declared))
+        if name not in names:
+            choices = f"there are {', '.join(names)}" if names else "pyproject.toml declares none"
+            msg = f"{_place(node)}: there is no profile {name!r}; {choices}"
             raise BudgetError(msg)
         yield declared[name]
     for node, mark in markers:
@@ -80,11 +90,11 @@ def _layers(item: pytest.Item) -> Iterator[declaration.Layer]:
             msg = f"{place}: the streamperf marker takes keywords only, not {mark.args[0]!r}"
             raise BudgetError(msg)
         own = {key: value for key, value in mark.kwargs.items() if key not in (*_GUARD, "profile")}
-        # A marker on a module or a class may be about some of its tests.
-        yield declaration.layer_of(own, partial(_of_marker, place), must=node is item)
+        # A marker on a module or a class may apply to only some of its tests.
+        yield declaration.layer_of(own, partial(_marker_origin, place), must=node is item)
 
 
-def _of_marker(place: str, _key: str) -> str:
+def _marker_origin(place: str, _key: str) -> str:
     return f"marker, {place}"
 
 
@@ -95,7 +105,7 @@ def _place(node: Any) -> str:
 
 
 def run_twice(metafunc: pytest.Metafunc) -> None:
-    """Make two tests of one whose budgets disturb each other, where that is declared."""
+    """Parametrize a test to run twice, if its budget needs a second run for `peak_memory`."""
     try:
         budget = budget_of(metafunc.definition)
     except BudgetError as error:
@@ -106,19 +116,20 @@ def run_twice(metafunc: pytest.Metafunc) -> None:
 
 
 def check(items: Iterable[pytest.Item]) -> None:
-    """Note which tests have a marker that is wrong: they fail, and the others run."""
+    """Find the tests with an invalid marker: these fail at setup, and the others run."""
     for item in items:
         try:
-            budget, wrong = budget_of(item), ""
+            budget, error_text = budget_of(item), ""
             declaration.check_network(**guard_settings(item))
         except BudgetError as error:
-            budget, wrong = declaration.Budget(), str(error)
+            budget, error_text = declaration.Budget(), str(error)
         except (TypeError, ValueError) as error:
-            budget, wrong = declaration.Budget(), f"marker, {_place(item)}: {error}"
+            budget, error_text = declaration.Budget(), f"marker, {_place(item)}: {error}"
         if budget.rerun and not _run_of(item) and budget.limits["peak_memory"].must:
-            wrong = f"{_place(item)}: rerun is for functions, not a parameter or a TestCase"
-        if wrong:
-            item.stash[_WRONG], item.stash[_BUDGET] = BudgetError(wrong), declaration.Budget()
+            error_text = f"{_place(item)}: rerun is for functions, not a parameter or a TestCase"
+        if error_text:
+            item.stash[_MARKER_ERROR] = BudgetError(error_text)
+            item.stash[_BUDGET] = declaration.Budget()
 
 
 class Budgeting:
@@ -130,14 +141,14 @@ class Budgeting:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
-        self._unplaced = item.stash.get(_WRONG, None)
-        # From here on: streams and counters may be made by fixtures.
+        self._unplaced = item.stash.get(_MARKER_ERROR, None)
+        # Before the fixtures, because they may create streams and counters.
         self._record.held = None
         try:
             self._record.held = _held(item)
         except BudgetError as error:
             self._unplaced = error
-        result = yield  # what others set up they expect to find at the end
+        result = yield  # other plugins expect a complete setup at teardown
         if self._unplaced:
             raise self._unplaced
         return result
@@ -153,7 +164,7 @@ class Budgeting:
         except (Exception, pytest.fail.Exception):
             held.report()
             raise
-        if getattr(item, "_excinfo", None):  # unittest's
+        if getattr(item, "_excinfo", None):  # a failure of a unittest.TestCase
             held.report()
         else:
             try:
@@ -177,13 +188,16 @@ class Budgeting:
 
 
 def _held(item: pytest.Item) -> Held | None:
-    """What a test is held to, in this run of it; `BudgetError` for a function that is none."""
+    """Return the enforcement for this run of a test, or None without a budget.
+
+    Raises `BudgetError` if `cpu_share` names a function that does not exist.
+    """
     budget = budget_of(item)
     if not budget.limits and not budget.mode:
         return None
-    once: Part = "watched" if budget.rerun else "all"
+    part: Part = "watched" if budget.rerun else "all"
     try:
-        return Held(budget, _run_of(item) or once)
+        return Held(budget, _run_of(item) or part)
     except ValueError as error:
         place = budget.limits["cpu_share"].origin
         raise BudgetError(f"{place}: {error}") from None
@@ -195,7 +209,7 @@ def _run_of(item: pytest.Item) -> Any:
 
 @contextmanager
 def _watching(item: Any, held: Held) -> Iterator[None]:
-    """Enter it where it sees the event loop: in the test, if that is async."""
+    """Observe a test: an async test from inside, where its event loop runs."""
     test = getattr(item, "obj", None)
     given = getattr(test, "hypothesis", None)
     example = getattr(given, "inner_test", None)
@@ -211,7 +225,7 @@ def _watching(item: Any, held: Held) -> Iterator[None]:
         with held:
             yield
         return
-    if isinstance(item.instance, unittest.TestCase):  # which calls its own, by name
+    if isinstance(item.instance, unittest.TestCase):  # unittest looks its method up by name
         vars(item.instance)[item.name] = held.around(test)
         try:
             yield
@@ -226,26 +240,27 @@ def _watching(item: Any, held: Held) -> Iterator[None]:
 
 
 class Listing:
-    """Prints what applies to which test, instead of running them."""
+    """Prints the budget of each test instead of running the tests."""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         terminal = session.config.get_terminal_writer()
-        wrong = [str(item.stash[_WRONG]) for item in session.items if _WRONG in item.stash]
+        marked = (item for item in session.items if _MARKER_ERROR in item.stash)
+        errors = [str(item.stash[_MARKER_ERROR]) for item in marked]
         for item in session.items:
             try:
                 _held(item)
             except BudgetError as error:
-                wrong.append(str(error))
-        if wrong:
-            raise pytest.UsageError("\n".join(dict.fromkeys(wrong)))
-        if said := settings_line(session.config):
-            terminal.line(said)
+                errors.append(str(error))
+        if errors:
+            raise pytest.UsageError("\n".join(dict.fromkeys(errors)))
+        if settings := settings_line(session.config):
+            terminal.line(settings)
         for item in session.items:
             terminal.line()
             terminal.line(item.nodeid)
             budget = budget_of(item)
-            runs = [_SAID_OF_RUNS[_run_of(item)]] if budget.rerun else []
+            runs = [_RUN_DESCRIPTIONS[_run_of(item)]] if budget.rerun else []
             for line in [*budget.lines(), *runs] or ["no budget"]:
                 terminal.line(f"  {line}")
         return True

@@ -1,4 +1,9 @@
-"""Guards against background fetches; loaded with the first that is asked for."""
+"""Run the fetch guards of a session: the pytest hooks around `network.run_guards.Guards`.
+
+A fixture, a marker, a budget or the project's settings can guard a test. The first guard loads this
+module. A guarded test fails for an attempt that is not allowed. Attempts after its end are reported
+when the session finishes.
+"""
 
 from collections.abc import Generator, Mapping
 from typing import Any
@@ -16,7 +21,7 @@ __tracebackhide__ = True  # pytest shows the user's own frames
 
 
 def guards(config: pytest.Config) -> Guards:
-    """The guards of this run, which are there from the first that is asked for on."""
+    """Return the guards of this run; the first call creates them."""
     if GUARDS not in config.stash:
         config.stash[GUARDS] = Guards()
         watch(config)
@@ -24,21 +29,21 @@ def guards(config: pytest.Config) -> Guards:
 
 
 def guarded(item: pytest.Item) -> FetchGuard:
-    """The guard of a test, which is guarded from here on if it was not: it asked in its body."""
-    found = guards(item.config)
+    """Return the guard of a test, and begin to guard it if its setup has not done so."""
+    run_guards = guards(item.config)
     settings = _settings(item, record_of(item.config).policy.network)
-    found.begin(item.nodeid, settings | {"background_fetch": False})
-    return found.guard_of(item.nodeid)
+    run_guards.begin(item.nodeid, settings | {"background_fetch": False})
+    return run_guards.guard_of(item.nodeid)
 
 
 def watch(config: pytest.Config) -> None:
-    """Be there for tests that ask for a guard."""
+    """Register the hooks that guard tests, once."""
     if not config.pluginmanager.has_plugin(_NAME):
         config.pluginmanager.register(_Guarding(config), _NAME)
 
 
 def guard_the_run(config: pytest.Config, settings: Mapping[str, Any]) -> None:
-    """Guard all tests, and what is of none, if the project's settings say so."""
+    """Guard the whole run, import and collection included, as the project's settings demand."""
     if not settings.get("background_fetch", True):
         guards(config).guard_all(settings)
     if settings.get("exact_network", False):
@@ -49,13 +54,13 @@ _NAME = "streamperf-guarding"
 
 
 class _Guarding:
-    """The hooks of a run in which something may be guarded."""
+    """The hooks of a run in which a test may be guarded."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._record = record_of(config)
-        self._failed = False  # the test that is running, by itself, which wins
-        self._sees_calls = False  # not where it is a test's call that put these hooks in
+        self._failed = False  # the running test failed by itself, which takes precedence
+        self._sees_calls = False  # False if a test registers these hooks during its call
 
     @property
     def _guards(self) -> Guards | None:
@@ -75,7 +80,7 @@ class _Guarding:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Guard a test that asks for it, from its fixtures on."""
+        """Guard a test before its fixtures start, if its settings demand it."""
         settings = _settings(item, self._record.policy.network)
         if self._guards or not settings.get("background_fetch", True):
             guards(self._config).begin(item.nodeid, settings)
@@ -84,8 +89,8 @@ class _Guarding:
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         self._sees_calls = True
         result = yield
-        failed = getattr(item, "_excinfo", None)  # unittest's
-        # Where the test failed by itself, its teardown tells.
+        failed = getattr(item, "_excinfo", None)  # a failure of a unittest.TestCase
+        # If the test failed by itself, the teardown reports its attempts.
         if not failed:
             self._conclude(item)
         return result
@@ -144,7 +149,7 @@ class _Guarding:
 
 
 def _settings(item: pytest.Item, network: Mapping[str, Any]) -> dict[str, Any]:
-    """How a test is guarded: by settings, then its budget, then its fixture."""
+    """Return the guard settings of a test: the project's, then markers, budget and fixture."""
     settings = dict(network) | guard_settings(item)
     allowed = budget_of(item).value("background_fetch")
     if allowed is not None:

@@ -1,4 +1,9 @@
-"""What is on record of a run: its settings, and what its checks report."""
+"""Record the verdicts of checks, and attach them to the report of the test that is running.
+
+In: the settings of the project, and the events of checks, through `pytest_streamperf._results`.
+Out: `report.streamperf`, a list of plain values that pytest-xdist can transfer, and properties of
+the test item. An async check that was never awaited to its end fails its test.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +22,16 @@ if TYPE_CHECKING:
 
 
 class Record:
-    """Takes what checks report, and puts it on record with the test that is running.
+    """The record of one run: it receives events of checks and adds verdicts to test reports.
 
-    Its hooks are those of a run in which something was checked. `held` is the budget of the test.
+    It registers its hooks at the first check, so that a run without checks pays nothing. `held` is
+    the enforcement of the budget of the running test, if it has one.
     """
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._verdicts: list[Verdict] = []
-        self._begun: list[Any] = []
+        self._unfinished: list[Any] = []
         self.held: Held | None = None
 
     @property
@@ -36,11 +42,11 @@ class Record:
         return policy if self.held is None else self.held.tightened(policy)
 
     def begin(self, check: object) -> None:
-        self._begun.append(check)
-        self._listen()
+        self._unfinished.append(check)
+        self._register_hooks()
 
     def end(self, check: object) -> None:
-        self._begun.remove(check)
+        self._unfinished.remove(check)
 
     def concerns(self, subject: object) -> None:
         if self.held is not None:
@@ -60,53 +66,56 @@ class Record:
         self._verdicts.append(concluded)
         if self.held is not None:
             self.held.stems.add(concluded.stem)
-        self._listen()
+        self._register_hooks()
 
-    def _listen(self) -> None:
+    def _register_hooks(self) -> None:
         if not self._config.pluginmanager.is_registered(self):
             self._config.pluginmanager.register(self)
 
     def has_forgotten(self) -> bool:
-        """Whether there are checks that were never awaited to the end."""
-        return bool(self._begun)
+        """Return whether an async check has begun and was not awaited to its end."""
+        return bool(self._unfinished)
 
-    def _discard(self, call: pytest.CallInfo[None]) -> None:
-        """Close the checks that were never awaited: a test that leaves any behind fails."""
-        forgotten = len(self._begun)
-        while self._begun:
-            self._begun.pop().close()
+    def _close_unfinished(self, call: pytest.CallInfo[None]) -> None:
+        """Close checks that were not awaited to their end, and fail the test if there are any."""
+        forgotten = len(self._unfinished)
+        while self._unfinished:
+            self._unfinished.pop().close()
         if not forgotten or call.excinfo is not None:
             return
         from pytest_streamperf._results.conclusion import nothing_measured  # noqa: PLC0415
 
         checks = "1 async check was" if forgotten == 1 else f"{forgotten} async checks were"
-        what = f"{checks} never awaited to the end"
+        problem = f"{checks} never awaited to the end"
         try:
-            raise nothing_measured("growth", what, "await assert_linear.aio(consume)")
+            raise nothing_measured("growth", problem, "await assert_linear.aio(consume)")
         except AssertionError:
             call.excinfo = pytest.ExceptionInfo.from_current()
 
     def pytest_collection_finish(self) -> None:
-        self._verdicts.clear()  # of checks at import, which are no test's
+        self._verdicts.clear()  # checks at import belong to no test
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Let the verdicts travel with the report, from xdist's workers too: as plain values."""
+        """Add the verdicts of a test to its report, as plain values that xdist can transfer."""
         from pytest_streamperf._report.collect import plain, properties  # noqa: PLC0415
 
         if call.when != "setup":
-            self._discard(call)
-        else:  # of another run of it, perhaps, by pytest-rerunfailures: the last one counts
-            kept = [each for each in item.user_properties if not each[0].startswith("streamperf.")]
-            item.user_properties[:] = kept
-        found, self._verdicts = self._verdicts, []
-        item.user_properties += [each for one in found for each in properties(one)]
+            self._close_unfinished(call)
+        else:  # pytest-rerunfailures may have run the test before: the last run counts
+            item.user_properties[:] = [
+                (name, value)
+                for name, value in item.user_properties
+                if not name.startswith("streamperf.")
+            ]
+        verdicts, self._verdicts = self._verdicts, []
+        item.user_properties += [entry for verdict in verdicts for entry in properties(verdict)]
         report = yield
-        if found:
-            plainly = [plain(each, self.policy) for each in found]
-            report.streamperf = plainly  # type: ignore[attr-defined] # extra attributes are kept
+        if verdicts:
+            checks = [plain(verdict, self.policy) for verdict in verdicts]
+            report.streamperf = checks  # type: ignore[attr-defined] # extra attributes are kept
         return report
 
 
@@ -116,12 +125,12 @@ GUARDS: pytest.StashKey[Guards] = pytest.StashKey()
 
 
 def record_of(config: pytest.Config) -> Record:
-    """The record of this run."""
+    """Return the record of this run."""
     return config.stash.setdefault(RECORD, Record(config))
 
 
 def settings_line(config: pytest.Config) -> str | None:
-    """Say what the project's settings change; None where there are none."""
+    """Return the header line with the project's settings, or None if they change nothing."""
     policy = config.stash.get(POLICY, None)
     if policy is None or policy == type(policy)():
         return None
@@ -133,6 +142,6 @@ def settings_line(config: pytest.Config) -> str | None:
 
 
 def unplaced(report: pytest.TestReport, error: BaseException) -> None:
-    """Have a report show an error by its message: it was raised at no line of the test."""
-    said = (f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ()))
-    report.longrepr = "\n".join(said)
+    """Make a report show an error by its message alone, for an error without a line in the test."""
+    lines = (f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ()))
+    report.longrepr = "\n".join(lines)

@@ -1,4 +1,8 @@
-"""Keep timed tests on one worker, under xdist's `--dist loadgroup`: two would share the cores."""
+"""Keep timed tests on one worker under xdist's `--dist loadgroup`: two would compete for cores.
+
+A test is timed if it uses a fixture or a budget that measures time. All timed tests join one xdist
+group, unless a test has a group of its own.
+"""
 
 import pytest
 
@@ -10,7 +14,7 @@ _TIMED_BUDGETS = {"max_superlinear", "max_gap", "max_stall", "max_gc_pause", "cp
 
 
 class Grouping:
-    """Puts them into a group, unless they are in one."""
+    """The hook that puts timed tests into one xdist group, unless they have a group."""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -22,12 +26,13 @@ class Grouping:
 
 def _is_timed(item: pytest.Item) -> bool:
     fixtures = getattr(item, "fixturenames", ())
-    own = _TIMED_BUDGETS & {key for key, each in budget_of(item).limits.items() if each.must}
+    limits = budget_of(item).limits
+    own = _TIMED_BUDGETS & {key for key, limit in limits.items() if limit.must}
     return bool(own or not _TIMED_FIXTURES.isdisjoint(fixtures))
 
 
 def without_group(test: str) -> str:
-    """The id of a test without the group that xdist appends to it.
+    """Return the id of a test without the group that xdist appends to it.
 
     >>> without_group("test_it.py::test_one[a@b]@streamperf")
     'test_it.py::test_one[a@b]'

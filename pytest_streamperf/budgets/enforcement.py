@@ -1,4 +1,8 @@
-"""A test as a whole, held against its budget: what runs while it does, and what it makes.
+"""Enforce a budget on a whole test.
+
+`Held` takes the budget of one test. While the test runs, it observes the event loop, memory and CPU
+time, the streams that the test reads, and the counters that it creates. `conclude` then checks each
+limit and raises the first failure.
 
 >>> from pytest_streamperf.budgets.declaration import budget_of, layer_of
 >>> held = Held(budget_of([layer_of({"max_gap": "200ms"}, lambda key: "here")]))
@@ -29,7 +33,7 @@ __tracebackhide__ = True  # pytest shows the user's own frames
 
 Part = Literal["all", "watched", "memory"]
 
-# By budget, what a result has of it: None where it has nothing.
+# By budget: the measured value in a result, or None if nothing was measured.
 _RESPONSIVENESS: dict[str, Callable[[ResponsivenessResult], object]] = {
     "max_gap": lambda result: result.longest_gap,
     "max_stall": lambda result: result.stalls,
@@ -40,10 +44,10 @@ _RESPONSIVENESS: dict[str, Callable[[ResponsivenessResult], object]] = {
 
 
 class Held:
-    """Holds a test against its budget: enter it while the test runs, then `conclude`.
+    """A test and its budget: enter it while the test runs, then call `conclude`.
 
-    `stems` are those of the checks that the test made by itself. Of a test that runs twice this is
-    the "memory" part, or "watched", all else.
+    `stems` collects the stems of the checks that the test itself makes. A test with `rerun` runs
+    twice: the part "memory" enforces `peak_memory`, and the part "watched" the other limits.
     """
 
     def __init__(self, budget: Budget, part: Part = "all") -> None:
@@ -61,14 +65,14 @@ class Held:
             self._watch = StallWatch(peak_memory=memory, cpu_share=shares.value if shares else ())
 
     def tightened(self, policy: Policy) -> Policy:
-        """The settings that checks within the test go by, in each of its runs."""
+        """Return the settings for checks within the test: the project's, with this budget."""
         limits = self._budget.limits
         budgeted = {key: limits[key].value for key in GROWTH_BUDGETS if key in limits}
         growth, mode = {**policy.growth, **budgeted}, self._budget.mode or policy.mode
         return replace(policy, growth=growth, mode=mode)
 
     def concerns(self, subject: object) -> None:
-        """Hold a stream that is read, too, whoever made it, or a counter that the test makes."""
+        """Observe every stream that the test reads and every counter that it creates."""
         if isinstance(subject, Stream) and self._watch and "max_gap" in self._limits:
             self._watch.follow(subject)
         elif isinstance(subject, UpdateCounter | FlushCounter):
@@ -79,18 +83,18 @@ class Held:
             self._watch.__enter__()
         return self
 
-    def __exit__(self, *of_an_error: object) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._watch:
-            self._watch.__exit__(*of_an_error)
+            self._watch.__exit__(*error)
 
     def close(self) -> None:
-        """Listen no more: a test that never began was not left, either."""
+        """Stop observing, also if the test never began."""
         self.__exit__()
 
     def around(
         self, test: Callable[..., Coroutine[Any, Any, Any]]
     ) -> Callable[..., Coroutine[Any, Any, Any]]:
-        """Make an async test that enters this where it can see the event loop: in the test."""
+        """Wrap an async test so that it enters this context inside its own event loop."""
 
         @functools.wraps(test)
         async def watched(*args: Any, **kwargs: Any) -> Any:
@@ -102,7 +106,11 @@ class Held:
     def around_each(
         self, example: Callable[..., Coroutine[Any, Any, Any]]
     ) -> Callable[..., Coroutine[Any, Any, Any]]:
-        """Make an async test of which many are one, Hypothesis's examples: this is entered."""
+        """Wrap an async example of a Hypothesis test, whose many examples share this context.
+
+        The caller enters the context once. Each example runs in an event loop of its own, which
+        the wrapper adds to the watch.
+        """
 
         @functools.wraps(example)
         async def watched(*args: Any, **kwargs: Any) -> Any:
@@ -112,26 +120,26 @@ class Held:
         return watched
 
     def conclude(self) -> None:
-        """Report what was measured, and raise the first failure, with the others as notes.
+        """Report the measured values, and raise the first failure, with further ones as notes.
 
-        Raises `BudgetExceeded` and `Inconclusive`, and `NothingMeasured` where a marker asked for
-        what could not be measured. A project's default is held against what there is.
+        Raises `BudgetExceeded` or `Inconclusive`. Raises `NothingMeasured` if a marker sets a limit
+        that could not be measured. A project's default skips limits without a measured value.
         """
         failures: list[BudgetExceeded | Inconclusive] = []
         for check, keys in self._checks():
             try:
                 check()
             except (BudgetExceeded, Inconclusive) as failure:
-                failure.add_note("\n".join(labelled_lines({"limit": self._set_by(keys)})))
+                failure.add_note("\n".join(labelled_lines({"limit": self._limit_texts(keys)})))
                 failures.append(failure)
         if failures:
-            first, *others = failures
-            for other in others:
-                first.add_note(f"also: {other.verdict.headline}")
+            first, *further = failures
+            for later in further:
+                first.add_note(f"also: {later.verdict.headline}")
             raise first
 
     def report(self) -> None:
-        """Report what was measured, without a limit: the test has failed by itself."""
+        """Report the measured values without a verdict, for a test that has failed by itself."""
         if self._watch:
             report(self._watch.result())
 
@@ -141,35 +149,39 @@ class Held:
             limits = {
                 key: limit.value
                 if limit.must
-                else _measured(limit.value, _RESPONSIVENESS[key](result))
+                else _measured_part(limit.value, _RESPONSIVENESS[key](result))
                 for key, limit in self._limits.items()
                 if key in _RESPONSIVENESS
                 and (limit.must or _RESPONSIVENESS[key](result) is not None)
             }
             if "max_stall" in limits and result.stalls is None:
                 del limits["max_stall"]
-                yield functools.partial(_unused, "responsiveness", "max_stall"), ["max_stall"]
+                yield (
+                    functools.partial(_raise_nothing_measured, "responsiveness", "max_stall"),
+                    ["max_stall"],
+                )
             if limits:
                 yield functools.partial(self._watch.assert_smooth, **limits), [*limits]
         for key, kind in (("updates_every", UpdateCounter), ("flushes_per_second", FlushCounter)):
             limit = self._limits.get(key)
-            counters = [each for each in self._counters if isinstance(each, kind)]
+            counters = [counter for counter in self._counters if isinstance(counter, kind)]
             if limit and limit.must and not counters:
-                yield functools.partial(_unused, "throttling", key), [key]
+                yield functools.partial(_raise_nothing_measured, "throttling", key), [key]
             for counter in counters:
                 if limit and not counter.asserted and (limit.must or _is_used(counter)):
-                    yield _throttling(counter, limit), [key]
+                    yield _throttling_check(counter, limit), [key]
         for key in GROWTH_BUDGETS:
             if "growth" not in self.stems and key in self._limits and self._limits[key].must:
-                yield functools.partial(_unused, "growth", key), [key]
+                yield functools.partial(_raise_nothing_measured, "growth", key), [key]
 
-    def _set_by(self, keys: list[str]) -> str:
+    def _limit_texts(self, keys: list[str]) -> str:
         return "; ".join(
-            f"{key} {KEYS[key].say(self._limits[key].value)}, {self._limits[key].origin}"
+            f"{key} {KEYS[key].format_value(self._limits[key].value)}, {self._limits[key].origin}"
             for key in keys
         )
 
 
+# By stem of a check: the next step for a limit that nothing in the test was measured against.
 _TRY = {
     "growth": "use assert_linear in it",
     "throttling": "use an update_counter or a flush_counter in it",
@@ -177,24 +189,26 @@ _TRY = {
 }
 
 
-def _unused(stem: str, key: str) -> None:
-    what = f"the test has nothing that {key} could be held against"
-    raise nothing_measured(stem, what, _TRY[stem])
+def _raise_nothing_measured(stem: str, key: str) -> None:
+    problem = f"the test has nothing that {key} could be held against"
+    raise nothing_measured(stem, problem, _TRY[stem])
 
 
-def _measured(limit: Any, found: object) -> Any:
-    """A limit, or of limits by name those that something was found of."""
-    if not isinstance(limit, Mapping) or not isinstance(found, Mapping):
+def _measured_part(limit: Any, measured: object) -> Any:
+    """Return the limit; of a table of limits, only those by whose name a value was measured."""
+    if not isinstance(limit, Mapping) or not isinstance(measured, Mapping):
         return limit
-    return {name: each for name, each in limit.items() if name in found}
+    return {name: share for name, share in limit.items() if name in measured}
 
 
 def _is_used(counter: UpdateCounter | FlushCounter) -> bool:
     return bool(counter.calls if isinstance(counter, UpdateCounter) else counter.record.flushes)
 
 
-def _throttling(counter: UpdateCounter | FlushCounter, limit: Budgeted) -> Callable[[], object]:
+def _throttling_check(
+    counter: UpdateCounter | FlushCounter, limit: Budgeted
+) -> Callable[[], object]:
     if isinstance(counter, UpdateCounter):
         return functools.partial(counter.assert_throttled, every=limit.value)
-    held = sys.float_info.max  # how long a delta may wait is not in the budget
-    return functools.partial(counter.assert_coalesced, per_second=limit.value, max_held=held)
+    no_limit = sys.float_info.max  # the budget does not limit how long a delta may wait
+    return functools.partial(counter.assert_coalesced, per_second=limit.value, max_held=no_limit)

@@ -1,8 +1,13 @@
-"""What Python itself sees of the network: one audit hook (PEP 578), and who ran into it.
+"""Observe network attempts inside Python, with one audit hook (PEP 578).
 
-It sees what goes through Python's `socket` module, in this process and in those forked from it;
-native code has ways of its own, which `seccomp` sees. An audit hook cannot be taken out: while
-nobody watches, it looks at nothing.
+In: the audit events of Python's `socket`, `subprocess`, `os` and `ctypes` modules, in this process
+and its forked children. Out: an `Attempt` in the journal for each event that may reach a network,
+with the line, task and thread that caused it. An attempt that the guard refuses raises
+`BlockedFetch`.
+
+The rules: native code raises no such events, so the kernel layer covers it. Python cannot remove an
+audit hook, so the hook does nothing while no watch is open. An error in the hook never reaches the
+observed code: the hook records an attempt with an unknown target instead.
 """
 
 import os
@@ -24,28 +29,30 @@ from pytest_streamperf.network import origins
 from pytest_streamperf.network.attempts import Attempt, Kind, is_address, is_local, stays_here
 from pytest_streamperf.network.journal import Journal
 
-# An origin that tries more often than this says nothing new, of what counts and of what does not.
-_MOST_TAKEN = 1_000
+# Further attempts of one origin add nothing to a verdict and let the journal grow. Allowed and
+# other attempts are counted apart. Not measured.
+_MOST_RECORDED = 1_000
 
 
 class Watch:
-    """Takes attempts down in a journal; `judge` tells for each whether it is allowed, and refused.
+    """Records network attempts in a journal.
 
-    What stays within the machine is not worth a line.
+    `decide` returns whether an attempt is allowed, and whether to refuse it. Attempts that stay on
+    this machine are not recorded.
     """
 
     def __init__(
-        self, journal: Journal, judge: Callable[["Watch", Attempt], tuple[bool, bool]]
+        self, journal: Journal, decide: Callable[["Watch", Attempt], tuple[bool, bool]]
     ) -> None:
         self._journal = journal
-        self._judge = judge
+        self._decide = decide
         self._bound: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._names: dict[str, str] = {}
-        self._taken: Counter[tuple[str, bool]] = Counter()
+        self._recorded: Counter[tuple[str, bool]] = Counter()
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """See and take down, for as long as it is open."""
+        """Record attempts while this context is open."""
         if not _installed:
             sys.addaudithook(_hook)
             _installed.append(True)
@@ -53,27 +60,27 @@ class Watch:
         socket.getaddrinfo = self._remembering(look_up)
         _watches.append(self)
         try:
-            with origins.carried(), _refused_by_others():
+            with origins.carried(), _pytest_socket_observed():
                 yield
         finally:
             _watches.remove(self)
             socket.getaddrinfo = look_up
 
     def listening(self) -> list[tuple[str, int]]:
-        """The addresses that sockets of this process are bound to."""
-        found = []
-        for each in list(self._bound):
+        """Return the (host, port) pairs that sockets of this process are bound to."""
+        addresses = []
+        for bound_socket in list(self._bound):
             with suppress(OSError):
-                found.append(each.getsockname()[:2])
-        return found
+                addresses.append(bound_socket.getsockname()[:2])
+        return addresses
 
     def bound(self, socket_: Any) -> None:
-        """Know a socket that is bound to an address."""
-        with suppress(TypeError):  # of the kind that cannot be referred to
+        """Remember a socket that is bound to an address, by weak reference."""
+        with suppress(TypeError):  # some socket classes allow no weak references
             self._bound.add(socket_)
 
     def tried(self, frame: FrameType, kind: Kind, **where: Any) -> None:
-        """Take an attempt down; raises `BlockedFetch` if it is refused."""
+        """Record an attempt. Raises `BlockedFetch` if the guard refuses it."""
         if stays_here(kind, where.get("address") or where.get("host", ""), where.get("port")):
             return
         started = origins.started_here()
@@ -87,43 +94,46 @@ class Watch:
             line=line_of(frames),
             started=started.line if started is not None else None,
             request=request,
-            task=_name(running_task()),
+            task=_task_name(running_task()),
             thread_name=threading.current_thread().name,
             process=os.getpid(),
             thread=threading.get_native_id(),
             time=clock.wall(),
             **where,
         )
-        allowed, refused = self._judge(self, attempt)
-        self._take(replace(attempt, allowed=allowed, blocked=refused))
+        allowed, refused = self._decide(self, attempt)
+        self._record(replace(attempt, allowed=allowed, blocked=refused))
         if refused:
             msg = f"{attempt.target} may not be reached: pytest-streamperf is in the way"
             raise BlockedFetch(msg)
 
     def missed(self, event: str) -> None:
-        """Take down an event that could not be understood: it counts, if it may be an attempt."""
+        """Record an audit event that the hook could not interpret.
+
+        A socket event counts as an attempt with an unknown target. `socket.bind` reaches nothing.
+        """
         if event.startswith("socket.") and event != "socket.bind":
             host = f"somebody, by {event}"
-            origin, me = origins.origin_here(), threading.get_native_id()
-            self._take(
+            origin, thread = origins.origin_here(), threading.get_native_id()
+            self._record(
                 Attempt(
                     kind="connect",
                     host=host,
                     origin=origin,
                     process=os.getpid(),
-                    thread=me,
+                    thread=thread,
                     time=clock.wall(),
                 )
             )
 
-    def _take(self, attempt: Attempt) -> None:
-        like = attempt.origin, attempt.allowed
-        self._taken[like] += 1
-        if self._taken[like] <= _MOST_TAKEN:
+    def _record(self, attempt: Attempt) -> None:
+        group = attempt.origin, attempt.allowed
+        self._recorded[group] += 1
+        if self._recorded[group] <= _MOST_RECORDED:
             self._journal.write({"attempt": attempt.plain()})
 
     def name_of(self, address: str) -> str:
-        """The name that was looked up for an address, if that was seen."""
+        """Return the host name whose lookup gave this address, or "" if no lookup was observed."""
         return self._names.get(address, "")
 
     def _remembering(self, look_up: Callable[..., Any]) -> Callable[..., Any]:
@@ -131,64 +141,68 @@ class Watch:
             if not isinstance(host, str) or is_address(host):
                 return look_up(host, *args, **kwargs)
             question = Attempt(kind="resolve", host=host, origin=origins.origin_here())
-            if is_local(host) or not self._judge(self, question)[0]:
-                found = look_up(host, *args, **kwargs)
+            if is_local(host) or not self._decide(self, question)[0]:
+                results = look_up(host, *args, **kwargs)
             else:
-                found = self._looked_up(look_up, host, *args, **kwargs)
-            self._names.update({str(address[0]): host for *_, address in found})
-            return found
+                results = self._look_up_allowed(look_up, host, *args, **kwargs)
+            self._names.update({str(address[0]): host for *_, address in results})
+            return results
 
         return getaddrinfo
 
-    def _looked_up(self, look_up: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Look an allowed name up: the kernel's side is to know it, and what the name comes to."""
-        me, found = threading.get_native_id(), []
-        self._journal.write({"resolving": me})
+    def _look_up_allowed(self, look_up: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Look up an allowed name, and publish the lookup and its addresses in the journal.
+
+        The kernel supervisor reads both there, so that it allows the query and the addresses.
+        """
+        thread, results = threading.get_native_id(), []
+        self._journal.write({"resolving": thread})
         try:
-            found = look_up(*args, **kwargs)
+            results = look_up(*args, **kwargs)
         finally:
-            reachable = sorted({str(address[0]) for *_, address in found})
-            self._journal.write({"resolved": me, "reachable": reachable})
-        return found
+            reachable = sorted({str(address[0]) for *_, address in results})
+            self._journal.write({"resolved": thread, "reachable": reachable})
+        return results
 
 
+# Not empty once the audit hook is installed: it stays for the life of the process.
 _installed: list[bool] = []
 _watches: list[Watch] = []
 
 
 def _hook(event: str, args: tuple[Any, ...]) -> None:
-    see = _EVENTS.get(event)
-    if see is None:
+    handle = _EVENTS.get(event)
+    if handle is None:
         return
     for watch in _watches:
         try:
-            see(watch, args, sys._getframe(1))  # noqa: SLF001 - who did it
+            handle(watch, args, sys._getframe(1))  # noqa: SLF001 - the frame that raised the event
         except BlockedFetch:
             raise
-        except Exception:  # noqa: BLE001 - what goes wrong here must not break what is watched
+        except Exception:  # noqa: BLE001 - an error of ours must not break the observed code
             watch.missed(event)
 
 
-def _connects(watch: Watch, args: tuple[Any, ...], frame: FrameType) -> None:
-    """`socket.connect`, `sendto` and `sendmsg`: a socket, and an address."""
-    one, address = args
+def _record_connection(watch: Watch, args: tuple[Any, ...], frame: FrameType) -> None:
+    """Record `socket.connect`, `sendto` and `sendmsg`: `args` are a socket and an address."""
+    caller, address = args
     if address is None:
         return
-    if one.family not in _INTERNET:
-        if one.family == getattr(socket, "AF_UNIX", None):
+    if caller.family not in _INTERNET:
+        if caller.family == getattr(socket, "AF_UNIX", None):
             watch.tried(frame, "unix", address=os.fsdecode(address))
         return
     host, port = str(address[0]), int(address[1])
-    kind: Kind = "connect" if one.type == socket.SOCK_STREAM else "datagram"
+    kind: Kind = "connect" if caller.type == socket.SOCK_STREAM else "datagram"
     if is_address(host):
         watch.tried(frame, kind, host=watch.name_of(host), address=host, port=port)
-    else:  # it is looked up on the way
+    else:  # connecting to a name looks it up first
         watch.tried(frame, "resolve", host=host)
         watch.tried(frame, kind, host=host, port=port)
 
 
-def _looks_up(watch: Watch, args: tuple[Any, ...], frame: FrameType) -> None:
-    """`socket.getaddrinfo` and the like: a host, or an address that has one."""
+def _record_lookup(watch: Watch, args: tuple[Any, ...], frame: FrameType) -> None:
+    """Record a name lookup, or a reverse lookup of an address."""
     host = args[0][0] if isinstance(args[0], tuple) else args[0]
     name = os.fsdecode(host) if isinstance(host, str | bytes) else ""
     reverse = len(args) == 1 and is_address(name)
@@ -196,95 +210,102 @@ def _looks_up(watch: Watch, args: tuple[Any, ...], frame: FrameType) -> None:
         watch.tried(frame, "resolve", host=name)
 
 
-def _spawns(watch: Watch, args: tuple[Any, ...], frame: FrameType) -> None:
+def _record_spawn(watch: Watch, args: tuple[Any, ...], frame: FrameType) -> None:
     watch.tried(frame, "spawn", host=str(args[0]) if args else "fork")
 
 
-def _loads(watch: Watch, args: tuple[Any, ...], frame: FrameType) -> None:
+def _record_library(watch: Watch, args: tuple[Any, ...], frame: FrameType) -> None:
     watch.tried(frame, "library", host=str(args[0]))
 
 
-def _binds(watch: Watch, args: tuple[Any, ...], _frame: FrameType) -> None:
+def _remember_bound(watch: Watch, args: tuple[Any, ...], _frame: FrameType) -> None:
     watch.bound(args[0])
 
 
 _INTERNET = {socket.AF_INET, socket.AF_INET6}
+# The audit events that are handled: https://docs.python.org/3/library/audit_events.html
 _EVENTS: Mapping[str, Callable[[Watch, tuple[Any, ...], FrameType], None]] = {
-    "socket.connect": _connects,
-    "socket.sendto": _connects,
-    "socket.sendmsg": _connects,
-    "socket.getaddrinfo": _looks_up,
-    "socket.gethostbyname": _looks_up,
-    "socket.gethostbyaddr": _looks_up,
-    "socket.getnameinfo": _looks_up,
-    "socket.bind": _binds,
-    "subprocess.Popen": _spawns,
-    "os.system": _spawns,
-    "os.posix_spawn": _spawns,
-    "os.exec": _spawns,
-    "os.fork": _spawns,
-    "ctypes.dlopen": _loads,
+    "socket.connect": _record_connection,
+    "socket.sendto": _record_connection,
+    "socket.sendmsg": _record_connection,
+    "socket.getaddrinfo": _record_lookup,
+    "socket.gethostbyname": _record_lookup,
+    "socket.gethostbyaddr": _record_lookup,
+    "socket.getnameinfo": _record_lookup,
+    "socket.bind": _remember_bound,
+    "subprocess.Popen": _record_spawn,
+    "os.system": _record_spawn,
+    "os.posix_spawn": _record_spawn,
+    "os.exec": _record_spawn,
+    "os.fork": _record_spawn,
+    "ctypes.dlopen": _record_library,
 }
 
 
 @contextmanager
-def _refused_by_others() -> Iterator[None]:
-    """See what pytest-socket refuses before Python does anything of which it would tell.
+def _pytest_socket_observed() -> Iterator[None]:
+    """Record attempts that pytest-socket refuses, for as long as this context is open.
 
-    Whatever is refused is raised with one of its errors: who makes one holds what was asked for.
+    pytest-socket refuses before Python raises an audit event. It then creates one of its errors, in
+    a frame whose local variables hold the target, so this context wraps their constructors.
     """
-    theirs = sys.modules.get("pytest_socket")
-    kinds = [
-        getattr(theirs, name)
+    pytest_socket = sys.modules.get("pytest_socket")
+    error_classes = [
+        getattr(pytest_socket, name)
         for name in ("SocketBlockedError", "SocketConnectBlockedError")
-        if hasattr(theirs, name)
+        if hasattr(pytest_socket, name)
     ]
-    before = {kind: kind.__init__ for kind in kinds}
-    for kind, init in before.items():
-        kind.__init__ = _telling(init)
+    constructors = {error_class: error_class.__init__ for error_class in error_classes}
+    for error_class, init in constructors.items():
+        error_class.__init__ = _recording(init)
     try:
         yield
     finally:
-        for kind, init in before.items():
-            kind.__init__ = init
+        for error_class, init in constructors.items():
+            error_class.__init__ = init
 
 
-def _telling(init: Callable[..., None]) -> Callable[..., None]:
-    def __init__(self: object, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it is one
-        frame = sys._getframe(1)  # noqa: SLF001 - who refuses
-        see = _REFUSALS.get(frame.f_code.co_name, _looks_away)
+def _recording(init: Callable[..., None]) -> Callable[..., None]:
+    def __init__(self: object, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - a constructor
+        frame = sys._getframe(1)  # noqa: SLF001 - the function of pytest-socket that refuses
+        handle = _REFUSALS.get(frame.f_code.co_name, _ignore)
         for watch in _watches:
             try:
-                see(watch, frame)
-            except BlockedFetch:  # as it is
+                handle(watch, frame)
+            except BlockedFetch:  # pytest-socket refuses it with its own error
                 continue
-            except Exception:  # noqa: BLE001 - as above
+            except Exception:  # noqa: BLE001 - an error of ours must not break the observed code
                 watch.missed("socket.connect")
         init(self, *args, **kwargs)
 
     return __init__
 
 
-def _looks_away(_watch: Watch, _frame: FrameType) -> None:
-    """Whatever else makes such an error."""
+def _ignore(_watch: Watch, _frame: FrameType) -> None:
+    """Do nothing: an unknown function created the error."""
 
 
-def _refused_socket(watch: Watch, frame: FrameType) -> None:
-    # Where it was to lead to is not known.
+def _record_refused_socket(watch: Watch, frame: FrameType) -> None:
+    # pytest-socket refuses to create the socket, so the target is unknown.
     if frame.f_locals["family"] in {*_INTERNET, -1}:
         watch.tried(frame, "connect", host="somebody, by socket.socket")
 
 
+# By function of pytest-socket: how to read the target from the local variables of its frame.
 _REFUSALS: Mapping[str, Callable[[Watch, FrameType], None]] = {
-    "guarded_connect": lambda watch, frame: _connects(
+    "guarded_connect": lambda watch, frame: _record_connection(
         watch, (frame.f_locals["inst"], frame.f_locals["args"][0]), frame
     ),
-    "_guarded_getaddrinfo": lambda watch, frame: _looks_up(watch, frame.f_locals["_args"], frame),
-    "_guarded_gethostbyname": lambda watch, frame: _looks_up(watch, frame.f_locals["_args"], frame),
-    "__new__": _refused_socket,
+    "_guarded_getaddrinfo": lambda watch, frame: _record_lookup(
+        watch, frame.f_locals["_args"], frame
+    ),
+    "_guarded_gethostbyname": lambda watch, frame: _record_lookup(
+        watch, frame.f_locals["_args"], frame
+    ),
+    "__new__": _record_refused_socket,
 }
 
 
-def _name(task: Any) -> str:
+def _task_name(task: Any) -> str:
     name = getattr(task, "get_name", None)
     return name() if name is not None else getattr(task, "name", "")

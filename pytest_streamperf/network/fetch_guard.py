@@ -1,4 +1,11 @@
-"""Who phones out? Every attempt to reach the network, with who made it and who started that.
+"""Record every attempt of a block or a test to reach a network, and fail if one is not allowed.
+
+The audit hook and the kernel layer write attempts to a journal. `Network` reads the journal and
+assigns each attempt to its origin: the test, or the guard, that caused it. `FetchGuard` is the
+public guard of one block. `judged` turns the attempts of one origin into a verdict.
+
+The rules: only kinds that reach a network count. An allowed attempt never fails a guard. Without
+attempts, the verdict is inconclusive if native code is loaded that Python cannot observe.
 
 >>> from pytest_streamperf import FetchGuard
 >>> with FetchGuard() as guard:
@@ -50,51 +57,55 @@ __all__ = [
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
+# A message has at most 16 lines, and a longer list of names adds nothing to act on. Not measured.
 _MOST_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkResult(Verdict):
-    """What was seen: `attempts` that count and are not allowed, in order."""
+    """A verdict on network access, with the `attempts` that count and are not allowed, in order."""
 
     attempts: Sequence[Attempt]
 
 
 class Rule(NamedTuple):
-    """What one origin may do: whom it may reach, and whether the rest is refused or only seen."""
+    """The hosts that one origin may reach.
+
+    The guard records an attempt to reach any other host; with `block` it refuses the attempt too.
+    """
 
     allowed: Allowed = Allowed()
     block: bool = False
 
 
 class Network:
-    """All that this process, and those forked from it, try to reach while it is open.
+    """Every network attempt that this process and its forked children make while it is open.
 
-    One is open at a time: `Network.opened()` gives it, or opens one.
+    At most one network is open in a process. `Network.opened()` returns that one, or opens one.
     """
 
-    _open: "list[Network]" = []  # noqa: RUF012 - of the class, on purpose
+    _open: "list[Network]" = []  # noqa: RUF012 - all instances share it on purpose
 
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
         self._opener = 0 if journal.is_shared else os.getpid()
-        self._notes: deque[dict[str, Any]] = deque()
+        self._own_entries: deque[dict[str, Any]] = deque()
         self.is_exact: Callable[[], bool] = lambda: False
         self._rules: dict[str, Rule] = {}
-        self._watch = Watch(journal, self._judge)
+        self._watch = Watch(journal, self._decide)
         self._watching = ExitStack()
-        self._seen: list[Attempt] = []
-        self._untold: list[Attempt] = []
+        self._recorded: list[Attempt] = []
+        self._unreported: list[Attempt] = []
         self.libraries_elsewhere: set[str] = set()
         self._threads = Threads()
         self._guarded: set[str] = set()
-        self._said: set[str] = set()
-        self._told: set[tuple[int, int, float]] = set()
+        self._announced: set[str] = set()
+        self._reported: set[tuple[int, int, float]] = set()
 
     @classmethod
     @contextmanager
     def opened(cls, path: str | None = None) -> "Iterator[Network]":
-        """Give the one that is open, or open one, with a journal at `path`."""
+        """Yield the open network; if none is open, open one with a journal at `path`."""
         if cls._open:
             yield cls._open[-1]
             return
@@ -108,52 +119,60 @@ class Network:
                 network._watching.close()
 
     def guard(self, origin: str, rule: Rule) -> None:
-        """Hold what this origin starts to a rule; nothing is seen before the first is."""
+        """Apply a rule to this origin. The first call starts the recording of attempts."""
         if not self._rules:
             self._watching.enter_context(self._watch.watching())
         self._rules[origin] = rule
-        if origin in {STARTUP, SESSION}:  # whoever has no other origin has these
-            self._say_if_guarded(origin)
+        if origin in {STARTUP, SESSION}:  # an attempt of unknown origin gets one of these
+            self._announce_guarded(origin)
 
     def attempts(self, origin: str) -> list[Attempt]:
-        """Those of an origin that count and are not allowed, so far."""
+        """Return the attempts of an origin, so far, that count and are not allowed."""
         self._read()
-        return [each for each in of_origin(self._seen, origin) if _counts(each)]
+        return [attempt for attempt in of_origin(self._recorded, origin) if _is_violation(attempt)]
 
-    def untold(self) -> dict[str, list[Attempt]]:
-        """Those of guarded origins, in all processes, that nobody has been told of, by origin."""
+    def unreported(self) -> dict[str, list[Attempt]]:
+        """Return the attempts that no verdict has reported yet, by guarded origin.
+
+        They come from all processes that write to the journal. An attempt belongs to the outermost
+        guarded origin that contains it.
+        """
         self._read()
-        found: dict[str, list[Attempt]] = {}
-        for each in self._untold:
-            guarded = [outer for outer in outer_origins(each.origin) if outer in self._guarded]
+        by_origin: dict[str, list[Attempt]] = {}
+        for attempt in self._unreported:
+            guarded = [outer for outer in outer_origins(attempt.origin) if outer in self._guarded]
             if guarded:
-                found.setdefault(guarded[-1], []).append(each)
-        return found
+                by_origin.setdefault(guarded[-1], []).append(attempt)
+        return by_origin
 
-    def tell(self, attempts: Iterable[Attempt]) -> None:
-        """Note that somebody has been told of these."""
-        told = [_key(each) for each in attempts]
-        if told:
-            self.journal.write({"told": told})
+    def mark_reported(self, attempts: Iterable[Attempt]) -> None:
+        """Mark attempts as reported, for all processes that read the journal."""
+        keys = [_attempt_key(attempt) for attempt in attempts]
+        if keys:
+            self.journal.write({"told": keys})
 
     def note_libraries(self) -> None:
-        """Let whoever this process works for know what is loaded here."""
+        """Report the networking libraries of this process to the process that started it."""
         self.journal.write({"libraries": networking_libraries()})
 
     def mark_origins(self) -> None:
-        """Write down whose each thread is from when on: what only the kernel sees has no other."""
+        """Record from which time each thread works for which origin.
 
-        def tell(since: float, process: int, thread: int, origin: str) -> None:
-            self._say_if_guarded(origin)
-            self._note({"mark": Mark(since, process, thread, origin)})
+        An attempt that only the kernel observes carries a thread number and no origin. These marks
+        give it one.
+        """
 
-        origins.told.append(tell)
-        self._watching.callback(origins.told.remove, tell)
+        def record_mark(since: float, process: int, thread: int, origin: str) -> None:
+            self._announce_guarded(origin)
+            self._send({"mark": Mark(since, process, thread, origin)})
+
+        origins.origin_listeners.append(record_mark)
+        self._watching.callback(origins.origin_listeners.remove, record_mark)
 
     def _read(self) -> None:
         new: list[Attempt] = []
         kernel: list[Seen] = []
-        for entry in self._news():
+        for entry in self._new_entries():
             if "attempt" in entry:
                 new.append(Attempt.of(entry["attempt"]))
                 self._threads.tried(new[-1])
@@ -163,64 +182,80 @@ class Network:
             if "mark" in entry:
                 self._threads.marked(Mark(*entry["mark"]))
             self.libraries_elsewhere.update(entry.get("libraries", ()))
-            self._told.update(map(tuple, entry.get("told", ())))
+            self._reported.update(map(tuple, entry.get("told", ())))
             self._guarded.update(entry.get("guarded", ()))
         new += [
-            replace(each.attempt, origin=self._threads.origin_of(each))
-            for each in kernel
-            if not self._threads.knew(each)
+            replace(seen_by_kernel.attempt, origin=self._threads.origin_of(seen_by_kernel))
+            for seen_by_kernel in kernel
+            if not self._threads.knew(seen_by_kernel)
         ]
-        self._seen += new
-        counting = [each for each in new if _counts(each)]
-        self._untold = [each for each in self._untold + counting if _key(each) not in self._told]
+        self._recorded += new
+        violations = [attempt for attempt in new if _is_violation(attempt)]
+        self._unreported = [
+            attempt
+            for attempt in self._unreported + violations
+            if _attempt_key(attempt) not in self._reported
+        ]
 
-    def _say_if_guarded(self, *origins_: str) -> None:
-        """Let other processes know, before they read of what such an origin does."""
-        news = [each for each in origins_ if each in self._rules and each not in self._said]
+    def _announce_guarded(self, *candidates: str) -> None:
+        """Announce guarded origins once, before other processes read an attempt of theirs."""
+        news = [
+            origin
+            for origin in candidates
+            if origin in self._rules and origin not in self._announced
+        ]
         if news:
-            self._said.update(news)
-            self._note({"guarded": news})
+            self._announced.update(news)
+            self._send({"guarded": news})
 
-    def _note(self, entry: dict[str, Any]) -> None:
-        """Let whoever concludes know: this process itself needs no journal for that, if it does."""
+    def _send(self, entry: dict[str, Any]) -> None:
+        """Send an entry to the process that concludes.
+
+        The process that opened an unshared journal concludes itself: it keeps the entry in memory.
+        """
         if os.getpid() == self._opener:
-            self._notes.append(entry)
+            self._own_entries.append(entry)
         else:
             self.journal.write(entry)
 
-    def _news(self) -> Iterator[dict[str, Any]]:
-        while self._notes:
-            yield self._notes.popleft()
+    def _new_entries(self) -> Iterator[dict[str, Any]]:
+        while self._own_entries:
+            yield self._own_entries.popleft()
         yield from self.journal.read()
 
-    def _judge(self, watch: Watch, attempt: Attempt) -> tuple[bool, bool]:
-        self._say_if_guarded(*outer_origins(attempt.origin))
-        origin = next((each for each in outer_origins(attempt.origin) if each in self._rules), "")
+    def _decide(self, watch: Watch, attempt: Attempt) -> tuple[bool, bool]:
+        """Return whether an attempt is allowed, and whether to refuse it."""
+        self._announce_guarded(*outer_origins(attempt.origin))
+        with_rule = (outer for outer in outer_origins(attempt.origin) if outer in self._rules)
+        origin = next(with_rule, "")
         rule = self._rules.get(origin) or self._rules.get(SESSION) or Rule()
         allowed = is_allowed(attempt, rule.allowed, watch.listening())
         return allowed, rule.block and not allowed
 
 
-def _counts(attempt: Attempt) -> bool:
+def _is_violation(attempt: Attempt) -> bool:
     return attempt.kind in COUNT and not attempt.allowed
 
 
-def _key(attempt: Attempt) -> tuple[int, int, float]:
+def _attempt_key(attempt: Attempt) -> tuple[int, int, float]:
     return attempt.process, attempt.thread, attempt.time
 
 
-_numbers = itertools.count(1)
+# Numbers the guards of a process: a guard may stand within another one of the same test.
+_guard_numbers = itertools.count(1)
 
 
 class FetchGuard:
-    """Sees whatever is started inside and reaches for the network: no background fetch goes unseen.
+    """Context manager that fails if code started in its block tries to reach a network.
 
-    `allow_hosts` are names (and all hosts below them), addresses and networks that may be reached,
-    beside this machine itself; with `block=True` the rest is refused, as by a closed port.
+    `allow_hosts` lists names (with all hosts below them), addresses and networks that the code may
+    reach, beside this machine itself. With `block=True` the guard refuses all other attempts, as a
+    closed port does.
 
-    Leaving the block raises `NetworkExceeded` for an attempt that is not allowed, and
-    `NetworkInconclusive` where native code is loaded that could go unseen. What is started inside
-    and fetches later is seen under pytest, by the fixture `no_background_fetch`.
+    Leaving the block raises `NetworkExceeded` for an attempt that is not allowed. It raises
+    `NetworkInconclusive` if native code is loaded that can connect without Python's knowledge.
+    A fetch that starts in the block and connects after it needs pytest: the fixture
+    `no_background_fetch` reports it.
 
     >>> with FetchGuard(allow_hosts=["example.org"]):
     ...     manager = ModelManager()
@@ -235,14 +270,14 @@ class FetchGuard:
 
     @classmethod
     def of(cls, network: Network, origin: str) -> Self:
-        """The guard of an origin that is guarded already: a test's, under pytest."""
+        """Return the guard of an origin that `network` guards already: a test, under pytest."""
         guard = cls()
         guard._network, guard._origin = network, origin
         return guard
 
     @property
     def attempts(self) -> list[Attempt]:
-        """Those that count and are not allowed, so far."""
+        """Return the attempts, so far, that count and are not allowed."""
         if self._network is not None:
             self._attempts = self._network.attempts(self._origin)
         return self._attempts
@@ -253,21 +288,22 @@ class FetchGuard:
             raise RuntimeError(msg)
         with ExitStack() as stack:
             self._network = stack.enter_context(Network.opened())
-            self._origin = within(origins.origin_here(), f"guard {next(_numbers)}")
+            self._origin = within(origins.origin_here(), f"guard {next(_guard_numbers)}")
             self._network.guard(self._origin, self._rule)
             stack.enter_context(origins.origin(self._origin))
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        found, exact = self.attempts, False
+        attempts, exact = self.attempts, False
         if self._network is not None:
-            self._network.tell(found)
+            self._network.mark_reported(attempts)
             exact = self._network.is_exact()
         self._network = None
         self._stack.close()
-        if kind is None:  # a failure of its own wins
-            conclude(judged(found, exact=exact), NetworkExceeded, NetworkInconclusive, stacklevel=2)
+        if kind is None:  # an exception of the block takes precedence
+            result = judged(attempts, exact=exact)
+            conclude(result, NetworkExceeded, NetworkInconclusive, stacklevel=2)
 
 
 def judged(
@@ -277,46 +313,51 @@ def judged(
     why: str = "",
     elsewhere: Iterable[str] = (),
 ) -> NetworkResult:
-    """The verdict on attempts; where there are none, on whether all would have been seen.
+    """Return the verdict on attempts that count and are not allowed.
 
-    They are by the `exact` layer; where that was asked for and is not there, `why` says why. Where
-    to is not always known: what could not be read may have been meant for this machine. `elsewhere`
-    are networking libraries that are loaded in processes that work for this one.
+    An attempt with a known target gives "exceeded". Unknown targets alone give "inconclusive",
+    because they may have been on this machine. Without attempts the verdict is "within", unless
+    native code is loaded that could have connected unobserved.
+
+    `exact` says that the kernel layer was active, which observes native code too. `why` gives the
+    reason if the settings asked for that layer and it is missing. `elsewhere` lists networking
+    libraries that are loaded in worker processes.
     """
-    if any(each.host or each.address for each in attempts):
-        attempts = sorted(attempts, key=lambda each: not (each.host or each.address))
-        return _fetches("exceeded", message.headline(attempts), message.details(attempts), attempts)
+    if any(attempt.host or attempt.address for attempt in attempts):
+        attempts = sorted(attempts, key=lambda attempt: not (attempt.host or attempt.address))
+        headline, details = message.headline(attempts), message.details(attempts)
+        return _network_result("exceeded", headline, details, attempts)
     if attempts:
         headline, details = message.headline_unknown(attempts), message.details_unknown(attempts)
-        return _fetches("inconclusive", headline, details, attempts)
-    unseen = [] if exact else sorted({*networking_libraries(), *elsewhere})
-    if unseen:
+        return _network_result("inconclusive", headline, details, attempts)
+    unobserved = [] if exact else sorted({*networking_libraries(), *elsewhere})
+    if unobserved:
         entries = {
-            "why": f"{_some(unseen)}: native code that Python does not see connect",
+            "why": f"{_first_names(unobserved)}: native code that Python does not see connect",
             "but": f"there is no exact layer: {why}" if why else "",
             "try": "" if why else "exact_network = true in [tool.streamperf], on Linux",
         }
         headline = "native code that may reach the network is loaded"
-        return _fetches("inconclusive", headline, ("", *labelled_lines(entries)), ())
-    return _fetches("within", message.headline(()), (), ())
+        return _network_result("inconclusive", headline, ("", *labelled_lines(entries)), ())
+    return _network_result("within", message.headline(()), (), ())
 
 
-def _some(names: Sequence[str]) -> str:
+def _first_names(names: Sequence[str]) -> str:
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return ", ".join(names[:_MOST_NAMED]) + more
 
 
 def gone() -> NetworkResult:
-    """The verdict where the exact layer was lost on the way."""
+    """Return the inconclusive verdict for a run whose kernel helper process has ended."""
     entries = {
         "why": "its helper process has ended: the kernel refuses all since, and tells nobody",
         "try": "look for who ended it: a test that kills its group, or too little memory",
     }
     headline = "the exact layer is gone, and with it who tried what"
-    return _fetches("inconclusive", headline, ("", *labelled_lines(entries)), ())
+    return _network_result("inconclusive", headline, ("", *labelled_lines(entries)), ())
 
 
-def _fetches(
+def _network_result(
     verdict: Outcome, headline: str, details: Sequence[str], attempts: Sequence[Attempt]
 ) -> NetworkResult:
     return NetworkResult(
@@ -326,8 +367,10 @@ def _fetches(
         details=details,
         figures=Figures(counts={"attempts": len(attempts)}),
         where=[
-            Place(each.line.where, each.line.source) for each in attempts[:_MOST_NAMED] if each.line
+            Place(attempt.line.where, attempt.line.source)
+            for attempt in attempts[:_MOST_NAMED]
+            if attempt.line
         ],
-        series={"attempts": [message.row(each) for each in thinned(attempts)]},
+        series={"attempts": [message.row(attempt) for attempt in thinned(attempts)]},
         attempts=attempts,
     )

@@ -1,8 +1,11 @@
-"""Who started what runs here: the test, whichever thread or task it has come to since.
+"""Track which test started the code that is running, across threads, tasks and processes.
 
-A context variable carries it into tasks, and into threads that copy their context. Into other
-threads, executors' too, it is carried by wrappers around what starts them; `carried` puts those in
-place for as long as it is open.
+An origin is a name: a test, a guard within a test, or the whole session. `origin_here` returns the
+origin of the current thread and task. `started_here` returns the line that started them.
+
+A context variable carries the origin into tasks, and into threads that copy their context. Other
+threads and executor jobs copy no context: `carried` wraps the functions that start them. Listeners
+in `origin_listeners` receive each change of a thread's origin.
 """
 
 import asyncio
@@ -29,17 +32,19 @@ from pytest_streamperf.network.attempts import STARTUP
 
 
 class Started(NamedTuple):
-    """Who started something, on which line, in the course of which request."""
+    """The origin, line and request that started a thread, task or job."""
 
     origin: str
     line: Line | None = None
     request: str = ""
 
 
-# Who is told that from a time on a thread of a process, by their numbers, works for an origin.
-told: list[Callable[[float, int, int, str], None]] = []
+# Called as listener(since, process, thread, origin): from the time `since` on, in seconds, the
+# thread works for the origin. Process and thread are the numbers that the system gives them.
+origin_listeners: list[Callable[[float, int, int, str], None]] = []
 
 _origin: ContextVar[str | None] = ContextVar("streamperf_origin", default=None)
+# Origins for code that no test is known to have started; the last one applies.
 _phase = [STARTUP]
 _by_thread: "weakref.WeakKeyDictionary[threading.Thread, Started]" = weakref.WeakKeyDictionary()
 _by_task: "weakref.WeakKeyDictionary[Any, Started]" = weakref.WeakKeyDictionary()
@@ -47,55 +52,55 @@ _job = threading.local()
 
 
 def origin_here() -> str:
-    """The origin of what runs in this thread and task."""
-    found = _origin.get()
-    if found is not None:
-        return found
-    started = _of_thread()
+    """Return the origin of the current thread and task."""
+    own_origin = _origin.get()
+    if own_origin is not None:
+        return own_origin
+    started = _start_of_thread()
     return started.origin if started is not None else _phase[-1]
 
 
 def started_here() -> Started | None:
-    """How the task, or else the thread, that runs here was started; None in the main thread."""
+    """Return how the current task, or else thread, was started; None in the main thread."""
     if running_loop() == "asyncio":
         task = asyncio.current_task()
         if task is not None and task in _by_task:
             return _by_task[task]
-    return _of_thread()
+    return _start_of_thread()
 
 
-def _of_thread() -> Started | None:
+def _start_of_thread() -> Started | None:
     job: Started | None = getattr(_job, "started", None)
     return job or _by_thread.get(threading.current_thread())
 
 
 @contextmanager
 def origin(name: str) -> Iterator[None]:
-    """Take what this thread and its tasks start for `name`'s while open."""
+    """Attribute to origin `name` all that this thread and its tasks start in this context."""
     outer, before = origin_here(), _origin.set(name)
-    _tell(name)
+    _announce(name)
     try:
         yield
     finally:
-        with suppress(ValueError):  # of a task that is over, and of nothing else
+        with suppress(ValueError):  # the context was entered in a task that is over
             _origin.reset(before)
-        _tell(outer)
+        _announce(outer)
 
 
 @contextmanager
 def phase(name: str) -> Iterator[None]:
-    """Take what nobody is known to have started for `name`'s while open."""
+    """Attribute to origin `name` all that has no known origin while this context is open."""
     _phase.append(name)
-    _tell(name)
+    _announce(name)
     try:
         yield
     finally:
         _phase.remove(name)
 
 
-def _tell(name: str, thread: int = 0, process: int = 0, since: float = 0.0) -> None:
-    for tell in told:
-        tell(
+def _announce(name: str, thread: int = 0, process: int = 0, since: float = 0.0) -> None:
+    for listener in origin_listeners:
+        listener(
             since or clock.wall(),
             process or os.getpid(),
             thread or threading.get_native_id(),
@@ -104,7 +109,7 @@ def _tell(name: str, thread: int = 0, process: int = 0, since: float = 0.0) -> N
 
 
 def starting(frame: FrameType | None) -> Started:
-    """What is to be known of something that is being started from here."""
+    """Return the origin, line and request of the code that starts a thread, task or job now."""
     outer = started_here()
     frames = [*stack(frame)]
     request = request_in(frames) or (outer.request if outer is not None else "")
@@ -113,40 +118,40 @@ def starting(frame: FrameType | None) -> Started:
 
 @contextmanager
 def carried() -> Iterator[None]:
-    """Carry origins into threads, executors' jobs, tasks, and what is done at exit."""
+    """Carry origins into threads, jobs, tasks, processes and exit handlers that start meanwhile."""
     thread, pool = threading.Thread, concurrent.futures.ThreadPoolExecutor
     loop, low = asyncio.BaseEventLoop, sys.modules["_thread"]
-    puts = (
-        (thread, "start", _thread_starter(thread.start)),
-        (pool, "submit", _submitter(pool.submit)),
-        (loop, "create_task", _task_maker(loop.create_task)),
-        (low, "start_new_thread", _low_starter(start_new_thread)),
-        (atexit, "register", _exit_registrar(atexit.register)),
-        (subprocess.Popen, "__init__", _process_starter(subprocess.Popen.__init__)),
-        (BaseProcess, "start", _process_starter(BaseProcess.start)),
+    patches = (
+        (thread, "start", _thread_start_wrapper(thread.start)),
+        (pool, "submit", _submit_wrapper(pool.submit)),
+        (loop, "create_task", _create_task_wrapper(loop.create_task)),
+        (low, "start_new_thread", _start_new_thread_wrapper(start_new_thread)),
+        (atexit, "register", _atexit_register_wrapper(atexit.register)),
+        (subprocess.Popen, "__init__", _process_start_wrapper(subprocess.Popen.__init__)),
+        (BaseProcess, "start", _process_start_wrapper(BaseProcess.start)),
     )
-    before = [(holder, name, vars(holder)[name]) for holder, name, _ in puts]
-    for holder, name, wrapper in puts:
+    originals = [(holder, name, vars(holder)[name]) for holder, name, _ in patches]
+    for holder, name, wrapper in patches:
         setattr(holder, name, wrapper)
     try:
         yield
     finally:
-        for holder, name, own in before:
-            setattr(holder, name, own)
+        for holder, name, original in originals:
+            setattr(holder, name, original)
 
 
-def _thread_starter(start: Callable[..., Any]) -> Callable[..., Any]:
+def _thread_start_wrapper(start: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(start)
     def started(self: threading.Thread) -> None:
-        by = _by_thread[self] = starting(sys._getframe(1))  # noqa: SLF001 - who asks
-        since = clock.wall()  # it may have tried something by the time that it is told of
+        record = _by_thread[self] = starting(sys._getframe(1))  # noqa: SLF001 - the caller's line
+        since = clock.wall()  # before the start: the thread may make an attempt before `_announce`
         start(self)
-        _tell(by.origin, self.native_id or 0, since=since)
+        _announce(record.origin, self.native_id or 0, since=since)
 
     return started
 
 
-def _submitter(submit: Callable[..., Any]) -> Callable[..., Any]:
+def _submit_wrapper(submit: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(submit)
     def submitted(self: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         return submit(self, _Job(fn, starting(sys._getframe(1))), *args, **kwargs)  # noqa: SLF001
@@ -154,18 +159,20 @@ def _submitter(submit: Callable[..., Any]) -> Callable[..., Any]:
     return submitted
 
 
-def _process_starter(start: Callable[..., Any]) -> Callable[..., Any]:
+def _process_start_wrapper(start: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(start)
     def started(self: Any, *args: Any, **kwargs: Any) -> Any:
         since = clock.wall()
-        done = start(self, *args, **kwargs)
-        _tell(origin_here(), self.pid, self.pid, since)
-        return done
+        result = start(self, *args, **kwargs)
+        _announce(
+            origin_here(), self.pid, self.pid, since
+        )  # the main thread has the process's number
+        return result
 
     return started
 
 
-def _exit_registrar(register: Callable[..., Any]) -> Callable[..., Any]:
+def _atexit_register_wrapper(register: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(register)
     def registered(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         register(_Job(function, starting(sys._getframe(1))), *args, **kwargs)  # noqa: SLF001
@@ -175,10 +182,10 @@ def _exit_registrar(register: Callable[..., Any]) -> Callable[..., Any]:
 
 
 if hasattr(os, "register_at_fork"):  # POSIX
-    os.register_at_fork(after_in_child=lambda: _tell(origin_here()))
+    os.register_at_fork(after_in_child=lambda: _announce(origin_here()))
 
 
-def _low_starter(start: Callable[..., Any]) -> Callable[..., Any]:
+def _start_new_thread_wrapper(start: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(start)
     def started(function: Callable[..., Any], args: Any, *kwargs: Any) -> Any:
         return start(_Job(function, starting(sys._getframe(1))), args, *kwargs)  # noqa: SLF001
@@ -187,7 +194,10 @@ def _low_starter(start: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _Job:
-    """A function that knows who asked for it, and is the same as it to who takes it back."""
+    """A callable that runs a function for the origin that scheduled it.
+
+    It equals that function, so that `atexit.unregister` still finds it.
+    """
 
     def __init__(self, function: Callable[..., Any], started: Started) -> None:
         self._function, self._started = function, started
@@ -195,12 +205,12 @@ class _Job:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         outer, before = origin_here(), getattr(_job, "started", None)
         _job.started = self._started
-        _tell(self._started.origin)
+        _announce(self._started.origin)
         try:
             return self._function(*args, **kwargs)
         finally:
             _job.started = before
-            _tell(outer)
+            _announce(outer)
 
     def __eq__(self, other: object) -> bool:
         return self._function == other
@@ -209,7 +219,7 @@ class _Job:
         return hash(self._function)
 
 
-def _task_maker(create: Callable[..., Any]) -> Callable[..., Any]:
+def _create_task_wrapper(create: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(create)
     def created(self: Any, *args: Any, **kwargs: Any) -> Any:
         task = create(self, *args, **kwargs)
@@ -219,8 +229,8 @@ def _task_maker(create: Callable[..., Any]) -> Callable[..., Any]:
     return created
 
 
-# Clients whose requests are told: the module of a frame, and what it calls the request.
-_CLIENTS = {
+# By module of an HTTP client: the local variable that holds the request in its frames.
+_REQUEST_VARIABLES = {
     "httpx._client": "request",
     "httpx2._client": "request",
     "requests.sessions": "request",
@@ -229,17 +239,20 @@ _CLIENTS = {
 
 
 def request_in(frames: list[FrameType]) -> str:
-    """The request that a client library is making in these frames: "GET https://host/path"."""
+    """Return the request that an HTTP client makes in these frames: "GET https://host/path".
+
+    The result is "" if no frame belongs to a supported client.
+    """
     for frame in frames:
-        name = _CLIENTS.get(frame.f_globals.get("__name__", ""))
-        found = frame.f_locals.get(name) if name else None
-        if found is not None and not isinstance(found, str):
-            return _described(found)
+        name = _REQUEST_VARIABLES.get(frame.f_globals.get("__name__", ""))
+        request = frame.f_locals.get(name) if name else None
+        if request is not None and not isinstance(request, str):
+            return _request_text(request)
     return ""
 
 
-def _described(request: Any) -> str:
-    """Without credentials, query and fragment: those are secrets, often enough."""
+def _request_text(request: Any) -> str:
+    """Return the method and URL, without credentials, query and fragment, which may be secret."""
     method = getattr(request, "method", None) or getattr(request, "get_method", str)()
     url = urlsplit(str(getattr(request, "url", None) or getattr(request, "full_url", "")))
     if not method or not url.hostname:

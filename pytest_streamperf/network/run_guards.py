@@ -1,7 +1,9 @@
-"""Guards in a run of tests: each test's attempts are its own, whenever they come.
+"""Guard the tests of a run, and report each attempt with the test that caused it, however late.
 
-What one process sees, it writes to the journal, and so do those that run its tests for it; whoever
-is there last tells what nobody was told of.
+The plugin makes one `Guards` for each process. It calls `begin` and `end` around each test,
+`conclude` for the verdict of a test, and `left` at the end of the session. Workers of pytest-xdist
+write to the controller's journal, so the controller also reports attempts that come after a test.
+An attempt that comes after the session is printed when the process exits, which then fails.
 """
 
 import atexit
@@ -31,117 +33,130 @@ from pytest_streamperf.network.kernel_layer import NotExact, guard_exactly
 __tracebackhide__ = True  # pytest shows the user's own frames
 
 
+# Environment variables for workers: "PID:PATH" of the journal, and the kernel helper's process.
 _SHARED, _EXACT = "STREAMPERF_JOURNAL", "STREAMPERF_EXACT"
 
 
 class Guards:
-    """Guards tests, and with `guard_all` what no test starts, too, until the process ends."""
+    """The guards of all tests in one process.
+
+    `guard_all` also guards import, collection, and all code that no test started.
+    """
 
     def __init__(self) -> None:
         self._stack = ExitStack()
-        # A worker is told by the environment: it reads its settings before it hears of anything.
+        # A worker reads the project's settings before xdist sends it any data, so the environment
+        # carries these values.
         parent, _, journal = os.environ.get(_SHARED, "").partition(":")
-        self._helper = parent == str(os.getppid())
-        self._network = self._stack.enter_context(Network.opened(journal if self._helper else None))
-        self._everything = False
-        self._exact: subprocess.Popen[str] | None = None
+        self._is_worker = parent == str(os.getppid())
+        self._network = self._stack.enter_context(
+            Network.opened(journal if self._is_worker else None)
+        )
+        self._guards_all = False
+        self._kernel_helper: subprocess.Popen[str] | None = None
         self._why_not_exact = ""
         self._process = os.getpid()
         self._tests: dict[str, ExitStack] = {}
-        # Who registers first runs last.
-        atexit.register(self._last_words)
+        # Exit handlers run in reverse order of registration: this one runs after the project's.
+        atexit.register(self._report_at_exit)
 
     def share(self) -> None:
-        """Have processes that this one starts from here on write to its journal, too."""
+        """Make processes that start from now on write to the journal of this process."""
         os.environ[_SHARED] = f"{os.getpid()}:{self._network.journal.path}"
         self._stack.callback(os.environ.pop, _SHARED, None)
 
     def guard_all(self, settings: Mapping[str, Any]) -> None:
-        """Guard import, collection, and whatever no test started."""
-        self._everything = True
+        """Guard import, collection, and all code that no test started."""
+        self._guards_all = True
         for origin in (STARTUP, SESSION):
             self._network.guard(origin, _rule(settings))
 
     def guard_exactly(self, settings: Mapping[str, Any]) -> None:
-        """Have the kernel tell, too, for this process and all that it starts; if that can be had.
+        """Observe this process and its children with the kernel layer, if it is available.
 
-        A process that works for another is under its filter already.
+        A worker inherits the filter of the controller, so it installs none.
         """
         self._network.mark_origins()
-        if self._helper:
+        if self._is_worker:
             self._network.is_exact = self._is_exact
             return
         rule = _rule(settings)
         try:
-            self._exact = guard_exactly(
+            self._kernel_helper = guard_exactly(
                 self._network.journal.path,
                 block=rule.block,
                 networks=[str(network) for network in rule.allowed.networks],
             )
-            os.environ[_EXACT] = str(self._exact.pid)
+            os.environ[_EXACT] = str(self._kernel_helper.pid)
             self._network.is_exact = self._is_exact
         except (NotExact, OSError) as error:
             self._why_not_exact = str(error)
 
     def collected(self) -> None:
-        """From here on what no test started is the session's."""
+        """Attribute code that no test started to the session, from the end of the collection on."""
         self._stack.enter_context(origins.phase(SESSION))
 
     def begin(self, test: str, settings: Mapping[str, Any]) -> None:
-        """Take what is started from here on for this test's, if it is not already.
+        """Attribute to this test all that starts from now on, unless the test has begun already.
 
-        What a test may do, where all are guarded, is its own, too, and nobody else's fault.
+        With `guard_all`, a test that may fetch begins too: its fetches then belong to the test and
+        do not fail the session.
         """
-        may = settings.get("background_fetch", True)
-        if test in self._tests or (may and not self._everything):
+        may_fetch = settings.get("background_fetch", True)
+        if test in self._tests or (may_fetch and not self._guards_all):
             return
-        self._network.guard(test, Rule(EVERYBODY) if may else _rule(settings))
+        self._network.guard(test, Rule(EVERYBODY) if may_fetch else _rule(settings))
         self._tests[test] = stack = ExitStack()
         stack.enter_context(origins.origin(test))
 
     def end(self, test: str) -> None:
-        """Take what is started from here on for somebody else's."""
+        """Stop attributing new threads, tasks and jobs to this test."""
         if test in self._tests:
             self._tests.pop(test).close()
 
     def guard_of(self, test: str) -> FetchGuard:
-        """What the fixture gives."""
+        """Return the guard that the fixture `no_background_fetch` gives to a test."""
         return FetchGuard.of(self._network, test)
 
     def shared(self) -> AbstractContextManager[None]:
-        """Take what is started meanwhile for no one test's: a fixture's that others share."""
+        """Return a context for shared fixtures: the session is the origin of all they start."""
         return origins.origin(SESSION)
 
     def conclude(self, test: str, *, failed: bool, over: bool) -> None:
-        """Conclude on what a test tried and nobody was told of, if it is guarded.
+        """Report the attempts of a guarded test that no verdict has reported yet.
 
-        Nothing is raised where it `failed` by itself; when it is `over`, only for what is new.
+        Raises `NetworkExceeded` or `NetworkInconclusive`, unless the test `failed` by itself. A
+        test without new attempts gets no second verdict when it is `over`, and none at all with
+        `guard_all`.
         """
         if test not in self._tests:
             return
-        attempts = self._network.untold().get(test, [])
-        self._network.tell(attempts)
-        if not attempts and (over or self._everything):
+        attempts = self._network.unreported().get(test, [])
+        self._network.mark_reported(attempts)
+        if not attempts and (over or self._guards_all):
             return
         if failed:
-            report(self._judged(attempts))
+            report(self._verdict_on(attempts))
         else:
-            conclude(self._judged(attempts), NetworkExceeded, NetworkInconclusive, stacklevel=2)
+            conclude(self._verdict_on(attempts), NetworkExceeded, NetworkInconclusive, stacklevel=2)
 
     def left(self) -> Iterator[tuple[str, NetworkExceeded | NetworkInconclusive]]:
-        """What came too late for its test, or was nobody's, by origin; a helper only notes it."""
-        if self._helper:
+        """Yield the error of each origin whose attempts came after its test, or outside all tests.
+
+        A worker yields none: it reports its networking libraries, and the controller concludes.
+        """
+        if self._is_worker:
             self._network.note_libraries()
             return
-        for origin, attempts in self._network.untold().items():
-            self._network.tell(attempts)
+        for origin, attempts in self._network.unreported().items():
+            self._network.mark_reported(attempts)
             yield origin, _error(judged(attempts))
-        rest = self._judged([])
-        if self._is_gone() or (self._everything and rest.verdict != "within"):
-            yield SESSION, _error(rest)
+        session = self._verdict_on([])
+        if self._helper_has_ended() or (self._guards_all and session.verdict != "within"):
+            yield SESSION, _error(session)
 
-    def _judged(self, attempts: Sequence[Attempt]) -> NetworkResult:
-        if self._is_gone() and not attempts:
+    def _verdict_on(self, attempts: Sequence[Attempt]) -> NetworkResult:
+        if self._helper_has_ended() and not attempts:
             return gone()
         return judged(
             attempts,
@@ -150,32 +165,35 @@ class Guards:
             elsewhere=self._network.libraries_elsewhere,
         )
 
-    def _is_gone(self) -> bool:
-        return self._exact is not None and self._exact.poll() is not None
+    def _helper_has_ended(self) -> bool:
+        return self._kernel_helper is not None and self._kernel_helper.poll() is not None
 
     def _is_exact(self) -> bool:
-        """Whether the helper answers: without it the kernel refuses, and nobody is told."""
-        if self._helper:
-            helper = os.environ.get(_EXACT, "")
-            return bool(helper) and Path("/proc", helper).exists()
-        return self._exact is not None and not self._is_gone()
+        """Return whether the kernel helper is alive.
 
-    def _last_words(self) -> None:
-        """At the very end of the process: what came since is told, and its status says so."""
+        Without it the kernel refuses all connections, and the journal gets no record of them.
+        """
+        if self._is_worker:
+            process = os.environ.get(_EXACT, "")
+            return bool(process) and Path("/proc", process).exists()
+        return self._kernel_helper is not None and not self._helper_has_ended()
+
+    def _report_at_exit(self) -> None:
+        """Print attempts that no verdict reported, and exit with status 1 if there are any."""
         if os.getpid() != self._process:
             return
-        found = [] if self._helper else list(self._network.untold().items())
-        for origin, attempts in found:
-            print(f"{origin}: {judged(attempts).message}", file=sys.stderr)  # noqa: T201 - the end
+        unreported = [] if self._is_worker else list(self._network.unreported().items())
+        for origin, attempts in unreported:
+            print(f"{origin}: {judged(attempts).message}", file=sys.stderr)  # noqa: T201 - no pytest
         self._stack.close()
-        if found:
+        if unreported:  # an exit handler cannot change the status in any other way
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(1)
 
 
-def _error(found: NetworkResult) -> NetworkExceeded | NetworkInconclusive:
-    return (NetworkExceeded if found.verdict == "exceeded" else NetworkInconclusive)(found)
+def _error(result: NetworkResult) -> NetworkExceeded | NetworkInconclusive:
+    return (NetworkExceeded if result.verdict == "exceeded" else NetworkInconclusive)(result)
 
 
 def _rule(settings: Mapping[str, Any]) -> Rule:
