@@ -1,7 +1,7 @@
 """Lay out messages: tables, labelled lines, timelines, sparklines and the guilty line.
 
 Each function takes plain values and returns lines, or a part of one. Lines are ASCII, except for
-sparklines, and at most 72 columns wide: only a path may be longer.
+sparklines, and long ones are cut or wrapped to 72 columns.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
