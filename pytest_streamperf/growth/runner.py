@@ -279,10 +279,10 @@ class Runner:
             traced.append((longer, pieces))
             took.append(left - self._left_for_blame())
         for _ in range(_traced_runs(metric) - 1):
-            for which in (-2, -1):
-                traced_length, pieces = traced[which]
+            for position in (-2, -1):
+                traced_length, pieces = traced[position]
                 retry = yield from self._finish_traced(metric, traced_length)
-                traced[which] = traced_length, least_of_each(pieces, retry) if retry else pieces
+                traced[position] = traced_length, least_of_each(pieces, retry) if retry else pieces
         early, late = (
             {where: spent / traced_length for where, spent in summed(pieces).items()}
             for traced_length, pieces in traced[-2:]
