@@ -69,13 +69,15 @@ def location_lines(places: Sequence[str], source: str, part: str) -> list[str]:
     `places` are spellings of one place, from the longest to the shortest. The first that fits is
     used. If none fits, the last loses its start. A source that is too long loses its end.
     """
-    shown, source = [_ascii(place) for place in places], _ascii(source)
-    place = shown[0]
+    spellings, source = [_ascii(place) for place in places], _ascii(source)
+    place = spellings[0]
     line = " ".join(filter(None, (f"  where  {place}{':' if source else ''}", source, part)))
     if len(line) <= _WIDTH:
         return [line]
     room = _WIDTH - _INDENT - 1
-    place = next((text for text in shown if len(text) <= room), f"...{shown[-1][3 - room :]}")
+    place = next(
+        (text for text in spellings if len(text) <= room), f"...{spellings[-1][3 - room :]}"
+    )
     room -= len(part)
     if len(source) > room:
         source = f"{source[: room - 3]}..."
