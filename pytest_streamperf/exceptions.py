@@ -92,7 +92,7 @@ class BudgetError(ValueError):
 
 
 class WireError(ValueError):
-    """Bytes on the wire cannot be decoded. The text says where, and what was expected there.
+    """Bytes on the wire cannot be decoded. The text names the place and the expected content.
 
     `offset` is where the wrong event or line begins, in bytes from the start of the stream.
     `number` is the count of events before it. Both are the same for every way to cut the stream.
