@@ -1,7 +1,10 @@
-"""Every exception and warning that a user may meet, with its base class.
+"""Exceptions and warnings: every one that a user may meet, with its base class.
 
-`BudgetExceeded` and `Inconclusive` are outcomes of checks and carry the verdict; `BudgetError` is
-for settings. Outcomes pickle, so that they travel from xdist's workers.
+A check that does not pass raises a subclass of `BudgetExceeded` or of `Inconclusive`. Both are
+assertion errors and carry the verdict. They pickle, so that xdist's workers can send them.
+
+The other classes report wrong input: `BudgetError` a setting, `WireError` bytes on the wire,
+`RecordingError` a recording, `ReportError` a report.
 """
 
 from collections.abc import Sequence
@@ -11,7 +14,7 @@ if TYPE_CHECKING:
     from pytest_streamperf._results.verdict import Verdict
 
 
-class _Raised(AssertionError):  # noqa: N818 - an outcome, not an error
+class _CheckOutcome(AssertionError):  # noqa: N818 - an outcome, not an error
     def __init__(self, verdict: "Verdict") -> None:
         super().__init__(verdict)
         self.verdict = verdict
@@ -20,56 +23,56 @@ class _Raised(AssertionError):  # noqa: N818 - an outcome, not an error
         return self.verdict.message
 
     def __reduce__(self) -> tuple[object, ...]:
-        # By `__module__`, below, pickle would look for the class in `builtins`.
-        return _raised, (type(self).__name__, self.verdict), self.__dict__
+        # `__module__` is set to `builtins` below, so pickle would look for the class there.
+        return _restored_outcome, (type(self).__name__, self.verdict), self.__dict__
 
 
-class BudgetExceeded(_Raised):
-    """Something was measured, and it is over its limit. `verdict` holds the evidence."""
+class BudgetExceeded(_CheckOutcome):
+    """A check measured a value above its limit. `verdict` holds the evidence."""
 
 
 class GrowthExceeded(BudgetExceeded):
-    """Work grows faster than the stream does."""
+    """The work of the code under test grows faster than the length of the stream."""
 
 
-class Inconclusive(_Raised):
-    """A check could not be concluded; it is not green. `verdict` says why."""
+class Inconclusive(_CheckOutcome):
+    """A check could not be decided, so the test does not pass. `verdict` gives the reason."""
 
 
 class GrowthInconclusive(Inconclusive):
-    """Whether work grows faster than the stream could not be told."""
+    """A growth check could not decide whether work grows faster than the stream."""
 
 
 class ThrottlingExceeded(BudgetExceeded):
-    """Updates or flushes do not keep to what was promised of them."""
+    """Updates or flushes break the limits of their throttling check."""
 
 
 class ThrottlingInconclusive(Inconclusive):
-    """Whether updates or flushes keep to it could not be told, for want of evidence."""
+    """A throttling check had too little evidence to decide about updates or flushes."""
 
 
 class ResponsivenessExceeded(BudgetExceeded):
-    """A stream does not run smoothly: gaps, stalls, pauses, memory or CPU time."""
+    """A stream exceeds a limit on gaps, stalls, pauses, memory or CPU time."""
 
 
 class ResponsivenessInconclusive(Inconclusive):
-    """Whether a stream runs smoothly could not be told."""
+    """A responsiveness check could not decide whether a stream keeps to its limits."""
 
 
 class NetworkExceeded(BudgetExceeded):
-    """Something reached for the network, and was not allowed to."""
+    """Code attempted a network access that was not allowed."""
 
 
 class ServerExceeded(BudgetExceeded):
-    """A server does not do what is expected of one."""
+    """A server failed one of the server checks."""
 
 
 class NetworkInconclusive(Inconclusive):
-    """Whether anything reached for the network could not be told."""
+    """A network check could not decide whether code attempted a network access."""
 
 
 class ServerInconclusive(Inconclusive):
-    """Whether a server does what is expected of one could not be told."""
+    """A server check could not decide whether the server behaves as it should."""
 
 
 class NothingMeasured(Inconclusive):
@@ -77,24 +80,24 @@ class NothingMeasured(Inconclusive):
 
 
 class StreamperfWarning(UserWarning):
-    """Something that a setting accepts, and that would fail without it."""
+    """A check failed or was inconclusive, and a setting turned the failure into a warning."""
 
 
 class VirtualTimeError(RuntimeError):
-    """Virtual time cannot go on: everything waits for ever, or for something real."""
+    """Virtual time cannot advance: every task waits for ever, or for a real event."""
 
 
 class BudgetError(ValueError):
-    """A setting is wrong: the text names it, what it is, and what is allowed."""
+    """A setting is wrong. The text names the setting, its value and the allowed values."""
 
 
 class WireError(ValueError):
-    """What cannot be decoded: where it is, and what was expected there.
+    """Bytes on the wire cannot be decoded. The text names the place and the expected content.
 
-    `offset` is where what is wrong begins, an event or a line, in bytes from the start of the
-    stream, and `number` how many events came before it: the same, however the stream was cut.
-    Where more should have come, they are all the bytes and events there were. `decoded` is what the
-    same piece held before, so that nothing is lost.
+    `offset` is where the wrong event or line begins, in bytes from the start of the stream.
+    `number` is the count of events before it. Both are the same for every way to cut the stream.
+    If the stream ended too early, they count all its bytes and events. `decoded` holds the events
+    that the same chunk contained before the error, so no event is lost.
 
     >>> WireError("a line of more than 8 bytes", offset=20, number=3).offset
     20
@@ -109,21 +112,21 @@ class WireError(ValueError):
 
 
 class RecordingError(ValueError):
-    """A file is no recording: which line, what it is, and what was expected."""
+    """A file is no recording. The text names the line, its content and the expected content."""
 
 
 class ReportError(ValueError):
-    """A report cannot be used: the text names it, the place, what was wrong and what is allowed."""
+    """A report cannot be used. The text names the file, the place, the fault and the rule."""
 
 
-class BlockedFetch(ConnectionRefusedError):  # noqa: N818 - what happened, to who catches OSError
-    """Nothing may be reached from here."""
+class BlockedFetch(ConnectionRefusedError):  # noqa: N818 - code that catches OSError catches it
+    """The network guard blocked a network access."""
 
 
 class RateLimited(ConnectionRefusedError):  # noqa: N818 - like its base
-    """The server takes no more for `retry_after` seconds: HTTP 429, before anything was sent.
+    """The server refuses requests for `retry_after` seconds: HTTP 429, with no delta sent.
 
-    `header` says so: a decimal number of seconds, to the microsecond.
+    `header` is the value of the Retry-After header: decimal seconds, to the microsecond.
     """
 
     def __init__(self, retry_after: float) -> None:
@@ -132,8 +135,9 @@ class RateLimited(ConnectionRefusedError):  # noqa: N818 - like its base
         super().__init__(f"rate limited: HTTP 429, Retry-After: {self.header}")
 
 
-# As pytest does with its own outcomes: a report starts with the name alone.
-_OUTCOMES: tuple[type[_Raised], ...] = (
+# pytest shows an exception of `builtins` without its module, so a report starts with the name
+# alone. pytest does the same with its own outcomes.
+_OUTCOMES: tuple[type[_CheckOutcome], ...] = (
     BudgetExceeded,
     *BudgetExceeded.__subclasses__(),
     Inconclusive,
@@ -144,7 +148,7 @@ for _kind in _OUTCOMES:
     _kind.__module__ = "builtins"
 
 
-def _raised(name: str, verdict: "Verdict") -> _Raised:
+def _restored_outcome(name: str, verdict: "Verdict") -> _CheckOutcome:
     return _CLASSES[name](verdict)
 
 

@@ -1,1 +1,1 @@
-"""Verdicts and what becomes of them: plain values, their text, and where checks report them."""
+"""Verdicts of checks as plain values, their text, and the sink that checks report them to."""

@@ -1,4 +1,8 @@
-"""The end of a check: report its verdict, then raise, warn or return as the policy says."""
+"""Conclude a check: report its verdict, then raise, warn or return as the policy says.
+
+`conclude` is the last call of each check. `nothing_measured` makes the error for a check that had
+nothing to measure: no policy turns that into a warning.
+"""
 
 import warnings
 
@@ -17,7 +21,7 @@ __tracebackhide__ = True  # pytest shows the user's own frames
 
 
 def current_policy() -> Policy:
-    """The policy of the current sink; without one, every default."""
+    """Return the policy of the current sink, or the default policy if no sink is open."""
     sink = current_sink()
     return sink.policy if sink is not None else Policy()
 
@@ -29,9 +33,9 @@ def conclude(
     *,
     stacklevel: int,
 ) -> None:
-    """Report a verdict; raise it unless it is within its limit, or warn where the policy says so.
+    """Report a verdict; raise or warn, as the policy says, unless it is within its limit.
 
-    `stacklevel` is that of `warnings.warn`, as seen by the caller.
+    `stacklevel` is counted from the caller, as `warnings.warn` counts it.
     """
     report(verdict)
     if verdict.verdict == "within":
@@ -42,11 +46,11 @@ def conclude(
         raise (exceeded if verdict.verdict == "exceeded" else inconclusive)(verdict)
 
 
-def nothing_measured(stem: str, what: str, advice: str) -> NothingMeasured:
-    """Report a check that had nothing to measure, and make the error for it."""
+def nothing_measured(stem: str, headline: str, advice: str) -> NothingMeasured:
+    """Report a check that had nothing to measure, and return the error to raise."""
     details = labelled_lines({"try": advice})
     verdict = Verdict(
-        stem=stem, verdict="inconclusive", headline=what, details=details, measured=False
+        stem=stem, verdict="inconclusive", headline=headline, details=details, measured=False
     )
     report(verdict)
     return NothingMeasured(verdict)

@@ -1,16 +1,20 @@
-"""What was measured, for machines: figures, guilty lines and rows to draw, as plain values."""
+"""Measured values of a check, for machines: figures, guilty lines and rows of a chart.
+
+All are plain values. `Verdict` carries them to reports, comparisons and charts.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
+# A chart of a report draws at most this many points. Not measured: no reason is on record.
 MOST_DRAWN = 50
 
 T = TypeVar("T")
 
 
 class Place(NamedTuple):
-    """A guilty line, and its part of what is wrong, 0 to 1, if that is known."""
+    """A guilty line and the share of the blame that it bears, 0 to 1; None if unknown."""
 
     place: str
     source: str = ""
@@ -19,11 +23,12 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What a check measured, for machines, kept apart by what may be done with it.
+    """The figures of one check, for machines, grouped by how they may be compared.
 
-    Two checks compare where they were `given` the same. `counts` are the same on every machine and
-    `shares`, 0 to 1, are parts of one run: of either more is worse. `seconds` and `bytes` are of
-    this machine. `limits` go by the name of what they hold; `facts` are for people.
+    Two checks are comparable if their `given` values are equal. `counts` are the same on every
+    machine, and `shares`, 0 to 1, are parts of one run: a greater value is worse in both groups.
+    `seconds` and `bytes` depend on the machine. A limit has the name of the figure that it bounds.
+    `facts` are text for people.
 
     >>> Figures(given={"deltas": 500}, counts={"updates": 51}).flat()
     {'deltas': 500, 'updates': 51}
@@ -38,14 +43,14 @@ class Figures:
     facts: Mapping[str, str] = field(default_factory=dict)
 
     def flat(self) -> dict[str, float | str]:
-        """All that was measured, by its name."""
+        """Return every figure and fact by its name, without the limits."""
         return {**self.given, **self.counts, **self.shares, **self.seconds, **self.bytes} | {
             **self.facts
         }
 
 
 def known(figures: Mapping[str, float | None]) -> dict[str, float]:
-    """Those figures that were measured.
+    """Return the figures that were measured, without those that are None.
 
     >>> known({"first": 0.2, "longest gap": None})
     {'first': 0.2}
@@ -54,7 +59,7 @@ def known(figures: Mapping[str, float | None]) -> dict[str, float]:
 
 
 def thinned(values: Sequence[T]) -> Sequence[T]:
-    """At most 50 of many values, the first and the last among them.
+    """Return at most 50 of the values, evenly spread, with the first and the last.
 
     >>> len(thinned(range(1_000)))
     50
@@ -62,4 +67,4 @@ def thinned(values: Sequence[T]) -> Sequence[T]:
     if len(values) <= MOST_DRAWN:
         return values
     last, steps = len(values) - 1, MOST_DRAWN - 1
-    return [values[each * last // steps] for each in range(MOST_DRAWN)]
+    return [values[step * last // steps] for step in range(MOST_DRAWN)]

@@ -1,4 +1,7 @@
-"""What a project's settings make of a verdict."""
+"""The policy of a project: its default arguments for checks, and which verdicts only warn.
+
+The plugin makes one from the settings in `pyproject.toml`; `conclude` goes by it.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,13 +12,14 @@ from pytest_streamperf._results.verdict import Outcome
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What a project's settings say: the arguments of its checks, and what comes of a verdict.
+    """Settings of a project: default arguments for its checks, and the verdicts that only warn.
 
-    `growth` are arguments of `assert_linear`, where a call does not give them, and `network` those
-    of a guard of every test: `background_fetch`, `allow_hosts`, `block_network`, `exact_network`.
-    `budgets` are what a test as a whole is held to: the default, under "", and profiles by name;
-    `defaults` is what the arguments above would be as one of these. With `mode="warn"` a check that
-    would fail warns, with `inconclusive="warn"` only one that could not be concluded.
+    `growth` holds arguments of `assert_linear`, used where a call omits them. `network` holds those
+    of the guard of every test: `background_fetch`, `allow_hosts`, `block_network`, `exact_network`.
+    `budgets` holds the budgets of whole tests: the default one under "", and profiles by name.
+    `defaults` holds the arguments above once more, as a layer of a budget.
+    `mode="warn"` turns every failure into a warning; `inconclusive="warn"` only turns inconclusive
+    checks into warnings.
 
     >>> Policy(inconclusive="warn").accepts("inconclusive"), Policy().accepts("exceeded")
     (True, False)
@@ -29,7 +33,7 @@ class Policy:
     mode: Literal["fail", "warn"] = "fail"
 
     def accepts(self, outcome: Outcome) -> bool:
-        """Whether this outcome is no failure."""
+        """Return whether this outcome does not fail the test."""
         return (
             outcome == "within"
             or self.mode == "warn"

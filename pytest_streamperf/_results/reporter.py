@@ -1,4 +1,9 @@
-"""Where checks report to: all of the project that pytest loads for a run without checks."""
+"""The sink that checks report to, and the functions that report to it.
+
+The plugin opens a sink for a run with `reporting_to`. Outside pytest no sink is open, and reports
+are dropped. pytest loads this module for runs without checks, too, so it imports nothing else of
+the project.
+"""
 
 from __future__ import annotations
 
@@ -10,33 +15,33 @@ if TYPE_CHECKING:
 
 
 class Sink(Protocol):
-    """Where checks report to, and what they go by: a run's record, under pytest."""
+    """The receiver of reports and the source of the policy: the record of a run, under pytest."""
 
     @property
     def policy(self) -> Policy:
-        """What comes of a verdict."""
+        """The policy that decides whether a verdict fails, warns or passes."""
 
     def begin(self, check: object) -> None:
-        """An async check was called; it has still to be awaited."""
+        """Note that an async check was called and has still to be awaited."""
 
     def end(self, check: object) -> None:
-        """An async check was awaited."""
+        """Note that an async check was awaited."""
 
     def concerns(self, subject: object) -> None:
-        """A counter was made, or a stream is about to be read: a budget may be about it."""
+        """Note a new counter, or a stream before it is read: a budget may apply to it."""
 
     def progress(self, text: str) -> None:
-        """A check that takes long says where it is; with nothing that it is done."""
+        """Show the progress of a long check; an empty text means that it is done."""
 
     def report(self, verdict: Verdict) -> None:
-        """A check was concluded."""
+        """Take the verdict of a concluded check."""
 
 
 _sinks: list[Sink] = []
 
 
 class reporting_to:  # noqa: N801 - a context manager; `contextlib` would be one more module to load
-    """Send every verdict to `sink` for as long as it is open; without one they go nowhere."""
+    """Send every report to `sink` inside a `with` block; the innermost block wins."""
 
     __slots__ = ("_sink",)
 
@@ -47,30 +52,30 @@ class reporting_to:  # noqa: N801 - a context manager; `contextlib` would be one
         _sinks.append(self._sink)
 
     def __exit__(self, *_: object) -> None:
-        _sinks[:] = [each for each in _sinks if each is not self._sink]
+        _sinks[:] = [sink for sink in _sinks if sink is not self._sink]
 
 
 def current_sink() -> Sink | None:
-    """The sink that was opened last, if any is open."""
+    """Return the sink that was opened last, or None if none is open."""
     return _sinks[-1] if _sinks else None
 
 
 def report(verdict: Verdict) -> None:
-    """Tell the current sink, if there is one, what a check concluded."""
+    """Send a verdict to the current sink, if there is one."""
     sink = current_sink()
     if sink is not None:
         sink.report(verdict)
 
 
 def progress(text: str) -> None:
-    """Tell the current sink, if there is one, where a check is; nothing that it is done."""
+    """Send the progress of a check to the current sink, if any; an empty text means done."""
     sink = current_sink()
     if sink is not None:
         sink.progress(text)
 
 
 def concerns(subject: object) -> None:
-    """Tell the current sink, if there is one, of a counter, or of a stream that is to be read."""
+    """Send a new counter, or a stream before it is read, to the current sink, if any."""
     sink = current_sink()
     if sink is not None:
         sink.concerns(subject)

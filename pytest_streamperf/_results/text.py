@@ -1,29 +1,34 @@
-"""How a message is laid out: tables, labelled lines, lines of time, and the guilty line."""
+"""Lay out messages: tables, labelled lines, timelines, sparklines and the guilty line.
+
+Each function takes plain values and returns lines, or a part of one. Lines are ASCII, except for
+sparklines, and long ones are cut or wrapped to 72 columns.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-# pytest puts 8 columns before a message raised in a function; 80 are promised.
+# The documentation promises 80 columns, and pytest indents the message of a function by up to 8.
 _WIDTH = 72
+# A note is added to a message only up to this many lines. Not measured: no reason is on record.
 MAX_LINES = 13
-_INDENT = 9
+_INDENT = 9  # the columns before the text of a labelled line
 _TIMELINE_COLUMNS = 56
-_TIMELINE_LABEL = 6, 8  # columns of a row's label: at least, at most
+_MIN_LABEL_COLUMNS, _MAX_LABEL_COLUMNS = 6, 8  # of a row in a timeline
 _LOWEST_BAR = ord("\N{LOWER ONE EIGHTH BLOCK}")
 
 
 def table_lines(head: Sequence[str], rows: Sequence[Sequence[str]], note: str = "") -> list[str]:
-    """Lay out a small right-aligned table; `note` stands behind its last row."""
+    """Lay out a small right-aligned table, with `note` after its last row."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    laid = [
+    lines = [
         "  " + "   ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
         for row in (head, *rows)
     ]
-    return [*laid[:-1], fit_line(f"{laid[-1]}   <- {note}")] if note else laid
+    return [*lines[:-1], fit_line(f"{lines[-1]}   <- {note}")] if note else lines
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """Draw values as bars of 1 to 8 eighths, 0 at the bottom, the greatest at the top.
+    """Draw values as bars of 1 to 8 eighths: 0 has the lowest bar, the greatest value the highest.
 
     >>> sparkline([0, 1, 2, 4]).encode("ascii", "namereplace").count(b"BLOCK")
     4
@@ -33,7 +38,7 @@ def sparkline(values: Sequence[float]) -> str:
 
 
 def labelled_lines(entries: Mapping[str, str]) -> list[str]:
-    """Lay out `where`, `means`, `costs`, `try`, `allow`; an empty one is left out."""
+    """Lay out a text for each label, such as `where`, `means` or `try`; leave out empty texts."""
     from textwrap import wrap  # noqa: PLC0415 - not loaded by a run without failures
 
     return [
@@ -52,25 +57,27 @@ def fit_line(line: str) -> str:
 
 def _ascii(text: str) -> str:
     return (
-        "".join(each if each.isprintable() else " " for each in text)
+        "".join(character if character.isprintable() else " " for character in text)
         .encode("ascii", "backslashreplace")
         .decode()
     )
 
 
 def location_lines(places: Sequence[str], source: str, part: str) -> list[str]:
-    """Lay out the guilty line: in one line if it fits, else in two.
+    """Lay out the guilty line: in one line if it fits, otherwise in two.
 
-    `places` say the same, each shorter than the one before it: the first that fits is taken. What
-    is cut for want of room is the end of the source, or the start of the last place.
+    `places` are spellings of one place, from the longest to the shortest. The first that fits is
+    used. If none fits, the last loses its start. A source that is too long loses its end.
     """
-    shown, source = [_ascii(place) for place in places], _ascii(source)
-    place = shown[0]
+    spellings, source = [_ascii(place) for place in places], _ascii(source)
+    place = spellings[0]
     line = " ".join(filter(None, (f"  where  {place}{':' if source else ''}", source, part)))
     if len(line) <= _WIDTH:
         return [line]
     room = _WIDTH - _INDENT - 1
-    place = next((each for each in shown if len(each) <= room), f"...{shown[-1][3 - room :]}")
+    place = next(
+        (text for text in spellings if len(text) <= room), f"...{spellings[-1][3 - room :]}"
+    )
     room -= len(part)
     if len(source) > room:
         source = f"{source[: room - 3]}..."
@@ -78,14 +85,14 @@ def location_lines(places: Sequence[str], source: str, part: str) -> list[str]:
 
 
 class Event(NamedTuple):
-    """What happened when; one character stands for it."""
+    """The time of an event, and the character that stands for it in a timeline."""
 
     time: float
     symbol: str
 
 
 class Row(NamedTuple):
-    """Events in one line; later ones are drawn over earlier ones."""
+    """A row of a timeline; its later events are drawn over earlier ones."""
 
     label: str
     events: Iterable[Event]
@@ -94,22 +101,23 @@ class Row(NamedTuple):
 def timeline_lines(
     rows: Sequence[Row], *, start: float, end: float, when: float, began: float
 ) -> list[str]:
-    """Draw what came from `start` to `end`, and point at `when`, told in seconds since `began`.
+    """Draw the events from `start` to `end`; mark the time `when`, in seconds since `began`.
 
     >>> timeline_lines([Row("a", [Event(0, "|")])], start=0, end=1, when=1, began=0)[0][:16]
     '  a       |.....'
     """
-    least, most = _TIMELINE_LABEL
-    width = max(least, *(len(row.label[:most]) for row in rows))
+    width = max(_MIN_LABEL_COLUMNS, *(len(row.label[:_MAX_LABEL_COLUMNS]) for row in rows))
 
     def column(time: float) -> int:
         return int((time - start) / (end - start) * (_TIMELINE_COLUMNS - 1) + 0.5)
 
     lines = []
     for label, events in rows:
-        symbols = {column(each.time): each.symbol for each in events if start <= each.time <= end}
+        symbols = {
+            column(event.time): event.symbol for event in events if start <= event.time <= end
+        }
         line = "".join(symbols.get(at, ".") for at in range(_TIMELINE_COLUMNS))
-        lines.append(f"  {label[:most]:{width}}  {line}")
-    at, said = column(min(max(when, start), end)), f"{when - began:.3f} s"
-    pointer = f"{said} ^".rjust(at + 1) if at > len(said) else f"{'':{at}}^ {said}"
+        lines.append(f"  {label[:_MAX_LABEL_COLUMNS]:{width}}  {line}")
+    at, label = column(min(max(when, start), end)), f"{when - began:.3f} s"
+    pointer = f"{label} ^".rjust(at + 1) if at > len(label) else f"{'':{at}}^ {label}"
     return [*lines, f"  {'':{width}}  {pointer}"]

@@ -1,4 +1,10 @@
-"""Times, shares, rates and sizes, from numbers or as people write them."""
+"""Read and write times, shares, rates and sizes.
+
+`seconds_of`, `interval_of`, `share_of`, `fraction_of`, `rate_of`, `bytes_of` and `mean_bytes_of`
+read a number, or a text with a unit, such as "50ms". They raise `ValueError` for any other value.
+`argument` names the argument in the error. `size`, `thousands`, `duration` and `percent` write
+figures for people.
+"""
 
 import re
 import sys
@@ -34,21 +40,21 @@ _BYTES = {
 
 
 def seconds_of(value: object) -> float:
-    """Seconds, from a number of them or as people write it; `ValueError` for anything else.
+    """Return seconds, 0 or more, from a number or a text; `ValueError` for any other value.
 
     >>> seconds_of("200ms")
     0.2
     """
-    seconds = _read(value, _SECONDS)
+    seconds = _number_of(value, _SECONDS)
     if seconds is None:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         limits = " 0 or more and finite," if is_number else ""
-        raise _wrong(value, f"a time,{limits} as '200ms', '1.5s' or 0.2 seconds")
+        raise _value_error(value, f"a time,{limits} as '200ms', '1.5s' or 0.2 seconds")
     return seconds
 
 
 def interval_of(value: object) -> float:
-    """Seconds, more than 0, from a number of them or as people write it; else `ValueError`.
+    """Return seconds, more than 0, from a number or a text; `ValueError` for any other value.
 
     >>> interval_of("200ms")
     0.2
@@ -61,43 +67,43 @@ def interval_of(value: object) -> float:
 
 
 def share_of(value: object) -> float:
-    """A part, above 0 and up to 1, or as people write it; `ValueError` for anything else.
+    """Return a share, above 0 and up to 1, from a number or a percentage; else `ValueError`.
 
     >>> share_of("25%")
     0.25
     """
-    share = _read(value, _SHARES)
+    share = _number_of(value, _SHARES)
     if share is None or not 0 < share <= 1:
-        raise _wrong(value, "a share, as '25%' or 0.25")
+        raise _value_error(value, "a share, as '25%' or 0.25")
     return share
 
 
 def fraction_of(value: object) -> float:
-    """A part, from 0 to 1, or as people write it; `ValueError` for anything else.
+    """Return a share, from 0 to 1, from a number or a percentage; else `ValueError`.
 
     >>> fraction_of("0%")
     0.0
     """
-    fraction = _read(value, _SHARES)
+    fraction = _number_of(value, _SHARES)
     if fraction is None or fraction > 1:
-        raise _wrong(value, "from 0 to 1, as '50%' or 0.5")
+        raise _value_error(value, "from 0 to 1, as '50%' or 0.5")
     return fraction
 
 
 def rate_of(value: object) -> float:
-    """Times per second, 1 or more, or as people write it; `ValueError` for anything else.
+    """Return a rate per second, 1 or more, from a number or a text; else `ValueError`.
 
     >>> rate_of("10/s")
     10.0
     """
-    rate = _read(value, _RATES)
+    rate = _number_of(value, _RATES)
     if rate is None or rate < 1:
-        raise _wrong(value, "1 or more in a second, as '10/s' or 10")
+        raise _value_error(value, "1 or more in a second, as '10/s' or 10")
     return rate
 
 
 def bytes_of(value: object) -> int:
-    """Bytes, from a number of them or as people write it; `ValueError` for anything else.
+    """Return whole bytes from a number or a text; `ValueError` for any other value.
 
     >>> bytes_of("64MiB")
     67108864
@@ -106,22 +112,22 @@ def bytes_of(value: object) -> int:
 
 
 def mean_bytes_of(value: object) -> float:
-    """Bytes on average, which need not be whole; `ValueError` for anything else.
+    """Return an average size in bytes, not rounded; `ValueError` for any other value.
 
     >>> mean_bytes_of(1.5), mean_bytes_of("1kB")
     (1.5, 1000.0)
     """
-    size = _read(value, _BYTES)
+    size = _number_of(value, _BYTES)
     if size is None:
-        raise _wrong(value, "a number of bytes, or as '64MiB' or '64MB'")
+        raise _value_error(value, "a number of bytes, or as '64MiB' or '64MB'")
     return size
 
 
 def argument(name: str, read: Callable[[object], T], value: object) -> T:
-    """Return an argument of a call, read by one of the functions above.
+    """Return the value of an argument, as one of the functions above reads it.
 
     The error names the argument: `TypeError` for a value that is neither number nor text,
-    `ValueError` for one that is out of range or has another unit.
+    `ValueError` for a number out of range or a text with another unit.
 
     >>> argument("timeout", seconds_of, "30s")
     30.0
@@ -134,16 +140,16 @@ def argument(name: str, read: Callable[[object], T], value: object) -> T:
 
 
 def optional_argument(name: str, read: Callable[[object], T], value: object) -> T | None:
-    """Return an argument of a call as `argument` does, and None where it is None."""
+    """Return the value of an argument as `argument` does, or None if it is None."""
     return None if value is None else argument(name, read, value)
 
 
-def _wrong(value: object, allowed: str) -> ValueError:
+def _value_error(value: object, allowed: str) -> ValueError:
     return ValueError(f"must be {allowed}, not {value!r}")
 
 
-def _read(value: object, units: Mapping[str, float]) -> float | None:
-    """A number, 0 or more and finite: as it is, or of a text with one of these units; else None."""
+def _number_of(value: object, units: Mapping[str, float]) -> float | None:
+    """Return a finite number, 0 or more, from a number or a text with a unit; None for the rest."""
     number = value
     if isinstance(value, str):
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(\S+)\s*", value, re.ASCII)
@@ -155,12 +161,13 @@ def _read(value: object, units: Mapping[str, float]) -> float | None:
     return number if 0 <= number <= sys.float_info.max else None
 
 
-# Figures have three digits; those that round to a thousand take the next unit.
-_THREE_DIGITS, _THOUSAND = 99.95, 999.5
+# A figure has three digits: from 99.95 on it would round to 100.0, so it loses its decimal place.
+# From 999.5 on it would round to 1000, so it takes the next unit.
+_NO_DECIMALS_FROM, _NEXT_UNIT_FROM = 99.95, 999.5
 
 
 def size(count: float) -> str:
-    """Bytes, for people: 1 kB is 1000 bytes.
+    """Write a size in bytes for people; 1 kB is 1000 bytes.
 
     >>> size(25_100)
     '25.1 kB'
@@ -169,7 +176,7 @@ def size(count: float) -> str:
 
 
 def thousands(count: float) -> str:
-    """A large count, for people.
+    """Write a large count for people.
 
     >>> thousands(640), thousands(12_100_000)
     ('640', '12.1M')
@@ -179,28 +186,28 @@ def thousands(count: float) -> str:
 
 def _scaled(count: float, units: Sequence[str]) -> str:
     power = 0
-    while count >= _THOUSAND and power < len(units) - 1:
+    while count >= _NEXT_UNIT_FROM and power < len(units) - 1:
         count, power = count / 1000, power + 1
-    digits = 1 if power and count < _THREE_DIGITS else 0
+    digits = 1 if power and count < _NO_DECIMALS_FROM else 0
     return f"{count:,.{digits}f}{units[power]}"
 
 
 def duration(seconds: float) -> str:
-    """Seconds, for people, in ASCII.
+    """Write seconds for people, in ASCII.
 
     >>> duration(0.0000024), duration(0.021), duration(2.1)
     ('2.40 us', '21.0 ms', '2.1 s')
     """
-    if seconds < _THOUSAND / 1e6:
+    if seconds < _NEXT_UNIT_FROM / 1e6:
         return f"{seconds * 1e6:.2f} us" if seconds < 9.9995e-5 else f"{seconds * 1e6:.0f} us"  # noqa: PLR2004
-    if seconds < _THOUSAND / 1e3:
-        thousandths = seconds * 1e3
-        return f"{thousandths:.{0 if thousandths >= _THREE_DIGITS else 1}f} ms"
-    return f"{seconds:,.{0 if seconds >= _THREE_DIGITS else 1}f} s"
+    if seconds < _NEXT_UNIT_FROM / 1e3:
+        milliseconds = seconds * 1e3
+        return f"{milliseconds:.{0 if milliseconds >= _NO_DECIMALS_FROM else 1}f} ms"
+    return f"{seconds:,.{0 if seconds >= _NO_DECIMALS_FROM else 1}f} s"
 
 
 def percent(share: float) -> str:
-    """A share, for people.
+    """Write a share as a percentage for people.
 
     >>> percent(0.25)
     '25%'

@@ -1,4 +1,4 @@
-"""The verdict of one check, as a plain value."""
+"""The verdict of one check as a plain value: for messages, reports and machines."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,13 +12,14 @@ Outcome = Literal["within", "exceeded", "inconclusive"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What one check concluded.
+    """The verdict of one check, with its message and its figures.
 
-    `stem` names the kind of check ("growth"), `headline` says in one line what was measured and the
-    limit, `details` are the lines that follow it when the check fails. `figures` are for machines,
-    with who disturbed the check among their facts, `where` the guilty lines, `series` rows to draw,
-    and `picture` the lines that a verbose report shows. A check that is not `measured` had nothing
-    to measure: no policy accepts that.
+    `stem` names the kind of check, such as "growth". `headline` is one line with the measured value
+    and the limit; `details` are the lines after it when the check fails. `figures` are for
+    machines; their fact "interference" names the debugger, coverage tool or profiler at work.
+    `where` holds the guilty lines, `series` the rows of charts, and `picture` the lines that a
+    verbose report adds.
+    A check that is not `measured` had nothing to measure, and fails under every policy.
 
     >>> Verdict(stem="growth", verdict="within", headline="2% superlinear, limit 25%").verdict
     'within'
@@ -36,7 +37,7 @@ class Verdict:
 
     @property
     def message(self) -> str:
-        """All that a failure says, and who disturbed the check, if there is room for that."""
+        """The text of a failure, with a note on interference where the line limit allows it."""
         lines = [self.headline, *self.details]
         note = labelled_lines({"note": self.figures.facts.get("interference", "")})
         return "\n".join(lines + note * (len(lines) + len(note) <= MAX_LINES))

@@ -1,15 +1,15 @@
-"""Meters: what code spent since they were opened, in allocated bytes, calls or CPU seconds.
+"""Meters of the cost of code: allocated bytes, calls or CPU seconds since a meter was opened.
 
 A check opens a meter, lets the code under test run, and reads the meter. Growth and relays use the
 same meters.
 
-    AllocationMeter  bytes on top of what was live, at the highest point; blind to work that
-                     allocates nothing and to a copy that replaces one of the same size
-    CallMeter        Python and C calls in the thread that opened it; blind to what one C call does
+    AllocationMeter  peak of live bytes above those at its opening; blind to work without
+                     allocations, and to a copy that replaces one of the same size
+    CallMeter        Python and C calls in the thread that opened it; blind to work inside a C call
     CpuTimeMeter     CPU seconds of the process; noisy, so only ever compared within one run
 
-`AllocationLaps` and `ClockLaps` return what was spent since they were last called, for tracers that
-charge every line. `kept_since` tells what is still in memory after a run.
+`AllocationLaps` and `ClockLaps` return the cost since their last call, for tracers that charge each
+line. `kept_since` returns the bytes that a run left in memory.
 """
 
 import gc
@@ -24,33 +24,33 @@ from pytest_streamperf._runtime.instrumentation import CallCounter, restart_peak
 # takes a tenth of the block or less. The standard work sums this many numbers, in 0.1 ms or so.
 _LONG_BLOCK_SECONDS, _STANDARD_WORK_NUMBERS = 2e-3, 5_000
 
-# A run itself leaves about this many bytes behind: its record, which is not the consumer's.
+# The record of a run takes about this many bytes, which are not charged to the consumer.
 _RECORD_BYTES = 400
 # Memory that seems to be kept is measured again this often, this many seconds apart. Two looks in
 # 155 ms were too few: on a crowded CI machine a server's thread still held 63 kB of a turn then.
 _RETRIES, _RETRY_SECONDS = 31, 0.005
-# Every so many retries the collection is a full one: it empties the free lists, but takes a while.
+# Every tenth collection is a full one: it also empties the free lists, but it takes longer.
 _RETRIES_PER_FULL_COLLECTION = 10
 
 
 class Meter(Protocol):
-    """Reads what was spent since it was opened."""
+    """A meter of the cost since it was opened."""
 
     reads_each_delta: bool
-    """Whether it must be opened and read for each delta; else for each block of deltas."""
+    """True if the meter is opened and read for each delta; False for each block of deltas."""
 
     def open(self) -> None:
-        """Start from here."""
+        """Start measuring: the next reading counts from now."""
 
     def read(self) -> float:
-        """Return what was spent since `open`."""
+        """Return the cost since `open`."""
 
     def close(self) -> None:
         """Release what the meter holds."""
 
 
 class AllocationMeter:
-    """Transient allocation in bytes; `instrumentation.allocations` must be open."""
+    """A meter of transient allocation, in bytes; `instrumentation.allocations` must be open."""
 
     reads_each_delta = True  # the live bytes must be known at the moment a delta is handed out
 
@@ -77,7 +77,7 @@ class AllocationMeter:
 
 
 class CallMeter:
-    """Python and C calls in the thread that opens it."""
+    """A meter of the Python and C calls in the thread that opens it."""
 
     reads_each_delta = False
 
@@ -97,10 +97,10 @@ class CallMeter:
 
 
 class CpuTimeMeter:
-    """CPU seconds by `clock`, without the time that reading the clock takes.
+    """A meter of CPU seconds by `clock`, without the time that reading the clock takes.
 
-    A long block is scaled by a small standard piece of work that is done right after it: other
-    processes make a core slower by up to a half, for a second or so.
+    A long block is scaled by a small piece of standard work that the meter does right after it,
+    because other processes make a core slower by up to a half, for a second or so.
     """
 
     reads_each_delta = False
@@ -132,7 +132,7 @@ class CpuTimeMeter:
 
 
 class AllocationLaps:
-    """Each call returns the bytes allocated on top of what was live at the call before it."""
+    """A callable that returns the peak of live bytes above those at its previous call."""
 
     def __init__(self) -> None:
         self._live = 0
@@ -146,7 +146,7 @@ class AllocationLaps:
 
 
 class ClockLaps:
-    """Each call returns the seconds that `clock` advanced since the call before it."""
+    """A callable that returns the seconds that `clock` advanced since its previous call."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -161,8 +161,8 @@ class ClockLaps:
 def kept_since(before: int, least: int) -> int:
     """Return the bytes of traced memory that a run left behind, 0 or more.
 
-    `before` is what was traced before the run. Where `least` or more are left, garbage cycles are
-    collected, and other threads, a server's for example, get some moments to release memory.
+    `before` is the number of bytes traced before the run. If `least` or more are left, garbage
+    cycles are collected, and other threads, such as a server's, get time to release memory.
     """
     kept = tracemalloc.get_traced_memory()[0] - before - _RECORD_BYTES
     for retry in range(_RETRIES):

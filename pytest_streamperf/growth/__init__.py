@@ -1,4 +1,7 @@
-"""Is the work linear? The stream measures, and the code under test is called with it.
+"""Check that the work of code under test grows linearly with the length of its stream.
+
+A check calls the code with streams of different lengths. The streams measure allocations, calls
+and CPU time, and the verdict blames the guilty lines.
 
 >>> from pytest_streamperf import measure_growth
 >>> measure_growth(lambda stream: "".join(stream)).verdict

@@ -1,6 +1,6 @@
-"""Advice on a guilty line: what it means and what to do about it, by the look of its source.
+"""Advise on a guilty line: state its meaning and a remedy, by the look of its source.
 
-In go the source of the line and the call that it was in; out comes an `Advice`.
+In go the source of the line and the call that it made; out comes an `Advice`.
 """
 
 import re

@@ -1,10 +1,10 @@
-"""Blame: the lines of the user's code whose cost grew.
+"""Blame the lines of the user's code whose cost grew.
 
 In go two windows of a run, or the finishes of two runs; out comes a list of `Blame`, guiltiest
 first. A `LineMeter` traces a run line by line: for a few deltas at a quarter of the way and as many
-at its end, or for its finish alone, in two runs of different length. What a line costs late and did
-not cost early is its part of the growth. Only the user's own lines are told apart: a library's cost
-is charged to the line that called it, with the name of the call.
+at its end, or for its finish alone, in two runs of different length. The growth of a line is its
+late cost less its early cost. Only the user's own lines are blamed: the cost of a library is
+charged to the line that called it, with the name of the call.
 """
 
 import dis
@@ -36,16 +36,17 @@ _NO_GROWTH_IN_PLACE = sys.version_info < (3, 12)
 
 Line = tuple[CodeType, int]
 Costs = dict[tuple[Line, str], float]
-"""The cost of each line, apart for every callee it was in (\"\" for its own work)."""
+"""The cost of each line, separately for each callee that it called (\"\" for its own work)."""
 Pieces = dict[tuple[Line, str, int], float]
-"""The same for each piece of a window, by the number of the piece."""
+"""The cost of each line and callee in each piece of a window, by the number of the piece."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blame:
     """A guilty line, and its share of the growth, 0 to 1.
 
-    `call` is the library's or C function in which the line spent most of that, "" if there is none.
+    `call` is the library's or C function in which the line spent most of its share; "" if there is
+    none.
 
     >>> Blame("agent.py", 41, "Reply.feed", 0.97).line
     41
@@ -68,8 +69,8 @@ class Blame:
 
         The file is relative to the current directory if it is below it.
         """
-        file, here = Path(self.file), Path.cwd()
-        near = file.relative_to(here).as_posix() if file.is_relative_to(here) else file.name
+        file, folder = Path(self.file), Path.cwd()
+        near = file.relative_to(folder).as_posix() if file.is_relative_to(folder) else file.name
         if not self.call:
             return [f"{near}:{self.line} in {self.function}"]
         calls = (self.call, self.call.partition(".")[2] or self.call)
@@ -87,15 +88,15 @@ def early_and_late(length: int, window: int) -> tuple[range, range]:
 
 
 def finish_only(length: int) -> tuple[range]:
-    """Return the window of the finish: what comes after the last delta."""
+    """Return the window of the finish: the work after the last delta."""
     return (range(length, length + 1),)
 
 
 class LineMeter:
-    """A meter that traces a run line by line in each of `windows`, and adds up `costs` for each.
+    """A meter that traces a run line by line and adds up the `costs` in each of `windows`.
 
-    `spend` returns what was spent since it was last called; if it is None, calls are counted. The
-    meter itself always reads 0.
+    `spend` returns the cost since its last call; if it is None, calls are counted. The meter
+    itself always reads 0.
     """
 
     reads_each_delta = True
@@ -224,11 +225,11 @@ def at_one_speed(
 
 
 def blamed(early: Costs, late: Costs, expected: float, wavering: float = 0.0) -> list[Blame]:
-    """Return the lines that grew, guiltiest first; lines with under 1% of the growth are left out.
+    """Return the guilty lines, guiltiest first; lines with under 1% of the growth are left out.
 
-    `expected` is the growth of all lines when nothing was traced. Nobody is blamed where less than
-    a third of that shows: in a shorter stream it may well be less than its part. A line may seem
-    to grow by the part `wavering` of its cost without growing.
+    `expected` is the growth of all lines in an untraced run. If the traced lines show less than a
+    third of it, no line is blamed: in a shorter stream their growth may be less than their part.
+    Growth of up to the part `wavering` of a line's cost is noise.
     """
     growth: dict[Line, dict[str, float]] = defaultdict(dict)
     for (line, callee), cost in late.items():
@@ -237,9 +238,9 @@ def blamed(early: Costs, late: Costs, expected: float, wavering: float = 0.0) ->
     clear = {line: parts for line, parts in growth.items() if _grew(line, parts, early) > wavering}
     surplus = _whole(clear) - expected
     for line, parts in list(clear.items()):
-        others = len(growth) > 1  # where there is no other line, it is this one
+        several_grew = len(growth) > 1  # a line that grew alone is the guilty one
         mostly = surplus > sum(parts.values()) / 2
-        if _NO_GROWTH_IN_PLACE and others and mostly and _extends_a_local(*line):
+        if _NO_GROWTH_IN_PLACE and several_grew and mostly and _extends_a_local(*line):
             surplus -= sum(clear.pop(line).values())
             del growth[line]
     if _whole(clear) >= expected * THRESHOLDS.explained_part > 0:

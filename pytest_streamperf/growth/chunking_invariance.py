@@ -89,32 +89,37 @@ def assert_chunking_invariant(
     conclude(worst, GrowthExceeded, GrowthInconclusive, stacklevel=2)
 
 
-# A message shows so many bytes or characters around a cut, and so many cuts.
-_AROUND, _FEW = 24, 4
+# A message shows this many bytes or characters around a cut, and at most this many cuts. Not
+# measured: they fit into the width and the lines of a message.
+_CONTEXT_LENGTH, _MAX_SHOWN_CUTS = 24, 4
 
 
 def _difference(chunks: list[bytes], result: object, whole: object) -> str:
     cut, uncut = repr(result), repr(whole)
     at = next((i for i, (a, b) in enumerate(zip(cut, uncut, strict=False)) if a != b), 0)
-    start = max(0, at - _AROUND)
+    start = max(0, at - _CONTEXT_LENGTH)
     lines = [
         "the result depends on where chunks end",
         "",
         *_cuts(chunks),
         "",
-        f"  gave     {cut[start : at + 2 * _AROUND]}",
-        f"  not      {uncut[start : at + 2 * _AROUND]}",
+        f"  gave     {cut[start : at + 2 * _CONTEXT_LENGTH]}",
+        f"  not      {uncut[start : at + 2 * _CONTEXT_LENGTH]}",
         "  try      keep what is incomplete until the next chunk: an incremental decoder",
     ]
     return "\n".join(lines)
 
 
 def _cuts(chunks: list[bytes]) -> list[str]:
-    """Return a table of where chunks end, and of the bytes there."""
+    """Return a table of the cuts between chunks, with the bytes around each cut."""
     ends = list(accumulate(map(len, chunks)))[:-1]
     shown = [
-        f"{end:>9,}  {before[-_AROUND:]!r} | {after[:_AROUND]!r}"
-        for end, (before, after) in zip(ends[:_FEW], pairwise(chunks), strict=False)
+        f"{end:>9,}  {before[-_CONTEXT_LENGTH:]!r} | {after[:_CONTEXT_LENGTH]!r}"
+        for end, (before, after) in zip(ends[:_MAX_SHOWN_CUTS], pairwise(chunks), strict=False)
     ]
-    more = [f"           and in {len(ends) - _FEW:,} more places"] if len(ends) > _FEW else []
+    more = (
+        [f"           and in {len(ends) - _MAX_SHOWN_CUTS:,} more places"]
+        if len(ends) > _MAX_SHOWN_CUTS
+        else []
+    )
     return ["  at byte  cut", *shown, *more]

@@ -41,7 +41,7 @@ _checking: list[tuple[int, object]] = []
 
 @contextmanager
 def served(consume: Consumer, options: GrowthOptions) -> Iterator[Consumer]:
-    """Give what is called with a probe's argument; with `serve=`, run the server meanwhile."""
+    """Yield the callable for a probe's argument; with `serve=`, a server runs inside the block."""
     if options.serve is None:
         yield consume
         return
@@ -61,10 +61,10 @@ class Drive:
         self._began, self._progress_at = clock.wall(), 0.0
 
     def report_progress(self) -> None:
-        """Report how far a long check is; at its end, that it is done."""
+        """Report the progress of a long check, and its end."""
         took = clock.wall() - self._began
-        again = self._progress_at + THRESHOLDS.progress_interval_seconds
-        if self.probe is not None and took > max(THRESHOLDS.quiet_seconds, again):
+        next_at = self._progress_at + THRESHOLDS.progress_interval_seconds
+        if self.probe is not None and took > max(THRESHOLDS.quiet_seconds, next_at):
             progress(f"growth: {duration(took)}, now {self.probe.length:,} deltas")
             self._progress_at = took
         elif self.probe is None and self._progress_at:

@@ -1,4 +1,4 @@
-"""Cost curves: what a delta costs along a stream, from the runs of one metric.
+"""Cost curves: the cost per delta along a stream, from the runs of one metric.
 
 `estimation.cost_curve` makes one `CostCurve` for each metric, once, from the runs of a check; the
 result carries it. The functions below work on runs of one length, while runs are still being added.
@@ -15,7 +15,7 @@ from pytest_streamperf.growth.thresholds import THRESHOLDS
 
 @dataclass(frozen=True, slots=True)
 class CostCurve:
-    """What a delta costs along the longest stream that was run, in bytes, calls or CPU seconds.
+    """The cost per delta along the longest measured stream, in bytes, calls or CPU seconds.
 
     `points` are pairs of a length, an octave apart, and the cost per delta there. `block_costs` are
     the costs per delta in 64 equal blocks of the stream, or in 16 where costs come rarely. `total`

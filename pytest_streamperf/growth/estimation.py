@@ -1,4 +1,4 @@
-"""What runs mean: superlinear shares, verdicts and cost curves, by pure functions.
+"""Estimate superlinear shares, verdicts and cost curves from runs, by pure functions.
 
 In go the runs of one metric; out come shares (0 to 1), `Excess` of the finish, votes, a verdict or
 None for "not sure yet", and the `CostCurve` that the result carries.
@@ -264,7 +264,7 @@ def counted_verdict(
         if length == max_length:
             return None
     first, second = _octave_slopes(runs[-1])
-    # Over both steps, the second of which is twice as long; a fall before it takes nothing off it.
+    # Average both steps; the second is twice as long. A fall in the first counts as no growth.
     slope = max((max(0.0, first) + 2 * second) / 3, *_finish_slopes(runs))
     small = metric == "allocated_bytes" and slope < THRESHOLDS.min_allocation_slope_bytes
     if length == max_length or carried(greatest, length, max_length) <= limit or small:

@@ -25,7 +25,7 @@ _COLUMNS: dict[Metric, tuple[str, Callable[[float], str]]] = {
     "allocated_bytes": ("allocated per delta", size),
     "calls": ("calls per delta", thousands),
 }
-# The metric whose curve is drawn where none decided: time shows most.
+# If no metric decided, the first of these that has a curve is drawn: time shows most.
 _DRAWN_FIRST: tuple[Metric, ...] = ("cpu_time", "calls", "allocated_bytes")
 
 
@@ -49,7 +49,7 @@ def worded(result: GrowthResult, options: GrowthOptions) -> GrowthResult:
 
 
 def _headline(result: GrowthResult, options: GrowthOptions) -> str:
-    """Return what was measured, then the limit."""
+    """Return a line with the measured figures, then the limit."""
     limit = f"limit {percent(options.max_superlinear)}"
     if result.verdict == "inconclusive":
         return f"inconclusive up to {options.max_length:,} deltas, {limit}"

@@ -28,11 +28,11 @@ BLOCKS = 64
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one complete run spent: `spent[k]` up to delta `edges[k]`, and `finish` after the last.
+    """The costs of a complete run: `spent[k]` up to delta `edges[k]`, and `finish` after the last.
 
     Costs are in the meter's unit: bytes, calls or CPU seconds. `held` is the memory in bytes that
-    the consumer kept as it went, `kept` what was still there after it had returned; both are 0
-    unless the meter was an `AllocationMeter`.
+    the consumer held during the run, and `kept` the memory that was left after it had returned.
+    Both are 0 unless the meter was an `AllocationMeter`.
     """
 
     length: int
@@ -44,12 +44,12 @@ class Run:
 
     @property
     def total(self) -> float:
-        """All that was spent from the first delta on."""
+        """The cost of the run from the first delta on."""
         return self.spent[-1] + self.finish
 
 
 class MeteredStream(TokenStream):
-    """The stream of one measured run. It can be read once, by `for` or `async for`.
+    """A stream for one measured run. It can be read once, by `for` or `async for`.
 
     The consumer is not charged for what an event loop does between two deltas, unless
     `charge_loop` is set: then the loop and all tasks on it belong to the consumer.
@@ -69,11 +69,11 @@ class MeteredStream(TokenStream):
 
     @property
     def pulled(self) -> int:
-        """The number of deltas taken so far."""
+        """The number of deltas that the consumer has taken."""
         return self._tape.handed - length_hint(self._block)
 
     def watch(self) -> int:
-        """Return the number of deltas taken so far; if time is up, the next pull is the end."""
+        """Return the number of deltas that the consumer took; if time is up, end the stream."""
         pulled = self.pulled
         if self._tape.stops_here(pulled):
             self._ready.clear()
@@ -81,12 +81,12 @@ class MeteredStream(TokenStream):
 
     @property
     def cut(self) -> bool:
-        """Whether the stream ended before all its deltas were handed out."""
+        """True if the stream ended before all its deltas were handed out."""
         return self._tape.cut
 
     def __iter__(self) -> Iterator[Any]:
         self._start()
-        return self._each() if self._reads_each_delta else self._blocks()
+        return self._single_deltas() if self._reads_each_delta else self._blocks()
 
     def __aiter__(self) -> AsyncIterator[Any]:
         self._start()
@@ -98,7 +98,7 @@ class MeteredStream(TokenStream):
             raise RuntimeError(msg)
         self._started = True
 
-    def _each(self) -> Iterator[Any]:
+    def _single_deltas(self) -> Iterator[Any]:
         tape = self._tape
         for start, end in pairwise(tape.edges):
             if tape.ends_at(start):
@@ -124,7 +124,7 @@ class MeteredStream(TokenStream):
         tape.ends_at(len(self.deltas))
 
     def finish(self) -> None:
-        """Record what was spent since the last delta; to be called as the consumer returns."""
+        """Record the cost since the last delta; call this as the consumer returns."""
         self._tape.finish()
 
     def cut_short(self) -> None:
@@ -161,7 +161,7 @@ class _AsyncMetered:
         await self._checkpoint()
         if tape.out:
             tape.take_back()
-        index = self._index  # only now: other tasks may read this stream, too
+        index = self._index  # read after the wait: other tasks may read this stream, too
         if tape.ended or tape.ends_at(index):
             raise StopAsyncIteration
         self._index = index + 1
@@ -170,7 +170,7 @@ class _AsyncMetered:
 
 
 class _Tape:
-    """Records what was spent up to each edge between blocks."""
+    """A record of the costs up to each edge between blocks."""
 
     def __init__(self, length: int, meter: Meter, stop: Callable[[], bool]) -> None:
         self.length = length

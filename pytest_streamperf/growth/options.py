@@ -124,8 +124,8 @@ def _read_copies(name: str, value: object) -> object:
 
 
 def _read_metrics(name: str, value: object) -> tuple[object, ...]:
-    known = isinstance(value, Sequence) and all(metric in METRICS for metric in value)
-    if isinstance(value, str) or not value or not known:
+    are_metrics = isinstance(value, Sequence) and all(metric in METRICS for metric in value)
+    if isinstance(value, str) or not value or not are_metrics:
         msg = f"{name} must be one or more of {METRICS}, not {value!r}"
         raise ValueError(msg)
     return tuple(value)  # type: ignore[arg-type] # it is a sequence
@@ -142,7 +142,7 @@ def _read_share(name: str, value: object) -> float:
 def _positive(
     name: str, read: Callable[[object], float], value: object, most: float = inf
 ) -> float:
-    """Return a number as it is, and text as `read` reads it; both must be greater than 0."""
+    """Return a number unchanged, or read a text by `read`; both must be greater than 0."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         value = argument(name, read, value)
     if not 0 < value <= most:

@@ -1,4 +1,4 @@
-"""Make single runs: what the consumer is handed, within what is left of the CPU and wall time.
+"""Make single runs of the consumer, within the CPU and wall time that is left.
 
 In go the options; the scheduler asks for a run of a metric and a length. The runner yields a
 `Probe` for the driver to call the consumer with, and returns a `Run`, or the lines to blame. It
@@ -49,7 +49,7 @@ _METERS: dict[Metric, Callable[[], Meter]] = {
     "calls": CallMeter,
     "cpu_time": lambda: CpuTimeMeter(clock.cpu),
 }
-# What a traced line spent, by metric; None where the tracer counts calls by itself.
+# Readers of the cost of a traced line, by metric; None where the tracer counts calls by itself.
 _LAPS: dict[Metric, Callable[[], Callable[[], float] | None]] = {
     "allocated_bytes": AllocationLaps,
     "calls": lambda: None,
@@ -71,7 +71,7 @@ class Stopped(Undecided):
 
 @dataclass(slots=True)
 class Probe:
-    """One run to be made: call the consumer with `argument`, within these CPU and wall seconds."""
+    """A run to make: call the consumer with `argument`, within these CPU and wall seconds."""
 
     stream: MeteredStream
     length: int
@@ -87,7 +87,7 @@ class Probe:
         return self.length if self.sized else self.stream
 
     def returned(self) -> None:
-        """Record the finish; to be called while the value that the consumer returned is alive."""
+        """Record the finish; call this while the value that the consumer returned is alive."""
         if self.sized:  # all of it is finish
             edges = tuple(self.length * block // BLOCKS for block in range(BLOCKS + 1))
             self.whole = Run(self.length, edges, (0.0,) * len(edges), self.meter.read())
@@ -96,7 +96,7 @@ class Probe:
 
 
 class Runner:
-    """Makes runs, and knows what they cost and what may still be spent.
+    """A maker of runs that tracks their cost and the CPU and wall seconds that are left.
 
     `allowed` is the CPU seconds that the whole check may spend.
     """
@@ -176,15 +176,15 @@ class Runner:
     def look_for_state(
         self, lengths: Sequence[int], part: float
     ) -> Generator[Probe, None, list[Run]]:
-        """Make runs that count allocations until one leaves nothing behind; return them.
+        """Make runs that count allocations until one leaves no memory behind; return the runs.
 
         Each run may take `part` of the CPU seconds that are left. Only runs that are longer than
         all before are returned.
 
-        Raises `Undecided` if every run leaves memory behind, and the more the longer it was. That
-        is state. A cache that is filled once is none, nor an equal amount for each run, nor a small
-        part of what a run holds: interpreters and libraries keep a little too, and a server
-        releases memory when it has time for it.
+        Raises `Undecided` if every run leaves memory behind, and longer runs leave more: the
+        consumer keeps state. A cache that is filled once is not state, and neither is an equal
+        amount for each run, or a small part of the memory that a run holds. Interpreters and
+        libraries keep a little too, and a server releases memory when it has time for it.
         """
         runs: list[Run] = []
         shortest = None
@@ -279,10 +279,10 @@ class Runner:
             traced.append((longer, pieces))
             took.append(left - self._left_for_blame())
         for _ in range(_traced_runs(metric) - 1):
-            for which in (-2, -1):
-                traced_length, pieces = traced[which]
-                again = yield from self._finish_traced(metric, traced_length)
-                traced[which] = traced_length, least_of_each(pieces, again) if again else pieces
+            for position in (-2, -1):
+                traced_length, pieces = traced[position]
+                retry = yield from self._finish_traced(metric, traced_length)
+                traced[position] = traced_length, least_of_each(pieces, retry) if retry else pieces
         early, late = (
             {where: spent / traced_length for where, spent in summed(pieces).items()}
             for traced_length, pieces in traced[-2:]
@@ -299,7 +299,7 @@ class Runner:
         )
 
     def _finish_traced(self, metric: Metric, length: int) -> Generator[Probe, None, Pieces]:
-        """Return what lines cost in the finish; nothing if there was no time to see its end."""
+        """Return the cost of lines in the finish; empty if time ran out before its end."""
         windows = finish_only(0 if self._options.sizes else length)
         (pieces,) = (yield from self._traced_once(metric, length, windows)) or [{}]
         return pieces
@@ -310,19 +310,19 @@ class Runner:
     def _traced(
         self, metric: Metric, length: int, windows: Sequence[range]
     ) -> Generator[Probe, None, list[Costs]]:
-        """Return what lines cost in each window, the least of as many runs as there is time for."""
+        """Return the cost of lines in each window: the least of all runs that time allows."""
         least: list[Pieces] = []
         for _ in range(_traced_runs(metric)):
-            again = yield from self._traced_once(metric, length, windows)
-            if again is None:
+            pieces = yield from self._traced_once(metric, length, windows)
+            if pieces is None:
                 break
-            least = list(map(least_of_each, least, again)) if least else again
+            least = list(map(least_of_each, least, pieces)) if least else pieces
         return [*map(summed, least)] or [{} for _ in windows]
 
     def _traced_once(
         self, metric: Metric, length: int, windows: Sequence[range]
     ) -> Generator[Probe, None, list[Pieces] | None]:
-        """Make one run that is traced line by line; None if it did not come to its end."""
+        """Make one run that is traced line by line; return None if it was cut off."""
         # The rest is for another attempt.
         left = self._left_for_blame() * THRESHOLDS.traced_run_cpu_part
         if left <= 0:
@@ -428,9 +428,9 @@ def _incomplete(probe: Probe) -> Exception:
     if probe.stream.cut:
         return Stopped(_stopped(probe), probe.length, probe.cpu_seconds)
     if not probe.stream.pulled:
-        what = "consume took no delta from the stream it was handed"
+        headline = "consume took no delta from the stream it was handed"
         advice = "iterate over its argument: for delta in stream: ..."
-        return nothing_measured("growth", what, advice)
+        return nothing_measured("growth", headline, advice)
     taken = f"{probe.stream.pulled:,} of {probe.length:,} deltas"
     return Undecided(f"consume took {taken} and returned: only what takes all of them is measured")
 

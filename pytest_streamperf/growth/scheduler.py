@@ -43,7 +43,7 @@ _NO_CALLS = "a profiler is on, so calls could not be counted"
 
 
 class Scheduler:
-    """One check, in steps: `result` is the generator to drive."""
+    """A growth check in steps: `result` is the generator to drive."""
 
     def __init__(self, options: GrowthOptions) -> None:
         self._options = options
@@ -92,16 +92,16 @@ class Scheduler:
             return self._inconclusive(str(undecided))
         except GrowthInconclusive as inconclusive:
             return self._inconclusive(inconclusive.verdict.headline)
-        return self._inconclusive(self._what_would_settle_it())
+        return self._inconclusive(self._remedy_for_no_verdict())
 
     def _attempt(self) -> Generator[Probe, None, GrowthResult | None]:
         timed = "cpu_time" in self._options.metrics
-        far = _BESIDE_TIME if timed else _TO_THE_END
+        needed_parts = _BESIDE_TIME if timed else _TO_THE_END
         for metric in self._counted:
             if metric not in self._linear:
                 with self._runner.keeping_for_blame():
                     part = _COUNTED_CPU_PARTS["allocated_bytes" if self._options.serve else metric]
-                    verdict = yield from self._count(metric, far, part)
+                    verdict = yield from self._count(metric, needed_parts, part)
                     if verdict == "exceeded":
                         # The message shows the full cost, and a window may be full by then.
                         showing_part = THRESHOLDS.showing_run_cpu_part
@@ -142,18 +142,20 @@ class Scheduler:
     # -- counts are exact: one run of each length will do
 
     def _count(
-        self, metric: Counted, far: Mapping[Outcome, float], part: float
+        self, metric: Counted, needed_parts: Mapping[Outcome, float], part: float
     ) -> Generator[Probe, None, Outcome | None]:
         """Count longer streams until the verdict is clear; return it, or None.
 
-        `far` is the part of the maximum length that a verdict needs, `part` that of the CPU seconds
-        that a run may take.
+        `needed_parts` holds, for each verdict, the part of the maximum length that it needs. `part`
+        is the part of the CPU seconds that a run may take.
         """
         runs, max_length = self._counts[metric], self._options.max_length
         least = min(THRESHOLDS.min_counted_deltas, max_length // 4)
         for length in self._counted_lengths:
             verdict = self._counted_verdict(metric)
-            enough = verdict and runs[-1].length >= max(least, int(far[verdict] * max_length))
+            enough = verdict and runs[-1].length >= max(
+                least, int(needed_parts[verdict] * max_length)
+            )
             hidden = (
                 metric == "allocated_bytes" and verdict == "within" and _could_hide_copies(runs[-1])
             )
@@ -334,9 +336,9 @@ class Scheduler:
                 )
                 if verdict is not None or last or len(runs) >= most:
                     return verdict
-                for again in lengths:
-                    run = yield from self._run("cpu_time", again)
-                    if run is None or run.length < again:
+                for timed_length in lengths:
+                    run = yield from self._run("cpu_time", timed_length)
+                    if run is None or run.length < timed_length:
                         return None
                     self._add(run)
 
@@ -398,7 +400,7 @@ class Scheduler:
             measured_to=length,
         )
 
-    def _what_would_settle_it(self) -> str:
+    def _remedy_for_no_verdict(self) -> str:
         length, spent = max(self._timed, default=0), duration(self._runner.allowed)
         if self._runner.wall_left() <= 0:
             return f"{duration(self._options.timeout)} were not enough; a longer timeout= would be"
@@ -419,10 +421,10 @@ def _cost_curves(runs: Mapping[Metric, Sequence[Run]]) -> dict[Metric, CostCurve
 
 
 def _could_hide_copies(run: Run) -> bool:
-    """Return whether a copy of all deltas is smaller than what each allocates anyway."""
+    """Return whether a copy of all deltas is smaller than the usual allocation per delta."""
     return run.length * THRESHOLDS.min_delta_bytes < 2 * run.total / run.length
 
 
 def _is_weighty(run: Run) -> bool:
-    """Return whether the finish is so large a part of a run that it is compared again."""
+    """Return whether the finish is a part of the run that is large enough to compare again."""
     return run.finish > run.total * THRESHOLDS.weighty_finish_part

@@ -16,7 +16,7 @@ def threshold(value: float, reason: str) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """All thresholds of growth. Parts are 0 to 1; other units are in the names.
+    """The thresholds of growth checks. Parts are 0 to 1; other units are in the names.
 
     >>> Thresholds().runs_to_fail
     3

@@ -1,7 +1,14 @@
-"""Simulated input: streams of deltas, the messages they carry, their pace, chunks and faults.
+"""Simulated input for code under test: streams of deltas, with messages, pace, chunks and faults.
 
-`streams.strategies` has Hypothesis strategies for all of it; it is imported by name only, as
-Hypothesis is an extra.
+    messages       the parts of an agent's turn, and the deltas that they are cut into
+    token_stream   `TokenStream`, a sync and async iterable of deltas
+    pacing         the seconds before each delta
+    faults         disconnects, rate limits, corrupt bytes and other faults of a connection
+    chunking       cuts of the bytes on the wire into chunks
+    recording      real streams, saved to a file and played back
+    strategies     Hypothesis strategies for the above
+
+Import `strategies` by its full name: Hypothesis is an extra, so this module does not import it.
 """
 
 from pytest_streamperf.exceptions import RateLimited, RecordingError

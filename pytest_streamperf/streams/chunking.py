@@ -1,8 +1,8 @@
-r"""Where a stream of bytes is cut: chunks end anywhere, and say nothing of what is in them.
+r"""Cut a stream of bytes into chunks, as a network or a proxy does.
 
-A cut takes the bytes in the pieces they were made in, an event each as a rule, and gives them in
-others: the same bytes in the same order, none of the chunks empty. No cut looks at more than a
-piece, so that streams of any length can be cut.
+A cut is a function from pieces of bytes, usually one for each event, to chunks. The chunks hold
+the same bytes in the same order, and none is empty. A cut keeps only the chunk in progress in
+memory, so it works on streams of any length.
 
 >>> list(fixed(3)([b"data: 1\n\n"]))
 [b'dat', b'a: ', b'1\n\n']
@@ -18,19 +18,21 @@ from pytest_streamperf._results.units import Bytes, argument, bytes_of
 
 Cut = Callable[[Iterable[bytes]], Iterator[bytes]]
 
-# All the rest, in one chunk.
-_REST = 2**62
-# Between CR and LF, and between two of a kind; before every byte of a character but its first; on
-# both sides of a ZWJ; in every JSON escape, also between the two halves of one that is a pair; and
-# between the name of a field and its colon.
-_WORST = re.compile(
+# No stream reaches this size, so a chunk of this size holds the rest of the stream.
+_UNREACHABLE_BYTES = 2**62
+# The pattern matches the places where decoders are known to fail:
+# - between CR and LF, between two LF and between two CR;
+# - inside a character of more than one byte, and on both sides of a zero-width joiner (ZWJ);
+# - inside a JSON escape, and between the two escapes of a surrogate pair;
+# - between the name of a field and its colon.
+_WORST_PLACES = re.compile(
     rb"(?<=\r)(?=\n)|(?<=\n)(?=\n)|(?<=\r)(?=\r)|(?=[\x80-\xbf])|(?=\xe2\x80\x8d)|(?<=\xe2\x80\x8d)"
     rb"|(?<=\\)|(?<=\\u[0-9a-fA-F]{2})|(?<=\\u[0-9a-fA-F]{4})|(?<=[a-z])(?=:)"
 )
 
 
 def per_event(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    r"""Give a chunk for each event.
+    r"""Make one chunk of each event.
 
     >>> list(per_event([b"data: 1\n\n", b"data: 2\n\n"]))
     [b'data: 1\n\n', b'data: 2\n\n']
@@ -39,16 +41,16 @@ def per_event(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def fixed(size: Bytes) -> Cut:
-    """Chunks of `size` each, but for the last: 8,192 is how a proxy that buffers does it.
+    """Return a cut into chunks of `size`; the last chunk may be shorter.
 
-    `size` is in bytes, or a text such as "8KiB".
+    `size` is in bytes, or a text such as "8KiB". A size of 8,192 acts like a buffering proxy.
     """
-    length = _at_least_one("size", size)
-    return partial(_sized, lambda: repeat(length))
+    length = _positive_bytes("size", size)
+    return partial(_chunks_of_sizes, lambda: repeat(length))
 
 
 def per_byte(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Give a chunk for each byte.
+    """Make one chunk of each byte.
 
     >>> list(per_byte([b"da"]))
     [b'd', b'a']
@@ -57,7 +59,7 @@ def per_byte(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def at(*offsets: int) -> Cut:
-    """Chunks that end at these offsets, in bytes from the start of the stream, and a last one.
+    """Return a cut at these offsets, in bytes from the start of the stream.
 
     >>> list(at(1, 4)([b"data: 1"]))
     [b'd', b'ata', b': 1']
@@ -66,31 +68,31 @@ def at(*offsets: int) -> Cut:
     if any(size < 1 for size in sizes):
         msg = f"offsets must rise, from 1 on, which {offsets!r} do not"
         raise ValueError(msg)
-    return partial(_sized, lambda: chain(sizes, repeat(_REST)))
+    return partial(_chunks_of_sizes, lambda: chain(sizes, repeat(_UNREACHABLE_BYTES)))
 
 
 def at_random(seed: int = 0, *, most: Bytes = 64) -> Cut:
-    """Chunks of 1 byte to `most`, each size as likely as any other.
+    """Return a cut into chunks of random sizes, from 1 byte to `most`, evenly distributed.
 
-    `most` is in bytes, or a text such as "1KiB".
+    `most` is in bytes, or a text such as "1KiB". Equal seeds give equal sizes.
 
     >>> b"".join(at_random(seed=1)([b"data: 1"]))
     b'data: 1'
     """
-    longest = _at_least_one("most", most)
+    longest = _positive_bytes("most", most)
 
     def sizes() -> Iterator[int]:
         random = Random(seed)  # noqa: S311 - no secret
         return (random.randint(1, longest) for _ in repeat(None))
 
-    return partial(_sized, sizes)
+    return partial(_chunks_of_sizes, sizes)
 
 
 def worst_case(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    r"""Cut wherever a decoder may trip, and so that events begin and end within chunks.
+    r"""Cut at every place where a decoder may fail, so that events begin and end inside chunks.
 
-    That is within characters and what is joined to one by ZWJ, within CR LF, empty lines and JSON
-    escapes, and before a colon.
+    The places are inside characters, CR LF, empty lines and JSON escapes, around a zero-width
+    joiner (ZWJ), and before a colon.
 
     >>> list(worst_case([b'data: "\\n"\n\n', b"data: 2\n\n"]))
     [b'data', b': "\\', b'n"\n', b'\ndata', b': 2\n', b'\n']
@@ -98,15 +100,15 @@ def worst_case(pieces: Iterable[bytes]) -> Iterator[bytes]:
     rest = b""
     for piece in pieces:
         data = rest + piece
-        edges = [0, *(found.start() for found in _WORST.finditer(data)), len(data)]
+        edges = [0, *(place.start() for place in _WORST_PLACES.finditer(data)), len(data)]
         *chunks, rest = (data[start:end] for start, end in pairwise(edges))
-        if not chunks:  # nothing to trip over: it need not wait for what comes next
+        if not chunks:  # no cut in this piece, so hand it on at once
             chunks, rest = [rest], b""
         yield from filter(None, chunks)
     yield from filter(None, [rest])
 
 
-def _at_least_one(name: str, size: Bytes) -> int:
+def _positive_bytes(name: str, size: Bytes) -> int:
     length = argument(name, bytes_of, size)
     if length < 1:
         msg = f"{name} must be at least 1 byte, not {size!r}"
@@ -114,17 +116,19 @@ def _at_least_one(name: str, size: Bytes) -> int:
     return length
 
 
-def _sized(sizes: Callable[[], Iterator[int]], pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Give chunks of these sizes; the last may be shorter."""
-    wanted, length = sizes(), 0
-    size = next(wanted)
+def _chunks_of_sizes(
+    sizes: Callable[[], Iterator[int]], pieces: Iterable[bytes]
+) -> Iterator[bytes]:
+    """Cut the bytes into chunks of these sizes; the last chunk may be shorter."""
+    next_sizes, length = sizes(), 0
+    size = next(next_sizes)
     chunk: list[bytes] = []
     for piece in pieces:
         start = 0
         while length + len(piece) - start >= size:
             end = start + size - length
             yield b"".join([*chunk, piece[start:end]])
-            chunk, length, start, size = [], 0, end, next(wanted)
+            chunk, length, start, size = [], 0, end, next(next_sizes)
         if start < len(piece):
             chunk.append(piece[start:])
             length += len(piece) - start

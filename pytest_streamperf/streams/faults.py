@@ -1,11 +1,12 @@
-r"""What goes wrong on the way, each as a value that is added to a stream.
+r"""Faults of a connection or a server, as values that are added to a stream.
 
     TokenStream(500).with_fault(Disconnect(after=120))
 
-A fault is a function from what is sent to what arrives. Items are counted from 0: the deltas of a
-`TokenStream`, the events of a `WireStream`, the chunks of a recording as it is cut. One that would
-never happen, since the stream is shorter, raises `ValueError` where it is added, and a number below
-0 where it is made.
+A fault is a function from the items sent to the items that arrive. Items are counted from 0: the
+deltas of a `TokenStream`, the events of a `WireStream`, or the chunks of a recording after its cut.
+
+A fault beyond the end of the stream raises `ValueError` when it is added to the stream. A number
+below 0 raises `ValueError` when the fault is made.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,12 +18,14 @@ from pytest_streamperf._results.units import Bytes, Seconds, argument, bytes_of,
 from pytest_streamperf.exceptions import RateLimited
 from pytest_streamperf.streams.messages import Failure, ToolCallDelta
 
-# A line that does not end comes in pieces of so many bytes; all but the last are one object.
-_PIECE = 64 * 2**10
+# `EndlessLine` repeats one piece of this size, so that a line of 32 MiB takes little memory.
+_PIECE_BYTES = 64 * 2**10
 
 
 @dataclass(frozen=True, slots=True)
-class _Counting:
+class _CountingFault:
+    """Base of faults whose numbers must all be 0 or more."""
+
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
@@ -32,8 +35,8 @@ class _Counting:
 
 
 @dataclass(frozen=True, slots=True)
-class Disconnect(_Counting):
-    """The connection is reset when `after` items have come.
+class Disconnect(_CountingFault):
+    """Reset the connection after `after` items.
 
     >>> from pytest_streamperf import TokenStream
     >>> TokenStream(5).with_fault(Disconnect(after=2)).error
@@ -43,28 +46,28 @@ class Disconnect(_Counting):
     after: int
 
     def __call__(self, items: Iterable[Any]) -> Iterator[Any]:
-        yield from _first(self, self.after, iter(items))
+        yield from _first_items(self, self.after, iter(items))
         msg = f"the connection was reset after {self.after:,} items"
         raise ConnectionResetError(msg)
 
 
 @dataclass(frozen=True, slots=True)
-class Truncate(_Counting):
-    """No more comes when `after` items have, and the connection is closed as if that were all."""
+class Truncate(_CountingFault):
+    """Close the connection after `after` items, as if the stream were complete."""
 
     after: int
 
     ends_well = True
 
     def __call__(self, items: Iterable[Any]) -> Iterator[Any]:
-        return _first(self, self.after, iter(items))
+        return _first_items(self, self.after, iter(items))
 
 
 @dataclass(frozen=True, slots=True, init=False)
 class RateLimit:
-    """Nothing comes: the server asks the client to wait for `retry_after`.
+    """Refuse the request with a rate limit: the client shall wait for `retry_after`.
 
-    That is in seconds, or a text such as "30s".
+    `retry_after` is in seconds, or a text such as "30s". No item arrives.
     """
 
     retry_after: float
@@ -77,8 +80,8 @@ class RateLimit:
 
 
 @dataclass(frozen=True, slots=True)
-class Duplicate(_Counting):
-    """Item `at` comes twice.
+class Duplicate(_CountingFault):
+    """Send item `at` twice.
 
     >>> list(Duplicate(1)("ab"))
     ['a', 'b', 'b']
@@ -88,15 +91,15 @@ class Duplicate(_Counting):
 
     def __call__(self, items: Iterable[Any]) -> Iterator[Any]:
         rest = iter(items)
-        for item in _first(self, self.at + 1, rest):
+        for item in _first_items(self, self.at + 1, rest):
             yield item
         yield item
         yield from rest
 
 
 @dataclass(frozen=True, slots=True)
-class Reorder(_Counting):
-    """Item `at` comes after the next.
+class Reorder(_CountingFault):
+    """Swap item `at` with the item after it.
 
     >>> list(Reorder(1)("abc"))
     ['a', 'c', 'b']
@@ -106,14 +109,14 @@ class Reorder(_Counting):
 
     def __call__(self, items: Iterable[Any]) -> Iterator[Any]:
         rest = iter(items)
-        *before, one, other = _first(self, self.at + 2, rest)
-        yield from (*before, other, one)
+        *before, item, next_item = _first_items(self, self.at + 2, rest)
+        yield from (*before, next_item, item)
         yield from rest
 
 
 @dataclass(frozen=True, slots=True)
-class Corrupt(_Counting):
-    r"""The byte in the middle of item `at` is NUL, as where a page was lost; JSON has none.
+class Corrupt(_CountingFault):
+    r"""Replace the byte in the middle of item `at` by NUL, which JSON does not allow.
 
     >>> list(Corrupt(0)([b"data: 1\n\n"]))
     [b'data\x00 1\n\n']
@@ -122,12 +125,12 @@ class Corrupt(_Counting):
     at: int
 
     def __call__(self, items: Iterable[bytes]) -> Iterator[bytes]:
-        return _in_the_middle(self, self.at, items, b"\0", instead=True)
+        return _with_middle_byte(self, self.at, items, b"\0", instead=True)
 
 
 @dataclass(frozen=True, slots=True)
-class InvalidUtf8(_Counting):
-    r"""In the middle of item `at` is one more byte, which UTF-8 never has.
+class InvalidUtf8(_CountingFault):
+    r"""Insert a byte that UTF-8 never uses in the middle of item `at`.
 
     >>> list(InvalidUtf8(0)([b"data: 1\n\n"]))
     [b'data\xff: 1\n\n']
@@ -136,14 +139,14 @@ class InvalidUtf8(_Counting):
     at: int
 
     def __call__(self, items: Iterable[bytes]) -> Iterator[bytes]:
-        return _in_the_middle(self, self.at, items, b"\xff", instead=False)
+        return _with_middle_byte(self, self.at, items, b"\xff", instead=False)
 
 
 @dataclass(frozen=True, slots=True)
-class CommentFlood(_Counting):
-    """After `after` events come so many comments, as a server sends to keep a connection alive.
+class CommentFlood(_CountingFault):
+    """Send a flood of keep-alive comments after `after` events.
 
-    Where JSON is streamed, which has none, each is an empty line.
+    JSON has no comments, so a stream of JSON lines gets empty lines instead.
     """
 
     after: int
@@ -151,21 +154,22 @@ class CommentFlood(_Counting):
     comment: bytes = b": ping\n\n"
 
     def within(self, media_type: str) -> Self:
-        """Give the fault for streams of this media type."""
+        """Return the fault as it happens to a stream of this media type."""
         return replace(self, comment=b"\n") if "json" in media_type else self
 
     def __call__(self, items: Iterable[bytes]) -> Iterator[bytes]:
-        rest = _bytes(self, items)
-        yield from _first(self, self.after, rest)
+        rest = _bytes_items(self, items)
+        yield from _first_items(self, self.after, rest)
         yield from repeat(self.comment, self.comments)
         yield from rest
 
 
 @dataclass(frozen=True, slots=True, init=False)
-class EndlessLine(_Counting):
-    """After `after` events comes a line that does not end, and nothing else.
+class EndlessLine(_CountingFault):
+    """Send a line without an end after `after` events, and nothing else.
 
-    Its `size` is in bytes, or a text such as "32MiB"; the `data: ` that it starts with counts.
+    `size` is the length of the line in bytes, or a text such as "32MiB". It includes the `data: `
+    at the start of the line.
     """
 
     after: int
@@ -177,16 +181,16 @@ class EndlessLine(_Counting):
         self.__post_init__()
 
     def __call__(self, items: Iterable[bytes]) -> Iterator[bytes]:
-        yield from _first(self, self.after, _bytes(self, items))
-        start, piece = b"data: "[: self.size], b"x" * _PIECE
+        yield from _first_items(self, self.after, _bytes_items(self, items))
+        start, piece = b"data: "[: self.size], b"x" * _PIECE_BYTES
         yield start
-        for left in range(self.size - len(start), 0, -_PIECE):
-            yield piece[:left]
+        for remaining in range(self.size - len(start), 0, -_PIECE_BYTES):
+            yield piece[:remaining]
 
 
 @dataclass(frozen=True, slots=True)
-class ErrorEvent(_Counting):
-    """After `after` deltas the server says that it failed, and no more comes.
+class ErrorEvent(_CountingFault):
+    """Send an error event after `after` deltas, and end the stream.
 
     >>> list(ErrorEvent(1)(["a", "b"]))
     ['a', Failure(message='Overloaded', type='overloaded_error')]
@@ -199,15 +203,15 @@ class ErrorEvent(_Counting):
     of_deltas = ends_well = True
 
     def __call__(self, items: Iterable[Any]) -> Iterator[Any]:
-        yield from _first(self, self.after, iter(items))
+        yield from _first_items(self, self.after, iter(items))
         yield Failure(self.message, self.type)
 
 
 @dataclass(frozen=True, slots=True)
 class Unclosed:
-    """The arguments of the last tool call lack their last character; all else is as it was.
+    """Drop the last character of the last tool call's arguments, so that their JSON stays open.
 
-    Where deltas are `str`, the last of them does.
+    In a stream of `str` deltas, drop the last character of the last delta.
 
     >>> list(Unclosed()(['{"path": ', '"a"}']))
     ['{"path": ', '"a"']
@@ -217,12 +221,12 @@ class Unclosed:
 
     def __call__(self, items: Iterable[Any]) -> Iterator[Any]:
         deltas = list(items)
-        called = [at for at, delta in enumerate(deltas) if isinstance(delta, ToolCallDelta)]
-        if not called and not all(isinstance(delta, str) for delta in deltas[-1:]):
+        calls = [at for at, delta in enumerate(deltas) if isinstance(delta, ToolCallDelta)]
+        if not calls and not all(isinstance(delta, str) for delta in deltas[-1:]):
             msg = f"{self!r} needs a tool call, which is not there"
             raise ValueError(msg)
         for at, delta in enumerate(deltas):
-            if at != (called or [len(deltas) - 1])[-1]:
+            if at != (calls or [len(deltas) - 1])[-1]:
                 yield delta
             elif isinstance(delta, ToolCallDelta):
                 yield replace(delta, arguments=delta.arguments[:-1])
@@ -230,18 +234,18 @@ class Unclosed:
                 yield delta[:-1]
 
 
-def _first(fault: object, wanted: int, items: Iterator[Any]) -> Iterator[Any]:
-    """Give the first items, of which there must be so many."""
-    for had in range(wanted):
+def _first_items(fault: object, wanted: int, items: Iterator[Any]) -> Iterator[Any]:
+    """Yield the first `wanted` items; `ValueError` if there are fewer."""
+    for count in range(wanted):
         try:
             yield next(items)
         except StopIteration:
-            msg = f"{fault!r} would never happen: there are {had:,} items"
+            msg = f"{fault!r} would never happen: there are {count:,} items"
             raise ValueError(msg) from None
 
 
-def _bytes(fault: object, items: Iterable[Any]) -> Iterator[bytes]:
-    """Give the items, all of which must be bytes."""
+def _bytes_items(fault: object, items: Iterable[Any]) -> Iterator[bytes]:
+    """Return the items; `TypeError` if one of them is not bytes."""
     items = list(items)
     for item in items:
         if not isinstance(item, bytes):
@@ -250,12 +254,12 @@ def _bytes(fault: object, items: Iterable[Any]) -> Iterator[bytes]:
     return iter(items)
 
 
-def _in_the_middle(
+def _with_middle_byte(
     fault: object, at: int, items: Iterable[bytes], byte: bytes, *, instead: bool
 ) -> Iterator[bytes]:
-    """Give the items, with this byte in the middle of one."""
-    rest = _bytes(fault, items)
-    *before, item = _first(fault, at + 1, rest)
+    """Yield the items, with `byte` in the middle of item `at`: inserted, or in place of one."""
+    rest = _bytes_items(fault, items)
+    *before, item = _first_items(fault, at + 1, rest)
     middle = len(item) // 2
     yield from before
     yield item[:middle] + byte + item[middle + instead :]

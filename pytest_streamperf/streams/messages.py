@@ -1,4 +1,9 @@
-"""What an agent says in one turn, as it is scripted, and the deltas that it is cut into."""
+"""Script one turn of an agent, and cut it into deltas.
+
+A `Turn` takes parts: `Text`, `Reasoning`, `ToolCall`, and a `Failure` at the end. It is a sequence
+of deltas: `str`, `ReasoningDelta`, `ToolCallDelta` and `Failure`. Equal parts and equal seeds give
+equal deltas. The dialects of `pytest_streamperf.wire` encode them.
+"""
 
 import json
 from collections.abc import (
@@ -14,7 +19,7 @@ from typing import Any, Self, get_args, overload
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Something the model says, as one part of a `Turn`.
+    """Text of the model, as one part of a `Turn`.
 
     >>> Text("Let me look.").text
     'Let me look.'
@@ -23,12 +28,12 @@ class Text:
     text: str
 
     def __post_init__(self) -> None:
-        _must_be_text(self, self.text)
+        _require_str(self, self.text)
 
 
 @dataclass(frozen=True, slots=True)
 class Reasoning:
-    """Something the model thinks, as one part of a `Turn`, where a dialect tells that apart.
+    """Reasoning of the model, as one part of a `Turn`, for dialects that separate it from text.
 
     >>> Reasoning("They want a file.").text
     'They want a file.'
@@ -37,12 +42,12 @@ class Reasoning:
     text: str
 
     def __post_init__(self) -> None:
-        _must_be_text(self, self.text)
+        _require_str(self, self.text)
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error of the server's that ends a `Turn`: its last part, and its last delta.
+    """An error of the server, as the last part and the last delta of a `Turn`.
 
     >>> Failure("Overloaded", type="overloaded_error").message
     'Overloaded'
@@ -54,7 +59,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that a turn was billed for: those read, and those written.
+    """Tokens that a turn is billed for: tokens of the input, and tokens of the output.
 
     >>> Usage(12, 34).output_tokens
     34
@@ -66,7 +71,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A tool the model calls, as one part of a `Turn`; its arguments are sent as JSON, in deltas.
+    """A call of a tool by the model, as one part of a `Turn`; the arguments are sent as JSON.
 
     >>> ToolCall("search", {"query": "streams"}).json
     '{"query": "streams"}'
@@ -83,7 +88,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallDelta:
-    """A piece of one tool call's arguments; `index` counts the tool calls of the turn from 0.
+    """A delta of the arguments of tool call `index`, counted from 0 within the turn.
 
     >>> ToolCallDelta(0, "call_0", "search", '{"que').arguments
     '{"que'
@@ -97,7 +102,7 @@ class ToolCallDelta:
 
 @dataclass(frozen=True, slots=True)
 class ReasoningDelta:
-    """A piece of what the model thinks.
+    """A delta of the reasoning of the model.
 
     >>> ReasoningDelta("They ").text
     'They '
@@ -111,7 +116,7 @@ Delta = str | ReasoningDelta | ToolCallDelta | Failure
 
 
 def text_of(delta: object) -> str:
-    """The text that a delta carries, whatever it is of.
+    """Return the text of a delta of any kind: of text, reasoning or arguments.
 
     >>> text_of("Hi"), text_of(ToolCallDelta(0, "call_0", "search", '{"q'))
     ('Hi', '{"q')
@@ -125,7 +130,7 @@ def text_of(delta: object) -> str:
 
 
 def whole_of(delta: Delta) -> tuple[type, str]:
-    """What a delta is a piece of: its kind and, of a tool call, the id.
+    """Return the type and the tool call id that all deltas of one message part share.
 
     >>> whole_of("Hi"), whole_of(ToolCallDelta(0, "call_0", "search", '{"q'))[1]
     ((<class 'str'>, ''), 'call_0')
@@ -136,8 +141,8 @@ def whole_of(delta: Delta) -> tuple[type, str]:
 class Turn(Sequence[Delta]):
     """A scripted agent turn, cut into deltas.
 
-    They are `str` for text, `ReasoningDelta` for reasoning, `ToolCallDelta` for tool calls, and the
-    `Failure` that ends it, if any. `usage` is what the server says it came to; it is no delta.
+    Text becomes `str` deltas, reasoning `ReasoningDelta`, and a tool call `ToolCallDelta`. A
+    `Failure` may end the turn. `usage` is the usage that the server reports; it is no delta.
 
     >>> turn = Turn(Text("Let me look."), ToolCall("search", {"query": "streams"}))
     >>> "".join(delta for delta in turn if isinstance(delta, str))
@@ -147,8 +152,8 @@ class Turn(Sequence[Delta]):
     def __init__(self, *parts: Part, usage: Usage | None = None, seed: int = 0) -> None:
         for part in parts:
             if not isinstance(part, Part):
-                taken = ", ".join(f"{each.__name__}(...)" for each in get_args(Part))
-                msg = f"Turn takes {taken}, not {part!r}"
+                kinds = ", ".join(f"{kind.__name__}(...)" for kind in get_args(Part))
+                msg = f"Turn takes {kinds}, not {part!r}"
                 raise TypeError(msg)
         if any(isinstance(part, Failure) for part in parts[:-1]):
             msg = f"a Failure ends a turn, so nothing may come after it in {parts!r}"
@@ -159,7 +164,7 @@ class Turn(Sequence[Delta]):
 
     @classmethod
     def of(cls, deltas: Iterable[Delta], *, usage: Usage | None = None) -> Self:
-        """Make a turn of these deltas as they are, such as one that never closes its JSON.
+        """Make a turn of the given deltas without cutting them, such as deltas of unclosed JSON.
 
         >>> list(Turn.of(["Hi"]))
         ['Hi']
@@ -185,7 +190,7 @@ class Turn(Sequence[Delta]):
         return f"Turn({', '.join([*map(repr, self.parts), *usage])})"
 
 
-def _must_be_text(part: Text | Reasoning, text: object) -> None:
+def _require_str(part: Text | Reasoning, text: object) -> None:
     if not isinstance(text, str):
         msg = f"{type(part).__name__} takes a str, not {text!r}"
         raise TypeError(msg)

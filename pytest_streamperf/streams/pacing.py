@@ -1,9 +1,10 @@
-"""When deltas come: the seconds before each of them, as often as a stream is taken.
+"""Pace a stream: the seconds before each of its deltas.
 
-A pace is any iterable of times that starts anew each time: a list of gaps that were measured will
-do. `TokenStream(every=...)` takes one, and a single time for the constant pace. A time is a number
-of seconds, or a text such as "50ms". A consumer that is slow does not slow the stream down: what is
-due is there.
+`TokenStream(every=...)` takes a pace: one time for a constant pace, or an iterable of times. Each
+reading of the stream iterates over the pace anew, so an iterator will not do; a list of measured
+gaps will. A time is a number of seconds, or a text such as "50ms".
+
+A slow consumer does not slow the stream down: deltas that are due are handed out at once.
 """
 
 from collections.abc import Iterable, Iterator
@@ -25,7 +26,7 @@ Pace = Seconds | Iterable[Seconds]
 
 @dataclass(frozen=True, slots=True, init=False)
 class Jittered:
-    """Deltas about `every` apart: each gap is from `1 - part` to `1 + part` of it, evenly spread.
+    """A pace with random gaps: evenly distributed from `1 - part` to `1 + part` times `every`.
 
     `every` is in seconds, or a text such as "50ms"; `part` is from 0 to 1, or as "50%".
 
@@ -51,7 +52,7 @@ class Jittered:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Bursts:
-    """So many `deltas` at once, and the next as many `every` later, as behind a proxy.
+    """A pace of bursts, as behind a buffering proxy: `deltas` at once, and again after `every`.
 
     `every` is in seconds, or a text such as "500ms".
 
@@ -76,9 +77,9 @@ class Bursts:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Stalled:
-    """Deltas `every` apart, but for delta `at`, which takes `seconds` more; 0 is the first.
+    """A constant pace with one stall: delta `at`, counted from 0, takes `seconds` longer.
 
-    Both times are in seconds, or a text such as "50ms".
+    `every` is the gap before the other deltas. Both times are in seconds, or a text such as "50ms".
 
     >>> [gap for gap, _ in zip(Stalled(at=2, seconds=3.0, every=0.5), range(4))]
     [0.0, 0.5, 3.5, 0.5]
@@ -102,9 +103,10 @@ class Stalled:
 
 
 def slow_first(seconds: Seconds, every: Seconds = 0.0) -> Stalled:
-    """Deltas `every` apart, after a first delta that takes `seconds`, as a long prompt does.
+    """Return a constant pace after a slow first delta, as a long prompt causes it.
 
-    Both times are in seconds, or a text such as "50ms".
+    The first delta takes `seconds`; the others are `every` apart. Both times are in seconds, or a
+    text such as "50ms".
 
     >>> slow_first(2.0)
     Stalled(at=0, seconds=2.0, every=0.0)
@@ -113,7 +115,7 @@ def slow_first(seconds: Seconds, every: Seconds = 0.0) -> Stalled:
 
 
 def read_pace(value: object) -> float:
-    """Read the constant pace of a stream, in seconds; the error says what else a pace can be."""
+    """Return a constant pace in seconds; the error lists every form that a pace may have."""
     try:
         return seconds_of(value)
     except ValueError as error:

@@ -1,4 +1,4 @@
-r"""Streams that were recorded: every chunk and when it came, in a small file that people can read.
+r"""Record a stream of bytes in a small readable file, and play it back.
 
     recorder = Recorder()
     for chunk in recorder(response.iter_raw()):
@@ -7,14 +7,14 @@ r"""Streams that were recorded: every chunk and when it came, in a small file th
 
     Recording.load("reply.jsonl").stream()
 
-A file is a line of JSON about the whole, and one for each chunk: the seconds since the one before,
-and its bytes, as `text` where they are UTF-8 and in `base64` where a character is cut:
+A file starts with a line of JSON about the recording. One line for each chunk follows. It holds the
+seconds since the chunk before, and the bytes: as `text` if they are UTF-8, otherwise as `base64`:
 
     {"recording": 1, "media_type": "text/event-stream"}
     {"after": 0.31, "text": "data: {\"content\":\"Gr"}
     {"after": 0.02, "base64": "w7w="}
 
-One that broke off ends with `{"error": "..."}`.
+A recording of a stream that failed ends with the line `{"error": "..."}`.
 """
 
 import json
@@ -34,16 +34,17 @@ from pytest_streamperf.streams.chunking import Cut, per_event
 from pytest_streamperf.streams.pacing import Pace
 from pytest_streamperf.streams.token_stream import Stream
 
-_VERSION = 1
+_FILE_VERSION = 1
 _SSE = "text/event-stream"
-_MOST = 64 * 2**20
-# Times are told in microseconds.
-_DIGITS = 6
+# A recorder holds its chunks in memory, so it refuses to grow without a limit. Not measured.
+_MAX_BYTES = 64 * 2**20
+# Times in a file are rounded to microseconds. Not measured: no reason is on record.
+_TIME_DECIMALS = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    r"""Chunks, and the seconds before each of them; `error` is what a stream that broke ended with.
+    r"""A recorded stream: its chunks, the seconds before each chunk, and the error at its end.
 
     >>> Recording((b"data: 1", b"\n\n"), (0.31, 0.02)).stream().deltas
     (b'data: 1', b'\n\n')
@@ -60,11 +61,11 @@ class Recording:
             raise ValueError(msg)
 
     def stream(self, *, cut: Cut = per_event, every: Pace | None = None) -> Stream:
-        """Make a stream of it, at its own pace unless `every` is another.
+        """Return a stream that plays the recording back, at its own pace or at the pace `every`.
 
-        `every` is in seconds, or a text such as "50ms", or the times before each chunk.
-
-        Where it is cut anew, a chunk comes when the last of its bytes did. Faults count chunks.
+        `every` is in seconds, or a text such as "50ms", or an iterable of the times before each
+        chunk. With another `cut`, a chunk arrives at the recorded time of its last byte. Faults
+        count chunks after the cut.
         """
         chunks = tuple(cut(self.chunks))
         stream = Stream(chunks, self._pace(chunks) if every is None else every)
@@ -74,14 +75,16 @@ class Recording:
 
     def _pace(self, chunks: tuple[bytes, ...]) -> list[float]:
         ends, times = list(accumulate(map(len, self.chunks))), list(accumulate(self.gaps))
-        came = [times[bisect_left(ends, end)] for end in accumulate(map(len, chunks))]
-        return [round(after - before, _DIGITS) for before, after in pairwise([0.0, *came])]
+        arrivals = [times[bisect_left(ends, end)] for end in accumulate(map(len, chunks))]
+        return [
+            round(after - before, _TIME_DECIMALS) for before, after in pairwise([0.0, *arrivals])
+        ]
 
     def save(self, path: str | Path) -> None:
-        """Write the file."""
-        lines: list[dict[str, Any]] = [{"recording": _VERSION, "media_type": self.media_type}]
+        """Write the recording to a file."""
+        lines: list[dict[str, Any]] = [{"recording": _FILE_VERSION, "media_type": self.media_type}]
         for gap, chunk in zip(self.gaps, self.chunks, strict=True):
-            lines.append({"after": gap, **_written(chunk)})
+            lines.append({"after": gap, **_chunk_entry(chunk)})
         if self.error:
             lines.append({"error": self.error})
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
@@ -89,57 +92,57 @@ class Recording:
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read a file. Raises `RecordingError` for one that is no recording."""
-        head, *came = _read(path) or [""]
+        """Read a recording from a file; `RecordingError` if the file is no recording."""
+        head, *entries = _read_file(path) or [""]
         if not head:
             msg = f"{path}: the file is empty"
             raise RecordingError(msg)
-        error = came.pop() if came and isinstance(came[-1], str) else ""
-        gaps, chunks = zip(*came, strict=True) if came else ((), ())
+        error = entries.pop() if entries and isinstance(entries[-1], str) else ""
+        gaps, chunks = zip(*entries, strict=True) if entries else ((), ())
         return cls(chunks, gaps, head, error)
 
 
 class Recorder:
-    """Takes down what it hands on: the chunks of a sync stream, or of an async one by `aiter`.
+    """A recorder of the chunks that it hands on. Call it for a sync stream, `aiter` for async.
 
-    Raises `ValueError` where more than `most` bytes come: a number, or a text such as "64MiB".
+    `most` is in bytes, or a text such as "64MiB". Raises `ValueError` if the stream is longer.
 
     >>> recorder = Recorder()
     >>> list(recorder([b"data: 1"])), recorder.recording.chunks
     ([b'data: 1'], (b'data: 1',))
     """
 
-    def __init__(self, *, media_type: str = _SSE, most: Bytes = _MOST) -> None:
+    def __init__(self, *, media_type: str = _SSE, most: Bytes = _MAX_BYTES) -> None:
         self._media_type, self._most = media_type, argument("most", bytes_of, most)
-        self._came: list[tuple[float, bytes]] = []
+        self._arrivals: list[tuple[float, bytes]] = []
         self._start = 0.0
         self._length = 0
         self._error = ""
 
     @property
     def recording(self) -> Recording:
-        """What has come so far."""
-        times = [0.0, *(at for at, _ in self._came)]
-        gaps = (round(after - before, _DIGITS) for before, after in pairwise(times))
-        chunks = (chunk for _, chunk in self._came)
+        """The recording of the chunks that have arrived until now."""
+        times = [0.0, *(at for at, _ in self._arrivals)]
+        gaps = (round(after - before, _TIME_DECIMALS) for before, after in pairwise(times))
+        chunks = (chunk for _, chunk in self._arrivals)
         return Recording(tuple(chunks), tuple(gaps), self._media_type, self._error)
 
     def __call__(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        with self._anew():
+        with self._new_recording():
             for chunk in chunks:
-                self._take(chunk)
+                self._record(chunk)
                 yield chunk
 
     async def aiter(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-        """Record an async stream, and hand it on."""
-        with self._anew():
+        """Record an async stream, and hand its chunks on."""
+        with self._new_recording():
             async for chunk in chunks:
-                self._take(chunk)
+                self._record(chunk)
                 yield chunk
 
     @contextmanager
-    def _anew(self) -> Iterator[None]:
-        self._came, self._length, self._error = [], 0, ""
+    def _new_recording(self) -> Iterator[None]:
+        self._arrivals, self._length, self._error = [], 0, ""
         self._start = time.monotonic()
         try:
             yield
@@ -147,46 +150,48 @@ class Recorder:
             self._error = f"{type(error).__name__}: {error}"
             raise
 
-    def _take(self, chunk: bytes) -> None:
+    def _record(self, chunk: bytes) -> None:
         self._length += len(chunk)
         if self._length > self._most:
             msg = f"a recording may hold {self._most:,} bytes, and more came; most= sets that"
             raise ValueError(msg)
         if chunk:
-            self._came.append((round(time.monotonic() - self._start, _DIGITS), bytes(chunk)))
+            self._arrivals.append(
+                (round(time.monotonic() - self._start, _TIME_DECIMALS), bytes(chunk))
+            )
 
 
-def _written(chunk: bytes) -> dict[str, str]:
+def _chunk_entry(chunk: bytes) -> dict[str, str]:
     try:
         return {"text": chunk.decode()}
     except UnicodeDecodeError:
         return {"base64": b64encode(chunk).decode()}
 
 
-def _read(path: str | Path) -> list[Any]:
-    """The media type, chunks with the seconds before them, and the error, if there was one."""
-    found: list[Any] = []
+def _read_file(path: str | Path) -> list[Any]:
+    """Return the media type, a pair of gap and chunk for each chunk, and the error, if any."""
+    entries: list[Any] = []
     with Path(path).open("rb") as file:
         for number, line in enumerate(file, 1):
-            read, expected = _CAME if found else _HEAD
+            read, expected = _ENTRY if entries else _HEAD
             try:
-                if found[1:] and isinstance(found[-1], str):
+                if entries[1:] and isinstance(entries[-1], str):
                     raise ValueError(line)  # nothing comes after an error
-                found.append(read(json.loads(line.decode())))
-            except _WRONG as wrong:
+                entries.append(read(json.loads(line.decode())))
+            except _PARSE_ERRORS as wrong:
                 shown = line.decode(errors="replace").strip()[:60]
                 msg = f"{path}:{number}: {expected} was expected, not {shown!r}"
                 raise RecordingError(msg) from wrong
-    return found
+    return entries
 
 
-def _head(line: Any) -> str:
-    if line["recording"] != _VERSION:
+def _parse_head(line: Any) -> str:
+    if line["recording"] != _FILE_VERSION:
         raise ValueError(line)
     return str(line["media_type"])
 
 
-def _came(line: Any) -> tuple[float, bytes] | str:
+def _parse_entry(line: Any) -> tuple[float, bytes] | str:
     if "error" in line:
         return str(line["error"])
     text = line.get("text")
@@ -194,9 +199,9 @@ def _came(line: Any) -> tuple[float, bytes] | str:
     return seconds_of(float(line["after"])), chunk
 
 
-_WRONG = AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError
-_HEAD = _head, f'{{"recording": {_VERSION}, "media_type": "..."}}'
-_CAME: tuple[Callable[[Any], Any], str] = (
-    _came,
+_PARSE_ERRORS = AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError
+_HEAD = _parse_head, f'{{"recording": {_FILE_VERSION}, "media_type": "..."}}'
+_ENTRY: tuple[Callable[[Any], Any], str] = (
+    _parse_entry,
     '{"after": seconds from 0 on, "text": "..."}, or "base64", or {"error": "..."} at the end',
 )

@@ -1,9 +1,7 @@
-"""Hypothesis strategies: what streams are made of, when it comes, and how its bytes are cut.
+"""Hypothesis strategies for turns, streams, paces, partial JSON and cuts into chunks.
 
-All shrink to what is small and short.
-
-Imported by name only, as Hypothesis is an extra:
-`from pytest_streamperf.streams.strategies import turns`.
+Each strategy shrinks to a small and short example. Hypothesis is an extra, so import this module by
+its full name: `from pytest_streamperf.streams.strategies import turns`.
 """
 
 import json
@@ -16,7 +14,8 @@ from pytest_streamperf.streams.chunking import worst_case
 from pytest_streamperf.streams.messages import Failure, Reasoning, Text, ToolCall, Turn, Usage
 from pytest_streamperf.streams.token_stream import TokenStream
 
-_MOST_PARTS, _MOST_CALLED = 4, 8
+# Small examples keep a test fast. Not measured: no reason for the exact numbers is on record.
+_MAX_PARTS, _MAX_TOOL_NAME = 4, 8
 
 _JSON: st.SearchStrategy[Any] = st.recursive(
     st.none()
@@ -29,30 +28,30 @@ _JSON: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-def _as_sent(text: str) -> str:
-    """The same with its surrogate pairs joined, as they are on any wire; halves stay."""
+def _join_surrogate_pairs(text: str) -> str:
+    """Return the text with its surrogate pairs joined, as on the wire; lone surrogates stay."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
 
 
-_HALVES = st.characters(categories=["Cs"])
-_TEXT = st.text() | st.lists(st.characters() | _HALVES).map("".join).map(_as_sent)
+_SURROGATES = st.characters(categories=["Cs"])
+_TEXT = st.text() | st.lists(st.characters() | _SURROGATES).map("".join).map(_join_surrogate_pairs)
 _PARTS = st.lists(
     st.builds(Text, _TEXT)
     | st.builds(Reasoning, _TEXT)
     | st.builds(
         ToolCall,
-        st.text(min_size=1, max_size=_MOST_CALLED),
+        st.text(min_size=1, max_size=_MAX_TOOL_NAME),
         st.dictionaries(st.text(max_size=8), _JSON, max_size=4),
     ),
-    max_size=_MOST_PARTS,
+    max_size=_MAX_PARTS,
 )
 
 
 @st.composite
 def turns(draw: st.DrawFn) -> Turn:
-    """Turns of text, reasoning and tool calls, some of which end in a failure or say their usage.
+    """Make turns of text, reasoning and tool calls, some with a failure at the end or a usage.
 
-    What is said may have any character, and halves of surrogate pairs. They shrink to `Turn()`.
+    Text may contain any character, and lone surrogates. The strategy shrinks to `Turn()`.
 
     >>> isinstance(turns().example(), Turn)  # doctest: +SKIP
     True
@@ -65,9 +64,9 @@ def turns(draw: st.DrawFn) -> Turn:
 
 @st.composite
 def token_streams(draw: st.DrawFn) -> TokenStream:
-    """Streams of text, of a turn's deltas, or of a tool call's arguments, without a pace.
+    """Make streams of text, of a turn's deltas, or of a tool call's arguments, without a pace.
 
-    They shrink to `TokenStream([])`.
+    The strategy shrinks to `TokenStream([])`.
 
     >>> isinstance(token_streams().example(), TokenStream)  # doctest: +SKIP
     True
@@ -78,9 +77,9 @@ def token_streams(draw: st.DrawFn) -> TokenStream:
 
 @st.composite
 def arrivals(draw: st.DrawFn, deltas: int) -> list[float]:
-    """The seconds before each of so many deltas, for `TokenStream(every=...)`.
+    """Make paces of `deltas` gaps, in seconds, for `TokenStream(every=...)`.
 
-    They are multiples of 1/64 s up to a minute, so that their sums are exact; they shrink to 0.
+    Gaps are multiples of 1/64 s up to a minute, so that their sums are exact. They shrink to 0.
 
     >>> len(arrivals(3).example())  # doctest: +SKIP
     3
@@ -91,9 +90,10 @@ def arrivals(draw: st.DrawFn, deltas: int) -> list[float]:
 
 @st.composite
 def partial_json(draw: st.DrawFn) -> str:
-    r"""The beginning of a JSON document, such as arguments that are still coming, or all of it.
+    r"""Make beginnings of JSON documents, as in a tool call whose arguments are incomplete.
 
-    It may end anywhere, in an escape, too, and shrinks to the empty text.
+    The text may end anywhere, also inside an escape, or hold the whole document. The strategy
+    shrinks to the empty text.
 
     >>> partial_json().example()  # doctest: +SKIP
     '{"a": "\u00'
@@ -104,9 +104,10 @@ def partial_json(draw: st.DrawFn) -> str:
 
 @st.composite
 def chunkings(draw: st.DrawFn, data: bytes) -> list[bytes]:
-    """Every way to cut `data` into pieces, none of them empty; they shrink to one piece.
+    """Make lists of chunks that join to `data`; no chunk is empty.
 
-    Half of the places are the worst: those of `pytest_streamperf.streams.chunking.worst_case`.
+    About half of the cuts are at the places of `pytest_streamperf.streams.chunking.worst_case`.
+    The strategy shrinks to one chunk.
 
     >>> b"".join(chunkings(b"data: 1").example())  # doctest: +SKIP
     b'data: 1'
@@ -114,6 +115,6 @@ def chunkings(draw: st.DrawFn, data: bytes) -> list[bytes]:
     anywhere = st.integers(1, max(1, len(data) - 1))
     *worst, _ = accumulate(map(len, worst_case([data])), initial=0)
     place = anywhere | st.sampled_from(worst[1:]) if worst[1:] else anywhere
-    places = {*draw(st.lists(place)), len(data)}  # sets do not shrink as far
+    places = {*draw(st.lists(place)), len(data)}  # `st.sets` shrinks less far than a list
     edges = [0, *sorted(edge for edge in places if edge <= len(data))]
     return [data[start:end] for start, end in pairwise(edges) if start < end]

@@ -1,7 +1,10 @@
-"""What is sent: streams of deltas, by count or of a turn, at a pace.
+"""Streams of deltas at a pace.
 
-A `TokenStream` is sync and async iterable, any number of times. Equal arguments give equal deltas,
-and a shorter stream is a prefix of a longer one with the same seed.
+A `TokenStream` is sync and async iterable, any number of times. Equal arguments give equal deltas.
+With equal seeds, a shorter stream is a prefix of a longer one.
+
+`Stream` is the base of every stream: it holds items, a pace, the error at its end, and listeners.
+A stream calls its listeners for each delta that it hands out. `with_fault` returns a broken copy.
 """
 
 import json
@@ -27,7 +30,7 @@ from pytest_streamperf._runtime.context import Loop, loop_running_here
 from pytest_streamperf.streams.messages import Part, Turn
 from pytest_streamperf.streams.pacing import Pace, read_pace
 
-# About four characters a token, the usual rule of thumb for English text.
+# The words have about four characters each: the usual rule of thumb for a token of English text.
 _WORDS = (
     *("The ", "reply ", "of ", "a ", "model ", "comes ", "in ", "small ", "piec", "es, "),
     *("each ", "one ", "a ", "delta", ". ", "They ", "are ", "shown ", "as ", "they "),
@@ -36,16 +39,16 @@ _WORDS = (
     *("not ", "grow ", "with ", "the ", "num", "ber ", "of ", "those ", "befo", "re it. "),
 )
 
-
-# A word for each byte, and so many bytes are drawn at once.
-_OF_A_BYTE = tuple(_WORDS[byte % len(_WORDS)] for byte in range(256))
-_BLOCK = 4_096
+# A random byte selects a word. Bytes are drawn in blocks, because a draw takes longer than handing
+# out a word does. Not measured: no reason for the size of a block is on record.
+_WORD_OF_BYTE = tuple(_WORDS[byte % len(_WORDS)] for byte in range(256))
+_BLOCK_WORDS = 4_096
 
 
 def string_arguments(index: int) -> str:
-    """Delta `index` of tool arguments that hold one long string, such as the content of a file.
+    """Return delta `index` of tool arguments with one long string, such as a file's content.
 
-    The deltas from 0 on are always the start of a JSON document. To be passed as `delta=`.
+    The deltas from 0 on join to the start of a JSON document. Pass the function as `delta=`.
 
     >>> "".join(map(string_arguments, range(3)))
     '{"path": "notes.md", "content": "The reply '
@@ -56,9 +59,9 @@ def string_arguments(index: int) -> str:
 
 
 def object_arguments(index: int) -> str:
-    """Delta `index` of tool arguments that hold a list of objects, such as rows to insert.
+    """Return delta `index` of tool arguments with a list of objects, such as rows to insert.
 
-    The deltas from 0 on are always the start of a JSON document. To be passed as `delta=`.
+    The deltas from 0 on join to the start of a JSON document. Pass the function as `delta=`.
 
     >>> "".join(map(object_arguments, range(3)))
     '{"rows": [{"id": 0, "name": "The "}, {"id": 1, "name": "reply "}'
@@ -69,40 +72,41 @@ def object_arguments(index: int) -> str:
     return ("" if index == 1 else ", ") + json.dumps(row)
 
 
-# So many deltas are shown one by one.
-_FEW = 8
+# `repr` lists the deltas of a stream up to this length. Not measured: no reason is on record.
+_MAX_SHOWN_DELTAS = 8
 _ARGUMENTS = {"string": (string_arguments, '"}'), "objects": (object_arguments, "]}")}
 
 
 class Listener(Protocol):
-    """Whoever wants to know what a stream hands out, and by a method `began` of each reading."""
+    """A listener to a stream. Its method `began`, if any, is called as each reading begins."""
 
     def arrived(self, delta: Any) -> None:
-        """A delta is handed out."""
+        """Take note of a delta that the stream hands out."""
 
     def ended(self) -> None:
-        """There are no more."""
+        """Take note of the end of the stream."""
 
 
 Fault = Callable[[Iterable[Any]], Iterator[Any]]
-"""From what is sent to what arrives: it may end with a `ConnectionError`, as a network does.
+"""A function from the items sent to the items that arrive; it may raise `ConnectionError`.
 
-One that differs by what the bytes are has a method `within`, from their media type to the fault;
-one after which a stream that broke before does so no more has an attribute `ends_well`.
+A fault that depends on the media type of the bytes has a method `within`: it takes the media type
+and returns the fault. A fault with an attribute `ends_well` clears the error of a stream that was
+broken before.
 """
 
 
 class Stream:
-    """What is sent, at a pace: sync and async iterable, any number of times.
+    """A stream of items at a pace: sync and async iterable, any number of times.
 
-    Where it is broken, it ends with `error`. Bytes are served as `media_type`.
+    A broken stream ends by raising `error`. A server sends a stream of bytes as `media_type`.
     """
 
     media_type = "text/event-stream"
 
     def __init__(self, items: Sequence[Any], every: Pace = 0.0) -> None:
         self.deltas = items
-        self.every = _pace(every, len(items))
+        self.every = _checked_pace(every, len(items))
         self.error: ConnectionError | None = None
         self.listeners: list[Listener] = []
 
@@ -116,14 +120,14 @@ class Stream:
         return self._paced()
 
     def _begin(self) -> None:
-        concerns(self)  # it may be older than the test that reads it
+        concerns(self)  # at each reading: a stream may be made before the test that reads it
         for listener in self.listeners:
             if hasattr(listener, "began"):
                 listener.began()
 
     def _paced(self) -> Iterator[Any]:
         start = time.monotonic()
-        for due, delta in zip(_due(self.every), self.deltas, strict=False):
+        for due, delta in zip(_due_times(self.every), self.deltas, strict=False):
             if self.every:
                 time.sleep(max(0.0, start + due - time.monotonic()))
             for listener in self.listeners:
@@ -132,16 +136,16 @@ class Stream:
         self.end()
 
     def end(self) -> None:
-        """Tell those who listen that there is no more, or raise `error`."""
+        """Tell the listeners that the stream ended, or raise `error` if it is broken."""
         if self.error:
             raise self.error.with_traceback(None)
         for listener in self.listeners:
             listener.ended()
 
     def with_fault(self, *faults: Fault) -> Self:
-        """Make a stream to which these happen, one after the other: see `streams.faults`.
+        """Return a copy of the stream with these faults, applied in order: see `streams.faults`.
 
-        The pace is for what arrives in order: what comes after its last gap comes at once.
+        The pace applies to the items that arrive. Items after the last gap of a pace come at once.
 
         >>> from pytest_streamperf.streams.faults import Truncate
         >>> len(TokenStream(5).with_fault(Truncate(after=3)))
@@ -149,7 +153,7 @@ class Stream:
         """
         broken = copy(self)
         broken.listeners = []
-        broken._break(faults)  # noqa: SLF001 - it is one of these
+        broken._break(faults)  # noqa: SLF001 - a copy of this stream
         return broken
 
     def _break(self, faults: Iterable[Fault]) -> None:
@@ -158,15 +162,15 @@ class Stream:
     def _arriving(
         self, items: Sequence[Any], faults: Iterable[Fault], error: ConnectionError | None = None
     ) -> tuple[Sequence[Any], ConnectionError | None]:
-        """What arrives of `items` through these faults, one after the other, and how it ends."""
+        """Return the items that arrive after these faults, and the error at the end, if any."""
         for fault in faults:
-            happens = fault.within(self.media_type) if hasattr(fault, "within") else fault
+            apply = fault.within(self.media_type) if hasattr(fault, "within") else fault
             arrived: list[Any] = []
             if hasattr(fault, "ends_well"):
                 error = None
             try:
-                for item in happens(items):
-                    arrived.append(item)  # noqa: PERF402 - those before an error arrive
+                for item in apply(items):
+                    arrived.append(item)  # noqa: PERF402 - keep the items before an error
             except ConnectionError as broken:
                 error = broken
             items = arrived
@@ -178,7 +182,7 @@ class Stream:
 
     def __repr__(self) -> str:
         name, every = type(self).__name__, f", every={self.every}" if self.every else ""
-        if len(self) > _FEW:
+        if len(self) > _MAX_SHOWN_DELTAS:
             return f"<{name} of {len(self):,} deltas{every}>"
         return f"{name}({list(self.deltas)!r}{every})"
 
@@ -186,13 +190,17 @@ class Stream:
 class TokenStream(Stream):
     """A simulated stream of deltas.
 
-    `tokens` is how many (they are then drawn from a small English vocabulary by `seed`, or made by
-    `delta`, a callable from index to delta) or the deltas themselves. `every` is the pace: seconds,
-    or a text such as "50ms". Delta `i` is handed out no earlier than `i * every` after the first.
-    It may also be the times before each delta: measured, or one of `streams.pacing`. The async form
-    lets the event loop run before each delta, as a network would; it works under asyncio and trio.
+    `tokens` is the number of deltas, or the deltas themselves. A number of deltas is drawn from a
+    small English vocabulary by `seed`, or made by `delta`, a callable from index to delta.
 
-    Raises `TypeError` or `ValueError` for arguments out of range, and where a stream is broken, the
+    `every` is the pace: seconds, or a text such as "50ms". Delta `i` is handed out no earlier than
+    `i * every` after the first. A pace may also be an iterable of the times before each delta: a
+    list of measured gaps, or a pace of `streams.pacing`.
+
+    The async form lets the event loop run before each delta, as a network does. It works under
+    asyncio and trio.
+
+    Raises `TypeError` or `ValueError` for wrong arguments. A broken stream ends with the
     `ConnectionError` of its fault.
 
     >>> stream = TokenStream(tokens=3)
@@ -208,7 +216,7 @@ class TokenStream(Stream):
         seed: int = 0,
         delta: Callable[[int], Any] | None = None,
     ) -> None:
-        super().__init__(_deltas(tokens, seed, delta), every)
+        super().__init__(_checked_deltas(tokens, seed, delta), every)
 
     @classmethod
     def turn(cls, *parts: Part, every: Pace = 0.0, seed: int = 0) -> Self:
@@ -223,35 +231,35 @@ class TokenStream(Stream):
         shape: Literal["string", "objects"] = "string",
         every: Pace = 0.0,
     ) -> Self:
-        """Make a stream of the arguments of one tool call: a complete JSON document.
+        """Make a stream of one tool call's arguments: a complete JSON document.
 
-        `shape` is what they hold, one long string or a list of objects: code that is linear on
-        one can be quadratic on the other. `every` is the pace, as in `TokenStream`.
+        `shape` selects one long string or a list of objects, because code that is linear on one
+        can be quadratic on the other. `every` is the pace, as in `TokenStream`.
         """
         if shape not in _ARGUMENTS:
             msg = f"shape must be one of {', '.join(map(repr, _ARGUMENTS))}, not {shape!r}"
             raise ValueError(msg)
         last = count_of("tokens", tokens, least=2) - 1
         opening, closing = _ARGUMENTS[shape]
-        return cls(tokens, every=every, delta=partial(_argument, opening, closing, last))
+        return cls(tokens, every=every, delta=partial(_argument_delta, opening, closing, last))
 
     @property
     def text(self) -> str:
-        """All the text of the stream; deltas that are not `str` have none."""
+        """The text of the stream: its `str` deltas, joined. Other deltas are left out."""
         return "".join(delta for delta in self.deltas if isinstance(delta, str))
 
 
-def _argument(opening: Callable[[int], str], closing: str, last: int, index: int) -> str:
+def _argument_delta(opening: Callable[[int], str], closing: str, last: int, index: int) -> str:
     return opening(index) if index < last else closing
 
 
 class _AsyncDeltas:
-    # Not an async generator: those need closing, and warn under trio when a consumer stops early.
+    # An async generator needs closing, and warns under trio when a consumer stops early.
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._deltas = iter(stream.deltas)
-        self._left = len(stream)
-        self._due = _due(stream.every)
+        self._remaining = len(stream)
+        self._due_times = _due_times(stream.every)
         self._start = self._next = 0.0
         self._ended = False
         self._loop: Loop | None = None
@@ -263,30 +271,31 @@ class _AsyncDeltas:
         if self._loop is None:
             self._loop = loop_running_here()
             self._start = self._loop.time()
-            self._next = self._start + next(self._due)
-        if self._next > self._loop.time() and self._left:
+            self._next = self._start + next(self._due_times)
+        if self._next > self._loop.time() and self._remaining:
             await self._loop.sleep_until(self._next)
         else:
             await self._loop.checkpoint()
-        if not self._left:  # only now: another task may have taken it
+        # Checked after the wait: another task may have taken the last delta.
+        if not self._remaining:
             if not self._ended:
                 self._ended = True
                 self._stream.end()
             raise StopAsyncIteration
-        # Only now: a wait that is cancelled loses no delta.
+        # Taken after the wait, so that a cancelled wait loses no delta.
         delta = next(self._deltas)
-        self._left -= 1
-        self._next = self._start + next(self._due)
+        self._remaining -= 1
+        self._next = self._start + next(self._due_times)
         for listener in self._stream.listeners:
             listener.arrived(delta)
         return delta
 
 
-def _due(every: float | Iterable[float]) -> Iterator[float]:
-    """When each delta is due, in seconds from the first call for one.
+def _due_times(every: float | Iterable[float]) -> Iterator[float]:
+    """Return the time at which each delta is due, in seconds since the first request for a delta.
 
-    Rounded up: then so many steps of a virtual clock are never short of so many. After the last of
-    the gaps all is due at once.
+    Gaps are rounded up to steps of the virtual clock, so that no delta is due before its time.
+    Items after the last gap of a pace are due at once.
     """
     if isinstance(every, int | float):
         step = to_the_next_step(every)
@@ -295,7 +304,7 @@ def _due(every: float | Iterable[float]) -> Iterator[float]:
 
 
 def listen(of: object, listener: Listener) -> None:
-    """Have a new listener told what the stream `of` hands out; nothing where it is None."""
+    """Register a new listener with the stream `of`, unless `of` is None."""
     concerns(listener)
     if of is None:
         return
@@ -306,7 +315,7 @@ def listen(of: object, listener: Listener) -> None:
 
 
 def count_of(name: str, value: object, *, least: int) -> int:
-    """Check that an argument is a whole number of at least `least`."""
+    """Return an argument that must be a whole number of at least `least`, or raise."""
     if not isinstance(value, int) or isinstance(value, bool):
         msg = f"{name} must be a whole number of deltas, not {value!r}"
         raise TypeError(msg)
@@ -316,8 +325,12 @@ def count_of(name: str, value: object, *, least: int) -> int:
     return value
 
 
-def _pace(every: object, deltas: int) -> float | Iterable[float]:
-    """Read a pace, once: what is a number stays as it is, also in an iterable."""
+def _checked_pace(every: object, deltas: int) -> float | Iterable[float]:
+    """Return a pace in seconds, with each gap checked.
+
+    A text is converted here, once, so that readings take no time for it. An iterable of numbers
+    is returned unchanged.
+    """
     if not isinstance(every, Iterable) or isinstance(every, str | Iterator):
         return float(argument("every", read_pace, every))
     gaps, has_text = 0, False
@@ -331,7 +344,7 @@ def _pace(every: object, deltas: int) -> float | Iterable[float]:
     return tuple(map(seconds_of, islice(every, deltas))) if has_text else every
 
 
-def _deltas(
+def _checked_deltas(
     tokens: int | Iterable[Any], seed: int, delta: Callable[[int], Any] | None
 ) -> Sequence[Any]:
     if isinstance(tokens, str | bytes | bytearray):
@@ -344,15 +357,15 @@ def _deltas(
         return tuple(tokens)
     count = count_of("tokens", tokens, least=0)
     if delta is None:
-        return _Drawn(seed, count)
+        return _RandomWords(seed, count)
     if not callable(delta):
         msg = f"delta must be a callable from index to delta, not {delta!r}"
         raise TypeError(msg)
-    return _Made(delta, count)
+    return _GeneratedDeltas(delta, count)
 
 
-class _Made(Sequence[Any]):
-    """Deltas that are made as they are asked for: however many there are, none is held."""
+class _GeneratedDeltas(Sequence[Any]):
+    """A sequence that makes each delta on request, so a long stream takes no memory."""
 
     def __init__(self, delta: Callable[[int], Any], count: int) -> None:
         self._delta, self._count = delta, count
@@ -364,34 +377,34 @@ class _Made(Sequence[Any]):
         return (self._delta(index) for index in range(self._count))
 
     def __getitem__(self, index: int | slice) -> Any:
-        where = range(self._count)[index]
-        if isinstance(where, int):
-            return self._delta(where)
-        if where.step > 0:
-            return [*islice(iter(self), where.start, where.stop, where.step)]
-        return [*map(self._delta, where)]
+        selection = range(self._count)[index]
+        if isinstance(selection, int):
+            return self._delta(selection)
+        if selection.step > 0:
+            return [*islice(iter(self), selection.start, selection.stop, selection.step)]
+        return [*map(self._delta, selection)]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence) or len(self) != len(other):
             return NotImplemented
         return all(map(eq, self, other))
 
-    __hash__ = None  # type: ignore[assignment] # like a list's
+    __hash__ = None  # type: ignore[assignment] # a list has no hash either
 
 
-class _Drawn(_Made):
-    """Words drawn by a seed, many at once: to draw one takes longer than to hand it out."""
+class _RandomWords(_GeneratedDeltas):
+    """Words drawn by a seed, a block at a time: drawing each word alone would be slower."""
 
     def __init__(self, seed: int, count: int) -> None:
         super().__init__(self._word, count)
         self._seed = seed
 
     def __iter__(self) -> Iterator[str]:
-        return islice(chain.from_iterable(map(self._words, count())), len(self))
+        return islice(chain.from_iterable(map(self._block_of_words, count())), len(self))
 
     def _word(self, index: int) -> str:
-        return self._words(index // _BLOCK)[index % _BLOCK]
+        return self._block_of_words(index // _BLOCK_WORDS)[index % _BLOCK_WORDS]
 
-    def _words(self, block: int) -> Sequence[str]:
-        drawn = Random(f"{self._seed} {block}").randbytes(_BLOCK)  # noqa: S311 - no secret
-        return [_OF_A_BYTE[byte] for byte in drawn]
+    def _block_of_words(self, block: int) -> Sequence[str]:
+        random_bytes = Random(f"{self._seed} {block}").randbytes(_BLOCK_WORDS)  # noqa: S311 - no secret
+        return [_WORD_OF_BYTE[byte] for byte in random_bytes]

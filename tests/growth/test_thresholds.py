@@ -14,8 +14,8 @@ GROWTH = Path(thresholds.__file__).parent
 STRUCTURAL = {
     ("metered_stream.py", "BLOCKS"): "the format of a run's record: six octaves lie on its edges",
     ("message.py", "_MAX_TABLE_ROWS"): "the layout of a message",
-    ("chunking_invariance.py", "_AROUND"): "the layout of a message",
-    ("chunking_invariance.py", "_FEW"): "the layout of a message",
+    ("chunking_invariance.py", "_CONTEXT_LENGTH"): "the layout of a message",
+    ("chunking_invariance.py", "_MAX_SHOWN_CUTS"): "the layout of a message",
     ("chunking_invariance.py", "_CUTS"): "the inputs that are tried, not a limit",
     ("estimation.py", "NO_EXCESS"): "zero, by its meaning",
     ("scheduler.py", "_TO_THE_END"): "the whole of the maximum length, by its meaning",
