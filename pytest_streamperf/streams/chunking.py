@@ -2,7 +2,7 @@ r"""Cut a stream of bytes into chunks, as a network or a proxy does.
 
 A cut is a function from pieces of bytes, usually one for each event, to chunks. The chunks hold
 the same bytes in the same order, and none is empty. A cut keeps only the chunk in progress in
-memory, so it works on streams of any length.
+memory.
 
 >>> list(fixed(3)([b"data: 1\n\n"]))
 [b'dat', b'a: ', b'1\n\n']
