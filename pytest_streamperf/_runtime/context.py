@@ -13,7 +13,8 @@ from types import FrameType, coroutine
 from typing import Any, Literal, NamedTuple
 
 OWN = str(Path(__file__).parents[1])
-"""Folder of this package. `INSTALLED` and `STANDARD` are those of packages and of the library."""
+"""Folder of this package."""
+# Folders of installed packages, and of the standard library.
 INSTALLED = tuple({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
 STANDARD = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")})
 
