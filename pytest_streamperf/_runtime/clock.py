@@ -1,4 +1,9 @@
-"""Real clocks: CPU time for the meters, and the deadline that stops a consumer which never ends."""
+"""Real clocks: CPU time, wall time without run-queue delay, ticks, and deadlines.
+
+The meters read `cpu` and `wall`. `Stopwatch` subtracts the thread's run-queue delay. `ticks` calls
+functions on SIGALRM, and `deadline` uses it to stop a consumer that never ends. An alarm that was
+set before, such as the one of pytest-timeout, still fires.
+"""
 
 import os
 import signal
@@ -12,32 +17,34 @@ from types import FrameType
 from typing import Literal, NamedTuple
 
 cpu = time.process_time
-"""CPU seconds of this process, in all its threads: work handed to another one counts too."""
+"""CPU seconds of all threads of this process, so work handed to another thread counts too."""
 
 thread_cpu = time.thread_time
 """CPU seconds of this thread."""
 
 wall = time.monotonic
+"""Wall seconds that never go back, also while a virtual clock is entered."""
 
-# A virtual clock tells times apart that are so many to a second: floats where it begins do.
-_STEPS = 2**30
+# Steps per second of a virtual clock: floats near its start (2**22 s) resolve 2**-30 s.
+_STEPS_PER_SECOND = 2**30
 
-# How often a deadline looks at the clocks, in wall seconds: at most, at least, and as a part of its
-# CPU seconds. A look costs a few microseconds.
-_TICK, _LEAST_TICK, _TICKS = 0.05, 0.005, 40
-# A context manager begins and ends in frames of these files.
+# A deadline reads the clocks once in a fortieth of its CPU seconds, but never more rarely than
+# every 50 ms and never more often than every 5 ms of wall time. One reading costs a few
+# microseconds.
+_LONGEST_TICK_SECONDS, _SHORTEST_TICK_SECONDS, _TICKS_PER_DEADLINE = 0.05, 0.005, 40
+# Files whose frames run while a context manager opens or closes.
 _SEAMS = {__file__, contextmanager.__code__.co_filename}
 
 
 def to_the_next_step(seconds: float) -> float:
-    """Round up to what a virtual clock can tell apart: who sleeps is never woken too early."""
-    return ceil(seconds * _STEPS) / _STEPS if isfinite(seconds) else seconds
+    """Round up to the next step of a virtual clock, so that no sleeper wakes too early."""
+    return ceil(seconds * _STEPS_PER_SECOND) / _STEPS_PER_SECOND if isfinite(seconds) else seconds
 
 
 class Noise(NamedTuple):
-    """What disturbed this thread: seconds it waited for a core, and page faults of the process.
+    """Disturbances: the thread's run-queue delay in seconds, and the process's page faults.
 
-    Each None where the system does not tell: the first is Linux's `schedstat`, the second POSIX.
+    `waited` is None where Linux's `schedstat` is missing, and `page_faults` outside POSIX.
 
     >>> Noise(0.5, 120).since(Noise(0.2, 100)).page_faults
     20
@@ -47,7 +54,7 @@ class Noise(NamedTuple):
     page_faults: int | None
 
     def since(self, before: "Noise") -> "Noise":
-        """What has come since `before`."""
+        """Return the difference to an earlier reading."""
         return Noise(
             None if self.waited is None else self.waited - (before.waited or 0.0),
             None if self.page_faults is None else self.page_faults - (before.page_faults or 0),
@@ -55,7 +62,7 @@ class Noise(NamedTuple):
 
 
 def noise() -> Noise:
-    """All the noise since this thread, and the process, began."""
+    """Return the run-queue delay of this thread and the page faults of the process so far."""
     queue, page_faults = RunQueue(), None
     waited = queue.waited()
     queue.close()
@@ -68,9 +75,9 @@ def noise() -> Noise:
 
 
 class RunQueue:
-    """How long the thread that made this has waited for a core, in seconds; Linux's `schedstat`.
+    """Reader of the run-queue delay of the thread that created it, from Linux's `schedstat`.
 
-    Nothing is known elsewhere. It reads in 2 us; to be closed.
+    A reading takes 2 us. Other systems have no reading. Call `close` after use.
     """
 
     def __init__(self) -> None:
@@ -79,23 +86,23 @@ class RunQueue:
             self._file = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
 
     def waited(self) -> float | None:
-        """Seconds so far; None where the system does not tell."""
+        """Return the run-queue delay so far, in seconds; None if it cannot be read."""
         if self._file is not None:
             with suppress(OSError, ValueError, IndexError):
                 return int(os.pread(self._file, 64, 0).split()[1]) / 1e9
         return None
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the `schedstat` file."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
 
 
 class Stopwatch:
-    """Seconds of wall time, less what the thread waited for a core meanwhile; to be closed.
+    """Stopwatch for wall time without the run-queue delay of the thread that created it.
 
-    That is known in the thread that made it, on Linux.
+    The delay can be read on Linux only, and in that thread only. Call `close` after use.
     """
 
     def __init__(self) -> None:
@@ -106,23 +113,23 @@ class Stopwatch:
         self._cpu = 0.0
 
     def start(self) -> None:
-        """Begin, or begin again."""
+        """Start, or restart."""
         self._waited, self._cpu = self._waited_here(), thread_cpu()
         self._began = wall()
 
     @property
     def passed(self) -> float:
-        """Seconds since it began, those of waiting too; 0 while it does not run."""
+        """Wall seconds since the start, run-queue delay included; 0 while stopped."""
         return 0.0 if self._began is None else wall() - self._began
 
     def stop(self) -> None:
-        """Run no more."""
+        """Stop the stopwatch."""
         self._began = None
 
     def held(self, allowed: float = 0.0) -> tuple[float, bool]:
-        """Seconds that were the thread's own, but for those `allowed`, and whether that is sure.
+        """Return the seconds minus run-queue delay and `allowed`, and whether they are certain.
 
-        It is where the wait is known, and where half of them were spent on the CPU.
+        They are certain if the delay is known, or if at least half of them were CPU time.
         """
         seconds, waited = self.passed - allowed, self._waited_here()
         if waited is not None and self._waited is not None:
@@ -130,7 +137,7 @@ class Stopwatch:
         return seconds, (thread_cpu() - self._cpu) * 2 >= seconds
 
     def close(self) -> None:
-        """Give back what it holds."""
+        """Close the `schedstat` file."""
         self._queue.close()
 
     def _waited_here(self) -> float | None:
@@ -138,9 +145,9 @@ class Stopwatch:
 
 
 class Overrun(BaseException):
-    """The deadline passed. Not an `Exception`, so that code under test does not swallow it.
+    """Raised when a deadline passes; no `Exception`, so that code under test cannot swallow it.
 
-    `stuck` is the CPU seconds since progress was last seen.
+    `stuck` is the number of CPU seconds since the last progress.
     """
 
     def __init__(self, resource: Literal["cpu", "wall"], stuck: float = 0.0) -> None:
@@ -153,14 +160,14 @@ class Overrun(BaseException):
 def deadline(
     *, cpu_seconds: float, wall_seconds: float, progress: Callable[[], int] = int
 ) -> Iterator[None]:
-    """Raise `Overrun` here after so many seconds of the process's CPU or of wall time.
+    """Raise `Overrun` in the block after `cpu_seconds` of the process or `wall_seconds`.
 
-    `progress` tells how far things have come; it is asked at every tick, of 50 ms or a fortieth of
-    `cpu_seconds`. Where it shows some after the deadline, there is one more tick, to come to an end
-    in good order.
+    Each tick calls `progress`, which returns a number that changes when the block gets on. A tick
+    comes after 50 ms, or after a fortieth of `cpu_seconds` if that is shorter. If the number has
+    changed at the first tick after the deadline, the block gets one more tick to end in good order.
 
-    Needs the main thread and POSIX interval timers; elsewhere it does nothing. An alarm that was
-    set before (pytest-timeout's, say) still rings when it is due.
+    The deadline needs the main thread and POSIX interval timers; elsewhere it does nothing. An
+    alarm that was set before, such as the one of pytest-timeout, still fires when it is due.
 
     >>> with deadline(cpu_seconds=2.0, wall_seconds=30.0):
     ...     pass
@@ -172,12 +179,12 @@ def deadline(
     cpu_end, wall_end, reached = last + cpu_seconds, start + wall_seconds, progress()
     armed, called = True, False
 
-    # A wall-time tick that looks at the CPU clock, for want of better: while ITIMER_PROF is set,
-    # Linux keeps the process's CPU clock in scheduler ticks of 4 ms, too coarse for the meters.
+    # A wall-time tick reads the CPU clock, because a CPU-time timer is no option: while ITIMER_PROF
+    # is set, Linux updates the CPU clock in ticks of 4 ms, too coarse for the meters.
     def look(frame: FrameType | None) -> None:
         nonlocal last, reached, called
         if frame is not None and frame.f_code.co_filename in _SEAMS:
-            return  # on the way in or out, where an error would leave the timer running
+            return  # an error in a closing context manager would leave the timer running
         now, spent, come = wall(), cpu(), progress()
         moved = come != reached
         if moved:
@@ -188,7 +195,10 @@ def deadline(
             else:
                 raise Overrun("cpu" if now <= wall_end else "wall", spent - last)
 
-    with ticks(max(_LEAST_TICK, min(_TICK, cpu_seconds / _TICKS)), look):
+    with ticks(
+        max(_SHORTEST_TICK_SECONDS, min(_LONGEST_TICK_SECONDS, cpu_seconds / _TICKS_PER_DEADLINE)),
+        look,
+    ):
         try:
             yield
         finally:
@@ -196,12 +206,12 @@ def deadline(
 
 
 def can_tick() -> bool:
-    """Whether `ticks` works here: in the main thread, with POSIX interval timers."""
+    """Return whether `ticks` can work: in the main thread, with POSIX interval timers."""
     return in_main_thread() and hasattr(signal, "setitimer")
 
 
 def in_main_thread() -> bool:
-    """Whether this is the main thread, which alone may say what comes of a signal.
+    """Return whether this is the main thread, the only one that may set signal handlers.
 
     >>> in_main_thread()
     True
@@ -217,7 +227,7 @@ class _Looker:
 
 
 class _Ticker:
-    """Handles SIGALRM for all who look: the first puts it in, the last to go what was before."""
+    """SIGALRM handler shared by all open `ticks`; the last to close restores the old handler."""
 
     def __init__(self) -> None:
         left, self._interval = signal.getitimer(signal.ITIMER_REAL)
@@ -233,22 +243,22 @@ class _Ticker:
             self._outer_due = self._outer_due + missed * interval if interval else None
             if callable(self._outer):
                 self._outer(signum, frame)
-        if not self._lookers:  # an interrupt kept the last one from it
+        if not self._lookers:  # an interrupt stopped the last `leave` too early
             self._put_back()
         pace = self._pace()
-        for each in self._lookers:
-            if each.every <= pace or now >= each.due:
-                each.due = now + each.every
-                each.look(frame)
+        for looker in self._lookers:
+            if looker.every <= pace or now >= looker.due:
+                looker.due = now + looker.every
+                looker.look(frame)
 
     def enter(self, looker: _Looker) -> None:
-        self._lookers = [*self._lookers, looker]  # a tick may be going through those there are
+        self._lookers = [*self._lookers, looker]  # a tick may be iterating over the old list
         signal.signal(signal.SIGALRM, self)
         self._set()
 
     def leave(self, looker: _Looker) -> None:
         mine = signal.getsignal(signal.SIGALRM) is self
-        self._lookers = [each for each in self._lookers if each is not looker]
+        self._lookers = [other for other in self._lookers if other is not looker]
         if not self._lookers:
             self._put_back()
         elif mine:
@@ -262,23 +272,24 @@ class _Ticker:
             signal.setitimer(signal.ITIMER_REAL, left, self._interval)
 
     def _pace(self) -> float:
-        return min((each.every for each in self._lookers), default=0.0)
+        return min((looker.every for looker in self._lookers), default=0.0)
 
     def _set(self) -> None:
-        """Set the timer to when the next is due: who comes or goes puts nobody's off."""
-        due = min(each.due for each in self._lookers)
+        """Set the timer to the earliest due time, so that enter and leave delay no other tick."""
+        due = min(looker.due for looker in self._lookers)
         signal.setitimer(signal.ITIMER_REAL, max(due - wall(), 1e-6), self._pace())
 
 
 @contextmanager
 def ticks(every: float, look: Callable[[FrameType | None], None]) -> Iterator[None]:
-    """Call `look(frame)` every so many seconds of wall time, with the frame that is running here.
+    """Call `look(frame)` every `every` wall seconds with the frame that the main thread runs.
 
-    Where a C function is running, as soon as that returns. Several may be open at once, and end in
-    any order. An alarm that was set before (pytest-timeout's, say) still rings when it is due.
+    While a C function runs, the call comes as soon as it returns. Several may be open at once, and
+    close in any order. An alarm that was set before, such as the one of pytest-timeout, still fires
+    when it is due.
     """
-    there = signal.getsignal(signal.SIGALRM)
-    ticker = there if isinstance(there, _Ticker) else _Ticker()
+    handler = signal.getsignal(signal.SIGALRM)
+    ticker = handler if isinstance(handler, _Ticker) else _Ticker()
     looker = _Looker(every, look, wall() + every)
     try:
         ticker.enter(looker)

@@ -1,4 +1,8 @@
-"""Where code runs: on which event loop, in which task, by which clock, on whose line."""
+"""Find where code runs: on which event loop, in which task, by which clock, on which line.
+
+The module imports neither trio nor the virtual clock; it looks for them in `sys.modules`. `line_of`
+picks the user's line from a stack, past the frames of libraries and of this package.
+"""
 
 import asyncio
 import sys
@@ -9,20 +13,21 @@ from types import FrameType, coroutine
 from typing import Any, Literal, NamedTuple
 
 OWN = str(Path(__file__).parents[1])
-"""The folder of this package; the next two are those of what is installed, and of Python's own."""
+"""Folder of this package."""
+# Folders of installed packages, and of the standard library.
 INSTALLED = tuple({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
 STANDARD = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")})
 
 
 class Line(NamedTuple):
-    """A line of somebody's code: `where` is "file.py:12 in function"."""
+    """One line of source code: `where` is "file.py:12 in function"."""
 
     where: str
     source: str
 
 
 class Loop(NamedTuple):
-    """What a stream needs of the event loop that it runs on."""
+    """The functions of an event loop that a stream uses."""
 
     time: Callable[[], float]
     sleep_until: Callable[[float], Awaitable[None]]
@@ -35,8 +40,8 @@ def _asyncio_checkpoint() -> Iterator[None]:
 
 
 def running_loop() -> Literal["asyncio", "trio"] | None:
-    """Which library's event loop is running in this thread."""
-    trio = getattr(sys.modules.get("trio"), "lowlevel", None)  # it may be on its way in
+    """Return the library whose event loop runs in this thread; None if there is none."""
+    trio = getattr(sys.modules.get("trio"), "lowlevel", None)  # trio may be half imported
     if trio is not None and getattr(trio, "in_trio_run", bool)():
         return "trio"
     try:
@@ -47,7 +52,7 @@ def running_loop() -> Literal["asyncio", "trio"] | None:
 
 
 def running_task() -> object:
-    """The task that is running in this thread, of whichever library; None outside of any loop."""
+    """Return the asyncio or trio task that runs in this thread; None outside an event loop."""
     loop = running_loop()
     if loop is None:
         return None
@@ -55,15 +60,15 @@ def running_task() -> object:
 
 
 def virtual_clock_here() -> Any:
-    """The `VirtualClock` that is entered in this thread, if one is."""
+    """Return the `VirtualClock` that is entered in this thread; None if there is none."""
     virtual = sys.modules.get("pytest_streamperf.virtual_clock")
     return virtual.entered_here() if virtual is not None else None
 
 
 def loop_running_here() -> Loop:
-    """The running event loop, of whichever library.
+    """Return the functions of the event loop that runs in this thread, asyncio's or trio's.
 
-    Raises `VirtualTimeError` if a virtual clock is entered that the loop does not go by.
+    Raises `VirtualTimeError` if a virtual clock is entered that the loop does not follow.
     """
     clock = virtual_clock_here()
     if clock is not None:
@@ -71,12 +76,12 @@ def loop_running_here() -> Loop:
     if running_loop() == "trio":
         trio = sys.modules["trio"]
         clock = trio.lowlevel.current_clock()
-        # A virtual clock's own is faster.
+        # `TrioClock.sleep_until` is faster than trio's.
         sleep_until = getattr(clock, "sleep_until", trio.sleep_until)
         return Loop(trio.current_time, sleep_until, trio.lowlevel.checkpoint)
     loop = asyncio.get_running_loop()
 
-    async def until(due: float) -> None:  # half of what `asyncio.sleep` takes
+    async def until(due: float) -> None:  # half the cost of `asyncio.sleep`
         waiting = loop.create_future()
         timer = loop.call_at(due, _wake, waiting)
         try:
@@ -94,40 +99,40 @@ def _wake(waiting: asyncio.Future[None]) -> None:
 
 
 def is_below(file: str, folder: str) -> bool:
-    """Whether a file lies in a folder, or in one of its folders."""
+    """Return whether a file lies in a folder, at any depth."""
     return file.startswith(folder) and file[len(folder) : len(folder) + 1] in {"/", "\\"}
 
 
 def is_installed(file: str) -> bool:
-    """Whether a file is a library's, the standard one included."""
+    """Return whether a file belongs to an installed package or to the standard library."""
     return any(is_below(file, folder) for folder in (*INSTALLED, *STANDARD))
 
 
 def line_of(frames: Iterable[FrameType]) -> Line | None:
-    """The innermost line that is not a library's, or else the innermost of all, which comes first.
+    """Return the innermost line outside libraries, or else the innermost line of all.
 
-    None if there are no frames but this package's own.
+    `frames` start with the innermost. Frames of this package are skipped; None if no other is left.
     """
-    import linecache  # noqa: PLC0415 - only where there is something to tell
+    import linecache  # noqa: PLC0415 - rarely needed
 
-    found: FrameType | None = None
+    chosen: FrameType | None = None
     for frame in frames:
         file = frame.f_code.co_filename
         if is_below(file, OWN):
             continue
-        found = found or frame
+        chosen = chosen or frame
         if not file.startswith("<") and not is_installed(file):
-            found = frame
+            chosen = frame
             break
-    if found is None:
+    if chosen is None:
         return None
-    code = found.f_code
-    place = f"{Path(code.co_filename).name}:{found.f_lineno} in {code.co_qualname}"
-    return Line(place, linecache.getline(code.co_filename, found.f_lineno).strip())
+    code = chosen.f_code
+    place = f"{Path(code.co_filename).name}:{chosen.f_lineno} in {code.co_qualname}"
+    return Line(place, linecache.getline(code.co_filename, chosen.f_lineno).strip())
 
 
 def stack(frame: FrameType | None) -> Iterator[FrameType]:
-    """A frame, and those that called it."""
+    """Yield a frame and its callers, innermost first."""
     while frame is not None:
         yield frame
         frame = frame.f_back

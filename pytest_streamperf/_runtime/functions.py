@@ -1,7 +1,8 @@
-"""Functions found by name, and observed: the calls of a function, by whatever name it is called.
+"""Find functions by name, and observe their calls.
 
-A Python function is observed by its code, which is one wherever it was imported to. What has none,
-a C function, is observed by its name, where that is looked up when it is called.
+A Python function is observed by replacing its code, so calls under every imported name count. A C
+function has no such code. It is observed by replacing its name in its module or class, so only
+calls that look this name up count.
 """
 
 import inspect
@@ -14,13 +15,14 @@ from typing import Any, Protocol
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
-_ELSEWHERE = (
+# Kinds of functions that do their work after the call has returned.
+_DEFERRED_KINDS = (
     inspect.iscoroutinefunction,
     inspect.isgeneratorfunction,
     inspect.isasyncgenfunction,
 )
-# What takes the place of a function's code: it has to have as many free variables.
-_CALLING = """
+# Template of the code that replaces a function's code. Python demands as many free variables.
+_REPLACEMENT_SOURCE = """
 def of({free}):
     def observing(*args, **kwargs):
         __tracebackhide__ = True
@@ -31,43 +33,43 @@ def of({free}):
 
 
 class Observer(Protocol):
-    """Is told when a call of a function begins and ends."""
+    """Receiver of the begin and the end of each call of a function."""
 
     def begin(self) -> bool:
-        """A call begins; returns whether its end is to be told, too."""
+        """Handle the begin of a call; return whether `end` shall be called after it."""
 
     def end(self) -> None:
-        """A call ended of which `begin` returned True."""
+        """Handle the end of a call for which `begin` returned True."""
 
 
-# By what was replaced: who is told of its calls, and how to put it back.
-_told: dict[tuple[int, str], tuple[list[Observer], ExitStack]] = {}
+# Observers of each replaced function, and the stack that restores it.
+_observed: dict[tuple[int, str], tuple[list[Observer], ExitStack]] = {}
 
 
 @contextmanager
 def observed(holder: Any, attribute: str, observer: Observer) -> Iterator[None]:
-    """Tell an observer of a function's calls; the last observer to go puts the function back."""
+    """Call an observer at a function's calls; the last observer to leave restores the function."""
     key = id(holder), attribute
-    if key not in _told:
+    if key not in _observed:
         function = _with_code(getattr(holder, attribute))
         if function is not None:
             key = id(function), ""
-        if key not in _told:
+        if key not in _observed:
             observers, back = list[Observer](), ExitStack()
             back.enter_context(
                 _code_replaced(function, observers)
                 if function
                 else _name_replaced(holder, attribute, observers)
             )
-            _told[key] = observers, back
-    observers, back = _told[key]
+            _observed[key] = observers, back
+    observers, back = _observed[key]
     observers.append(observer)
     try:
         yield
     finally:
         observers.remove(observer)
         if not observers:
-            del _told[key]
+            del _observed[key]
             back.close()
 
 
@@ -91,9 +93,9 @@ def _code_replaced(function: FunctionType, observers: Iterable[Observer]) -> Ite
     )
     twin.__kwdefaults__ = function.__kwdefaults__
     alone = not hasattr(function, "__wrapped__")
-    if alone:  # for whoever asks for its signature
+    if alone:  # so that `inspect.signature` shows the original signature
         function.__wrapped__ = twin  # type: ignore[attr-defined] # as functools does
-    function.__code__ = _calling(_observing(twin, observers), code)
+    function.__code__ = _code_that_calls(_observing(twin, observers), code)
     try:
         yield
     finally:
@@ -105,46 +107,47 @@ def _code_replaced(function: FunctionType, observers: Iterable[Observer]) -> Ite
 def _observing(function: Callable[..., Any], observers: Iterable[Observer]) -> Callable[..., Any]:
     @wraps(function)
     def observing(*args: Any, **kwargs: Any) -> Any:
-        begun = [each for each in observers if each.begin()]
+        begun = [observer for observer in observers if observer.begin()]
         try:
             return function(*args, **kwargs)
         finally:
-            for each in begun:
-                each.end()
+            for observer in begun:
+                observer.end()
 
     return observing
 
 
 def _with_code(function: Any) -> FunctionType | None:
-    """The Python function in it: a method's, or what a cache is around; None where is none."""
-    for each in (function, *(getattr(function, of, None) for of in ("__func__", "__wrapped__"))):
-        if isinstance(each, FunctionType):
-            return each
+    """Return the Python function of a function, method or cache; None if there is none."""
+    inner = (getattr(function, name, None) for name in ("__func__", "__wrapped__"))
+    for candidate in (function, *inner):
+        if isinstance(candidate, FunctionType):
+            return candidate
     return None
 
 
-def _calling(function: Callable[..., Any], like: CodeType) -> CodeType:
-    """Code that calls a function, and fits where `like` does."""
+def _code_that_calls(function: Callable[..., Any], like: CodeType) -> CodeType:
+    """Return code that calls a function and can replace the code `like`."""
     free = ", ".join(f"free{number}" for number in range(len(like.co_freevars)))
-    code = compile(_CALLING.format(free=free), __file__, "exec")
+    code = compile(_REPLACEMENT_SOURCE.format(free=free), __file__, "exec")
     for _ in range(2):
-        (code,) = (each for each in code.co_consts if isinstance(each, CodeType))
-    consts = tuple(function if each == "called" else each for each in code.co_consts)
+        (code,) = (const for const in code.co_consts if isinstance(const, CodeType))
+    consts = tuple(function if const == "called" else const for const in code.co_consts)
     return code.replace(co_consts=consts, co_name=like.co_name)
 
 
 def named_function(argument: str, name: str) -> tuple[Any, str]:
-    """Find a function by its name: what holds it, and as what."""
+    """Return the module or class that holds the named function, and its attribute name there."""
     module_name, colon, path = name.partition(":")
     *holders, attribute = path.split(".")
     try:
         holder: Any = import_module(module_name)
-        for each in holders:
-            holder = getattr(holder, each)
+        for holder_name in holders:
+            holder = getattr(holder, holder_name)
         function = getattr(holder, attribute)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - it is imported, and may raise whatever
-        says = f"{type(error).__name__}: {error}"
-        msg = f'{argument} takes "module:function" or "module:Class.method", not {name!r}: {says}'
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - imports raise anything
+        reason = f"{type(error).__name__}: {error}"
+        msg = f'{argument} takes "module:function" or "module:Class.method", not {name!r}: {reason}'
         raise ValueError(msg) from None
     if not colon or not callable(function) or attribute not in vars(holder):
         msg = f"{argument} takes functions by where they are defined, and {name!r} names none"
@@ -153,9 +156,9 @@ def named_function(argument: str, name: str) -> tuple[Any, str]:
         msg = (
             f"{argument} takes functions, and {name!r} is a class: name a method, __init__ for one"
         )
-        raise ValueError(msg)  # noqa: TRY004 - as for all names of none
-    own = inspect.unwrap(function)  # a decorator may look as if it did the work
-    if any(each(own) for each in _ELSEWHERE):
+        raise ValueError(msg)  # noqa: TRY004 - as for all invalid names
+    own = inspect.unwrap(function)  # a plain decorator hides a coroutine function
+    if any(is_kind(own) for is_kind in _DEFERRED_KINDS):
         msg = (
             f"{argument} takes functions that do their work when called, and {name!r} does it later"
         )

@@ -1,7 +1,7 @@
 """The one owner of tracemalloc, the garbage collector, the switch interval and the profiling hooks.
 
-Each context manager here changes one of them for as long as it is open, and leaves it as it found
-it, whatever happens inside.
+Each context manager of this module changes one of them while it is open. It restores the earlier
+state at the end, also after an exception.
 """
 
 import gc
@@ -22,23 +22,26 @@ from pytest_streamperf.exceptions import StreamperfWarning
 _BLOCK = 400
 _STRIDE_BITS = 18
 
-_told = False
+# Whether the warning about a foreign tracemalloc was given in this process.
+_warned = False
 _readers: "list[Peak]" = []
-# How many have `allocations` open, and how many `allocations_untraced`.
+# Number of open `allocations_untraced`.
 _resting = 0
 
-# CPython 3.12 freezes some hundred objects of its own; an application freezes all it has.
+# More frozen objects than this mean that the application called `gc.freeze()`: CPython 3.12 freezes
+# only some hundred objects of its own.
 _FROZEN_BY_PYTHON = 1_000
 
-# Seconds after which a thread that waits gets its turn.
-_TURN = 1e-4
+# Switch interval, in seconds, so that threads take turns often. Not measured: no benchmark set it.
+_SWITCH_SECONDS = 1e-4
 
 
 @contextmanager
 def only_new_collected() -> Iterator[None]:
-    """Leave what there is already out of collections: in a long test session one takes 0.3 s else.
+    """Make garbage collections skip all objects that exist at the start.
 
-    It is frozen, unless somebody froze it before; what somebody freezes meanwhile thaws at the end.
+    In a long test session, a full collection takes 0.3 s otherwise. The objects are frozen, unless
+    the application froze them before. Objects that it freezes meanwhile are unfrozen at the end.
     """
     if gc.get_freeze_count() >= _FROZEN_BY_PYTHON:
         yield
@@ -52,9 +55,9 @@ def only_new_collected() -> Iterator[None]:
 
 @contextmanager
 def collector_off() -> Iterator[None]:
-    """Keep the garbage collector from running in between: its pauses belong to no delta.
+    """Turn the garbage collector off while open, because its pauses belong to no delta.
 
-    Who collects meanwhile goes over what is new.
+    An explicit `gc.collect()` goes over new objects only.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -67,13 +70,13 @@ def collector_off() -> Iterator[None]:
 
 @contextmanager
 def threads_in_turns() -> Iterator[None]:
-    """Let threads take turns all the time.
+    """Shorten the switch interval, so that threads take turns from the first delta on.
 
-    A thread that is fed through a queue gets its first turn after 5 ms, by default, and contends
-    for every delta from then on: a step, in a stream of any length, that comes from no code.
+    By default, a thread that a queue feeds gets its first turn after 5 ms, and contends for every
+    later delta. That is a step in the cost of a stream which no code under test causes.
     """
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(_TURN)
+    sys.setswitchinterval(_SWITCH_SECONDS)
     try:
         yield
     finally:
@@ -81,26 +84,26 @@ def threads_in_turns() -> Iterator[None]:
 
 
 def allocations_traced() -> bool:
-    """Whether somebody else has tracemalloc on; timings taken meanwhile are not worth much."""
+    """Return whether other code has tracemalloc on, which makes timings unreliable."""
     return tracemalloc.is_tracing() and not interference.our_traces
 
 
 def calls_traced() -> bool:
-    """Whether somebody has a profile function in this thread; some cannot be put back."""
+    """Return whether this thread has a profile function; some of them cannot be restored."""
     return sys.getprofile() is not None
 
 
 @contextmanager
 def allocations() -> Iterator[None]:
-    """Trace allocations; a tracemalloc that was on before is left running, with its traces.
+    """Trace allocations while open; a tracemalloc that was on before keeps running.
 
-    If that was somebody else's, its peak is lost, as none can be put back: there is a warning,
-    once. Those who read the peak by `peak` keep theirs.
+    If other code started it, it keeps its traces but loses its peak, which cannot be restored. A
+    warning says so once. Readers of `peak` keep their values.
     """
-    global _told  # noqa: PLW0603 - once is once for the process
+    global _warned  # noqa: PLW0603 - one warning for the process
     if allocations_traced():
-        if not _told:
-            _told = True
+        if not _warned:
+            _warned = True
             msg = "tracemalloc was on: its traces are kept, but every check resets its peak"
             warnings.warn(msg, StreamperfWarning, stacklevel=2)
         yield
@@ -111,18 +114,18 @@ def allocations() -> Iterator[None]:
         yield
     finally:
         interference.our_traces -= 1
-        if not interference.our_traces:  # whoever is the last: they may overlap without nesting
+        if not interference.our_traces:  # the last to close; they may overlap without nesting
             tracemalloc.stop()
 
 
 @contextmanager
 def allocations_untraced() -> Iterator[None]:
-    """Have `allocations` rest, for what is timed; its traces are lost, those who read a peak go on.
+    """Pause `allocations` for timed code; its traces are lost, but open `peak` readers go on.
 
-    What is allocated meanwhile they do not see, unless it is traced again. Somebody else's
-    tracemalloc is left alone.
+    The readers do not see allocations of the pause, unless the code traces again. A tracemalloc
+    that other code started keeps running.
     """
-    global _resting  # noqa: PLW0603 - tracemalloc is one for the process
+    global _resting  # noqa: PLW0603 - one tracemalloc for the process
     if not interference.our_traces:
         yield
         return
@@ -131,37 +134,37 @@ def allocations_untraced() -> Iterator[None]:
     _resting += 1
     try:
         tracemalloc.stop()
-        for each in _readers:
-            each.forget(live)
+        for reader in _readers:
+            reader.forget(live)
         yield
     finally:
         _resting -= 1
-        if interference.our_traces and not _resting:  # all who traced may have gone
+        if interference.our_traces and not _resting:  # every `allocations` may have closed
             tracemalloc.start(1)
 
 
 class Peak:
-    """The most bytes that were traced since it was made, on top of what there was then."""
+    """Reader of the highest number of traced bytes since its creation, above the number then."""
 
     def __init__(self) -> None:
         self._before = self.seen = tracemalloc.get_traced_memory()[0]
 
     @property
     def above(self) -> int | None:
-        """So many bytes so far; None where somebody stopped the tracing."""
+        """Highest number of bytes above the start so far; None if tracing was stopped."""
         if not tracemalloc.is_tracing() and not _resting:
             return None
         return max(self.seen, tracemalloc.get_traced_memory()[1]) - self._before
 
     def forget(self, live: int) -> None:
-        """Go on where tracemalloc knows nothing any more of bytes that are there."""
+        """Subtract `live` bytes, which tracemalloc forgot although they are still allocated."""
         self.seen -= live
         self._before -= live
 
 
 @contextmanager
 def peak() -> Iterator[Peak]:
-    """Read the peak while open; `allocations` must be. Others may, too, and read theirs.
+    """Read the peak while open; needs an open `allocations`. Readers may overlap.
 
     >>> with allocations(), peak() as outer:
     ...     del (text := "x" * 5_000)
@@ -179,11 +182,11 @@ def peak() -> Iterator[Peak]:
 
 
 def restart_peak() -> None:
-    """Have tracemalloc's peak begin here; whoever reads from before keeps the greater one."""
+    """Reset tracemalloc's peak; open readers keep the higher value."""
     if _readers:
         reached = tracemalloc.get_traced_memory()[1]
-        for each in _readers:
-            each.seen = max(each.seen, reached)
+        for reader in _readers:
+            reader.seen = max(reader.seen, reached)
     tracemalloc.reset_peak()
 
 
@@ -191,9 +194,9 @@ def restart_peak() -> None:
 def arenas_held(size: int) -> Iterator[None]:
     """Keep `size` bytes of small-object memory mapped while open.
 
-    Arenas that are freed by one run and mapped again by the next make the late deltas of linear
-    code pay for page faults that the early ones did not: 46 to 84 ns a delta for code that keeps
-    one dict each. One live block in each keeps them.
+    If one run frees arenas and the next maps them again, only the late deltas of linear code pay
+    for page faults: 46 to 84 ns a delta for code that keeps one dict per delta. One live block in
+    each arena keeps it mapped.
     """
     blocks = [bytes(_BLOCK) for _ in range(size // _BLOCK)]
     held = list({id(block) >> _STRIDE_BITS: block for block in blocks}.values())
@@ -206,9 +209,9 @@ def arenas_held(size: int) -> Iterator[None]:
 
 @contextmanager
 def _in_new_threads(hook: str, see: Callable[[FrameType, str, Any], bool]) -> Iterator[None]:
-    """Have threads that are started while this is open call `see`, until it is closed.
+    """Call `see` in threads that start while this is open, until it is closed.
 
-    `hook` is "trace" or "profile". Trace functions see into a frame if they say so at its call.
+    `hook` is "trace" or "profile". A frame is traced further if `see` returns True at its call.
     """
     before, over = getattr(threading, f"get{hook}")(), False
 
@@ -227,18 +230,18 @@ def _in_new_threads(hook: str, see: Callable[[FrameType, str, Any], bool]) -> It
 
 
 class _Profiler:
-    """Puts `_event` in as the profile function of one thread, from `start` to `stop`.
+    """Installs `_event` as the profile function of one thread, from `start` to `stop`.
 
-    A profile function can only be taken out by the thread it is in. When `stop` is called in
-    another one, the function takes itself out at the next call there.
+    Only that thread can remove its profile function. If another thread calls `stop`, the function
+    removes itself at the next call in its own thread.
     """
 
     def __init__(self) -> None:
         self._installed = False
         self._stopped = False
         self._before: Any = None
-        # Memray's is in C, and shows nowhere; what puts it into threads that start puts it back
-        # here, too. Without it memray no longer knows whose an allocation is.
+        # Memray's profile function is in C and invisible. Its hook for new threads can restore it;
+        # otherwise memray no longer knows which frame allocates.
         hook = threading.getprofile()
         self._by_hook = hook if getattr(hook, "__module__", "").startswith("memray.") else None
 
@@ -356,13 +359,13 @@ class LineTracer:
         sys.settrace(self._call)
 
     def stop(self) -> None:
-        """Put everything back as it was; in another thread, as soon as that goes on."""
+        """Restore the trace functions; if another thread is traced, it does so when it runs on."""
         if self._thread == threading.get_ident():
             sys.settrace(self._before)
             for frame, before in self._frames.items():
                 frame.f_trace = before
             self._frames.clear()
-            self._thread = None  # last: what interrupts this does it again
+            self._thread = None  # last, so that an interrupted `stop` can be repeated
         else:
             self._stopped = self._thread is not None
 
@@ -385,7 +388,7 @@ class LineTracer:
             self._visit(frame, event)
             return self._local
         else:
-            frame.f_trace = None  # it has one if it is a generator's: that did not see the call
+            frame.f_trace = None  # a resumed generator may have one
         return None
 
     def _local(self, frame: FrameType, event: str, arg: object) -> Any:
@@ -393,7 +396,7 @@ class LineTracer:
             self.stop()
             return None
         self._visit(frame, event)
-        if event == "return":  # who saw the call must see this
+        if event == "return":  # the earlier tracer saw the call
             before = self._frames.pop(frame, None)
             if before is not None:
                 before(frame, event, arg)

@@ -1,4 +1,7 @@
-"""Who else looks at what runs: debuggers, coverage tools and profilers, by the hooks they hold."""
+"""Find debuggers, coverage tools and profilers that disturb a check, by the hooks they hold.
+
+`note` returns a sentence about them for one kind of check. `noted` adds it to a check's figures.
+"""
 
 import sys
 import threading
@@ -9,42 +12,46 @@ from typing import Any
 from pytest_streamperf._results.metrics import Figures
 
 _SLOWER = "code is slower"
-# What comes of it where more does; time, elsewhere, is all that is disturbed.
-_COMES_OF_IT = {
+# Effect of a tool on a check, by check and activity. All other pairs only run slower.
+_EFFECTS = {
     ("growth", "profiles"): f"calls are not counted, and {_SLOWER}",
     ("growth", "traces memory"): "time is not measured",
 }
-# Those that measure time, or need a hook; the others count what is handed to them.
-_DISTURBED = {"growth", "responsiveness", "server"}
+# Checks that measure time or need a hook. All other checks count deltas, events or updates.
+_DISTURBED_STEMS = {"growth", "responsiveness", "server"}
 
 our_traces = 0
-"""How many of ours have tracemalloc on, and take care of that by themselves."""
+"""Number of open `instrumentation.allocations` that started tracemalloc themselves."""
 
 
 def note(stem: str) -> str:
-    """What disturbs a check of this stem here, and who that is, in a sentence; "" for nobody.
+    """Return a sentence that names the tools that disturb a check, and the effect; "" if none.
 
     >>> note("throttling")
     ''
     """
-    if stem not in _DISTURBED:
+    if stem not in _DISTURBED_STEMS:
         return ""
     return "; ".join(
-        f"{who} {does}: {_COMES_OF_IT.get((stem, does), _SLOWER)}" for who, does in _holders()
+        f"{tool} {activity}: {_EFFECTS.get((stem, activity), _SLOWER)}"
+        for tool, activity in _active_tools()
     )
 
 
 def noted(stem: str, figures: Figures) -> Figures:
-    """Return the figures of a check, with who disturbs it here among their facts, if anybody does.
+    """Return the figures of a check, with its interference among the facts if there is any.
 
     >>> noted("throttling", Figures()).facts
     {}
     """
-    said = note(stem)
-    return replace(figures, facts={**figures.facts, "interference": said}) if said else figures
+    sentence = note(stem)
+    if not sentence:
+        return figures
+    return replace(figures, facts={**figures.facts, "interference": sentence})
 
 
-def _holders() -> Iterator[tuple[str, str]]:
+def _active_tools() -> Iterator[tuple[str, str]]:
+    """Yield the name and the activity of each tool that holds a hook."""
     tracer, profiler = sys.gettrace(), sys.getprofile()
     if tracer is not None:
         yield _owner(tracer), "traces lines"
@@ -52,11 +59,11 @@ def _holders() -> Iterator[tuple[str, str]]:
         yield _owner(profiler), "profiles"
     monitoring: Any = getattr(sys, "monitoring", None)  # from 3.12 on
     if monitoring is not None:
-        for tool in range(monitoring.OPTIMIZER_ID + 1):
-            who = monitoring.get_tool(tool)
-            if who is not None:
-                yield who, "monitors code"
-    # Memray's own hook is in C, and shows in what it puts into threads that start alone.
+        for tool_id in range(monitoring.OPTIMIZER_ID + 1):
+            tool = monitoring.get_tool(tool_id)
+            if tool is not None:
+                yield tool, "monitors code"
+    # Memray's own hook is in C and invisible; only its hook for new threads can be seen.
     if _owner(threading.getprofile()) == "memray":
         yield "memray", "tracks memory"
     tracemalloc = sys.modules.get("tracemalloc")
@@ -65,6 +72,6 @@ def _holders() -> Iterator[tuple[str, str]]:
 
 
 def _owner(hook: object) -> str:
-    """Whose a hook is: its package's name, as that is written on the label."""
+    """Return the name of the package that a hook belongs to, without underscores."""
     module = getattr(hook, "__module__", None) or type(hook).__module__
     return str(module).partition(".")[0].strip("_")

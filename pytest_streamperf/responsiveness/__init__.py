@@ -1,4 +1,7 @@
-"""How smoothly does a stream run? Gaps, stalls, garbage collection, memory and CPU shares."""
+"""Measure responsiveness: message gaps, stalls, garbage collection, peak memory and CPU shares.
+
+`StallWatch` measures; `ResponsivenessResult` holds the measurements and the verdict.
+"""
 
 from pytest_streamperf.responsiveness.gc_pauses import Collections, Pause
 from pytest_streamperf.responsiveness.stall_watch import ResponsivenessResult, StallWatch

@@ -1,4 +1,8 @@
-"""Shares of CPU time that are spent in named functions, by whatever name they are called."""
+"""Measure the share of a thread's CPU time that named functions take.
+
+`Shares` takes names such as `"json:loads"`. It times calls of these functions in the thread that
+opened `timing()`, under whatever name the calling code imported them.
+"""
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,9 +15,9 @@ __tracebackhide__ = True  # pytest shows the user's own frames
 
 
 class Shares:
-    """The part of this thread's CPU time that is spent in functions, by `"module:function"`.
+    """Timers for functions named `"module:function"`, and the CPU time of the whole thread.
 
-    Raises `ValueError` for a name of none.
+    Raises `ValueError` for a name that no function has.
 
     >>> shares = Shares(["json:loads"])
     >>> with shares.timing():
@@ -25,22 +29,22 @@ class Shares:
     def __init__(self, names: Iterable[str]) -> None:
         self._named = {name: named_function("cpu_share", name) for name in names}
         self._timers: dict[str, _Timer] = {}
-        self._all = 0.0
+        self._thread_seconds = 0.0
 
     def __contains__(self, name: object) -> bool:
         return name in self._named
 
     def taken(self) -> Mapping[str, float]:
-        """The shares, 0 to 1, of those functions of which anything ran in this thread."""
+        """Return the share, 0 to 1, of each named function that ran in this thread."""
         return {
-            name: timer.spent / self._all if self._all else 0.0
+            name: timer.spent / self._thread_seconds if self._thread_seconds else 0.0
             for name, timer in self._timers.items()
             if timer.spent is not None
         }
 
     @contextmanager
     def timing(self) -> Iterator[None]:
-        """Time calls for as long as it is open, those in this thread."""
+        """Time the calls that this thread makes while the context is open."""
         self._timers = {name: _Timer() for name in self._named}
         with ExitStack() as stack:
             for name, timer in self._timers.items():
@@ -49,13 +53,13 @@ class Shares:
             try:
                 yield
             finally:
-                for timer in self._timers.values():  # it may end within such a call
+                for timer in self._timers.values():  # the context may close inside a timed call
                     timer.end()
-                self._all = clock.thread_cpu() - began
+                self._thread_seconds = clock.thread_cpu() - began
 
 
 class _Timer:
-    """Sums up what one thread spends in one function; a call within a call is in the outer one."""
+    """Sums up the CPU seconds of one function in one thread; nested calls count once."""
 
     def __init__(self) -> None:
         self.spent: float | None = None
@@ -63,7 +67,7 @@ class _Timer:
         self._began: float | None = None
 
     def begin(self) -> bool:
-        """Whether it is the call to `end`."""
+        """Start timing a call; return whether the caller must call `end` after it."""
         if self._began is not None or threading.get_ident() != self._thread:
             return False
         self._began = clock.thread_cpu()

@@ -1,4 +1,8 @@
-"""Pauses for garbage collection: while the collector runs, no other code does."""
+"""Measure the pauses in which Python's garbage collector runs and no other code can.
+
+A `PauseMeter` listens to `gc.callbacks` while `watching()` is open. It keeps the thousand longest
+pauses, and sums up all collections by generation.
+"""
 
 import gc
 from collections.abc import Iterator, Mapping
@@ -10,7 +14,7 @@ from pytest_streamperf.responsiveness.stalls import keep
 
 
 class Pause(NamedTuple):
-    """A run of the garbage collector: `seconds`, `sure` and `at` as a stall's are."""
+    """One run of the garbage collector; `seconds`, `sure` and `at` mean the same as in `Stall`."""
 
     seconds: float
     generation: int
@@ -19,7 +23,7 @@ class Pause(NamedTuple):
 
 
 class Collections(NamedTuple):
-    """All runs of the garbage collector over one generation; `total` and `longest` in seconds."""
+    """Sum of all garbage collections of one generation; `total` and `longest` in seconds."""
 
     runs: int
     total: float
@@ -27,7 +31,7 @@ class Collections(NamedTuple):
 
 
 class PauseMeter:
-    """Takes down collections: `pauses` is a heap of the longest, `generations` sums up all."""
+    """Records collections: `pauses` is a heap of the longest, `generations` has the sums."""
 
     def __init__(self) -> None:
         self.pauses: list[Pause] = []
@@ -35,7 +39,7 @@ class PauseMeter:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Listen to the collector; Python tells of it in whichever thread it runs."""
+        """Record every collection while open, in whichever thread the collector runs."""
         watch = clock.Stopwatch()
 
         def collected(phase: str, info: Mapping[str, int]) -> None:

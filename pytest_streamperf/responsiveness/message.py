@@ -1,4 +1,9 @@
-"""What a responsiveness check says: the worst of it, where, and what to do about it."""
+"""Compare the measurements of a responsiveness check with its limits, and word the verdict.
+
+`verdict_on_responsiveness` takes the measurements of a `StallWatch` and the limits. It returns the
+verdict, the headline, and the detail lines: the place, the meaning, and the remedy. The first limit
+that is certainly exceeded decides. A doubtful excess makes the check inconclusive.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,7 +14,7 @@ from pytest_streamperf._results.verdict import Outcome
 
 
 class Limits(NamedTuple):
-    """What is accepted: seconds, bytes and shares; None for anything."""
+    """Upper limits of one check, in seconds, bytes and shares; None means no limit."""
 
     first: float | None = None
     gap: float | None = None
@@ -19,39 +24,41 @@ class Limits(NamedTuple):
     shares: Mapping[str, float] = {}
 
 
-class _Kind(NamedTuple):
-    says: str
-    shown: Callable[[float], str]
+class _Wording(NamedTuple):
+    """Texts about one kind of excess; `headline` has a gap for the value, as `text_of` shows it."""
+
+    headline: str
+    text_of: Callable[[float], str]
     means: str
     remedy: str
 
 
-_KINDS = {
-    "first": _Kind(
+_WORDINGS = {
+    "first": _Wording(
         "the first message took {}",
         duration,
         "people look at nothing",
         "send the first delta as soon as it comes",
     ),
-    "gap": _Kind(
+    "gap": _Wording(
         "{} passed between two messages",
         duration,
         "the text stands still, and then jumps",
         "send what there is, by time and not by size",
     ),
-    "stall": _Kind(
+    "stall": _Wording(
         "the event loop stood still for {}",
         duration,
         "meanwhile nothing else runs: no token is shown",
         "await asyncio.to_thread(...), or do it in pieces",
     ),
-    "pause": _Kind(
+    "pause": _Wording(
         "the garbage collector paused for {}",
         duration,
         "everything stands still while it looks through all objects",
         "make fewer objects per delta; gc.freeze() what stays",
     ),
-    "memory": _Kind(
+    "memory": _Wording(
         "{} of memory at the peak",
         size,
         "the stream is kept, or copied, as it goes by",
@@ -60,12 +67,18 @@ _KINDS = {
 }
 
 
-def judged(found: Mapping[str, Any], limits: Limits) -> tuple[Outcome, str, Sequence[str]]:
-    """Hold what was found against the limits: the verdict, the headline, the details."""
-    times = {"stall": found["stalls"] or (), "pause": found["pauses"]}
-    figures = {"first": found["first"], "gap": found["longest_gap"], "memory": found["peak_memory"]}
+def verdict_on_responsiveness(
+    measured: Mapping[str, Any], limits: Limits
+) -> tuple[Outcome, str, Sequence[str]]:
+    """Return the verdict on the measurements, its headline, and its detail lines."""
+    times = {"stall": measured["stalls"] or (), "pause": measured["pauses"]}
+    figures = {
+        "first": measured["first"],
+        "gap": measured["longest_gap"],
+        "memory": measured["peak_memory"],
+    }
     inconclusive = ""
-    for name, kind in _KINDS.items():
+    for name, wording in _WORDINGS.items():
         limit = getattr(limits, name)
         if limit is None:
             continue
@@ -73,15 +86,21 @@ def judged(found: Mapping[str, Any], limits: Limits) -> tuple[Outcome, str, Sequ
         value = worst.seconds if worst else figures.get(name)
         if value is None or value <= limit:
             continue
-        headline = f"{kind.says.format(kind.shown(value))}, limit {kind.shown(limit)}"
+        headline = (
+            f"{wording.headline.format(wording.text_of(value))}, limit {wording.text_of(limit)}"
+        )
         if worst and not worst.sure:
             inconclusive = inconclusive or headline
             continue
-        lines = _where(worst.where, worst.source) if name == "stall" and worst else []
-        entries = {"means": kind.means, "try": kind.remedy, "total": _total(name, found)}
+        lines = _lines_about_place(worst.where, worst.source) if name == "stall" and worst else []
+        entries = {
+            "means": wording.means,
+            "try": wording.remedy,
+            "total": _total(name, measured),
+        }
         return "exceeded", fit_line(headline), ("", *lines, *labelled_lines(entries))
     for name, limit in limits.shares.items():
-        share = found["cpu_shares"][name]
+        share = measured["cpu_shares"][name]
         if share > limit:
             headline = f"{name} took {percent(share)} of the CPU time, limit {percent(limit)}"
             means, remedy = "it is done too often, or too much of it", "do it less often"
@@ -94,48 +113,54 @@ def judged(found: Mapping[str, Any], limits: Limits) -> tuple[Outcome, str, Sequ
         why = "most of that was not spent on the CPU, and how long the thread waited for a core"
         details = labelled_lines({"why": f"{why} is not known here", "try": "run it on Linux"})
         return "inconclusive", fit_line(inconclusive), ("", *details)
-    return "within", fit_line(", ".join(_measured(found, limits))), ()
+    return "within", fit_line(", ".join(_summary(measured, limits))), ()
 
 
-def _measured(found: Mapping[str, Any], limits: Limits) -> Iterator[str]:
-    """What was seen, and of what can always be seen what has a limit, or all that there is."""
+def _summary(measured: Mapping[str, Any], limits: Limits) -> Iterator[str]:
+    """Yield a text for each measurement.
+
+    Pauses are always measured. They are listed only if they have a limit, or if nothing else was
+    measured.
+    """
+    gap, peak = measured["longest_gap"], measured["peak_memory"]
     parts = [
-        f"{found['messages']:,} messages" if found["messages"] else "",
-        "" if found["longest_gap"] is None else f"longest gap {duration(found['longest_gap'])}",
-        _longest("stall", found["stalls"]),
-        "" if found["peak_memory"] is None else f"{size(found['peak_memory'])} at the peak",
-        *(f"{name} {percent(share)} of CPU" for name, share in found["cpu_shares"].items()),
+        f"{measured['messages']:,} messages" if measured["messages"] else "",
+        "" if gap is None else f"longest gap {duration(gap)}",
+        _longest("stall", measured["stalls"]),
+        "" if peak is None else f"{size(peak)} at the peak",
+        *(f"{name} {percent(share)} of CPU" for name, share in measured["cpu_shares"].items()),
     ]
     yield from filter(None, parts)
     if limits.pause is not None or not any(parts):
-        yield _longest("pause", found["pauses"])
+        yield _longest("pause", measured["pauses"])
 
 
 def _longest(name: str, times: Sequence[Any] | None) -> str:
-    """Nothing where they could not have been seen."""
+    """Return the longest time as text; "" where the watch could not measure any."""
     if times is None:
         return ""
     return f"longest {name} {duration(times[0].seconds)}" if times else f"no {name}"
 
 
-def _where(place: str, source: str) -> list[str]:
+def _lines_about_place(place: str, source: str) -> list[str]:
     if not place:
         return labelled_lines({"where": "not seen"})
     return [line.rstrip() for line in location_lines([place], source, "")]
 
 
 def _worst(times: Sequence[Any], limit: float) -> Any:
-    """The longest that is sure, where one is over the limit; else the longest; None where none."""
-    sure = (each for each in times if each.sure and each.seconds > limit)
+    """Return the longest certain time above the limit, or else the longest time; None if empty."""
+    sure = (time for time in times if time.sure and time.seconds > limit)
     return next(sure, times[0] if times else None)
 
 
-def _total(name: str, found: Mapping[str, Any]) -> str:
-    if name == "stall" and len(found["stalls"]) > 1:
-        total = sum(stall.seconds for stall in found["stalls"])
-        return f"{len(found['stalls']):,} times, {duration(total)}"
+def _total(name: str, measured: Mapping[str, Any]) -> str:
+    """Return the count and the sum of all stalls, or of the pauses in each generation."""
+    if name == "stall" and len(measured["stalls"]) > 1:
+        total = sum(stall.seconds for stall in measured["stalls"])
+        return f"{len(measured['stalls']):,} times, {duration(total)}"
     if name == "pause":
-        generations = sorted(found["collections"].items(), reverse=True)
+        generations = sorted(measured["collections"].items(), reverse=True)
         return "; ".join(
             f"generation {generation}: {runs:,} times, {duration(total)}"
             for generation, (runs, total, _) in generations

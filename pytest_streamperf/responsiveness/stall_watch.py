@@ -1,4 +1,8 @@
-"""How smoothly does it run? Gaps, stalls, garbage collection, memory, and shares of CPU time.
+"""Measure the responsiveness of code that runs inside a `StallWatch`.
+
+The watch records message times, event-loop stalls, garbage-collection pauses, peak memory, and the
+share of CPU time of named functions. `result()` returns all measurements. `assert_smooth()` checks
+them against limits. A limit on something that was not measured raises `NothingMeasured`.
 
 >>> from pytest_streamperf import StallWatch, TokenStream
 >>> stream = TokenStream(tokens=3)
@@ -35,7 +39,7 @@ from pytest_streamperf._runtime.interference import noted
 from pytest_streamperf.exceptions import ResponsivenessExceeded, ResponsivenessInconclusive
 from pytest_streamperf.responsiveness.cpu_shares import Shares
 from pytest_streamperf.responsiveness.gc_pauses import Collections, Pause, PauseMeter
-from pytest_streamperf.responsiveness.message import Limits, judged
+from pytest_streamperf.responsiveness.message import Limits, verdict_on_responsiveness
 from pytest_streamperf.responsiveness.stalls import Stall, StallMeter, watching
 from pytest_streamperf.streams.token_stream import Stream, TokenStream
 
@@ -46,13 +50,13 @@ __tracebackhide__ = True  # pytest shows the user's own frames
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponsivenessResult(Verdict):
-    """What a watch saw; seconds, bytes, and shares from 0 to 1; None for what was not measured.
+    """Measurements of one watch: seconds, bytes, and shares from 0 to 1. None means not measured.
 
-    `first` is the time to the first message, `longest_gap` that between two; `stalls` and `pauses`
-    are longest first, a thousand at most; `collections` are all of these by generation.
-    `peak_memory` is the most Python memory on top of what was there, `grown` the growth of the
-    process. `cpu_shares` is the part of the thread's CPU time that was spent in each function that
-    was named, and of which anything ran.
+    `first` is the time to the first message; `longest_gap` is the longest time between two
+    messages. `stalls` and `pauses` list the longest first, at most a thousand. `collections` sums
+    up all collections by generation. `peak_memory` is the highest amount of Python memory above the
+    amount at the start; `grown` is the growth of the process's resident memory. `cpu_shares` maps
+    each named function that ran to its share of the thread's CPU time.
     """
 
     messages: int
@@ -66,8 +70,8 @@ class ResponsivenessResult(Verdict):
     cpu_shares: Mapping[str, float]
 
 
-class _Followed:
-    """When the deltas of a stream were handed out, each time that it was read."""
+class _DeltaTimes:
+    """Stream listener that records when each delta was handed out, one list per reading."""
 
     def __init__(self) -> None:
         self.readings: list[list[float]] = [[]]
@@ -83,14 +87,16 @@ class _Followed:
 
 
 class StallWatch:
-    """Watches what runs while it is entered: on an event loop, inside the code that runs there.
+    """Context manager that measures the responsiveness of the code in its `with` block.
 
-    `of` is a stream whose deltas are messages; `message()` notes others. `cpu_share` names
-    functions, `"module:function"` or `"module:Class.method"`, whose share of CPU time is taken.
-    `peak_memory=True` traces Python's memory, which slows code down: stalls are not to be measured
-    meanwhile. The limits of both are arguments of the same names of `assert_smooth`.
+    To measure stalls, enter the watch in code that runs on the event loop. `of` is a stream whose
+    deltas count as messages; `message()` records other messages. `cpu_share` names the functions,
+    as `"module:function"` or `"module:Class.method"`, whose share of CPU time is measured.
+    `peak_memory=True` traces Python's memory. Tracing slows the code down, so such a watch cannot
+    check stalls. `assert_smooth` takes the limits of both under the same argument names.
 
-    Messages go by virtual time, where that is active; stalls and pauses are real.
+    Message times are in virtual time where a virtual clock is active. Stalls and pauses are always
+    in real time.
 
     >>> async def test_smooth(stall_watch, token_stream):
     ...     with stall_watch(of=token_stream(tokens=100)) as watch:
@@ -112,7 +118,7 @@ class StallWatch:
         self._shares = Shares(cpu_share)
         self._memory = peak_memory
         self._times: list[float] = []
-        self._followed: list[_Followed] = []
+        self._delta_times: list[_DeltaTimes] = []
         self._began = self._wall = 0.0
         self._stack = ExitStack()
         self._stalls: StallMeter | None = None
@@ -122,23 +128,31 @@ class StallWatch:
         self._done = False
 
     def message(self) -> None:
-        """Note that a message went out, or came in."""
+        """Record that the code sent or received a message now."""
         self._times.append(time.monotonic())
 
     def follow(self, stream: Stream) -> None:
-        """Take the deltas of a stream for messages; no gap is between two, or two readings."""
-        if any(each in self._followed for each in stream.listeners if type(each) is _Followed):
+        """Count the deltas of a stream as messages.
+
+        The watch measures gaps within one reading of one stream only.
+        """
+        followed_already = any(
+            listener in self._delta_times
+            for listener in stream.listeners
+            if type(listener) is _DeltaTimes
+        )
+        if followed_already:
             return
-        followed = _Followed()
-        self._followed.append(followed)
-        stream.listeners.append(followed)
-        self._stack.callback(stream.listeners.remove, followed)
+        delta_times = _DeltaTimes()
+        self._delta_times.append(delta_times)
+        stream.listeners.append(delta_times)
+        self._stack.callback(stream.listeners.remove, delta_times)
 
     def __enter__(self) -> Self:
         if self._done or self._began:
             msg = "a StallWatch watches once: make another"
             raise RuntimeError(msg)
-        resident = _resident()  # which may load psutil: not while memory is traced
+        resident = _resident()  # before tracing starts: this may import psutil
         with ExitStack() as stack:
             if self._memory:
                 stack.enter_context(instrumentation.allocations())
@@ -151,8 +165,8 @@ class StallWatch:
         if self._of is not None:
             self.follow(self._of)
         self._times = []
-        for each in self._followed:  # what was read before, by a fixture, is none of it
-            each.readings = [[]]
+        for delta_times in self._delta_times:
+            delta_times.readings = [[]]  # drop deltas that a fixture read before the watch began
         self._began, self._wall = time.monotonic(), clock.wall()
         return self
 
@@ -162,7 +176,9 @@ class StallWatch:
 
     @contextmanager
     def on_loop(self) -> Iterator[None]:
-        """Watch the event loop that runs here, while open: one that began later than the watch.
+        """Watch the event loop that runs in this thread while the context is open.
+
+        Use it for a loop that started after the watch was entered.
 
         >>> with StallWatch() as watch:
         ...     asyncio.run(respond(watch))  # in which `with watch.on_loop(): ...`
@@ -180,23 +196,25 @@ class StallWatch:
         after = _resident()
         self._grown = after - before if after is not None and before is not None else None
 
-    # -- what came of it
+    # -- results
 
-    def _lines(self) -> list[list[float]]:
-        """When messages came; a gap is between two of the same line."""
-        return [self._times, *chain.from_iterable(each.readings for each in self._followed)]
+    def _message_series(self) -> list[list[float]]:
+        """Return the message times of each source; a gap lies between two times of one series."""
+        readings = (delta_times.readings for delta_times in self._delta_times)
+        return [self._times, *chain.from_iterable(readings)]
 
     def result(self) -> ResponsivenessResult:
-        """Tell what was seen, without a limit on any of it."""
-        return self._judged(Limits())
+        """Return all measurements without checking a limit."""
+        return self._result_under(Limits())
 
-    def _judged(self, limits: Limits) -> ResponsivenessResult:
+    def _result_under(self, limits: Limits) -> ResponsivenessResult:
+        """Return all measurements with the verdict under the limits."""
         stalls = self._stalls.stalls if self._stalls else ()
-        lines = self._lines()
-        gaps = [(after, after - before) for line in lines for before, after in pairwise(line)]
-        firsts = [line[0] - self._began for line in lines if line]
-        found: dict[str, Any] = {
-            "messages": sum(map(len, lines)),
+        series = self._message_series()
+        gaps = [(after, after - before) for times in series for before, after in pairwise(times)]
+        firsts = [times[0] - self._began for times in series if times]
+        measured: dict[str, Any] = {
+            "messages": sum(map(len, series)),
             "first": min(firsts, default=None),
             "longest_gap": max((gap for _, gap in gaps), default=None),
             "stalls": sorted(self._stalls.stalls, reverse=True) if self._stalls else None,
@@ -206,26 +224,26 @@ class StallWatch:
             "grown": self._grown,
             "cpu_shares": self._shares.taken(),
         }
-        verdict, headline, details = judged(found, limits)
+        verdict, headline, details = verdict_on_responsiveness(measured, limits)
         return ResponsivenessResult(
             stem="responsiveness",
             verdict=verdict,
             headline=headline,
             details=details,
-            figures=noted("responsiveness", _figures(found, limits)),
+            figures=noted("responsiveness", _figures(measured, limits)),
             where=[
                 Place(stall.where, stall.source)
-                for stall in (found["stalls"] or ())[:1]
+                for stall in (measured["stalls"] or ())[:1]
                 if verdict == "exceeded" and stall.where
             ],
             series={
                 "gaps": _longest((at - self._began, gap) for at, gap in gaps),
-                "stalls": _longest((each.at - self._wall, each.seconds) for each in stalls),
+                "stalls": _longest((stall.at - self._wall, stall.seconds) for stall in stalls),
                 "pauses": _longest(
-                    (each.at - self._wall, each.seconds) for each in self._pauses.pauses
+                    (pause.at - self._wall, pause.seconds) for pause in self._pauses.pauses
                 ),
             },
-            **found,
+            **measured,
         )
 
     def assert_smooth(  # noqa: PLR0913 - one argument for each thing that can stutter
@@ -238,16 +256,17 @@ class StallWatch:
         peak_memory: Bytes | None = None,
         cpu_share: Mapping[str, Share] | None = None,
     ) -> ResponsivenessResult:
-        """Fail unless it ran smoothly; return what was seen.
+        """Fail unless every measurement is within its limit; return the measurements.
 
-        The times to the first message, between two, of a stall of the event loop, and of a pause
-        for garbage collection are in seconds, or a text such as "50ms". Python's memory at its peak
-        is in bytes, or a text such as "64MiB". `cpu_share` has the share of CPU time of functions
-        that the watch was given: above 0, up to 1, or a text such as "20%".
+        `max_first` limits the time to the first message, and `max_gap` the time between two
+        messages. `max_stall` limits one event-loop stall, and `max_gc_pause` one pause for garbage
+        collection. All four are in seconds, or a text such as "50ms". `peak_memory` limits Python's
+        peak memory in bytes, or a text such as "64MiB". `cpu_share` maps functions that the watch
+        was given to a limit: above 0, up to 1, or a text such as "20%".
 
-        Raises `ResponsivenessExceeded`, `ResponsivenessInconclusive` where something could not be
-        told, `NothingMeasured` where it was not measured, and `ValueError` or `TypeError` for bad
-        arguments.
+        Raises `ResponsivenessExceeded`, `ResponsivenessInconclusive` if the evidence does not
+        decide, `NothingMeasured` for a limit on something that was not measured, and `ValueError`
+        or `TypeError` for bad arguments.
 
         >>> watch.assert_smooth(max_gap="200ms", max_stall=0.05, peak_memory="64MiB")
         """
@@ -260,22 +279,23 @@ class StallWatch:
             optional_argument("max_stall", seconds_of, max_stall),
             optional_argument("max_gc_pause", seconds_of, max_gc_pause),
             optional_argument("peak_memory", bytes_of, peak_memory),
-            _shares({} if cpu_share is None else cpu_share),
+            _share_limits({} if cpu_share is None else cpu_share),
         )
-        for what, advice in self._unmeasured(limits):
-            raise nothing_measured("responsiveness", what, advice)
-        found = self._judged(limits)
-        conclude(found, ResponsivenessExceeded, ResponsivenessInconclusive, stacklevel=2)
-        return found
+        for reason, advice in self._unmeasured(limits):
+            raise nothing_measured("responsiveness", reason, advice)
+        result = self._result_under(limits)
+        conclude(result, ResponsivenessExceeded, ResponsivenessInconclusive, stacklevel=2)
+        return result
 
     def _unmeasured(self, limits: Limits) -> Iterator[tuple[str, str]]:
-        lines = self._lines()
-        if limits.gap is not None and max(map(len, lines)) < 2:  # noqa: PLR2004 - a gap has two ends
+        """Yield a reason and an advice for each limit on something that was not measured."""
+        series = self._message_series()
+        if limits.gap is not None and max(map(len, series)) < 2:  # noqa: PLR2004 - a gap has two ends
             yield (
                 "there were no two messages to see a gap between",
                 "pass of=stream, or call message()",
             )
-        if limits.first is not None and not any(lines):
+        if limits.first is not None and not any(series):
             yield "there was no message", "pass of=stream, or call message()"
         if limits.stall is not None and self._stalls is None:
             yield "no event loop was running when the watch began", "enter it inside the async code"
@@ -292,12 +312,12 @@ class StallWatch:
                 yield f"{name} never ran", "name what is called here, in this thread"
 
 
-def _figures(found: Mapping[str, Any], limits: Limits) -> Figures:
+def _figures(measured: Mapping[str, Any], limits: Limits) -> Figures:
     worst = {
-        f"longest {name}": found[f"{name}s"][0].seconds if found[f"{name}s"] else None
+        f"longest {name}": measured[f"{name}s"][0].seconds if measured[f"{name}s"] else None
         for name in ("stall", "pause")
     }
-    held = {
+    limits_by_figure = {
         "first": limits.first,
         "longest gap": limits.gap,
         "longest stall": limits.stall,
@@ -305,16 +325,18 @@ def _figures(found: Mapping[str, Any], limits: Limits) -> Figures:
         "peak memory": limits.memory,
     }
     return Figures(
-        given={"messages": found["messages"]},
-        shares=found["cpu_shares"],
-        seconds=known({"first": found["first"], "longest gap": found["longest_gap"], **worst}),
-        bytes=known({"peak memory": found["peak_memory"], "grown": found["grown"]}),
-        limits=known(held) | {**limits.shares},
-        facts={"collections": f"{sum(each.runs for each in found['collections'].values()):,}"},
+        given={"messages": measured["messages"]},
+        shares=measured["cpu_shares"],
+        seconds=known(
+            {"first": measured["first"], "longest gap": measured["longest_gap"], **worst}
+        ),
+        bytes=known({"peak memory": measured["peak_memory"], "grown": measured["grown"]}),
+        limits=known(limits_by_figure) | {**limits.shares},
+        facts={"collections": f"{sum(total.runs for total in measured['collections'].values()):,}"},
     )
 
 
-def _shares(limits: object) -> dict[str, float]:
+def _share_limits(limits: object) -> dict[str, float]:
     if not isinstance(limits, Mapping):
         msg = f"cpu_share must be a mapping, as {{'json:loads': '20%'}}, not {limits!r}"
         raise TypeError(msg)
@@ -324,14 +346,14 @@ def _shares(limits: object) -> dict[str, float]:
 
 
 def _longest(times: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The longest of many, as many as are drawn, in the order of time."""
+    """Return the longest times, at most as many as the report draws, in the order of time."""
     return sorted(nlargest(MOST_DRAWN, times, key=itemgetter(1)))
 
 
 def _resident() -> int | None:
-    """Bytes of memory of the process."""
+    """Return the resident memory of the process in bytes; None without psutil."""
     try:
-        # Where it is not installed, the rest works.
+        # psutil is optional: without it, `grown` is None.
         import psutil  # type: ignore[import-untyped] # noqa: PLC0415
     except ModuleNotFoundError:
         return None

@@ -1,9 +1,9 @@
-"""Event-loop stalls: how long a loop was busy without a pause, and on which line.
+"""Measure event-loop stalls: how long a loop ran one piece of code, and on which line.
 
-In real time, less the time that the thread waited for a core: on a busy machine wall time alone
-calls healthy code stalled. What is measured:
+A stall is in real time, minus the thread's run-queue delay. On a busy machine, wall time alone
+would report stalls in healthy code. One stall covers, on each kind of loop:
 
-    asyncio      from one heartbeat to the next, less its interval; uvloop and others too
+    asyncio      from one heartbeat to the next, minus its interval; also on uvloop and other loops
     VirtualLoop  one round of callbacks
     trio         one step of one task
 """
@@ -19,18 +19,24 @@ from typing import Any, NamedTuple
 from pytest_streamperf._runtime import clock
 from pytest_streamperf._runtime.context import Line, line_of, running_loop, stack
 
-# Seconds between heartbeats, and between looks at what is running. A look wakes who sleeps, and
-# what that one then waits for a core is taken off: so they are few. Who is busy for less than the
-# least stall is not written down.
-_BEAT, _LOOK, _LEAST = 0.002, 0.03, 0.01
-_UNSEEN = Line("", "")
+# benchmarks/stalls.py checks detection with these three values; it compares no other values.
+# Seconds between two heartbeats on the loop.
+_HEARTBEAT_SECONDS = 0.002
+# Seconds between two samples of the running line. A sample wakes a sleeping thread, and the
+# run-queue delay after that is subtracted from the stall, so samples must be rare.
+_SAMPLE_SECONDS = 0.03
+# Seconds of the shortest stall that is recorded.
+_SHORTEST_STALL_SECONDS = 0.01
+# The line of a stall that no sample hit.
+_NO_LINE = Line("", "")
 
 
 class Stall(NamedTuple):
-    """A time in which nothing else could run: `where` and `source` are of the line that ran then.
+    """A period in which the event loop could run nothing else; `where` and `source` name the line.
 
-    `seconds` are less what the thread waited for a core; `sure` is whether that is known, or at
-    least half of it was spent on the CPU. It was over `at` that second of `clock.wall`.
+    `seconds` excludes the thread's run-queue delay. `sure` is true if that delay is known, or if
+    the thread spent at least half of the time on the CPU. `at` is the end, in seconds of
+    `clock.wall`.
     """
 
     seconds: float
@@ -40,63 +46,65 @@ class Stall(NamedTuple):
     at: float = 0.0
 
 
+# Number of stalls, or of pauses, that one watch keeps, so that its memory stays bounded.
 _MOST_KEPT = 1_000
 
 
-def keep(longest: list[Any], one: Any) -> None:
-    """Put one into a heap of the thousand longest."""
+def keep(longest: list[Any], item: Any) -> None:
+    """Add a stall or a pause to a heap that keeps the thousand longest."""
     push = heappush if len(longest) < _MOST_KEPT else heappushpop
-    push(longest, one)
+    push(longest, item)
 
 
 class StallMeter:
-    """Takes down how long it takes from `began` to `ended`: `stalls` is a heap of the longest.
+    """Records the times from `began` to `ended`; `stalls` is a heap of the longest.
 
-    Of those of `before`, too, whose time is over.
+    `before` is an earlier meter that has finished: the new meter goes on with its stalls.
     """
 
     def __init__(self, before: "StallMeter | None" = None) -> None:
         self.stalls: list[Stall] = before.stalls if before else []
         self._watch = clock.Stopwatch()
-        self._seen: Counter[Line] = Counter()
+        self._sampled_lines: Counter[Line] = Counter()
 
     def began(self) -> None:
-        """Something runs."""
-        self._seen.clear()
+        """Start the time: the loop runs code now."""
+        self._sampled_lines.clear()
         self._watch.start()
 
     def ended(self, allowed: float = 0.0) -> None:
-        """It is over; `allowed` seconds of that were a pause."""
-        if self._watch.passed - allowed >= _LEAST:
+        """End the time; `allowed` seconds of it were the loop's own wait, and do not count."""
+        if self._watch.passed - allowed >= _SHORTEST_STALL_SECONDS:
             seconds, sure = self._watch.held(allowed)
-            if seconds >= _LEAST:
-                # Most of the looks, and of as many the first: the last may come when it is over.
-                (line, _), *_ = self._seen.most_common(1) or [(_UNSEEN, 0)]
+            if seconds >= _SHORTEST_STALL_SECONDS:
+                # The line with most samples, and the first of equals: the last sample may come
+                # after the stall.
+                (line, _), *_ = self._sampled_lines.most_common(1) or [(_NO_LINE, 0)]
                 keep(self.stalls, Stall(seconds, *line, sure, clock.wall()))
         self._watch.stop()
 
     def look(self, frame: FrameType | None) -> None:
-        """Note what is running, if something has been for a while."""
-        if self._watch.passed >= _LOOK:
-            self._seen[line_of(stack(frame)) or _UNSEEN] += 1
+        """Count the running line as a sample, if the current time has lasted long enough."""
+        if self._watch.passed >= _SAMPLE_SECONDS:
+            self._sampled_lines[line_of(stack(frame)) or _NO_LINE] += 1
 
     def close(self) -> None:
-        """Give back what it holds."""
+        """Close the stopwatch's file."""
         self._watch.close()
 
 
 @contextmanager
 def watching(meter: StallMeter) -> Iterator[bool]:
-    """Watch the event loop that is running here; False if none is."""
+    """Watch the event loop that runs in this thread; yield False if there is none."""
     loop = running_loop()
     with ExitStack() as stack:
-        stack.callback(meter.close)  # last of all: a stall may end with the watch
+        stack.callback(meter.close)  # runs last: a stall may end together with the watch
         if loop == "trio":
             _watch_trio(meter, stack)
         elif loop == "asyncio":
             _watch_asyncio(meter, stack)
         if loop and clock.can_tick():
-            stack.enter_context(clock.ticks(_LOOK, meter.look))
+            stack.enter_context(clock.ticks(_SAMPLE_SECONDS, meter.look))
         yield loop is not None
 
 
@@ -104,32 +112,33 @@ def _watch_asyncio(meter: StallMeter, stack: ExitStack) -> None:
     loop: Any = asyncio.get_running_loop()
     meter.began()
     stack.callback(meter.ended)
-    if hasattr(loop, "meters"):  # a VirtualLoop's: a heartbeat would move its time
+    if hasattr(loop, "meters"):  # a VirtualLoop, whose time a heartbeat would move
         loop.meters.append(meter)
         stack.callback(loop.meters.remove, meter)
         return
     beats: list[asyncio.TimerHandle] = []
 
     def beat() -> None:
-        meter.ended(allowed=_BEAT)
+        meter.ended(allowed=_HEARTBEAT_SECONDS)
         meter.began()
-        # Timers that are due come after what is ready: else two callbacks would look like one.
+        # asyncio runs due timers after ready callbacks. Without this cut, a ready callback and a
+        # due timer would count as one stall.
         loop.call_soon(between)
-        beats[:] = [loop.call_later(_BEAT, beat)]
+        beats[:] = [loop.call_later(_HEARTBEAT_SECONDS, beat)]
 
     def between() -> None:
         meter.ended()
         meter.began()
 
-    beats.append(loop.call_later(_BEAT, beat))
-    stack.callback(lambda: beats[0].cancel())  # noqa: PLW0108 - whichever it is by then
+    beats.append(loop.call_later(_HEARTBEAT_SECONDS, beat))
+    stack.callback(lambda: beats[0].cancel())  # noqa: PLW0108 - looks up the latest beat at exit
 
 
 def _watch_trio(meter: StallMeter, stack: ExitStack) -> None:
-    import trio  # noqa: PLC0415 - it is running, so it is there
+    import trio  # noqa: PLC0415 - a running trio is installed
 
     class Steps(trio.abc.Instrument):
-        def before_task_step(self, task: Any) -> None:  # noqa: ARG002 - trio's names
+        def before_task_step(self, task: Any) -> None:  # noqa: ARG002 - trio passes it by name
             meter.began()
 
         def after_task_step(self, task: Any) -> None:  # noqa: ARG002

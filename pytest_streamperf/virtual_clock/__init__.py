@@ -1,4 +1,8 @@
-"""Virtual time: it passes while the code under test waits, and stands still while it works.
+"""Run code in virtual time, which passes while the code waits and stops while the code works.
+
+`VirtualClock` replaces the clocks and sleeps of one thread. Event loops that run under it jump to
+the next timer instead of waiting. Code that waits for ever, or for a real connection, raises
+`VirtualTimeError`. Other threads keep real time.
 
 >>> import time
 >>> from pytest_streamperf import VirtualClock
@@ -29,27 +33,28 @@ __all__ = ["VirtualClock", "VirtualLoop", "VirtualTimeError", "new_event_loop"]
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
-# Where `time.monotonic` begins: always at the same number, so that sums round the same every time,
-# and above what most machines say, so that what was noted before has passed. asyncio's loop looks
-# 1 ns ahead, which is lost in floats from 2**23 on. From here on floats are 2**-30 apart.
-_START = 2.0**22
+# Seconds at which virtual `time.monotonic` starts, in every run, so that sums round the same way.
+# The value is above the uptime of most machines, so real times recorded earlier lie in the past.
+# asyncio looks 1 ns ahead, which floats from 2**23 on cannot resolve. Floats at 2**22 are 2**-30
+# apart.
+_START_SECONDS = 2.0**22
 
 _REAL_TIME, _REAL_DATETIME = time.time, dt.datetime
 
-# By thread. There is one at a time, as in the world.
+# The entered clock by thread id. Only one clock may be entered in the whole process.
 _entered: "dict[int, VirtualClock]" = {}
 
 
 class VirtualClock:
-    """Time for sync, asyncio and trio code, in the thread that enters it.
+    """Virtual clock for sync, asyncio and trio code in the thread that enters it.
 
-    While it is entered, in that thread, `time.time`, `time.monotonic`, `time.perf_counter`, their
-    `_ns` forms, `datetime.now`, `time.sleep`, event loops and what waits on them agree with it,
-    also where a module did `from time import monotonic`. Event loops have to be made after it was
-    entered, or by `new_event_loop`. Other threads see real time.
+    In that thread, `time.time`, `time.monotonic`, `time.perf_counter`, their `_ns` forms,
+    `datetime.now` and `time.sleep` follow the clock, also after `from time import monotonic`. Event
+    loops and their timers follow it too. Create event loops after entering the clock, or by
+    `new_event_loop`. Other threads see real time.
 
-    Raises `RuntimeError` if a clock is entered already, and `VirtualTimeError` where the event loop
-    is somebody else's, and where everything waits for ever, or for a real connection.
+    Raises `RuntimeError` if a clock is entered already. Raises `VirtualTimeError` if the running
+    event loop cannot follow it, or if all tasks wait for ever or for a real connection.
 
     >>> with VirtualClock() as clock:
     ...     asyncio.run(asyncio.sleep(60))
@@ -58,7 +63,7 @@ class VirtualClock:
     """
 
     def __init__(self) -> None:
-        self.monotonic = _START
+        self.monotonic = _START_SECONDS
         self.began = 0
         self.left: float | None = None
         self.threads = Threads()
@@ -66,13 +71,13 @@ class VirtualClock:
 
     @property
     def now(self) -> float:
-        """Seconds that have passed since it was entered."""
-        return self.monotonic - _START
+        """Seconds of virtual time since the clock was entered."""
+        return self.monotonic - _START_SECONDS
 
     def advance(self, seconds: Seconds) -> None:
-        """Let time pass, as `time.sleep` does: timers that are due run afterwards.
+        """Move the clock forward, as `time.sleep` does; timers that become due run afterwards.
 
-        `seconds` is a number of them, or a text such as "50ms".
+        `seconds` is a number, or a text such as "50ms".
         """
         if isinstance(seconds, int | float) and seconds < 0:
             msg = f"time cannot go back: advance takes 0 seconds or more, not {seconds!r}"
@@ -80,18 +85,18 @@ class VirtualClock:
         self.pass_time(argument("seconds", seconds_of, seconds))
 
     def pass_time(self, seconds: float) -> None:
-        """Let so many seconds pass, 0 or more: for `time.sleep` and event loops."""
+        """Move the clock forward by `seconds`, 0 or more, for `time.sleep` and event loops."""
         self.monotonic += real.to_the_next_step(seconds)
 
     def since_left(self) -> float:
-        """What the time is for loops that go on when it was left: on from there, in real time."""
+        """Return the time for loops that outlive the clock: real time goes on from where it was."""
         return self.monotonic + (0.0 if self.left is None else real.wall() - self.left)
 
     @property
     def unreached(self) -> list[str]:
-        """What still holds a real clock, as no module's name does: default arguments, for example.
+        """Names of the places that keep a real clock, such as default arguments.
 
-        What it names sees real time.
+        The clock replaces names in modules only, so code that uses these places sees real time.
         """
         return references.held_elsewhere([*_VIRTUAL, _REAL_DATETIME])
 
@@ -101,7 +106,7 @@ class VirtualClock:
             msg = f"a VirtualClock is entered {where} already: there can be one at a time"
             raise RuntimeError(msg)
         self.check_loop()
-        self.monotonic, self.began, self.left = _START, int(_REAL_TIME()), None
+        self.monotonic, self.began, self.left = _START_SECONDS, int(_REAL_TIME()), None
         seams = {function: _seam(function, virtual) for function, virtual in _VIRTUAL.items()}
         seams |= self._library_seams()
         _entered[threading.get_ident()] = self
@@ -120,7 +125,7 @@ class VirtualClock:
             self.left = real.wall()
 
     def check_loop(self) -> None:
-        """Raise `VirtualTimeError` if the loop that is running here goes by another clock."""
+        """Raise `VirtualTimeError` if the event loop of this thread follows another clock."""
         loop = asyncio._get_running_loop()  # noqa: SLF001 - in asyncio's `__all__`
         if loop is not None and not isinstance(loop, VirtualLoop):
             kind = f"{type(loop).__module__}.{type(loop).__qualname__}"
@@ -130,7 +135,7 @@ class VirtualClock:
                 "pytest_streamperf.virtual_clock.new_event_loop"
             )
             raise VirtualTimeError(msg)
-        trio = getattr(sys.modules.get("trio"), "lowlevel", None)  # it may be on its way in
+        trio = getattr(sys.modules.get("trio"), "lowlevel", None)  # trio may be half imported
         if trio is not None and getattr(trio, "in_trio_run", bool)():
             clock = trio.current_clock()
             if getattr(clock, "follows", None) is not self:
@@ -141,15 +146,15 @@ class VirtualClock:
                 raise VirtualTimeError(msg)
 
     def _library_seams(self) -> dict[Any, Any]:
-        """What to put in the place of functions of trio and anyio, where they are loaded."""
+        """Return the replacement of each trio and anyio function, if the library is imported."""
         seams: dict[Any, Any] = {}
-        if "anyio" in sys.modules:  # which loads trio when it is asked to
+        if "anyio" in sys.modules:  # anyio imports trio on first use
             with suppress(ImportError):
                 import_module("trio.testing")
             run_sync = import_module("anyio.to_thread").run_sync
             seams[run_sync] = self.threads.counted(run_sync)
         if "trio" in sys.modules:
-            from pytest_streamperf.virtual_clock import trio_clock  # noqa: PLC0415 - it imports trio
+            from pytest_streamperf.virtual_clock import trio_clock  # noqa: PLC0415 - imports trio
 
             trio = sys.modules["trio"]
             for start in trio_clock.STARTERS:
@@ -161,30 +166,30 @@ class VirtualClock:
 
 
 def entered_here() -> VirtualClock | None:
-    """The clock that is entered in this thread."""
+    """Return the clock that is entered in this thread; None if there is none."""
     return _entered.get(threading.get_ident())
 
 
 def new_event_loop() -> VirtualLoop:
-    """Make an asyncio event loop that follows whichever `VirtualClock` is entered in its thread.
+    """Return a new asyncio event loop that follows the `VirtualClock` entered in its thread.
 
-    In real time, where there is none.
+    The loop runs in real time while no clock is entered.
     """
     return VirtualLoop(entered_here)
 
 
 def _seam(function: Callable[..., Any], virtual: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
-    def seen(*args: Any) -> Any:
+    def virtual_or_real(*args: Any) -> Any:
         clock = entered_here()
         return function(*args) if clock is None else virtual(clock, *args)
 
-    return seen
+    return virtual_or_real
 
 
 def _time(clock: VirtualClock) -> float:
     clock.check_loop()
-    return clock.began + clock.now  # began is a whole number: sums round the same every time
+    return clock.began + clock.now  # `began` is whole, so sums round the same way in every run
 
 
 def _monotonic(clock: VirtualClock) -> float:
@@ -213,7 +218,7 @@ _VIRTUAL: dict[Callable[..., Any], Callable[..., Any]] = {
 
 
 class _AsDatetime(type):
-    """What is a `datetime` is one of these, too."""
+    """Metaclass that makes every real `datetime` an instance of the virtual one."""
 
     def __instancecheck__(cls, instance: object) -> bool:
         return isinstance(instance, _REAL_DATETIME)
@@ -223,11 +228,11 @@ class _AsDatetime(type):
 
 
 class _Datetime(dt.datetime, metaclass=_AsDatetime):
-    """`datetime` with virtual time; its instances are real ones."""
+    """Subclass of `datetime` that reads virtual time and creates real `datetime` instances."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        made = _REAL_DATETIME if cls is _Datetime else cls
-        return _REAL_DATETIME.__new__(made, *args, **kwargs)
+        instance_type = _REAL_DATETIME if cls is _Datetime else cls
+        return _REAL_DATETIME.__new__(instance_type, *args, **kwargs)
 
     @classmethod
     def now(cls, tz: dt.tzinfo | None = None) -> Any:

@@ -1,4 +1,9 @@
-"""asyncio's event loop in virtual time, moved on when everything waits."""
+"""An asyncio event loop that follows a virtual clock.
+
+When all tasks wait, `VirtualLoop` moves the clock to the next timer instead of sleeping. It gives
+threads a limited real time to finish. It raises `VirtualTimeError` if all tasks wait for ever, or
+for a connection that leaves the loop. `trio_clock` uses the same helpers.
+"""
 
 import asyncio
 import functools
@@ -18,39 +23,43 @@ from pytest_streamperf.exceptions import VirtualTimeError
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
-# Seconds of real time that work in threads, which takes no virtual time, is waited for before time
-# goes on; and where nothing else is to come.
-PATIENCE, _LAST_PATIENCE = 1.0, 30.0
-# asyncio asks for no longer waits, though its next timer be later.
+# Real seconds that a loop waits for busy threads before it moves the clock. Work in threads takes
+# no virtual time. Not measured: no benchmark set this value.
+PATIENCE = 1.0
+# Real seconds that a loop waits for busy threads if no timer is left. Not measured either.
+_LAST_PATIENCE = 30.0
+# asyncio waits at most this many seconds at once (its MAXIMUM_SELECT_TIMEOUT).
 _LONGEST_WAIT = 86_400
+# Number of tasks, and of threads, that an error lists, so that it stays readable.
 _MOST_SHOWN = 5
 _LOOPBACK = "127.0.0.1", "::1"
 _LIBRARIES = "asyncio", "trio", "anyio", f"pytest_streamperf{os.sep}virtual_clock"
 
 
 class Clock(Protocol):
-    """What a loop needs of the clock it follows."""
+    """The interface of a virtual clock that an event loop uses."""
 
     monotonic: float
-    """What `time.monotonic` says."""
+    """Virtual seconds, as returned by `time.monotonic`."""
 
     threads: "Threads"
 
     def pass_time(self, seconds: float) -> None:
-        """Let so many seconds pass, 0 or more."""
+        """Move the clock forward by `seconds`, 0 or more."""
 
     @property
     def left(self) -> float | None:
-        """When, in real time, the clock was left: what goes on after that goes on in real time."""
+        """The real time at which the clock was left; loops run in real time after that."""
 
     def since_left(self) -> float:
-        """What the time is for whoever goes on by it."""
+        """Return the time for loops that run on after the clock was left."""
 
 
 class Threads:
-    """How many threads work for an event loop, and whether they were waited for.
+    """Counts the threads that work for an event loop, and decides when the loop waits for them.
 
-    They are waited for once, whatever they do: one that waits for the loop in turn would not end.
+    The loop waits once for each set of threads. A thread that itself waits for the loop would never
+    finish, so a second wait would be useless.
     """
 
     def __init__(self) -> None:
@@ -58,23 +67,23 @@ class Threads:
         self._waited: int | None = None
 
     def begin(self) -> None:
-        """Another one works."""
+        """Count one more busy thread."""
         self.busy += 1
         self._begun += 1
 
     def end(self, _future: object = None) -> None:
-        """One is done."""
+        """Count one busy thread less."""
         self.busy -= 1
 
     def wait(self) -> bool:
-        """Whether to wait for them now."""
+        """Return whether the loop should wait now for busy threads."""
         if not self.busy or self._waited == self._begun:
             return False
         self._waited = self._begun
         return True
 
     def counted(self, run: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        """Make of `to_thread.run_sync` one that is counted."""
+        """Wrap a function such as `to_thread.run_sync` so that its threads are counted."""
 
         @functools.wraps(run)
         async def running(*args: Any, **options: Any) -> Any:
@@ -88,24 +97,24 @@ class Threads:
 
 
 class Meter(Protocol):
-    """What wants to know when a round of callbacks began, and when it ended."""
+    """Observer of the start and the end of each round of callbacks."""
 
     def began(self) -> None:
-        """The loop goes on."""
+        """Called before a round of callbacks runs."""
 
     def ended(self) -> None:
-        """The loop is about to wait."""
+        """Called after a round of callbacks, before the loop waits."""
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """asyncio's event loop, which jumps to the next timer instead of waiting for it.
+    """An asyncio event loop that jumps to the next timer instead of waiting for it.
 
-    `here` tells the clock that is entered; where none is, this is a loop as any other. `meters` are
-    told of each round of callbacks.
+    `here` returns the clock that is entered in this thread. Without a clock, the loop behaves like
+    any other. The loop calls `meters` at each round of callbacks.
     """
 
     def __init__(self, here: Callable[[], Clock | None]) -> None:
-        self._here = here
+        self._entered_clock = here
         self._followed: Clock | None = None
         self.meters: list[Meter] = []
         selector = _Selector(self, here)
@@ -113,8 +122,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         selector.own = frozenset(key.fd for key in selector.get_map().values())
 
     def time(self) -> float:
-        """Seconds, as `time.monotonic` says; when the clock is left, it goes on from there."""
-        clock = self._here()
+        """Return the seconds of the clock; after the clock was left, real time from there."""
+        clock = self._entered_clock()
         if clock is not None:
             self._followed = clock
             return clock.monotonic
@@ -124,38 +133,40 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return followed.since_left()
 
     def call_later(self, delay: float, callback: Any, *args: Any, **options: Any) -> Any:  # type: ignore[override]
-        """Do as asyncio does, and never too early."""
+        """Schedule a callback like asyncio, and round the time up so that none runs too early."""
         return self.call_at(self.time() + real.to_the_next_step(delay), callback, *args, **options)
 
     def timers(self) -> list[asyncio.TimerHandle]:
-        """Those that are still to come, soonest first."""
+        """Return the timers that are not due yet, soonest first."""
         now = self.time()
-        every: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined] # its own
-        coming = (each for each in every if not each.cancelled() and now < each.when() < inf)
-        return sorted(coming, key=lambda timer: timer.when())
+        scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined] # asyncio's
+        future = (
+            timer for timer in scheduled if not timer.cancelled() and now < timer.when() < inf
+        )
+        return sorted(future, key=lambda timer: timer.when())
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
-        """Do as asyncio does, and know that a thread is busy."""
+        """Run a function in an executor like asyncio, and count its thread as busy."""
         future = super().run_in_executor(executor, func, *args)
-        clock = self._here()
+        clock = self._entered_clock()
         if clock is not None:
             clock.threads.begin()
             future.add_done_callback(clock.threads.end)
         return future
 
     async def shutdown_default_executor(self, *timeout: Any) -> None:
-        """Do as asyncio does, which waits for a thread."""
+        """Shut the executor down like asyncio, and count the thread that asyncio waits for."""
         closing = super().shutdown_default_executor
-        clock = self._here()
+        clock = self._entered_clock()
         await (closing if clock is None else clock.threads.counted(closing))(*timeout)
 
 
 class _Selector(selectors.DefaultSelector):
-    def __init__(self, loop: VirtualLoop, here: Callable[[], Clock | None]) -> None:
+    def __init__(self, loop: VirtualLoop, entered_clock: Callable[[], Clock | None]) -> None:
         super().__init__()
         self.own: frozenset[int] = frozenset()
         self._loop = loop
-        self._here = here
+        self._entered_clock = entered_clock
 
     def select(self, timeout: float | None = None) -> Any:
         for meter in self._loop.meters:
@@ -167,7 +178,7 @@ class _Selector(selectors.DefaultSelector):
                 meter.began()
 
     def _next(self, timeout: float | None) -> Any:
-        clock = self._here()
+        clock = self._entered_clock()
         if clock is None or (timeout is not None and timeout <= 0):
             return super().select(timeout)
         ready = super().select(0)
@@ -176,7 +187,7 @@ class _Selector(selectors.DefaultSelector):
         if ready:
             return ready
         if timeout is not None and timeout >= _LONGEST_WAIT and not self._loop.timers():
-            timeout = None  # those that there are never fire
+            timeout = None  # all timers left are cancelled or never due
         if len(self.get_map()) > len(self.own):
             outside = Connections().outside({key.fd for key in self.get_map().values()} - self.own)
             if outside is not None:
@@ -187,24 +198,24 @@ class _Selector(selectors.DefaultSelector):
                 raise for_ever(map(_where, asyncio.all_tasks(self._loop)))
             return ready
         clock.pass_time(timeout)
-        if clock.monotonic + 1e-9 == clock.monotonic:  # asyncio's look ahead is lost: go on for it
+        if clock.monotonic + 1e-9 == clock.monotonic:  # floats too coarse for asyncio looking ahead
             clock.monotonic = nextafter(clock.monotonic, inf)
         return []
 
 
 class Connections:
-    """Tells connections within an event loop from those to somebody elsewhere."""
+    """Distinguishes connections inside an event loop from connections that leave it."""
 
     def __init__(self) -> None:
         self._ours: set[Any] = set()
 
     def note(self, fd: int) -> tuple[str, Any] | None:
-        """Know a descriptor of this loop; return what it is and whom it waits for, if for any."""
+        """Record a descriptor of this loop; return its description and its peer, if any."""
         with suppress(OSError), socket.socket(fileno=os.dup(fd)) as one:
             name = one.getsockname() or fd
             self._ours.add(name)
             if one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                if isinstance(name, tuple):  # who connects to any address gets one of its own
+                if isinstance(name, tuple):  # reached by loopback
                     self._ours.update((host, *name[1:]) for host in _LOOPBACK)
                 return None
             with suppress(OSError):
@@ -213,28 +224,31 @@ class Connections:
         return f"file descriptor {fd}, a pipe or a subprocess", None
 
     def outside(
-        self, fds: Iterable[int], others: Callable[[], Iterable[int]] = tuple
+        self, fds: Iterable[int], further: Callable[[], Iterable[int]] = tuple
     ) -> VirtualTimeError | None:
-        """Return the error for one that leads elsewhere; `others` are descriptors of this loop."""
-        for what, peer in [*filter(None, map(self.note, fds))]:
+        """Return the error for a descriptor whose peer is outside this loop; None if all are in it.
+
+        `further` returns further descriptors of this loop.
+        """
+        for description, peer in [*filter(None, map(self.note, fds))]:
             if peer not in self._ours:
-                for fd in others():
+                for fd in further():
                     self.note(fd)
             if peer not in self._ours:
                 return VirtualTimeError(
-                    f"everything waits for {what}, which takes real time: in virtual time that is "
-                    "never. Use a transport in memory, or leave out the virtual clock"
+                    f"everything waits for {description}, which takes real time: in virtual time "
+                    "that is never. Use a transport in memory, or leave out the virtual clock"
                 )
         return None
 
 
 def for_ever(waiting: Iterable[tuple[str, str]]) -> VirtualTimeError:
-    """The error that says who waits, and where."""
+    """Return the error that lists the waiting tasks and their lines."""
     lines = sorted(f"{name} at {place}" for name, place in waiting if place)
     more = f"\n  and {len(lines) - _MOST_SHOWN} more" if len(lines) > _MOST_SHOWN else ""
     shown = "".join(f"\n  {line}" for line in lines[:_MOST_SHOWN])
     threads = [
-        each.name for each in threading.enumerate() if each is not threading.current_thread()
+        thread.name for thread in threading.enumerate() if thread is not threading.current_thread()
     ]
     also = f"\n  while these threads run: {', '.join(threads[:_MOST_SHOWN])}" if threads else ""
     return VirtualTimeError(
@@ -247,7 +261,7 @@ def _where(task: asyncio.Task[Any]) -> tuple[str, str]:
 
 
 def _frames(awaited: Any) -> Iterator[FrameType]:
-    """The frames of a coroutine that waits, outermost first."""
+    """Yield the frames of a waiting coroutine, outermost first."""
     while awaited is not None:
         for frame, inner in (
             ("cr_frame", "cr_await"),
@@ -263,7 +277,7 @@ def _frames(awaited: Any) -> Iterator[FrameType]:
 
 
 def place(frames: Iterable[FrameType]) -> str:
-    """The innermost frame that is not an event loop's own, as text; "" if there is none."""
+    """Return the innermost frame outside event-loop libraries as text; "" if there is none."""
     for frame in reversed(list(frames)):
         code = frame.f_code
         if not any(f"{os.sep}{library}{os.sep}" in code.co_filename for library in _LIBRARIES):

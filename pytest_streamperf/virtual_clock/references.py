@@ -1,4 +1,8 @@
-"""Who holds a reference to a function: modules, where it can be replaced, and everybody else."""
+"""Find and replace references to functions, such as the clocks of the `time` module.
+
+`Replaced` swaps objects wherever a module has a name for them, and puts the originals back.
+`held_elsewhere` lists references that cannot be swapped: default arguments, closures, attributes.
+"""
 
 import gc
 import sys
@@ -9,7 +13,7 @@ from typing import Any
 
 from pytest_streamperf._runtime.context import is_installed
 
-# These keep real time: they measure, or wait for what is real.
+# Packages that keep real time, because they measure, or wait for real threads and processes.
 _LEFT_ALONE = {
     *("pytest", "_pytest", "pluggy", "pytest_streamperf", "hypothesis", "xdist", "execnet"),
     *("pytest_timeout", "coverage", "threading", "queue", "concurrent", "subprocess"),
@@ -18,15 +22,15 @@ _LEFT_ALONE = {
 
 
 class Replaced:
-    """Puts other objects in the place of some, in every module that has a name for them."""
+    """Replaces objects in every module that has a name for them, and restores them."""
 
     def __init__(self) -> None:
         self._before: list[tuple[ModuleType, str, object]] = []
 
-    def put_in(self, others: Mapping[Any, Any]) -> None:
-        """Replace each key by its value, wherever a module has a name for it."""
-        by_id = {id(real): other for real, other in others.items()}
-        without = _without.setdefault(frozenset(by_id), set())
+    def put_in(self, replacements: Mapping[Any, Any]) -> None:
+        """Replace each key by its value in every module that has a name for the key."""
+        by_id = {id(real): replacement for real, replacement in replacements.items()}
+        without = _modules_without.setdefault(frozenset(by_id), set())
         for name in sys.modules.keys() - without:
             module = sys.modules.get(name)
             if not isinstance(module, ModuleType) or name.partition(".")[0] in _LEFT_ALONE:
@@ -36,14 +40,14 @@ class Replaced:
             ]
             for attribute, value in held:
                 self._before.append((module, attribute, value))
-                with suppress(AttributeError, TypeError):  # a module that may not be changed
+                with suppress(AttributeError, TypeError):  # a read-only module
                     setattr(module, attribute, by_id[id(value)])
             file = vars(module).get("__file__")
             if not held and isinstance(file, str) and is_installed(file):
                 without.add(name)
 
     def take_out(self) -> None:
-        """Put all of it back."""
+        """Restore every replaced name."""
         while self._before:
             module, attribute, value = self._before[-1]
             with suppress(AttributeError, TypeError):
@@ -51,32 +55,33 @@ class Replaced:
             self._before.pop()
 
 
-# By the objects that are looked for: installed modules without a name for any of them, not to be
-# looked at again. An agent's SDKs have thousands, and each test in virtual time would do that.
-_without: dict[frozenset[int], set[str]] = {}
+# Installed modules that have no name for the objects, by the ids of the objects. `put_in` skips
+# them, because an agent's SDKs have thousands of modules, and each test in virtual time scans them.
+_modules_without: dict[frozenset[int], set[str]] = {}
 
 
 def held_elsewhere(objects: Sequence[Callable[..., Any]]) -> list[str]:
-    """Who has a reference other than by a module's name: "agent.Throttle.__init__(clock=)".
+    """Return the places outside module names that refer to the objects, sorted.
 
-    Default arguments, class attributes, closures and attributes of instances.
+    These are default arguments, class attributes, closures and attributes of instances. One reads,
+    for example, "agent.Throttle.__init__(clock=)".
     """
-    by_id = {id(each): each for each in objects}
-    found: set[str] = set()
+    by_id = {id(target): target for target in objects}
+    places: set[str] = set()
     for holder in gc.get_objects():
-        # Objects may do anything when they are looked at, and raise anything.
+        # Reading an attribute may run code of the object, which may raise anything.
         with suppress(Exception):
-            found.update(_in(holder, by_id))
-    return sorted(found)
+            places.update(_places_in(holder, by_id))
+    return sorted(places)
 
 
-def _in(holder: Any, by_id: Mapping[int, Any]) -> Iterator[str]:
-    kind = type(holder)  # as `isinstance` would ask proxies
+def _places_in(holder: Any, by_id: Mapping[int, Any]) -> Iterator[str]:
+    kind = type(holder)  # `isinstance` would run code of proxies
     if kind is FunctionType:
         return _in_function(holder, by_id)
     if issubclass(kind, type):
         return _in_attributes(holder, _name(holder), by_id)
-    if kind is ModuleType:  # one that has given a name to it since
+    if kind is ModuleType:  # it may have bound a name since `put_in`
         return _in_module(holder, by_id)
     if kind not in {dict, list, tuple}:
         return _in_attributes(holder, f"a {_name(kind)}", by_id)
@@ -98,7 +103,7 @@ def _in_function(function: FunctionType, by_id: Mapping[int, Any]) -> Iterator[s
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
         try:
             value = cell.cell_contents
-        except ValueError:  # it is empty as yet
+        except ValueError:  # the cell is still empty
             continue
         if id(value) in by_id:
             yield f"{name!r} in {_name(function)}"
@@ -117,7 +122,7 @@ def _in_attributes(holder: Any, name: str, by_id: Mapping[int, Any]) -> Iterator
         return
     try:
         attributes = dict(vars(holder))
-    except (TypeError, ReferenceError):  # it has slots, or nothing
+    except (TypeError, ReferenceError):  # it has slots, or no attributes
         attributes = {}
     for attribute, value in attributes.items():
         inner = value.__func__ if isinstance(value, staticmethod) else value
@@ -126,7 +131,7 @@ def _in_attributes(holder: Any, name: str, by_id: Mapping[int, Any]) -> Iterator
 
 
 def _is_reached(module: object) -> bool:
-    """Whether a module is one whose clocks are virtual."""
+    """Return whether a module's clocks are virtual."""
     top = module.partition(".")[0] if isinstance(module, str) else ""
     return top not in {*_LEFT_ALONE, *sys.stdlib_module_names, "trio"}
 

@@ -1,4 +1,9 @@
-"""Trio's run loop in virtual time, moved on when everything waits."""
+"""Run trio in virtual time.
+
+`starter` wraps `trio.run` so that it uses a `TrioClock`, which follows the entered `VirtualClock`.
+When all tasks wait, the clock jumps to the next deadline. If there is no deadline, or if a task
+waits for a connection that leaves the run, the run ends with `VirtualTimeError`.
+"""
 
 import functools
 import gc
@@ -16,17 +21,20 @@ from pytest_streamperf.virtual_clock.loops import PATIENCE, Clock, Connections, 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
 STARTERS: tuple[Callable[..., Any], ...] = (trio.run, trio.lowlevel.start_guest_run)
+# Names of the trio functions in which a task waits for a descriptor.
 _WAITERS = "wait_readable", "wait_writable"
 
 
-def starter(start: Callable[..., Any], here: Callable[[], Clock | None]) -> Callable[..., Any]:
-    """Make of `trio.run`, or `start_guest_run`, one that follows the clock that is entered."""
+def starter(
+    start: Callable[..., Any], entered_clock: Callable[[], Clock | None]
+) -> Callable[..., Any]:
+    """Wrap `trio.run` or `start_guest_run` so that the run follows the entered clock."""
 
     @functools.wraps(start)
     def started(
         async_fn: Any, *args: Any, clock: Any = None, instruments: Any = (), **options: Any
     ) -> Any:
-        virtual = here()
+        virtual = entered_clock()
         if virtual is not None:
             if clock is not None:
                 msg = (
@@ -41,7 +49,7 @@ def starter(start: Callable[..., Any], here: Callable[[], Clock | None]) -> Call
 
 
 class TrioClock(trio.abc.Clock):
-    """Jumps to the next deadline when all tasks wait, and ends a run in which there is none."""
+    """Trio clock that jumps to the next deadline when all tasks wait, and ends stuck runs."""
 
     def __init__(self, follows: Clock) -> None:
         self.follows = follows
@@ -55,19 +63,19 @@ class TrioClock(trio.abc.Clock):
         self._numbers = count()
 
     def start_clock(self) -> None:
-        """Nothing is to be done."""
+        """Do nothing: the `VirtualClock` runs already."""
 
     def current_time(self) -> float:
-        """What `time.monotonic` says."""
+        """Return the virtual time, in seconds of `time.monotonic`."""
         return self.follows.since_left()
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
-        """Jump, if nothing came over sockets since the last task did something."""
-        if self.follows.left is not None:  # a guest run goes on when the clock was left
+        """Return how long trio may wait; jump to the deadline if no socket was ready meanwhile."""
+        if self.follows.left is not None:  # a guest run may outlive the clock
             return deadline - self.current_time()
         if not self.polled:
             self.polled = True
-        elif self.waiting_for_idle:  # trio wakes those before it waits for any length of time
+        elif self.waiting_for_idle:  # trio wakes them before any real wait
             return 1e-6
         elif self.follows.threads.wait():
             return PATIENCE
@@ -85,16 +93,16 @@ class TrioClock(trio.abc.Clock):
         return 0.0
 
     def _end(self, why: VirtualTimeError) -> None:
-        if self._stuck is not None:  # it was cancelled, and waits for ever all the same
+        if self._stuck is not None:  # the cancelled run still waits for ever
             raise self._stuck
         self._stuck = why
         self._scope.cancel()
 
     def _outside(self) -> VirtualTimeError | None:
-        """The error for a connection to somebody elsewhere, who has no time to answer."""
+        """Return the error for a connection that leaves the run; None if there is none."""
         counts = trio.lowlevel.current_statistics().io_statistics
-        waiting = sum(getattr(counts, each) for each in dir(counts) if each.startswith("tasks_"))
-        if waiting <= 1 or self._stuck is not None:  # one is trio's own
+        waiting = sum(getattr(counts, name) for name in dir(counts) if name.startswith("tasks_"))
+        if waiting <= 1 or self._stuck is not None:  # trio itself has one waiting task
             return None
         return self._connections.outside(_waited_for(), _sockets)
 
@@ -104,7 +112,7 @@ class TrioClock(trio.abc.Clock):
             trio.lowlevel.reschedule(heappop(self._waking)[2])
 
     async def sleep_until(self, due: float) -> None:
-        """Do as `trio.sleep_until` does, at a third of its cost: streams wait for every delta."""
+        """Sleep like `trio.sleep_until` at a third of its cost: streams sleep before each delta."""
         waking = due, next(self._numbers), trio.lowlevel.current_task()
         heappush(self._waking, waking)
 
@@ -116,7 +124,7 @@ class TrioClock(trio.abc.Clock):
         await trio.lowlevel.wait_task_rescheduled(abort)
 
     def ending(self, async_fn: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        """Make the main function of a run one that ends where everything waits for ever."""
+        """Wrap the main function of a run so that it ends if all tasks wait for ever."""
 
         @functools.wraps(async_fn)
         async def main(*args: Any) -> Any:
@@ -131,7 +139,7 @@ class TrioClock(trio.abc.Clock):
 
 
 def idle_waiter(wait: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-    """Make of `wait_all_tasks_blocked` one that the clock knows of."""
+    """Wrap `wait_all_tasks_blocked` so that the clock counts the tasks that wait in it."""
 
     @functools.wraps(wait)
     async def waiting(*args: Any, **options: Any) -> None:
@@ -151,12 +159,12 @@ class _Steps(trio.abc.Instrument):
     def __init__(self, clock: TrioClock) -> None:
         self._clock = clock
 
-    def task_scheduled(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002 - trio's name
+    def task_scheduled(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002 - trio passes it by name
         self._clock.polled = False
 
 
 def _nurseries() -> list[trio.Nursery]:
-    """Those of the root task: for what wakes trio, for what else is trio's own, for the rest."""
+    """Return the nurseries of the root task: first trio's own, last the one of the main task."""
     root: Any = trio.lowlevel.current_root_task()
     return list(root.child_nurseries)
 
@@ -169,7 +177,7 @@ def _tasks(nurseries: Iterable[trio.Nursery]) -> Iterator[trio.lowlevel.Task]:
 
 
 def _waited_for() -> Iterator[int]:
-    """The descriptors that tasks wait for, but for the one that wakes trio."""
+    """Yield the descriptors that tasks wait for, except the one that wakes trio."""
     for task in _tasks(_nurseries()[1:]):
         for frame, _ in task.iter_await_frames():
             if frame.f_code.co_name in _WAITERS:
@@ -179,10 +187,10 @@ def _waited_for() -> Iterator[int]:
 
 
 def _sockets() -> Iterator[int]:
-    """The descriptors of all of trio's sockets: who is at the other end may not wait now."""
-    for each in gc.get_objects():
-        if issubclass(type(each), trio.socket.SocketType):
-            yield each.fileno()
+    """Yield the descriptors of all trio sockets, because a peer's socket may have no waiter now."""
+    for candidate in gc.get_objects():
+        if issubclass(type(candidate), trio.socket.SocketType):
+            yield candidate.fileno()
 
 
 def _where(task: trio.lowlevel.Task) -> tuple[str, str]:

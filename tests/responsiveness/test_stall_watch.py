@@ -196,7 +196,9 @@ def test_where_the_run_queue_is_not_known(cpu, sure, monkeypatch):
     """Time on the CPU decides: under half of it, nothing is proven."""
     (stall,) = Scripted(monkeypatch, waited=None).stalls(wall=0.06, cpu=cpu)
     assert stall.sure is sure
-    verdict, *_ = message.judged(found(stalls=[stall]), message.Limits(stall=0.05))
+    verdict, *_ = message.verdict_on_responsiveness(
+        found(stalls=[stall]), message.Limits(stall=0.05)
+    )
     assert verdict == ("exceeded" if sure else "inconclusive")
 
 
@@ -217,15 +219,21 @@ def found(*, stalls=(), pauses=(), gap=None):
 def test_what_is_sure_decides():
     """Before what is longer and is not, and before another kind that is not."""
     pauses = [Pause(0.9, 2, sure=False), Pause(0.3, 2, sure=True), Pause(0.1, 2, sure=True)]
-    verdict, headline, _ = message.judged(found(pauses=pauses), message.Limits(pause=0.2))
+    verdict, headline, _ = message.verdict_on_responsiveness(
+        found(pauses=pauses), message.Limits(pause=0.2)
+    )
     assert (verdict, headline) == (
         "exceeded",
         "the garbage collector paused for 300 ms, limit 200 ms",
     )
     seen = found(stalls=[Stall(0.9, "", "", sure=False)], pauses=pauses)
-    verdict, headline, _ = message.judged(seen, message.Limits(stall=0.2, pause=0.2))
+    verdict, headline, _ = message.verdict_on_responsiveness(
+        seen, message.Limits(stall=0.2, pause=0.2)
+    )
     assert (verdict, headline[:21]) == ("exceeded", "the garbage collector")
-    verdict, headline, _ = message.judged(seen, message.Limits(stall=0.2, pause=0.4))
+    verdict, headline, _ = message.verdict_on_responsiveness(
+        seen, message.Limits(stall=0.2, pause=0.4)
+    )
     assert (verdict, headline[:14]) == ("inconclusive", "the event loop")
 
 
@@ -275,7 +283,7 @@ def test_a_collection_in_another_thread_is_not_sure(monkeypatch):
 )
 def test_what_is_within_says_what_was_measured(seen, limits, says):
     """Nothing of stalls where no event loop was seen."""
-    verdict, headline, _ = message.judged(
+    verdict, headline, _ = message.verdict_on_responsiveness(
         found() | {"stalls": None} | seen, message.Limits(**limits)
     )
     assert (verdict, headline) == ("within", says)

@@ -142,7 +142,7 @@ def test_tracing_ends_after_an_error():
 @pytest.fixture
 def traced_before(monkeypatch):
     """Have tracemalloc on before the test, with a frame limit of its own; that has been said."""
-    monkeypatch.setattr(instrumentation, "_told", True)
+    monkeypatch.setattr(instrumentation, "_warned", True)
     tracemalloc.start(7)
     yield
     tracemalloc.stop()
@@ -226,7 +226,7 @@ def test_tracing_of_somebody_else_never_rests():
 @pytest.mark.usefixtures("traced_before")
 def test_a_lost_peak_is_told_once(monkeypatch):
     """That somebody else's peak is reset is said the first time, and not again."""
-    monkeypatch.setattr(instrumentation, "_told", False)
+    monkeypatch.setattr(instrumentation, "_warned", False)
     with pytest.warns(StreamperfWarning, match="every check resets its peak"), allocations():
         pass
     with allocations():
