@@ -63,7 +63,7 @@ def _is_last(attempt: Attempt, update: Update, policy: Policy) -> bool:
     arrival = attempt.arrival_before(update.order)
     if arrival is not None and attempt.arrivals[-1] is not arrival:
         # More deltas follow, but another key came first, and this update had to precede it.
-        return any(arrival.order < other < update.order for other in attempt.others)
+        return any(arrival.order < other < update.order for other in attempt.other_key_orders)
     return any(
         mark.time <= update.time + policy.tolerance
         and update.time <= mark.time + policy.every
