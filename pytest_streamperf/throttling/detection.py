@@ -62,10 +62,11 @@ def assert_test_detects(
 ) -> DetectionResult:
     """Fail unless a test passes for a correct throttle and fails for every faulty one.
 
-    `test(make_throttle)` is your own test, sync or async; it may enter a `VirtualClock`. It is
-    handed a factory, `(send, every)`, of something with `feed(value, key)`, `end()`, `cancel()`,
-    `error()` and `retry()` that calls `send(key, value)`; `every` is in seconds, or a text such as
-    "50ms". `subjects` maps a description of each fault to a faulty throttle.
+    `test(make_throttle)` is your own test, sync or async; it may enter a `VirtualClock`. The
+    factory `make_throttle(send, every)` returns a throttle that calls `send(key, value)`. A
+    throttle has the methods `feed(value, key)`, `end()`, `cancel()`, `error()` and `retry()`.
+    `every` is in seconds, or a text such as "50ms". `subjects` maps a description of
+    each fault to the factory of a faulty throttle.
 
     Raises `ThrottlingExceeded` with the faulty throttles that the test did not notice. Raises
     `ThrottlingInconclusive` where the test also fails for a correct throttle, and `TypeError` for
@@ -79,7 +80,7 @@ def assert_test_detects(
         raise TypeError(msg)
     failed = _failure(test, Throttle)
     noticed = [name for name, make in subjects.items() if _failure(test, make) is not None]
-    failed = failed or _failure(test, Throttle)  # a test that fails ever after detects nothing
+    failed = failed or _failure(test, Throttle)  # detects a test that cannot pass twice
     unnoticed = [name for name in subjects if name not in noticed]
     name = getattr(test, "__qualname__", repr(test)).rpartition("<locals>.")[2]
     if failed is not None:
