@@ -1,4 +1,4 @@
-"""How often are updates and flushes made? Counters, the contract of a throttle, and its mutants."""
+"""Throttling: count updates and flushes, and check how often they happen."""
 
 from pytest_streamperf.throttling.coalescing import CoalescingResult, Flush, FlushRecord
 from pytest_streamperf.throttling.detection import DetectionResult, assert_test_detects

@@ -1,14 +1,15 @@
-"""The contract of a throttle: fifteen invariants, as pure functions on a record.
+"""Find the broken invariants of a throttle in a record. Pure functions.
 
-A throttle sends the first value at once and then at most one every so often. What it does with the
-value that is pending when the time has come is its policy:
+`breaches` takes a `Record` and a `Policy` and returns a `Breach` for each invariant and key.
+A throttle sends the first value at once, and then at most one value per interval. The policy
+decides which trigger sends a value that is pending when the interval is over:
 
     trailing="timer"   a timer sends it                            (lodash, RxJS auditTime)
     trailing="next"    it waits for the next delta, if one comes   (a timestamp and an `if`)
     trailing="end"     it waits for the next delta, or the end     (VS Code's tool calls)
 
-What is noted at one instant is told apart by its order: a cancel is to be noted before the throttle
-is told of it, an end after.
+Entries at the same instant are compared by `order`. A test must therefore record a cancel before it
+cancels the throttle, and record an end after it ends the throttle.
 """
 
 from collections.abc import Iterator
@@ -19,27 +20,30 @@ from pytest_streamperf._results.units import duration
 from pytest_streamperf.throttling.invariants import INVARIANTS, Breach, Policy
 from pytest_streamperf.throttling.record import Arrival, Attempt, Mark, Record, Update
 
-# What tells most comes first: a key that is shared also looks like a value that never came.
-_TELLING = (8, 14, 10, 15, 13, 9, 12, 2, 1, 4, 7, 3, 5, 6, 11)
+# The most specific breach comes first: a shared key also looks like a missing update.
+_REPORT_ORDER = (8, 14, 10, 15, 13, 9, 12, 2, 1, 4, 7, 3, 5, 6, 11)
 
 
 def breaches(record: Record, policy: Policy) -> list[Breach]:
-    """Every invariant that the evidence can be held against and that does not hold, by number."""
+    """Return the first breach of each invariant and key, the most specific invariant first.
+
+    Breaches that need evidence which the record does not have are left out.
+    """
     attempts = record.attempts()
-    found = [
+    all_breaches = [
         breach
         for check in (_rate, _pace, _values, _ending, _ghost, _cut_off, _slow_sink)
         for attempt in attempts
         for breach in check(attempt, record, policy)
     ]
     for check in (_left, _keys, _kinds, _stamps, _parses):
-        found += check(record, policy)
-    known = [each for each in found if INVARIANTS[each.number].needs <= record.evidence]
+        all_breaches += check(record, policy)
+    proven = [b for b in all_breaches if INVARIANTS[b.number].needs <= record.evidence]
     if len({arrival.key for arrival in record.arrivals}) > 1 and "key" not in record.evidence:
-        # Whose an update is is not known.
-        known = [each for each in known if not INVARIANTS[each.number].needs & {"of"}]
-    first = {(each.number, each.key): each for each in reversed(known)}.values()
-    return sorted(first, key=lambda each: (_TELLING.index(each.number), each))
+        # Without `key`, an update cannot be assigned to one of several keys.
+        proven = [b for b in proven if not INVARIANTS[b.number].needs & {"of"}]
+    first = {(b.number, b.key): b for b in reversed(proven)}.values()
+    return sorted(first, key=lambda b: (_REPORT_ORDER.index(b.number), b))
 
 
 def _rate(attempt: Attempt, _record: Record, policy: Policy) -> Iterator[Breach]:
@@ -55,11 +59,11 @@ def _rate(attempt: Attempt, _record: Record, policy: Policy) -> Iterator[Breach]
 
 
 def _is_last(attempt: Attempt, update: Update, policy: Policy) -> bool:
-    """Whether an update is what was pending when the stream ended, one way or another."""
+    """Return whether an update is a final one, which may be sent before its interval is over."""
     arrival = attempt.arrival_before(update.order)
     if arrival is not None and attempt.arrivals[-1] is not arrival:
-        # More text comes later, but first something else, before which this had to be out.
-        return any(arrival.order < other < update.order for other in attempt.others)
+        # More deltas follow, but another key came first, and this update had to precede it.
+        return any(arrival.order < other < update.order for other in attempt.other_key_orders)
     return any(
         mark.time <= update.time + policy.tolerance
         and update.time <= mark.time + policy.every
@@ -69,15 +73,15 @@ def _is_last(attempt: Attempt, update: Update, policy: Policy) -> bool:
 
 
 def _pace(attempt: Attempt, record: Record, policy: Policy) -> Iterator[Breach]:
-    """Invariants 1, 4, 9 and 12: when the update comes that a delta is waiting for."""
+    """Check invariants 1, 4, 9 and 12: the update for each delta comes on time."""
     cut = attempt.first_mark("end", "cancel", "error", "retry", "source_end")
-    updates, index, found = attempt.updates, 0, set[int]()
+    updates, index, reported = attempt.updates, 0, set[int]()
     for position, arrival in enumerate(attempt.arrivals):
         while index < len(updates) and updates[index].order < arrival.order:
             index += 1
         last = updates[index - 1] if index else None
         sent = updates[index] if index < len(updates) else None
-        # From when a slow sink has taken it, where a throttle waits for that.
+        # The interval starts when the sink returned: a throttle may wait for a slow sink.
         opens = last.ended + policy.every if last else arrival.time
         if policy.trailing != "timer" and opens > arrival.time + policy.tolerance:
             continue
@@ -92,21 +96,21 @@ def _pace(attempt: Attempt, record: Record, policy: Policy) -> Iterator[Breach]:
         says = f"the update for the delta at {arrival.time - record.began:.3f} s came {late}"
         if last is None:
             number, says = 1, says.replace("the update", "the first update")
-        elif not found and _skipped(attempt, record, policy, last, arrival, sent):
+        elif not reported and _skipped(attempt, record, policy, last, arrival, sent):
             number = 12
         else:
-            # A whole interval was lost, and deltas kept coming.
+            # Starvation: the update missed a whole interval while deltas kept coming.
             coming = attempt.arrivals[position + 1 : position + 2]
             lost = sent is None or sent.time >= due + policy.every - policy.tolerance
             starved = lost and coming and coming[0].time <= due + policy.every
             number = 9 if starved or policy.trailing != "timer" else 4
-        if number not in found:
+        if number not in reported:
             yield Breach(number, attempt.name, due, says)
-        found.add(number)
+        reported.add(number)
 
 
 def _changes(attempt: Attempt, record: Record, arrival: Arrival, last: Update | None) -> bool:
-    """Whether there is anything to send for a delta."""
+    """Return whether a delta changes the value that the last update carried."""
     if "value" not in record.evidence or not arrival.length:
         shown = attempt.arrival_before(last.order) if last else None
         return arrival.length > (shown.length if shown else 0)
@@ -114,7 +118,7 @@ def _changes(attempt: Attempt, record: Record, arrival: Arrival, last: Update | 
     return bool(value is not None if last is None else value != last.value)
 
 
-def _skipped(  # noqa: PLR0913, PLR0917 - all that there is to know
+def _skipped(  # noqa: PLR0913, PLR0917 - the state of `_pace` at one delta
     attempt: Attempt,
     record: Record,
     policy: Policy,
@@ -122,12 +126,12 @@ def _skipped(  # noqa: PLR0913, PLR0917 - all that there is to know
     arrival: Arrival,
     sent: Update | None,
 ) -> bool:
-    """Whether a delta between an update and this one had nothing to send, and yet it was waited."""
+    """Return whether an earlier delta that changed nothing explains why the update is late."""
     return sent is not None and any(
-        last.order < each.order < arrival.order
-        and sent.time <= each.time + policy.every + policy.tolerance
-        and not _changes(attempt, record, each, last)
-        for each in attempt.arrivals
+        last.order < earlier.order < arrival.order
+        and sent.time <= earlier.time + policy.every + policy.tolerance
+        and not _changes(attempt, record, earlier, last)
+        for earlier in attempt.arrivals
     )
 
 
@@ -136,7 +140,7 @@ def _values(attempt: Attempt, record: Record, _policy: Policy) -> Iterator[Breac
         return
     for update in attempt.updates:
         arrival = attempt.arrival_before(update.order)
-        if arrival is None:  # before anything came: that it thinks, say
+        if arrival is None:  # no delta yet: a "thinking" notice, for example
             continue
         text = attempt.text[: arrival.length]
         if update.value != record.latest(text):
@@ -155,22 +159,22 @@ def _short(value: object) -> str:
 
 
 def _ending(attempt: Attempt, record: Record, policy: Policy) -> Iterator[Breach]:
-    """Invariants 5 and 11: what is pending goes out before the end."""
-    said = attempt.first_mark("end")
+    """Check invariants 5 and 11: a pending value is sent once, in full, before the end."""
+    end_mark = attempt.first_mark("end")
     cut = attempt.first_mark("cancel", "error", "retry")
-    end = said or attempt.first_mark("source_end")
+    end = end_mark or attempt.first_mark("source_end")
     if end is None or not attempt.arrivals or (cut is not None and cut.order < end.order):
         return
     final = attempt.arrivals[-1]
-    out = [each for each in attempt.updates if each.order > final.order]
-    in_time = [each for each in out if said is None or each.order < said.order]
+    final_updates = [u for u in attempt.updates if u.order > final.order]
+    in_time = [u for u in final_updates if end_mark is None or u.order < end_mark.order]
     if not in_time:
         last = attempt.update_before(final.order)
         closed = last is not None and final.time < last.time + policy.every - policy.tolerance
         if policy.trailing == "next" and closed:
             return
         if _changes(attempt, record, final, last):
-            late = " before the end event" if out else ""
+            late = " before the end event" if final_updates else ""
             says = f"what came last, at {final.time - record.began:.3f} s, never went out{late}"
             yield Breach(5, attempt.name, end.time, says)
         return
@@ -178,10 +182,10 @@ def _ending(attempt: Attempt, record: Record, policy: Policy) -> Iterator[Breach
         if in_time[-1].value != record.latest(attempt.text):
             says = f"the last update carried {_short(in_time[-1].value)}, which is not all"
             yield Breach(5, attempt.name, in_time[-1].time, says)
-        again = [each for each in in_time if each.value == in_time[-1].value][1:]
-        if again:
-            says = f"the final value went out {len(again) + 1} times"
-            yield Breach(5, attempt.name, again[0].time, says)
+        repeats = [u for u in in_time if u.value == in_time[-1].value][1:]
+        if repeats:
+            says = f"the final value went out {len(repeats) + 1} times"
+            yield Breach(5, attempt.name, repeats[0].time, says)
     late_by = in_time[0].time - end.time
     if late_by > policy.tolerance:
         says = f"the final update came {duration(late_by)} after the stream had ended"
@@ -189,11 +193,11 @@ def _ending(attempt: Attempt, record: Record, policy: Policy) -> Iterator[Breach
 
 
 def _ghost(attempt: Attempt, _record: Record, _policy: Policy) -> Iterator[Breach]:
-    said = attempt.first_mark("end")
-    if said is not None:
-        ghost = next((each for each in attempt.updates if each.order > said.order), None)
+    end_mark = attempt.first_mark("end")
+    if end_mark is not None:
+        ghost = next((u for u in attempt.updates if u.order > end_mark.order), None)
         if ghost is not None:
-            says = f"an update came {duration(ghost.time - said.time)} after the end"
+            says = f"an update came {duration(ghost.time - end_mark.time)} after the end"
             yield Breach(6, attempt.name, ghost.time, says)
 
 
@@ -207,7 +211,7 @@ def _slow_sink(attempt: Attempt, _record: Record, policy: Policy) -> Iterator[Br
 
 
 def _cut_off(attempt: Attempt, record: Record, policy: Policy) -> Iterator[Breach]:
-    """Invariants 6 and 7: after a cancel, an error, a retry."""
+    """Check invariants 6 and 7 after a cancel, an error or a retry."""
     if attempt.number and policy.on_retry == "clear" and attempt.updates:
         shown = attempt.updates[0]
         if attempt.arrival_before(shown.order) is None:
@@ -225,19 +229,19 @@ def _after(
     final = attempt.arrival_before(mark.order)
     if final is None:
         return
-    soon = mark.time + policy.tolerance
-    again = next((each.order for each in attempt.arrivals if each.order > mark.order), inf)
-    after = [each for each in attempt.updates if mark.order < each.order < again]
-    if after and after[-1].time > soon:
+    deadline = mark.time + policy.tolerance
+    next_order = next((a.order for a in attempt.arrivals if a.order > mark.order), inf)
+    after = [u for u in attempt.updates if mark.order < u.order < next_order]
+    if after and after[-1].time > deadline:
         says = f"an update came {duration(after[-1].time - mark.time)} after the {mark.kind}"
         yield Breach(6, attempt.name, after[-1].time, says)
     if decided == "drop":
-        if after and after[0].time <= soon:
+        if after and after[0].time <= deadline:
             says = f"on {mark.kind}, what was pending was sent, not dropped"
             yield Breach(7, attempt.name, mark.time, says)
         return
-    out = any(each.order > final.order and each.time <= soon for each in attempt.updates)
-    if not out and _changes(attempt, record, final, attempt.update_before(final.order)):
+    flushed = any(u.order > final.order and u.time <= deadline for u in attempt.updates)
+    if not flushed and _changes(attempt, record, final, attempt.update_before(final.order)):
         says = f"on {mark.kind}, what was pending was dropped, not sent"
         yield Breach(7, attempt.name, mark.time, says)
 
@@ -250,8 +254,8 @@ def _left(record: Record, _policy: Policy) -> Iterator[Breach]:
 def _keys(record: Record, _policy: Policy) -> Iterator[Breach]:
     keys = record.names() if record.arrivals else []
     named = {update.key for update in record.updates}
-    said = {key for (key, _), text in record.texts.items() if text}
-    missing = [key for key in keys if key not in named and key in said]
+    with_text = {key for (key, _), text in record.texts.items() if text}
+    missing = [key for key in keys if key not in named and key in with_text]
     if len(keys) > 1 and missing and named:
         shown = ", ".join(map(repr, sorted(named, key=str)[:3]))
         says = (
@@ -261,30 +265,30 @@ def _keys(record: Record, _policy: Policy) -> Iterator[Breach]:
 
 
 def _kinds(record: Record, _policy: Policy) -> Iterator[Breach]:
-    """Text that came before a tool call is out before the call's first update."""
+    """Check invariant 10: text from before a tool call is sent before the call's first update."""
     if not any(key is not None for key in record.names()):
         return
-    said = "".join(text for (key, _), text in record.texts.items() if key is None)
-    text = [
-        each
-        for before, each in pairwise([None, *(a for a in record.arrivals if a.key is None)])
-        if each is not None and _news(record, said, before, each)
+    full_text = "".join(text for (key, _), text in record.texts.items() if key is None)
+    text_arrivals = [
+        arrival
+        for before, arrival in pairwise([None, *(a for a in record.arrivals if a.key is None)])
+        if arrival is not None and _changes_text(record, full_text, before, arrival)
     ]
     for key in record.names():
-        first = next((each for each in record.arrivals if each.key == key), None)
-        shown = next((each for each in record.updates if each.key == key), None)
+        first = next((a for a in record.arrivals if a.key == key), None)
+        shown = next((u for u in record.updates if u.key == key), None)
         if key is None or first is None or shown is None:
             continue
-        announced = max((each.order for each in text if each.order < first.order), default=None)
+        announced = max((a.order for a in text_arrivals if a.order < first.order), default=None)
         if announced is not None and not any(
-            each.key is None and announced < each.order < shown.order for each in record.updates
+            u.key is None and announced < u.order < shown.order for u in record.updates
         ):
             says = f"the tool call {key!r} was shown before the text that came before it"
             yield Breach(10, str(key), shown.time, says)
 
 
-def _news(record: Record, text: str, before: Arrival | None, arrival: Arrival) -> bool:
-    """Whether a delta of the text changed what is to be shown."""
+def _changes_text(record: Record, text: str, before: Arrival | None, arrival: Arrival) -> bool:
+    """Return whether a text delta changes the value to send."""
     if "value" not in record.evidence:
         return arrival.length > (before.length if before else 0)
     shown = record.latest(text[: before.length]) if before and before.length else None

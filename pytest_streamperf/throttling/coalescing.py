@@ -1,4 +1,9 @@
-"""The contract of a flush: few enough, none held back, nothing left. Pure functions on a record."""
+"""Check the flushes of a transport against limits on rate, size and delay. Pure functions.
+
+`judged` takes a `FlushRecord` and a `Promise`, and returns a `CoalescingResult`. It checks that
+every delta is flushed by the end of the stream and that no delta is held back too long. It also
+checks that flushes are neither too frequent nor too small, and reports the first broken limit.
+"""
 
 import json
 from collections.abc import Sequence
@@ -12,11 +17,12 @@ from pytest_streamperf._results.units import duration, size
 from pytest_streamperf._results.verdict import Outcome, Verdict
 from pytest_streamperf.throttling.record import Arrival
 
-_AROUND = 4
+# Not measured: the timeline spans three steps, each a quarter of the time before the breach.
+_TIMELINE_STEPS = 4
 
 
 class Flush(NamedTuple):
-    """What was pushed at once: `writes` writes made it."""
+    """One push to the transport: `data` joins the bytes of `writes` writes."""
 
     time: float
     order: int
@@ -25,7 +31,11 @@ class Flush(NamedTuple):
 
 
 class FlushRecord(NamedTuple):
-    """All that was seen: deltas that arrived, with their texts, and flushes."""
+    """The deltas that arrived, with their texts, and the flushes of a transport.
+
+    `unflushed` counts the bytes that were written and not flushed. `ended` is when the stream
+    ended. `of` says whether the counter observes a stream. Times are in seconds.
+    """
 
     arrivals: Sequence[Arrival]
     texts: Sequence[str]
@@ -36,7 +46,7 @@ class FlushRecord(NamedTuple):
 
 
 class Promise(NamedTuple):
-    """What was promised: flushes per second, bytes in each, seconds that a delta may wait."""
+    """The limits of a check: flushes per second, bytes per flush, seconds of delay per delta."""
 
     per_second: float | None
     bytes_per_flush: float | None
@@ -46,7 +56,7 @@ class Promise(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoalescingResult(Verdict):
-    """What `assert_coalesced` found; `longest_held` is in seconds, `sent` in bytes."""
+    """The result of `assert_coalesced`; `longest_held` is in seconds, `sent` in bytes."""
 
     flushes: int
     writes: int
@@ -62,7 +72,7 @@ class _Breach(NamedTuple):
 
 
 def judged(record: FlushRecord, promise: Promise) -> CoalescingResult:
-    """Hold a record against a promise."""
+    """Return the result of checking a record against the limits in `promise`."""
     sent = sum(len(flush.data) for flush in record.flushes)
     carriers = carried_by(record)
     held = _held(record, carriers)
@@ -74,7 +84,7 @@ def judged(record: FlushRecord, promise: Promise) -> CoalescingResult:
     )
     verdict: Outcome = "exceeded" if breach else "within" if record.of else "inconclusive"
     longest = max((seconds for seconds, _ in held), default=None)
-    began = min([each[0] for each in (*record.arrivals[:1], *record.flushes[:1])], default=0.0)
+    began = min([entry[0] for entry in (*record.arrivals[:1], *record.flushes[:1])], default=0.0)
     headline = f"{len(record.arrivals):,} deltas, {len(record.flushes):,} flushes of {size(sent)}"
     details: Sequence[str] = ()
     if breach:
@@ -100,8 +110,8 @@ def judged(record: FlushRecord, promise: Promise) -> CoalescingResult:
             limits={"longest held": promise.max_held},
         ),
         series={
-            "deltas": [(each.time - began, each.length) for each in thinned(record.arrivals)],
-            "flushes": [(each.time - began, len(each.data)) for each in thinned(record.flushes)],
+            "deltas": [(a.time - began, a.length) for a in thinned(record.arrivals)],
+            "flushes": [(f.time - began, len(f.data)) for f in thinned(record.flushes)],
         },
         flushes=len(record.flushes),
         writes=sum(flush.writes for flush in record.flushes),
@@ -111,13 +121,14 @@ def judged(record: FlushRecord, promise: Promise) -> CoalescingResult:
 
 
 def carried_by(record: FlushRecord) -> list[Flush | None]:
-    """For each delta the flush that carried it: by its text, in order, or else the next one.
+    """Return the flush that carried each delta, or None where a delta was not flushed.
 
-    The text is looked for as it is, and as it is in JSON.
+    The function searches the flushed bytes for the text of each delta in order, both raw and
+    escaped as JSON. Where the bytes do not contain the text, it takes the next flush.
     """
     ends = list(accumulate(len(flush.data) for flush in record.flushes))
     everything = b"".join(flush.data for flush in record.flushes)
-    found: list[Flush | None] = []
+    carriers: list[Flush | None] = []
     position, index, following = 0, 0, 0
     for arrival, text in zip(record.arrivals, record.texts, strict=True):
         while following < len(record.flushes) and record.flushes[following].order < arrival.order:
@@ -127,14 +138,14 @@ def carried_by(record: FlushRecord) -> list[Flush | None]:
             position = at
             while index < len(ends) and ends[index] < position:
                 index += 1
-            found.append(record.flushes[index])
+            carriers.append(record.flushes[index])
         else:
-            found.append(record.flushes[following] if following < len(record.flushes) else None)
-    return found
+            carriers.append(record.flushes[following] if following < len(record.flushes) else None)
+    return carriers
 
 
 def _find(everything: bytes, text: str, start: int) -> int | None:
-    """Where a text ends that is sent after `start`; None if it is not found."""
+    """Return the offset where the text ends, searching from `start`; None if it is absent."""
     for form in (text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]):
         data = form.encode("utf-8", "surrogatepass")
         at = everything.find(data, start)
@@ -144,7 +155,7 @@ def _find(everything: bytes, text: str, start: int) -> int | None:
 
 
 def _held(record: FlushRecord, carriers: Sequence[Flush | None]) -> list[tuple[float, Flush]]:
-    """How long each delta that was flushed had to wait, and for which flush."""
+    """Return the delay in seconds of every flushed delta, with the flush that carried it."""
     return [
         (max(0.0, flush.time - arrival.time), flush)
         for arrival, flush in zip(record.arrivals, carriers, strict=True)
@@ -189,10 +200,12 @@ def _too_often(record: FlushRecord, promise: Promise) -> _Breach | None:
         return None
     most = int(promise.per_second)
     ended = record.ended if record.ended is not None else float("inf")
-    times = [flush.time for flush in record.flushes if flush.time < ended]  # the last one is free
+    times = [
+        flush.time for flush in record.flushes if flush.time < ended
+    ]  # flushes at the end do not count
     for first, last in zip(times, times[most:], strict=False):
         if last - first < 1 - promise.tolerance:
-            count = sum(first <= each < first + 1 - promise.tolerance for each in times)
+            count = sum(first <= moment < first + 1 - promise.tolerance for moment in times)
             return _Breach(
                 f"{count:,} flushes in one second, limit {most:,}",
                 last,
@@ -217,7 +230,7 @@ def _too_small(record: FlushRecord, promise: Promise, sent: int) -> _Breach | No
 def _timeline(record: FlushRecord, when: float) -> list[str]:
     times = [arrival.time for arrival in record.arrivals[:1]]
     began = min([*times, *(flush.time for flush in record.flushes[:1]), when])
-    step = max(1e-3, (when - began) / _AROUND)
+    step = max(1e-3, (when - began) / _TIMELINE_STEPS)
     rows = [
         Row("deltas", [Event(arrival.time, "|") for arrival in record.arrivals]),
         Row("flushes", [Event(flush.time, "F") for flush in record.flushes]),

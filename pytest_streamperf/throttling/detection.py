@@ -1,4 +1,8 @@
-"""Would your test notice? It is run against throttles that are known to be bad."""
+"""Check that a test of a throttle detects faulty throttles.
+
+`assert_test_detects` runs the test with a correct throttle, and then with each faulty one. The test
+must pass for the correct throttle and fail for every faulty one.
+"""
 
 import asyncio
 import inspect
@@ -26,14 +30,14 @@ Make = Callable[[Send, Seconds], Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectionResult(Verdict):
-    """What `assert_test_detects` found: bad throttles that a test noticed, and those it did not."""
+    """The result of `assert_test_detects`: names of faulty throttles, noticed and unnoticed."""
 
     noticed: Sequence[str]
     unnoticed: Sequence[str]
 
 
-class _Nowhere:
-    """A sink for what checks report within the test: it is not the verdict of this one."""
+class _DiscardingReporter:
+    """Discards the reports of checks inside the test, which are not verdicts of this check."""
 
     policy = Policy()
 
@@ -56,16 +60,17 @@ class _Nowhere:
 def assert_test_detects(
     test: Callable[[Make], object], subjects: Mapping[str, Make] = THROTTLE_MUTANTS
 ) -> DetectionResult:
-    """Fail unless a test of a throttle fails for every bad one, and passes for a good one.
+    """Fail unless a test passes for a correct throttle and fails for every faulty one.
 
-    `test(make_throttle)` is your own test, sync or async; it may enter a `VirtualClock`. It is
-    handed a factory, `(send, every)`, of something with `feed(value, key)`, `end()`, `cancel()`,
-    `error()` and `retry()` that calls `send(key, value)`; `every` is in seconds, or a text such as
-    "50ms". `subjects` are bad throttles, by what they do wrong.
+    `test(make_throttle)` is your own test, sync or async; it may enter a `VirtualClock`. The
+    factory `make_throttle(send, every)` returns a throttle that calls `send(key, value)`. A
+    throttle has the methods `feed(value, key)`, `end()`, `cancel()`, `error()` and `retry()`.
+    `every` is in seconds, or a text such as "50ms". `subjects` maps a description of
+    each fault to the factory of a faulty throttle.
 
-    Raises `ThrottlingExceeded` with those that were not noticed, `ThrottlingInconclusive` where the
-    test fails for a good throttle, too, and `TypeError` for an async test inside a running event
-    loop.
+    Raises `ThrottlingExceeded` with the faulty throttles that the test did not notice. Raises
+    `ThrottlingInconclusive` where the test also fails for a correct throttle, and `TypeError` for
+    an async test inside a running event loop.
 
     >>> def test_my_throttle_test():
     ...     assert_test_detects(my_throttle_test)
@@ -75,7 +80,7 @@ def assert_test_detects(
         raise TypeError(msg)
     failed = _failure(test, Throttle)
     noticed = [name for name, make in subjects.items() if _failure(test, make) is not None]
-    failed = failed or _failure(test, Throttle)  # a test that fails from then on notices nothing
+    failed = failed or _failure(test, Throttle)  # detects a test that cannot pass twice
     unnoticed = [name for name in subjects if name not in noticed]
     name = getattr(test, "__qualname__", repr(test)).rpartition("<locals>.")[2]
     if failed is not None:
@@ -108,9 +113,9 @@ def assert_test_detects(
 
 
 def _failure(test: Callable[[Make], object], make: Make) -> Exception | None:
-    """What the test raises for this throttle; None if it passes."""
+    """Return the error that the test raises for this throttle; None if it passes."""
     try:
-        with reporting_to(_Nowhere()):
+        with reporting_to(_DiscardingReporter()):
             result = test(make)
             if inspect.iscoroutine(result):
                 with asyncio.Runner(loop_factory=new_event_loop) as runner:

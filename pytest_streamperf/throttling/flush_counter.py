@@ -1,4 +1,9 @@
-"""How often is something flushed? A transport is counted, beside the stream that it carries.
+"""Count the flushes of a transport, and check them against limits on rate, size and delay.
+
+`FlushCounter` wraps a writer, a file, an ASGI `send` or a callable, and records each flush with
+its time and bytes. It also records the deltas of the stream given as `of`. `FlushCounter.record`
+returns both as plain values. `assert_coalesced` evaluates them and raises where flushes are too
+many or too small, or where a delta is held back too long.
 
 >>> import io
 >>> from pytest_streamperf import FlushCounter, TokenStream
@@ -48,10 +53,11 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 
 class FlushCounter:
-    """Counts what is pushed to a transport: wrap it in `writer`, `send`, `file` or `call`.
+    """Counts the flushes of a transport: wrap it with `writer`, `send`, `file` or `call`.
 
-    `of` is the stream that is carried. Every write to an `asyncio.StreamWriter`, every body message
-    of an ASGI app and every call is a flush; a file's is when it is flushed, or closed.
+    `of` is the stream that the transport carries. Every write to an `asyncio.StreamWriter`, every
+    body message of an ASGI app and every call counts as a flush. A file flushes when the code calls
+    its `flush` or `close`.
 
     >>> flushes = FlushCounter()
     >>> push = flushes.call(len)
@@ -66,90 +72,92 @@ class FlushCounter:
         self._texts: list[str] = []
         self._flushes: list[Flush] = []
         self._pending: list[bytes] = []
-        self._over = self.asserted = False
+        self._stream_ended = self.asserted = False
         self._ended: float | None = None
         self._clock: Any = None
         listen(of, self)
 
-    # -- what the stream says
+    # -- calls by the stream
 
     def arrived(self, delta: Any) -> None:
-        """A delta is handed out."""
-        if self._over:
+        """Record a delta that the stream hands out."""
+        if self._stream_ended:
             raise read_again()
         text = text_of(delta)
         if not text:
-            return  # nothing carries it
+            return  # no flush has to carry an empty delta
         self._texts.append(text)
         self._arrivals.append(Arrival(self._now(), next(self._order), None, len(text)))
 
     def ended(self) -> None:
-        """The stream has no more."""
-        self._over = True
+        """Record that the stream has no more deltas."""
+        self._stream_ended = True
         self.end()
 
     def end(self) -> None:
-        """Note that it is the end: everything has to be out by now, or at this same instant."""
+        """Record the end: every delta must be flushed by now, or at this same instant."""
         if self._ended is None:
             self._ended = self._now()
 
-    # -- what the code under test writes to
+    # -- wrappers for the code under test
 
     def writer(self, writer: Any) -> Any:
-        """Wrap an `asyncio.StreamWriter`: it pushes what is written at once."""
-        return _Wrapped(writer, write=self._pushes, writelines=self._pushes_all)
+        """Wrap an `asyncio.StreamWriter`; each write to it counts as a flush."""
+        return _Wrapped(
+            writer, write=self._record_flushed_write, writelines=self._record_flushed_writes
+        )
 
     def file(self, file: Any) -> Any:
-        """Wrap a file, or something that has `write` and `flush`."""
+        """Wrap a file, or another object with `write` and `flush` methods."""
         return _Wrapped(
             file,
-            write=self._writes,
-            writelines=self._writes_all,
-            flush=self._pushed,
-            close=self._pushed,
+            write=self._record_write,
+            writelines=self._record_writes,
+            flush=self._record_flush,
+            close=self._record_flush,
         )
 
     def send(self, send: Send) -> Send:
-        """Wrap an ASGI `send`."""
+        """Wrap an ASGI `send`; each body or WebSocket message counts as a flush."""
 
         async def counted(message: Mapping[str, Any]) -> None:
             if message["type"] == "http.response.body" and message.get("body"):
-                self._pushes(message["body"])
+                self._record_flushed_write(message["body"])
             elif message["type"] == "websocket.send":
-                self._pushes(message.get("bytes") or message.get("text") or b"")
+                self._record_flushed_write(message.get("bytes") or message.get("text") or b"")
             await send(message)
 
         return counted
 
     def call(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Wrap any callable, sync or async, that is handed what it pushes as its first argument."""
+        """Wrap a sync or async callable that pushes its first argument."""
 
         def counted(data: Any, *args: Any, **kwargs: Any) -> Any:
-            self._pushes(data)
+            self._record_flushed_write(data)
             return function(data, *args, **kwargs)
 
         return counted
 
-    def _writes(self, data: Any) -> None:
+    def _record_write(self, data: Any) -> None:
         if isinstance(data, str):
             data = data.encode("utf-8", "surrogatepass")
         elif not isinstance(data, bytes | bytearray | memoryview):
             data = json.dumps(data, default=str).encode("ascii")
         self._pending.append(bytes(data))
 
-    def _writes_all(self, data: Iterable[Any]) -> None:
-        for each in data:
-            self._writes(each)
+    def _record_writes(self, data: Iterable[Any]) -> None:
+        for line in data:
+            self._record_write(line)
 
-    def _pushes(self, data: Any) -> None:
-        self._writes(data)
-        self._pushed()
+    def _record_flushed_write(self, data: Any) -> None:
+        self._record_write(data)
+        self._record_flush()
 
-    def _pushes_all(self, data: Iterable[Any]) -> None:
-        self._writes_all(data)
-        self._pushed()
+    def _record_flushed_writes(self, data: Iterable[Any]) -> None:
+        self._record_writes(data)
+        self._record_flush()
 
-    def _pushed(self) -> None:
+    def _record_flush(self) -> None:
         if self._pending:
             flush = Flush(
                 self._now(), next(self._order), len(self._pending), b"".join(self._pending)
@@ -162,11 +170,11 @@ class FlushCounter:
             self._clock = virtual_clock_here()
         return time.monotonic() if self._clock is None else float(self._clock.monotonic)
 
-    # -- what came of it
+    # -- results
 
     @property
     def record(self) -> FlushRecord:
-        """Everything so far, as plain values."""
+        """The deltas and flushes so far, as plain values."""
         return FlushRecord(
             arrivals=tuple(self._arrivals),
             texts=tuple(self._texts),
@@ -184,16 +192,17 @@ class FlushCounter:
         max_held: Seconds = 0.25,
         tolerance: Seconds = 1e-6,
     ) -> CoalescingResult:
-        """Fail unless flushes are few enough, and yet nothing is held back for long.
+        """Fail if flushes are too many or too small, or if a delta is held back too long.
 
-        At most `per_second` in any second, a number or a text such as "20/s", and on average at
-        least `bytes_per_flush` in each, in bytes or as "1kB". No delta waits longer than `max_held`
-        for the flush that carries it: seconds, or a text such as "250ms". Everything is out when
-        the stream has ended. `tolerance`, in seconds or as "5ms", is for real time.
+        `per_second` limits the flushes in any second: a number, or a text such as "20/s".
+        `bytes_per_flush` is the least average size of a flush, in bytes or as "1kB". `max_held`
+        limits how long a delta waits for the flush that carries it: seconds, or a text such as
+        "250ms". Every delta must be flushed when the stream has ended. `tolerance`, in seconds or
+        as "5ms", allows for jitter in real time.
 
-        Raises `ThrottlingExceeded`, `ThrottlingInconclusive` if there is no stream to hold the
-        flushes against, `NothingMeasured` if nothing was written, and `ValueError` or `TypeError`
-        for bad arguments.
+        Raises `ThrottlingExceeded` where a limit is exceeded, and `ThrottlingInconclusive` if the
+        counter has no stream to compare the flushes with. Raises `NothingMeasured` if nothing was
+        written, and `ValueError` or `TypeError` for bad arguments.
 
         >>> def test_flushes(flush_counter, token_stream):
         ...     stream = token_stream(tokens=500, every=0.02)
@@ -202,7 +211,7 @@ class FlushCounter:
         ...     flushes.assert_coalesced(per_second=20)
         """
         self.asserted = True
-        promise = Promise(
+        limits = Promise(
             optional_argument("per_second", rate_of, per_second),
             optional_argument("bytes_per_flush", mean_bytes_of, bytes_per_flush),
             argument("max_held", seconds_of, max_held),
@@ -211,26 +220,26 @@ class FlushCounter:
         if not self._flushes and not self._pending:
             advice = "write to what flushes.writer, .send, .file or .call returns"
             raise nothing_measured("throttling", "nothing was written to the flush counter", advice)
-        found = judged(self.record, promise)
-        conclude(found, ThrottlingExceeded, ThrottlingInconclusive, stacklevel=2)
-        return found
+        result = judged(self.record, limits)
+        conclude(result, ThrottlingExceeded, ThrottlingInconclusive, stacklevel=2)
+        return result
 
 
 class _Wrapped:
-    """Passes everything on, and tells of some of it first."""
+    """Forwards every attribute to a wrapped object, and calls a recorder before some methods."""
 
-    def __init__(self, wrapped: Any, **told: Callable[..., None]) -> None:
+    def __init__(self, wrapped: Any, **recorders: Callable[..., None]) -> None:
         self.__wrapped = wrapped
-        self.__told = told
+        self.__recorders = recorders
 
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self.__wrapped, name)
-        tell = self.__told.get(name)
-        if tell is None:
+        recorder = self.__recorders.get(name)
+        if recorder is None:
             return attribute
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            tell(*args, **kwargs)
+            recorder(*args, **kwargs)
             return attribute(*args, **kwargs)
 
         return call

@@ -1,4 +1,8 @@
-"""What a throttle promises: its policy, and the fifteen invariants that follow from it."""
+"""The policy of a throttle and its fifteen invariants.
+
+`Policy` holds the arguments of `assert_throttled`. `INVARIANTS` maps the number of an invariant to
+its name, the evidence it needs, its meaning and its remedy. `Breach` is one broken invariant.
+"""
 
 from typing import Literal, NamedTuple
 
@@ -6,7 +10,7 @@ from pytest_streamperf.throttling.record import Evidence
 
 
 class Policy(NamedTuple):
-    """What was promised; seconds."""
+    """The rules that a throttle must keep; `every` and `tolerance` are in seconds."""
 
     every: float
     trailing: Literal["timer", "next", "end"] = "timer"
@@ -17,7 +21,7 @@ class Policy(NamedTuple):
 
 
 class Breach(NamedTuple):
-    """An invariant that does not hold: whose, when, and what was seen."""
+    """A broken invariant, with its key, its time in seconds and a description of the breach."""
 
     number: int
     key: str
@@ -26,7 +30,7 @@ class Breach(NamedTuple):
 
 
 class Invariant(NamedTuple):
-    """One of the fifteen: what it is called, what it takes to check it, what a breach means."""
+    """An invariant: its name, the evidence it needs, the meaning of a breach and the remedy."""
 
     name: str
     needs: frozenset[Evidence]

@@ -1,4 +1,9 @@
-"""What a throttle check says: the invariant that broke, when, on a line of time, and why."""
+"""Write the message of a throttle check from its findings.
+
+`Findings` holds the breaches of a record, the exceeded totals and the unchecked invariants.
+`headline` returns the measured value and the limit. `details` returns a timeline around the first
+breach, its meaning and the next thing to do. `series` returns the points of the plot.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -10,17 +15,20 @@ from pytest_streamperf._results.verdict import Outcome
 from pytest_streamperf.throttling.invariants import INVARIANTS, Breach, Policy
 from pytest_streamperf.throttling.record import Evidence, Kind, Record
 
-# What to pass to the counter for each kind of evidence.
-_PASS: Mapping[Evidence, str] = {
+# The argument of `UpdateCounter` that provides each kind of evidence.
+_COUNTER_ARGUMENTS: Mapping[Evidence, str] = {
     "of": "of=stream",
     "key": "key=...",
     "value": "value=...",
     "parses": "parses=Mock(wraps=...)",
     "stamp": "stamp=...",
 }
-# These are asked for only where there is something to hold against them.
+# A check may be within without these: few sinks parse, and few updates carry a timestamp.
 _OPTIONAL: frozenset[Evidence] = frozenset({"parses", "stamp"})
-_MOST_KEYS, _AROUND = 2, 2.5
+# Two keys take four rows of the 16 lines of a message.
+_MAX_TIMELINE_KEYS = 2
+# Not measured: intervals shown after a breach; the timeline shows twice as many before it.
+_INTERVALS_AFTER_BREACH = 2.5
 _MARKS: Mapping[Kind, str] = {
     "end": "E",
     "source_end": "E",
@@ -31,7 +39,7 @@ _MARKS: Mapping[Kind, str] = {
 
 
 class Unchecked(NamedTuple):
-    """An invariant that was not checked: why, and whether that leaves something inconclusive."""
+    """The reason why an invariant was not checked; `required` makes the check inconclusive."""
 
     says: str
     required: bool
@@ -39,7 +47,7 @@ class Unchecked(NamedTuple):
 
 
 class Findings(NamedTuple):
-    """All there is to say."""
+    """The record and policy of a check, with everything that the message reports."""
 
     record: Record
     policy: Policy
@@ -49,19 +57,19 @@ class Findings(NamedTuple):
 
     @property
     def verdict(self) -> Outcome:
-        """What it comes to: with `of`, all that the policy implies has to be proven."""
+        """The verdict. A counter with `of` is within only if no required evidence is missing."""
         if self.breaches or self.over:
             return "exceeded"
         return "inconclusive" if self.missing and "of" in self.record.evidence else "within"
 
     @property
     def missing(self) -> dict[int, str]:
-        """What to pass, by invariant."""
-        return {number: each.says for number, each in self.unchecked.items() if each.required}
+        """The advice for each required invariant that was not checked, by number."""
+        return {n: reason.says for n, reason in self.unchecked.items() if reason.required}
 
 
 def unchecked(record: Record) -> dict[int, Unchecked]:
-    """Which invariants were not checked: what to pass for them, or that they did not come up."""
+    """Return the invariants that were not checked, by number, with the reason."""
     kinds = {mark.kind for mark in record.marks}
     many, ended = len(record.names()) > 1, bool(kinds & {"end", "source_end"})
     came_up = {
@@ -72,22 +80,22 @@ def unchecked(record: Record) -> dict[int, Unchecked]:
         11: ended,
         15: any(update.ended > update.time for update in record.updates),
     }
-    found = {}
+    reasons = {}
     for number, invariant in INVARIANTS.items():
         missing = invariant.needs - record.evidence
         if not came_up.get(number, True) and "of" in record.evidence:
-            found[number] = Unchecked("did not come up", required=False)
+            reasons[number] = Unchecked("did not come up", required=False)
         elif missing:
-            how = [_PASS[name] for name in sorted(missing)]
+            how = [_COUNTER_ARGUMENTS[name] for name in sorted(missing)]
             required = not missing <= _OPTIONAL
-            found[number] = Unchecked(f"pass {', '.join(how)}", required=required, needs=how)
-    return found
+            reasons[number] = Unchecked(f"pass {', '.join(how)}", required=required, needs=how)
+    return reasons
 
 
 def over_budget(
     record: Record, sent: int, max_total_bytes: int | None, max_updates: int | None
 ) -> str:
-    """What is over a limit on the whole, if anything is."""
+    """Return the headline for an exceeded limit on bytes or updates; empty if none is exceeded."""
     if max_total_bytes is not None and sent > max_total_bytes:
         return f"{len(record.updates):,} updates sent {size(sent)}, limit {size(max_total_bytes)}"
     if max_updates is not None and len(record.updates) > max_updates:
@@ -96,16 +104,16 @@ def over_budget(
 
 
 def series(record: Record) -> dict[str, Sequence[tuple[float, float]]]:
-    """Tell what to draw: the text that had come by when, and what updates carried."""
+    """Return the points to plot: the text length at each delta, and the size of each update."""
     began = record.began
     return {
-        "deltas": [(each.time - began, each.length) for each in thinned(record.arrivals)],
-        "updates": [(each.time - began, each.size) for each in thinned(record.updates)],
+        "deltas": [(a.time - began, a.length) for a in thinned(record.arrivals)],
+        "updates": [(u.time - began, u.size) for u in thinned(record.updates)],
     }
 
 
 def headline(findings: Findings) -> str:
-    """Say what was seen, then the limit."""
+    """Return the measured value, then the limit."""
     record, limit = findings.record, f"limit 1 per {duration(findings.policy.every)}"
     if findings.verdict == "inconclusive":
         return f"no evidence for {len(findings.missing)} of 15 invariants of a throttle, {limit}"
@@ -119,7 +127,7 @@ def headline(findings: Findings) -> str:
 
 
 def details(findings: Findings) -> Sequence[str]:
-    """Say the rest: the line of time, and what to do about it."""
+    """Return the lines below the headline: the timeline, the meaning and the advice."""
     if findings.verdict == "within":
         return ()
     if findings.verdict == "inconclusive":
@@ -134,7 +142,7 @@ def details(findings: Findings) -> Sequence[str]:
         return ("", *labelled_lines({"means": "what is sent adds up", "try": advice}))
     first = findings.breaches[0]
     invariant = INVARIANTS[first.number]
-    others = sorted({each.number for each in findings.breaches} - {first.number})
+    also_broken = sorted({breach.number for breach in findings.breaches} - {first.number})
     return (
         "",
         *_timeline(findings.record, first, findings.policy.every),
@@ -142,30 +150,30 @@ def details(findings: Findings) -> Sequence[str]:
         *labelled_lines(
             {
                 "broke": f"{first.number} of 15: {invariant.name}"
-                + (f"; also {', '.join(map(str, others))}" if others else ""),
+                + (f"; also {', '.join(map(str, also_broken))}" if also_broken else ""),
                 "means": invariant.means,
                 "try": invariant.remedy,
-                "left": _left(findings.unchecked),
+                "left": _unchecked_text(findings.unchecked),
             }
         ),
     )
 
 
-def _left(unchecked: Mapping[int, Unchecked]) -> str:
-    numbers = [str(number) for number, each in unchecked.items() if each.needs]
-    ways = {how for each in unchecked.values() for how in each.needs}
+def _unchecked_text(unchecked: Mapping[int, Unchecked]) -> str:
+    numbers = [str(number) for number, reason in unchecked.items() if reason.needs]
+    ways = {need for reason in unchecked.values() for need in reason.needs}
     return f"{', '.join(numbers)} not checked: pass {', '.join(sorted(ways))}" if ways else ""
 
 
 def _timeline(record: Record, breach: Breach, every: float) -> list[str]:
-    """Deltas above and updates below, for each key, around what went wrong."""
-    start = max(breach.time - 2 * _AROUND * every, record.began)
-    end = max(min(breach.time + _AROUND * every, record.until), start + every)
-    attempts = [each for each in record.attempts() if each.arrivals or each.updates]
+    """Draw a row of deltas and a row of updates per key, around the breach."""
+    start = max(breach.time - 2 * _INTERVALS_AFTER_BREACH * every, record.began)
+    end = max(min(breach.time + _INTERVALS_AFTER_BREACH * every, record.until), start + every)
+    attempts = [a for a in record.attempts() if a.arrivals or a.updates]
     rows = []
-    for each in sorted(attempts, key=lambda attempt: attempt.name != breach.key)[:_MOST_KEYS]:
-        came = [Event(arrival.time, "|") for arrival in each.arrivals]
-        marks = [Event(mark.time, _MARKS[mark.kind]) for mark in each.marks]
-        went = [Event(update.time, "U") for update in each.updates]
-        rows += [Row(each.name, [*came, *marks]), Row("", went)]
+    for attempt in sorted(attempts, key=lambda a: a.name != breach.key)[:_MAX_TIMELINE_KEYS]:
+        came = [Event(arrival.time, "|") for arrival in attempt.arrivals]
+        marks = [Event(mark.time, _MARKS[mark.kind]) for mark in attempt.marks]
+        went = [Event(update.time, "U") for update in attempt.updates]
+        rows += [Row(attempt.name, [*came, *marks]), Row("", went)]
     return timeline_lines(rows, start=start, end=end, when=breach.time, began=record.began)

@@ -1,9 +1,9 @@
-"""Throttles to try a test on: a good one, and each way in which people get it wrong.
+"""A correct throttle and faulty ones, to find out whether a test detects the faults.
 
-They are made by `make(send, every)` and told by `feed(value, key)`, `end()`, `cancel()`, `error()`
-and `retry()`; they call `send(key, value)`. `every` is in seconds, or a text such as "50ms". A
-timer needs a running asyncio loop: without one, what is pending waits for the next value, or for
-the end.
+`make(send, every)` creates a throttle. A test calls its `feed(value, key)`, `end()`, `cancel()`,
+`error()` and `retry()`; the throttle calls `send(key, value)`. `every` is in seconds, or a text
+such as "50ms". A timer needs a running asyncio loop. Without a loop, a pending value waits for the
+next value or the end.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ Send = Callable[[Hashable, Any], object]
 
 
 class Throttle:
-    """A good throttle: at most one update for each key in the time `every`, and the last one.
+    """A correct throttle: at most one update per key in the time `every`, and the final value.
 
     `every` is in seconds, or a text such as "50ms".
     """
@@ -31,7 +31,7 @@ class Throttle:
         self._timers: dict[Hashable, asyncio.TimerHandle] = {}
 
     def feed(self, value: Any, key: Hashable = None) -> None:
-        """Take the latest value."""
+        """Accept a value: send it now, or keep it pending until the interval is over."""
         self._pending[key] = value
         wait = self._sent.get(key, float("-inf")) + self._every - time.monotonic()
         if wait <= 0:
@@ -40,22 +40,22 @@ class Throttle:
             self._later(key, wait)
 
     def end(self) -> None:
-        """Send what is pending: it is the end."""
+        """End the stream: send the pending values and stop the timers."""
         for key in list(self._pending):
             self._flush(key)
         self._stop()
 
     def error(self) -> None:
-        """Send what is pending: it failed."""
+        """Handle an error: send the pending values and stop the timers."""
         self.end()
 
     def cancel(self) -> None:
-        """Drop what is pending."""
+        """Drop the pending values and stop the timers."""
         self._pending.clear()
         self._stop()
 
     def retry(self) -> None:
-        """Drop what is pending, and begin again."""
+        """Drop the pending values and start every interval anew."""
         self.cancel()
         self._sent.clear()
 
@@ -175,4 +175,4 @@ THROTTLE_MUTANTS: Mapping[str, Callable[[Send, Seconds], Throttle]] = {
     "leaves its timer running": _TimerLeft,
     "sends the first value late": _FirstOneLate,
 }
-"""Bad throttles, by what they do wrong: `make(send, every)`."""
+"""Faulty throttles by description of their fault; call one as `make(send, every)`."""

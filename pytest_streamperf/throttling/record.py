@@ -1,7 +1,8 @@
-"""What happened, as plain values: deltas that arrived, updates that went out, how it ended.
+"""The record of a throttled stream, as plain values: deltas, updates and marks.
 
-Seconds are the clock's, virtual or real. Events at the same instant are told apart by `order`,
-which counts everything that is recorded.
+`UpdateCounter.record` makes a `Record`; the invariant checks read it. `Record.attempts` splits it
+by key and retry. Times are in seconds of the virtual or the real clock. `order` numbers all entries
+of a record, so it orders entries at the same instant.
 """
 
 from bisect import bisect_left
@@ -17,7 +18,7 @@ Evidence = Literal["of", "key", "value", "parses", "stamp"]
 
 
 class Arrival(NamedTuple):
-    """A delta that was handed out; `length` is that of its key's text so far, in characters."""
+    """A delta of the stream; `length` counts the characters of its key's text so far."""
 
     time: float
     order: int
@@ -26,7 +27,7 @@ class Arrival(NamedTuple):
 
 
 class Update(NamedTuple):
-    """A call of the sink: `ended` is when it returned, `stamp` the time that it carried, if any."""
+    """A call of the sink, from `time` to `ended`, with the timestamp `stamp` that it carried."""
 
     time: float
     order: int
@@ -38,7 +39,7 @@ class Update(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """Something that was noted; `source_end` is noted when the stream has no more deltas."""
+    """A cancel, retry, error or end; `source_end` means that the stream has no more deltas."""
 
     time: float
     order: int
@@ -46,14 +47,14 @@ class Mark(NamedTuple):
 
 
 def read_again() -> RuntimeError:
-    """Make the error for a stream that is counted, and read once more."""
+    """Return the error for reading a counted stream a second time."""
     return RuntimeError(
         "this stream was read to its end already: one that is counted can be read once"
     )
 
 
 class Attempt(NamedTuple):
-    """One attempt at one key: its deltas, the text they make, and its updates, in order."""
+    """The deltas, their text, the updates and the marks of one key in one attempt, in order."""
 
     name: str
     number: int
@@ -61,31 +62,31 @@ class Attempt(NamedTuple):
     arrivals: Sequence[Arrival]
     updates: Sequence[Update]
     marks: Sequence[Mark]
-    others: Sequence[int]
-    """When, by order, the first delta of each other key arrived."""
+    other_key_orders: Sequence[int]
+    """The `order` of the first delta of every other key."""
 
     def arrival_before(self, order: int) -> Arrival | None:
-        """The last delta that had arrived by then."""
+        """Return the last delta that arrived before `order`."""
         at = bisect_left(self.arrivals, order, key=lambda arrival: arrival.order)
         return self.arrivals[at - 1] if at else None
 
     def update_before(self, order: int) -> Update | None:
-        """The last update that had begun by then."""
+        """Return the last update that began before `order`."""
         at = bisect_left(self.updates, order, key=lambda update: update.order)
         return self.updates[at - 1] if at else None
 
     def first_mark(self, *kinds: Kind) -> Mark | None:
-        """The first mark of these kinds."""
+        """Return the first mark of these kinds."""
         return next((mark for mark in self.marks if mark.kind in kinds), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """All that was seen, up to the time `until`.
+    """The deltas, updates and marks of a check, up to the time `until`.
 
-    `texts` holds the whole text of each key, by attempt; `parses` is how often the spy was called;
-    `left` says which tasks, timers and threads had not ended. `latest` makes the value that an
-    update should carry of the text so far.
+    `texts` maps a key and an attempt to the whole text. `parses` counts the calls of the spy.
+    `left` names the tasks, timers and threads that had not ended. `latest` returns the value that
+    an update should carry, from the text so far.
     """
 
     arrivals: Sequence[Arrival] = ()
@@ -100,35 +101,35 @@ class Record:
 
     @property
     def began(self) -> float:
-        """When the first thing happened."""
+        """The time of the first delta or update, or `until` if there is none."""
         arrived = [arrival.time for arrival in self.arrivals[:1]]
         return min([*arrived, *(update.time for update in self.updates[:1]), self.until])
 
     def names(self) -> list[Hashable]:
-        """The keys that deltas came for, or else those of the updates, in order of appearance."""
-        return list(dict.fromkeys(each.key for each in self.arrivals or self.updates))
+        """Return the keys of the deltas, or of the updates if there are none, in order."""
+        return list(dict.fromkeys(entry.key for entry in self.arrivals or self.updates))
 
     def attempts(self) -> list[Attempt]:
-        """Every attempt at every key: a retry begins another."""
+        """Return the attempts of every key; a retry begins another attempt."""
         retries = [mark.order for mark in self.marks if mark.kind == "retry"]
         names = self.names()
         alone = len(names) == 1 and len({update.key for update in self.updates}) <= 1
-        found = []
+        attempts: list[Attempt] = []
         for number, (start, end) in enumerate(pairwise([-1, *retries, inf])):
-            arrivals = [each for each in self.arrivals if start < each.order <= end]
-            first = {each.key: each.order for each in reversed(arrivals)}
-            updates = [each for each in self.updates if start < each.order <= end]
-            marks = [each for each in self.marks if start < each.order <= end]
-            found += [
+            arrivals = [a for a in self.arrivals if start < a.order <= end]
+            first = {a.key: a.order for a in reversed(arrivals)}
+            updates = [u for u in self.updates if start < u.order <= end]
+            marks = [m for m in self.marks if start < m.order <= end]
+            attempts += [
                 Attempt(
                     "text" if key is None else str(key),
                     number,
                     self.texts.get((key, number), ""),
-                    [each for each in arrivals if each.key == key],
-                    [each for each in updates if alone or each.key == key],
+                    [a for a in arrivals if a.key == key],
+                    [u for u in updates if alone or u.key == key],
                     marks,
-                    [order for other, order in first.items() if other != key],
+                    [order for other_key, order in first.items() if other_key != key],
                 )
                 for key in names
             ]
-        return found
+        return attempts

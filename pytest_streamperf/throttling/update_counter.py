@@ -1,4 +1,9 @@
-"""How often is something updated? The sink of the code under test is counted, beside its stream.
+"""Count the updates that code makes from a stream, and check them against a throttle's contract.
+
+`UpdateCounter` takes the place of the sink: a callback, an RPC or a UI sink. It records the call
+times and values, and the deltas of the stream given as `of`. The test adds marks for the end, a
+cancel, a retry and an error. `UpdateCounter.record` returns all of this as plain values.
+`assert_throttled` evaluates the record and raises where an invariant of the policy is broken.
 
 >>> from pytest_streamperf import TokenStream, UpdateCounter
 >>> stream = TokenStream(tokens=3)
@@ -53,14 +58,14 @@ __all__ = ["Call", "ThrottlingResult", "UpdateCounter"]
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
-_TRAILING = ("timer", "next", "end")
+_TRAILING_CHOICES = ("timer", "next", "end")
 _NO_CLOCK_YET = object()
-# Threads of pools wait for work, and are nobody's.
-_POOLS = "asyncio_", "ThreadPoolExecutor", "AnyIO", "Trio"
+# Pools keep idle threads alive between tasks, so the code under test did not leak these.
+_POOL_THREAD_PREFIXES = "asyncio_", "ThreadPoolExecutor", "AnyIO", "Trio"
 
 
 class Call(NamedTuple):
-    """One call of a sink, as `unittest.mock` has it."""
+    """The arguments of one call of the sink, named as in `unittest.mock`."""
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
@@ -68,9 +73,10 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThrottlingResult(Verdict):
-    """What `assert_throttled` found: every breach, and what could not be checked, by number.
+    """The result of `assert_throttled`.
 
-    `updates` is how many there were, `sent` their bytes.
+    `breaches` lists the broken invariants. `unchecked` maps the number of each invariant that was
+    not checked to the reason. `updates` counts the updates, and `sent` counts their bytes.
     """
 
     breaches: Sequence[Breach]
@@ -80,14 +86,14 @@ class ThrottlingResult(Verdict):
 
 
 class UpdateCounter:
-    """A sink that records: pass it where the code under test takes a callback, RPC or UI sink.
+    """Records updates: pass it where the code under test takes a callback, an RPC or a UI sink.
 
-    Call it, or await `counter.aio(...)` where the sink is async. `of` is the stream the updates are
-    made from: what it hands out, and that it ends, is recorded by itself. `key` and `value` say
-    what an update is for and what it carries, from its `Call`; `latest` makes the value it should
-    carry of all the text so far (the text itself, unless you say so). `stamp` is the time it
-    carries, `parses` a mock that counts costly work, `wraps` the real sink. `slow` is how long the
-    sink takes: seconds, or a text such as "50ms".
+    Call the counter, or await `counter.aio(...)` where the sink is async. `of` is the stream that
+    the updates are made from: the counter records its deltas and its end. `key` and `value` return
+    the key and the value of an update from its `Call`. `latest` returns the value that an update
+    should carry, from all the text so far; the default is the text itself. `stamp` returns the
+    timestamp in an update from its `Call`. `parses` is a mock that counts costly work. `wraps` is
+    the real sink. `slow` is how long each call takes: seconds, or a text such as "50ms".
 
     Raises `TypeError` and `ValueError` for arguments out of range.
 
@@ -121,36 +127,36 @@ class UpdateCounter:
         self._parses = parses
         self._wraps, self._slow = wraps, argument("slow", seconds_of, slow)
         self._order = itertools.count()
-        self._begun: list[tuple[float, int]] = []
-        self._ended: list[float] = []
+        self._begin_times: list[tuple[float, int]] = []
+        self._end_times: list[float] = []
         self._values: list[Any] = []
         self._arrivals: list[Arrival] = []
-        self._pieces: dict[tuple[Hashable, int], list[str]] = {}
+        self._texts: dict[tuple[Hashable, int], list[str]] = {}
         self._lengths: dict[tuple[Hashable, int], int] = {}
         self._marks: list[Mark] = []
         self._keys: dict[tuple[int, int], Hashable] = {}
-        self._stamped: list[float] = []
-        self._bad: Exception | None = None
-        self._over = self.asserted = False
+        self._wall_times: list[float] = []
+        self._value_error: Exception | None = None
+        self._stream_ended = self.asserted = False
         self._attempt = 0
-        self._running: set[str] | None = None
+        self._initially_running: set[str] | None = None
         self._clock: Any = _NO_CLOCK_YET
         listen(of, self)
 
-    # -- what the code under test calls
+    # -- calls by the code under test
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Take an update."""
+        """Record an update, and return what the wrapped sink returns."""
         number = self._begin(args, kwargs)
         try:
             if self._slow:
                 time.sleep(self._slow)
             return self._wraps(*args, **kwargs) if self._wraps is not None else None
         finally:
-            self._ended[number] = self._now()
+            self._end_times[number] = self._now()
 
     async def aio(self, *args: Any, **kwargs: Any) -> Any:
-        """Take an update, where the sink is async."""
+        """Record an update of an async sink, and return what the wrapped sink returns."""
         number = self._begin(args, kwargs)
         try:
             if self._slow:
@@ -159,80 +165,80 @@ class UpdateCounter:
             result = self._wraps(*args, **kwargs) if self._wraps is not None else None
             return await result if inspect.isawaitable(result) else result
         finally:
-            self._ended[number] = self._now()
+            self._end_times[number] = self._now()
 
     def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
         now = self._now()
-        self._begun.append((now, next(self._order)))
-        self._ended.append(now)
+        self._begin_times.append((now, next(self._order)))
+        self._end_times.append(now)
         call = Call(args, kwargs)
         self.calls.append(call)
         if self._stamp is not None:
-            self._stamped.append(time.time())
+            self._wall_times.append(time.time())
         if self._value is not None:
             self._values.append(None)
             try:
                 value = self._value(call)
-                # What is changed later on must not change what was sent.
+                # Copy the value: the code under test may change the object after it sent it.
                 self._values[-1] = value if isinstance(value, str) else copy.deepcopy(value)
-            except Exception as error:  # noqa: BLE001 - the test's affair, not the code's under test
-                self._bad = self._bad or error
+            except Exception as error:  # noqa: BLE001 - `record` raises it in the test
+                self._value_error = self._value_error or error
         return len(self.calls) - 1
 
-    # -- what the stream says
+    # -- calls by the stream
 
     def arrived(self, delta: Any) -> None:
-        """A delta is handed out."""
-        if self._over:
+        """Record a delta that the stream hands out."""
+        if self._stream_ended:
             raise read_again()
         key, text = None, text_of(delta)
         if isinstance(delta, ToolCallDelta):
-            # Some servers send the id with the first delta only, and some none.
+            # Some servers send the id with the first delta only, others send no id.
             number = (delta.index, self._attempt)
             key = self._keys.setdefault(number, delta.id or delta.index)
-        kept = key, self._attempt
-        self._pieces.setdefault(kept, []).append(text)
-        length = self._lengths[kept] = self._lengths.get(kept, 0) + len(text)
+        key_attempt = key, self._attempt
+        self._texts.setdefault(key_attempt, []).append(text)
+        length = self._lengths[key_attempt] = self._lengths.get(key_attempt, 0) + len(text)
         self._arrivals.append(Arrival(self._now(), next(self._order), key, length))
 
     def ended(self) -> None:
-        """The stream has no more."""
-        self._over = True
+        """Record that the stream has no more deltas."""
+        self._stream_ended = True
         self._mark("source_end")
 
-    # -- what the test says
+    # -- calls by the test
 
     def end(self) -> None:
-        """Note that the code under test says that it is the end: what is pending must be out."""
+        """Record that the code under test signals the end: pending updates must be out by now."""
         self._mark("end")
 
     def cancel(self) -> None:
-        """Note that the stream is cancelled."""
+        """Record that the stream is cancelled."""
         self._mark("cancel")
 
     def retry(self) -> None:
-        """Note that all begins again: what comes now is another attempt."""
+        """Record a retry: deltas and updates from now on belong to the next attempt."""
         self._mark("retry")
         self._attempt += 1
-        self._over = False
+        self._stream_ended = False
 
     def error(self) -> None:
-        """Note that the stream failed."""
+        """Record that the stream failed."""
         self._mark("error")
 
     def _mark(self, kind: Kind) -> None:
         self._marks.append(Mark(self._now(), next(self._order), kind))
 
-    # -- what came of it
+    # -- results
 
     @property
     def record(self) -> Record:
-        """Everything so far, as plain values.
+        """The deltas, updates and marks so far, as plain values.
 
-        Raises what `value` raised, and `TypeError` for a key that cannot be one.
+        Raises the first error that `value` raised, and `TypeError` for a key that is not hashable.
         """
-        if self._bad is not None:
-            raise self._bad
+        if self._value_error is not None:
+            raise self._value_error
         given: dict[Evidence, object] = {
             "of": self._of,
             "key": self._key,
@@ -244,26 +250,26 @@ class UpdateCounter:
             arrivals=self._arrivals,
             updates=[self._update(number, call) for number, call in enumerate(self.calls)],
             marks=self._marks,
-            texts={kept: "".join(pieces) for kept, pieces in self._pieces.items()},
+            texts={key_attempt: "".join(texts) for key_attempt, texts in self._texts.items()},
             parses=self._parses.call_count if self._parses is not None else None,
-            left=sorted(_running() - (self._running or set())),
+            left=sorted(_running_names() - (self._initially_running or set())),
             until=self._until(),
-            evidence=frozenset(name for name, each in given.items() if each is not None),
+            evidence=frozenset(name for name, source in given.items() if source is not None),
             latest=self._latest,
         )
 
     def _now(self) -> float:
         if self._clock is _NO_CLOCK_YET:
             self._clock = virtual_clock_here()
-            self._running = _running()
+            self._initially_running = _running_names()
         return time.monotonic() if self._clock is None else self._clock.monotonic
 
     def _until(self) -> float:
-        """Now; or when the last thing happened, if that was by another clock."""
+        """Return the time now, or the last recorded time if another clock recorded it."""
         if virtual_clock_here() is self._clock:
             return time.monotonic()
         arrived, marked = self._arrivals[-1:], self._marks[-1:]
-        times = (*self._ended[-1:], *(a.time for a in arrived), *(m.time for m in marked))
+        times = (*self._end_times[-1:], *(a.time for a in arrived), *(m.time for m in marked))
         return max(times, default=0.0)
 
     def _update(self, number: int, call: Call) -> Update:
@@ -272,12 +278,12 @@ class UpdateCounter:
         if not isinstance(key, Hashable):
             msg = f"key must make something hashable of a call, an id for example, not {key!r}"
             raise TypeError(msg)
-        began, order = self._begun[number]
+        began, order = self._begin_times[number]
         stamp = self._stamp(call) if self._stamp is not None else None
-        if stamp is not None and abs(stamp - self._stamped[number]) < abs(stamp - began):
-            stamp += began - self._stamped[number]  # it is `time.time`'s
+        if stamp is not None and abs(stamp - self._wall_times[number]) < abs(stamp - began):
+            stamp += began - self._wall_times[number]  # the stamp is from `time.time`
         size = _size(call.args if self._value is None else value)
-        return Update(began, order, self._ended[number], key, value, stamp, size)
+        return Update(began, order, self._end_times[number], key, value, stamp, size)
 
     def assert_throttled(  # noqa: PLR0913 - one argument for each part of the policy
         self,
@@ -291,19 +297,19 @@ class UpdateCounter:
         max_updates: int | None = None,
         tolerance: Seconds = 1e-6,
     ) -> ThrottlingResult:
-        """Fail unless the updates kept to the contract of a throttle, and return what was found.
+        """Fail if the updates break the contract of a throttle; otherwise return the result.
 
-        At most one update per key in the time `every`, the first at once, each with the latest
-        value, and everything out before the end. `every` is in seconds, or a text such as "100ms".
-        `trailing` says what sends a value that waits when the time has come: a "timer", the "next"
-        delta, or that and the "end" of the stream. `on_cancel`, `on_error` and `on_retry` say what
-        becomes of it then. `max_total_bytes` limits all that is sent, in bytes or as "10kB", and
-        `max_updates` the number of updates. `tolerance`, in seconds or as "5ms", is for real
-        time.
+        A throttle sends at most one update per key in the time `every`. It sends the first at once,
+        each with the latest value, and everything before the end. `every` is in seconds, or a text
+        such as "100ms". `trailing` names the trigger that sends a pending value after the interval:
+        a "timer", the "next" delta, or the next delta or the "end" of the stream. `on_cancel`,
+        `on_error` and `on_retry` decide what happens to a pending value then. `max_total_bytes`
+        limits the bytes of all updates, as a number or as "10kB". `max_updates` limits their
+        number. `tolerance`, in seconds or as "5ms", allows for jitter in real time.
 
-        Raises `ThrottlingExceeded`, `ThrottlingInconclusive` where evidence is missing that the
-        counter was not given, `NothingMeasured` if there was no update, and `ValueError` or
-        `TypeError` for bad arguments.
+        Raises `ThrottlingExceeded` for a breach, and `ThrottlingInconclusive` where the counter was
+        not given the evidence for an invariant. Raises `NothingMeasured` if there was no update,
+        and `ValueError` or `TypeError` for bad arguments.
 
         >>> def test_updates(update_counter, token_stream):
         ...     stream = token_stream(tokens=500, every=0.02)
@@ -313,16 +319,16 @@ class UpdateCounter:
         """
         self.asserted = True
         interval = argument("every", interval_of, every)
-        leeway = argument("tolerance", seconds_of, tolerance)
-        most = optional_argument("max_total_bytes", bytes_of, max_total_bytes)
-        policy = Policy(interval, trailing, on_cancel, on_error, on_retry, leeway)
-        _check(policy)
+        tolerance_seconds = argument("tolerance", seconds_of, tolerance)
+        byte_limit = optional_argument("max_total_bytes", bytes_of, max_total_bytes)
+        policy = Policy(interval, trailing, on_cancel, on_error, on_retry, tolerance_seconds)
+        _check_choices(policy)
         if not self.calls:
             advice = "pass the counter to the code under test as its callback"
             raise nothing_measured("throttling", "the update counter was never called", advice)
-        throttling = judged(self.record, policy, most, max_updates)
-        conclude(throttling, ThrottlingExceeded, ThrottlingInconclusive, stacklevel=2)
-        return throttling
+        result = judged(self.record, policy, byte_limit, max_updates)
+        conclude(result, ThrottlingExceeded, ThrottlingInconclusive, stacklevel=2)
+        return result
 
 
 def judged(
@@ -331,7 +337,7 @@ def judged(
     max_total_bytes: int | None = None,
     max_updates: int | None = None,
 ) -> ThrottlingResult:
-    """Hold a record against a policy, and say what came of it."""
+    """Return the result of checking a record against a policy and its limits."""
     sent = sum(update.size for update in record.updates)
     findings = message.Findings(
         record,
@@ -354,15 +360,15 @@ def judged(
         ),
         series=message.series(record),
         breaches=findings.breaches,
-        unchecked={number: each.says for number, each in findings.unchecked.items()},
+        unchecked={number: reason.says for number, reason in findings.unchecked.items()},
         updates=len(record.updates),
         sent=sent,
     )
 
 
-def _check(policy: Policy) -> None:
+def _check_choices(policy: Policy) -> None:
     for name, chosen, allowed in (
-        ("trailing", policy.trailing, _TRAILING),
+        ("trailing", policy.trailing, _TRAILING_CHOICES),
         ("on_cancel", policy.on_cancel, ("drop", "flush")),
         ("on_error", policy.on_error, ("drop", "flush")),
         ("on_retry", policy.on_retry, ("clear", "keep")),
@@ -373,7 +379,7 @@ def _check(policy: Policy) -> None:
 
 
 def _size(value: Any) -> int:
-    """Bytes that a value takes on its way: as text, or as JSON."""
+    """Return how many bytes a value takes when it is sent as text or as JSON."""
     if isinstance(value, str):
         return len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
     if isinstance(value, bytes | bytearray):
@@ -384,18 +390,20 @@ def _size(value: Any) -> int:
         return len(repr(value))
 
 
-def _running() -> set[str]:
-    """What runs here: tasks and timers of the event loop, and threads, but for the current ones."""
-    here = threading.current_thread()
-    found = {
-        f"thread {each.name}"
-        for each in threading.enumerate()
-        if each is not here and not each.name.startswith(_POOLS)
+def _running_names() -> set[str]:
+    """Name the other threads, and the other tasks and timers of the running event loop."""
+    current_thread = threading.current_thread()
+    names = {
+        f"thread {thread.name}"
+        for thread in threading.enumerate()
+        if thread is not current_thread and not thread.name.startswith(_POOL_THREAD_PREFIXES)
     }
     if running_loop() == "asyncio":
-        loop, me = asyncio.get_running_loop(), asyncio.current_task()
-        found |= {f"task {each.get_name()}" for each in asyncio.all_tasks() if each is not me}
+        loop, current_task = asyncio.get_running_loop(), asyncio.current_task()
+        names |= {
+            f"task {task.get_name()}" for task in asyncio.all_tasks() if task is not current_task
+        }
         timers = getattr(loop, "timers", list)
         now = loop.time()
-        found |= {f"a timer due in {timer.when() - now:.3f} s" for timer in timers()}
-    return found
+        names |= {f"a timer due in {timer.when() - now:.3f} s" for timer in timers()}
+    return names
