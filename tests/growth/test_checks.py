@@ -690,7 +690,7 @@ def test_a_check_within_a_check():
 
 def test_time_is_inconclusive_while_somebody_traces_allocations(monkeypatch):
     """Counts still decide what they can: linear counts alone are no proof of linear time."""
-    monkeypatch.setattr(instrumentation, "_told", True)
+    monkeypatch.setattr(instrumentation, "_warned", True)
     tracemalloc.start()
     try:
         growth = measure_growth(linear)
