@@ -261,9 +261,6 @@ def _refused(
     return status, {"content-type": "application/json", **told}, json.dumps(error).encode()
 
 
-_Over = Callable[[str, Callable[[bytes], Stream], _Receive, _Send], Awaitable[None]]
-
-
 async def _over_http(
     path: str, answer: Callable[[bytes], Stream], receive: _Receive, send: _Send
 ) -> None:

@@ -15,25 +15,9 @@ from hypothesis import strategies as st
 from pytest_streamperf._runtime.instrumentation import allocations
 from pytest_streamperf._runtime.meters import AllocationMeter, CallMeter
 from pytest_streamperf.growth.metered_stream import BLOCKS, MeteredStream, Run, _shortened
+from tests.spent_clock import Clock
 
 pytestmark = pytest.mark.alone
-
-
-class Clock:
-    """Time that passes only where something spends it; reading it takes `own`."""
-
-    def __init__(self, own=0.0) -> None:
-        self.now = 0.0
-        self.own = own
-
-    def __call__(self):
-        """Tell the time."""
-        self.now += self.own
-        return self.now
-
-    def spend(self, seconds):
-        """Let time pass."""
-        self.now += seconds
 
 
 class FakeMeter:

@@ -9,25 +9,9 @@ import pytest
 
 from pytest_streamperf._runtime.instrumentation import allocations
 from pytest_streamperf._runtime.meters import AllocationMeter, CallMeter, CpuTimeMeter, kept_since
+from tests.spent_clock import Clock
 
 pytestmark = pytest.mark.alone
-
-
-class Clock:
-    """Time that passes only where something spends it; reading it takes `own`."""
-
-    def __init__(self, own=0.0) -> None:
-        self.now = 0.0
-        self.own = own
-
-    def __call__(self):
-        """Tell the time."""
-        self.now += self.own
-        return self.now
-
-    def spend(self, seconds):
-        """Let time pass."""
-        self.now += seconds
 
 
 def test_only_allocations_have_to_be_read_at_each_delta():
