@@ -1,7 +1,7 @@
-"""Seeded regressions: small, realistic mistakes that a check must catch.
+"""The registry of seeded regressions: small, realistic faults that a check must catch.
 
-The server knows nothing of them. Each replaces one name of the healthy code for a while. Those of a
-stem that has many lie in a file of `mistakes`.
+A seeded regression replaces one name of the healthy code for a while; the server does not know
+about it. A stem with many regressions has a module in `seeded_regressions`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from typing import Final
 
-from reference_impl.mistakes import Regression
+from reference_impl.seeded_regressions import Regression
 
 
 class QuadraticReply:
@@ -44,7 +44,10 @@ REGRESSIONS: Final[Mapping[str, Regression]] = {
     regression.name: regression
     for stem in (
         _GROWTH,
-        *(import_module(f"reference_impl.mistakes.{name}").REGRESSIONS for name in _STEMS),
+        *(
+            import_module(f"reference_impl.seeded_regressions.{name}").REGRESSIONS
+            for name in _STEMS
+        ),
     )
     for regression in stem
 }

@@ -18,8 +18,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from reference_impl.bodies import RequestError, read_json, refuse_strangers
-from reference_impl.mistakes import Regression
 from reference_impl.regressions import REGRESSIONS, regressed
+from reference_impl.seeded_regressions import Regression
 
 _BODY = '{"on": [name, ...]}'
 

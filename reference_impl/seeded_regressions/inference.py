@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 from reference_impl import inference
-from reference_impl.mistakes import seeded
+from reference_impl.seeded_regressions import seeded
 
 
 async def loaded_each_time(cached: inference.Cached) -> inference.Model | None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from reference_impl import models
-from reference_impl.mistakes import seeded
+from reference_impl.seeded_regressions import seeded
 
 
 def no_gate() -> bool:

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from reference_impl import responses, throttle
-from reference_impl.mistakes import Regression, seeded
+from reference_impl.seeded_regressions import Regression, seeded
 
 
 class EveryPiece(throttle.ToolCallUpdates):

@@ -3,7 +3,7 @@
 import time
 from functools import partial
 
-from reference_impl.mistakes import seeded
+from reference_impl.seeded_regressions import seeded
 from reference_impl.slots import SIZE, State, read, unpacked
 
 _KEPT = 0.1

@@ -3,7 +3,7 @@
 import struct
 from collections.abc import AsyncIterator, Iterator, Sequence
 
-from reference_impl.mistakes import seeded
+from reference_impl.seeded_regressions import seeded
 
 _PIECE = 2**9
 

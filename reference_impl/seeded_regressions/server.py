@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from reference_impl import metrics, responses, telemetry
-from reference_impl.mistakes import seeded
+from reference_impl.seeded_regressions import seeded
 
 if TYPE_CHECKING:
     from starlette.requests import Request
