@@ -1,4 +1,4 @@
-"""Observe network attempts inside Python, with one audit hook (PEP 578).
+"""Observe network attempts inside Python, with audit hooks (PEP 578).
 
 In: the audit events of Python's `socket`, `subprocess`, `os` and `ctypes` modules, in this process
 and its forked children. Out: an `Attempt` in the journal for each event that may reach a network,
@@ -6,8 +6,9 @@ with the line, task and thread that caused it. An attempt that the guard refuses
 `BlockedFetch`.
 
 The rules: native code raises no such events, so the kernel layer covers it. Python cannot remove an
-audit hook, so the hook does nothing while no watch is open. An error in the hook never reaches the
-observed code: the hook records an attempt with an unknown target instead.
+audit hook, so the hooks do nothing while no watch is open. An error in a hook never reaches the
+observed code: the hook records an attempt with an unknown target instead. An event that is not
+handled runs no Python code.
 """
 
 import os
@@ -19,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -54,7 +56,8 @@ class Watch:
     def watching(self) -> Iterator[None]:
         """Record attempts while this context is open."""
         if not _installed:
-            sys.addaudithook(_hook)
+            for hook in _HOOKS:
+                sys.addaudithook(hook)
             _installed.append(True)
         look_up = socket.getaddrinfo
         socket.getaddrinfo = self._remembering(look_up)
@@ -170,19 +173,6 @@ _installed: list[bool] = []
 _watches: list[Watch] = []
 
 
-def _hook(event: str, args: tuple[Any, ...]) -> None:
-    handle = _EVENTS.get(event)
-    if handle is None:
-        return
-    for watch in _watches:
-        try:
-            handle(watch, args, sys._getframe(1))  # noqa: SLF001 - the frame that raised the event
-        except BlockedFetch:
-            raise
-        except Exception:  # noqa: BLE001 - an error of ours must not break the observed code
-            watch.missed(event)
-
-
 def _record_connection(watch: Watch, args: tuple[Any, ...], frame: FrameType) -> None:
     """Record `socket.connect`, `sendto` and `sendmsg`: `args` are a socket and an address."""
     caller, address = args
@@ -240,6 +230,31 @@ _EVENTS: Mapping[str, Callable[[Watch, tuple[Any, ...], FrameType], None]] = {
     "os.fork": _record_spawn,
     "ctypes.dlopen": _record_library,
 }
+
+
+class _Handler:
+    """A descriptor that hands the arguments of one audit event to all open watches."""
+
+    def __init__(self, event: str) -> None:
+        self._event = event
+        self._handle = _EVENTS[event]
+
+    def __set__(self, _sink: object, args: tuple[Any, ...]) -> None:
+        for watch in _watches:
+            try:
+                self._handle(watch, args, sys._getframe(1))  # noqa: SLF001 - it raised the event
+            except BlockedFetch:
+                raise
+            except Exception:  # noqa: BLE001 - an error of ours must not break the observed code
+                watch.missed(self._event)
+
+
+# A hook in Python would let other threads run at each event, even at `sys.setprofile`, which memray
+# and `threading.setprofile_all_threads` raise while they walk the list of threads. If a thread ends
+# then, the walk reads freed memory. So the hooks are C: `setattr` calls a handler for the events
+# that have one, and stores the arguments of all others, which `pop` removes.
+_sink = type("_Sink", (), {event: _Handler(event) for event in _EVENTS})()
+_HOOKS = (partial(setattr, _sink), vars(_sink).pop)
 
 
 @contextmanager

@@ -56,13 +56,17 @@ def _as_it_comes(monkeypatch):
 def outcomes(folder, options):
     """The log of all lessons, run with these options."""
     log = folder / "outcomes.xml"
-    subprocess.run(
+    pytest_run = subprocess.run(
         [*demo.command(log, LESSONS), *options],
         cwd=demo.HERE.parent,
         env={**os.environ, "COLUMNS": "200", "COVERAGE_FILE": str(folder / "coverage")},
         check=False,
         capture_output=True,
+        text=True,
     )
+    # 1: some tests failed, as the bad lessons do. A crash of pytest is negative.
+    ended_in_order = pytest_run.returncode == pytest.ExitCode.TESTS_FAILED
+    assert ended_in_order, f"{pytest_run.returncode}\n{pytest_run.stdout}\n{pytest_run.stderr}"
     return log
 
 
@@ -179,6 +183,40 @@ def test_memory():
     result = run(pytester, tests, "--memray")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*- allocates:*"])
+
+
+def test_memray_may_start_and_stop_while_threads_end(pytester):
+    """A guard's audit hooks run no Python code at `sys.setprofile`, where memray walks threads."""
+    tests = """
+import threading
+
+@pytest.fixture(scope="module", autouse=True)
+def short_lived_threads():
+    over = threading.Event()
+
+    def start_threads():
+        while not over.is_set():
+            thread = threading.Thread(target=sum, args=([1, 2],))
+            thread.start()
+            thread.join()
+
+    starters = [threading.Thread(target=start_threads) for _ in range(3)]
+    for thread in starters:
+        thread.start()
+    yield
+    over.set()
+    for thread in starters:
+        thread.join()
+
+def test_guarded(no_background_fetch):
+    pass
+
+@pytest.mark.parametrize("number", range(150))
+def test_traced(number):
+    pass
+"""
+    result = run(pytester, tests, "--memray")
+    result.assert_outcomes(passed=151)
 
 
 @pytest.mark.parametrize(

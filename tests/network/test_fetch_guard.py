@@ -11,6 +11,7 @@ import sys
 import threading
 import types
 import urllib.request
+import weakref
 
 import httpx
 import pytest
@@ -450,6 +451,16 @@ def test_what_goes_wrong_here_breaks_nothing(monkeypatch):
         reach(*server.getsockname())
         (attempt,) = network.attempts(origins.origin_here())
     assert attempt.host == "somebody, by socket.getaddrinfo"
+
+
+def test_an_audit_event_without_a_handler_leaves_nothing_behind():
+    """The audit hooks keep no reference to the arguments of an event that they do not handle."""
+    with FetchGuard(block=True):
+        argument = threading.Event()
+        sys.audit("streamperf.tests", argument)
+        is_alive = weakref.ref(argument)
+        del argument
+    assert is_alive() is None
 
 
 # -- what others refuse
