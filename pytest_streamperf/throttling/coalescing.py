@@ -1,8 +1,8 @@
 """Check the flushes of a transport against limits on rate, size and delay. Pure functions.
 
-`judged` takes a `FlushRecord` and a `Promise`, and returns a `CoalescingResult`. It checks that
-every delta is flushed by the end of the stream and that no delta is held back too long. It also
-checks that flushes are neither too frequent nor too small, and reports the first broken limit.
+`check_flushes` takes a `FlushRecord` and `FlushLimits`, and returns a `CoalescingResult`. It checks
+that every delta is flushed by the end of the stream and that no delta is held back too long. It
+also checks that flushes are neither too frequent nor too small. It reports the first broken limit.
 """
 
 import json
@@ -45,7 +45,7 @@ class FlushRecord(NamedTuple):
     of: bool
 
 
-class Promise(NamedTuple):
+class FlushLimits(NamedTuple):
     """The limits of a check: flushes per second, bytes per flush, seconds of delay per delta."""
 
     per_second: float | None
@@ -71,16 +71,16 @@ class _Breach(NamedTuple):
     remedy: str
 
 
-def judged(record: FlushRecord, promise: Promise) -> CoalescingResult:
-    """Return the result of checking a record against the limits in `promise`."""
+def check_flushes(record: FlushRecord, limits: FlushLimits) -> CoalescingResult:
+    """Return the result of checking the flushes in `record` against `limits`."""
     sent = sum(len(flush.data) for flush in record.flushes)
     carriers = carried_by(record)
-    held = _held(record, carriers)
+    held = _delays(record, carriers)
     breach = (
-        _left(record, promise, carriers)
-        or _too_long(promise, held)
-        or _too_often(record, promise)
-        or _too_small(record, promise, sent)
+        _check_unflushed(record, limits, carriers)
+        or _check_delay(limits, held)
+        or _check_rate(record, limits)
+        or _check_sizes(record, limits, sent)
     )
     verdict: Outcome = "exceeded" if breach else "within" if record.of else "inconclusive"
     longest = max((seconds for seconds, _ in held), default=None)
@@ -107,11 +107,13 @@ def judged(record: FlushRecord, promise: Promise) -> CoalescingResult:
             given={"deltas": len(record.arrivals)},
             counts={"flushes": len(record.flushes), "bytes sent": sent},
             seconds=known({"longest held": longest}),
-            limits={"longest held": promise.max_held},
+            limits={"longest held": limits.max_held},
         ),
         series={
-            "deltas": [(a.time - began, a.length) for a in thinned(record.arrivals)],
-            "flushes": [(f.time - began, len(f.data)) for f in thinned(record.flushes)],
+            "deltas": [
+                (arrival.time - began, arrival.length) for arrival in thinned(record.arrivals)
+            ],
+            "flushes": [(flush.time - began, len(flush.data)) for flush in thinned(record.flushes)],
         },
         flushes=len(record.flushes),
         writes=sum(flush.writes for flush in record.flushes),
@@ -154,7 +156,7 @@ def _find(everything: bytes, text: str, start: int) -> int | None:
     return None
 
 
-def _held(record: FlushRecord, carriers: Sequence[Flush | None]) -> list[tuple[float, Flush]]:
+def _delays(record: FlushRecord, carriers: Sequence[Flush | None]) -> list[tuple[float, Flush]]:
     """Return the delay in seconds of every flushed delta, with the flush that carried it."""
     return [
         (max(0.0, flush.time - arrival.time), flush)
@@ -163,67 +165,68 @@ def _held(record: FlushRecord, carriers: Sequence[Flush | None]) -> list[tuple[f
     ]
 
 
-def _left(
-    record: FlushRecord, promise: Promise, carriers: Sequence[Flush | None]
+def _check_unflushed(
+    record: FlushRecord, limits: FlushLimits, carriers: Sequence[Flush | None]
 ) -> _Breach | None:
-    means, remedy = "the last words never leave the buffer", "flush when the stream ends"
+    means, remedy = "the last deltas never leave the buffer", "flush when the stream ends"
     last = record.flushes[-1].time if record.flushes else 0.0
     if record.unflushed:
         says = f"{size(record.unflushed)} were written and never flushed"
         return _Breach(says, last, means, remedy)
-    missing = [a for a, flush in zip(record.arrivals, carriers, strict=True) if flush is None]
+    missing = [
+        arrival for arrival, flush in zip(record.arrivals, carriers, strict=True) if flush is None
+    ]
     if missing and record.ended is not None:
         says = f"{len(missing):,} of {len(record.arrivals):,} deltas were never flushed"
         return _Breach(says, missing[0].time, means, remedy)
     late = last - record.ended if record.ended is not None else 0.0
-    if record.arrivals and late > promise.tolerance:
+    if record.arrivals and late > limits.tolerance:
         says = f"the last flush came {duration(late)} after the stream had ended"
-        return _Breach(says, last, "the end waits for a timer", remedy)
+        return _Breach(says, last, "the last deltas wait for a timer after the end", remedy)
     return None
 
 
-def _too_long(promise: Promise, held: Sequence[tuple[float, Flush]]) -> _Breach | None:
+def _check_delay(limits: FlushLimits, held: Sequence[tuple[float, Flush]]) -> _Breach | None:
     longest, flush = max(held, default=(0.0, None))
-    if flush is None or longest <= promise.max_held + promise.tolerance:
+    if flush is None or longest <= limits.max_held + limits.tolerance:
         return None
     return _Breach(
         f"a delta was held for {duration(longest)}, in a block of {size(len(flush.data))}, "
-        f"limit {duration(promise.max_held)}",
+        f"limit {duration(limits.max_held)}",
         flush.time,
-        "people see nothing, and then a block at once",
+        "people see nothing for a while, and then a block at once",
         "flush by time as well as by size",
     )
 
 
-def _too_often(record: FlushRecord, promise: Promise) -> _Breach | None:
-    if promise.per_second is None:
+def _check_rate(record: FlushRecord, limits: FlushLimits) -> _Breach | None:
+    if limits.per_second is None:
         return None
-    most = int(promise.per_second)
+    most = int(limits.per_second)
     ended = record.ended if record.ended is not None else float("inf")
-    times = [
-        flush.time for flush in record.flushes if flush.time < ended
-    ]  # flushes at the end do not count
+    # Flushes at the end do not count.
+    times = [flush.time for flush in record.flushes if flush.time < ended]
     for first, last in zip(times, times[most:], strict=False):
-        if last - first < 1 - promise.tolerance:
-            count = sum(first <= moment < first + 1 - promise.tolerance for moment in times)
+        if last - first < 1 - limits.tolerance:
+            count = sum(first <= moment < first + 1 - limits.tolerance for moment in times)
             return _Breach(
                 f"{count:,} flushes in one second, limit {most:,}",
                 last,
-                "every token is a system call, a packet and a wake-up at the other end",
-                "gather what comes within a few milliseconds into one write",
+                "each delta costs a system call, a packet and a client wake-up",
+                "join the deltas of a few milliseconds into one write",
             )
     return None
 
 
-def _too_small(record: FlushRecord, promise: Promise, sent: int) -> _Breach | None:
-    least, count = promise.bytes_per_flush, len(record.flushes)
+def _check_sizes(record: FlushRecord, limits: FlushLimits, sent: int) -> _Breach | None:
+    least, count = limits.bytes_per_flush, len(record.flushes)
     if least is None or count < 2 or sent / count >= least:  # noqa: PLR2004 - one cannot be larger
         return None
     return _Breach(
         f"{count:,} flushes of {sent / count:.0f} bytes on average, limit {least:.0f}",
         record.flushes[-1].time,
-        "what carries the data weighs more than the data",
-        "gather what comes within a few milliseconds into one write",
+        "the overhead of each flush is larger than its data",
+        "join the deltas of a few milliseconds into one write",
     )
 
 

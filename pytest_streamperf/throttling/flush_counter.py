@@ -41,9 +41,9 @@ from pytest_streamperf.streams.token_stream import TokenStream, listen
 from pytest_streamperf.throttling.coalescing import (
     CoalescingResult,
     Flush,
+    FlushLimits,
     FlushRecord,
-    Promise,
-    judged,
+    check_flushes,
 )
 from pytest_streamperf.throttling.record import Arrival, read_again
 
@@ -211,7 +211,7 @@ class FlushCounter:
         ...     flushes.assert_coalesced(per_second=20)
         """
         self.asserted = True
-        limits = Promise(
+        limits = FlushLimits(
             optional_argument("per_second", rate_of, per_second),
             optional_argument("bytes_per_flush", mean_bytes_of, bytes_per_flush),
             argument("max_held", seconds_of, max_held),
@@ -220,7 +220,7 @@ class FlushCounter:
         if not self._flushes and not self._pending:
             advice = "write to what flushes.writer, .send, .file or .call returns"
             raise nothing_measured("throttling", "nothing was written to the flush counter", advice)
-        result = judged(self.record, limits)
+        result = check_flushes(self.record, limits)
         conclude(result, ThrottlingExceeded, ThrottlingInconclusive, stacklevel=2)
         return result
 

@@ -1,15 +1,16 @@
 """The policy of a throttle and its fifteen invariants.
 
-`Policy` holds the arguments of `assert_throttled`. `INVARIANTS` maps the number of an invariant to
-its name, the evidence it needs, its meaning and its remedy. `Breach` is one broken invariant.
+`ThrottlePolicy` holds the arguments of `assert_throttled`. `INVARIANTS` maps the number of an
+invariant to its name, the evidence it needs, its meaning and its remedy. `Breach` is one broken
+invariant.
 """
 
 from typing import Literal, NamedTuple
 
-from pytest_streamperf.throttling.record import Evidence
+from pytest_streamperf.throttling.record import EvidenceKind
 
 
-class Policy(NamedTuple):
+class ThrottlePolicy(NamedTuple):
     """The rules that a throttle must keep; `every` and `tolerance` are in seconds."""
 
     every: float
@@ -33,12 +34,12 @@ class Invariant(NamedTuple):
     """An invariant: its name, the evidence it needs, the meaning of a breach and the remedy."""
 
     name: str
-    needs: frozenset[Evidence]
+    needs: frozenset[EvidenceKind]
     means: str
     remedy: str
 
 
-def _needs(*names: Evidence) -> frozenset[Evidence]:
+def _needs(*names: EvidenceKind) -> frozenset[EvidenceKind]:
     return frozenset(names)
 
 
@@ -47,19 +48,19 @@ INVARIANTS = {
         "first update immediate",
         _needs("of"),
         "people see nothing until the first interval is over",
-        "send the first value as it comes; start the interval then",
+        "send the first value at once, and start the interval then",
     ),
     2: Invariant(
         "rate bound per key",
         _needs(),
-        "more is sent than promised, perhaps an update for every delta",
+        "the sink gets more updates than allowed, perhaps one per delta",
         "compare the time of the last update before you send another",
     ),
     3: Invariant(
         "latest value",
         _needs("of", "value"),
-        "what is shown was out of date when it was sent",
-        "take the value when you send it, not when you plan to",
+        "the update carried a value that was out of date",
+        "read the value when the update is sent, not when it is planned",
     ),
     4: Invariant(
         "bounded staleness",
@@ -70,20 +71,20 @@ INVARIANTS = {
     5: Invariant(
         "final flush, whole and once",
         _needs("of"),
-        "what was pending at the end is lost, late, or sent twice",
-        "send what is pending before you say that it is the end",
+        "the value pending at the end is lost, late or sent twice",
+        "send the pending value before the end event",
     ),
     6: Invariant(
         "nothing after the end",
         _needs(),
-        "an update comes unexpected, or something still runs",
+        "an update comes after the end, or a task or timer still runs",
         "cancel the timer at the end, and when the stream is cancelled",
     ),
     7: Invariant(
         "policy on error, cancel and retry",
         _needs("of"),
-        "what is pending when it goes wrong is not treated as decided",
-        "flush on error, drop on cancel, clear on retry; or say otherwise",
+        "the pending value is not handled as the policy says",
+        "flush on error, drop on cancel, clear on retry, or pass on_...=",
     ),
     8: Invariant(
         "keys independent",
@@ -94,7 +95,7 @@ INVARIANTS = {
     9: Invariant(
         "no starvation",
         _needs("of"),
-        "while deltas keep coming, no update does",
+        "while deltas keep coming, no update is sent",
         "do not restart the timer for every delta: that is a debounce",
     ),
     10: Invariant(
@@ -106,20 +107,20 @@ INVARIANTS = {
     11: Invariant(
         "terminal updates bypass the throttle",
         _needs("of"),
-        "the final state waits for an interval of no more use",
+        "the final state waits for an interval that no longer matters",
         "send the final state at once",
     ),
     12: Invariant(
         "a skipped update uses up no time",
         _needs("of", "value"),
-        "a delta that changed nothing delays the one that does",
-        "start the interval when you send, not when you look",
+        "a delta that changed nothing delays one that changes the value",
+        "start the interval when you send, not when you skip an update",
     ),
     13: Invariant(
         "fresh timestamps",
         _needs("stamp"),
         "updates carry the time they were planned for, not sent at",
-        "read the clock as you send",
+        "read the clock when the update is sent",
     ),
     14: Invariant(
         "work inside the throttle",
@@ -131,6 +132,6 @@ INVARIANTS = {
         "one at a time to a slow sink",
         _needs(),
         "a second update is sent before the first one has arrived",
-        "wait for the sink before you send the next",
+        "wait for the sink to return before you send the next update",
     ),
 }

@@ -12,11 +12,11 @@ from pytest_streamperf._results.metrics import thinned
 from pytest_streamperf._results.text import Event, Row, fit_line, labelled_lines, timeline_lines
 from pytest_streamperf._results.units import duration, size
 from pytest_streamperf._results.verdict import Outcome
-from pytest_streamperf.throttling.invariants import INVARIANTS, Breach, Policy
-from pytest_streamperf.throttling.record import Evidence, Kind, Record
+from pytest_streamperf.throttling.invariants import INVARIANTS, Breach, ThrottlePolicy
+from pytest_streamperf.throttling.record import EvidenceKind, Kind, ThrottleRecord
 
 # The argument of `UpdateCounter` that provides each kind of evidence.
-_COUNTER_ARGUMENTS: Mapping[Evidence, str] = {
+_COUNTER_ARGUMENTS: Mapping[EvidenceKind, str] = {
     "of": "of=stream",
     "key": "key=...",
     "value": "value=...",
@@ -24,7 +24,7 @@ _COUNTER_ARGUMENTS: Mapping[Evidence, str] = {
     "stamp": "stamp=...",
 }
 # A check may be within without these: few sinks parse, and few updates carry a timestamp.
-_OPTIONAL: frozenset[Evidence] = frozenset({"parses", "stamp"})
+_OPTIONAL: frozenset[EvidenceKind] = frozenset({"parses", "stamp"})
 # Two keys take four rows of the 16 lines of a message.
 _MAX_TIMELINE_KEYS = 2
 # Not measured: intervals shown after a breach; the timeline shows twice as many before it.
@@ -49,8 +49,8 @@ class Unchecked(NamedTuple):
 class Findings(NamedTuple):
     """The record and policy of a check, with everything that the message reports."""
 
-    record: Record
-    policy: Policy
+    record: ThrottleRecord
+    policy: ThrottlePolicy
     breaches: Sequence[Breach]
     over: str
     unchecked: Mapping[int, Unchecked]
@@ -65,10 +65,10 @@ class Findings(NamedTuple):
     @property
     def missing(self) -> dict[int, str]:
         """The advice for each required invariant that was not checked, by number."""
-        return {n: reason.says for n, reason in self.unchecked.items() if reason.required}
+        return {number: reason.says for number, reason in self.unchecked.items() if reason.required}
 
 
-def unchecked(record: Record) -> dict[int, Unchecked]:
+def unchecked(record: ThrottleRecord) -> dict[int, Unchecked]:
     """Return the invariants that were not checked, by number, with the reason."""
     kinds = {mark.kind for mark in record.marks}
     many, ended = len(record.names()) > 1, bool(kinds & {"end", "source_end"})
@@ -93,7 +93,7 @@ def unchecked(record: Record) -> dict[int, Unchecked]:
 
 
 def over_budget(
-    record: Record, sent: int, max_total_bytes: int | None, max_updates: int | None
+    record: ThrottleRecord, sent: int, max_total_bytes: int | None, max_updates: int | None
 ) -> str:
     """Return the headline for an exceeded limit on bytes or updates; empty if none is exceeded."""
     if max_total_bytes is not None and sent > max_total_bytes:
@@ -103,12 +103,12 @@ def over_budget(
     return ""
 
 
-def series(record: Record) -> dict[str, Sequence[tuple[float, float]]]:
+def series(record: ThrottleRecord) -> dict[str, Sequence[tuple[float, float]]]:
     """Return the points to plot: the text length at each delta, and the size of each update."""
     began = record.began
     return {
-        "deltas": [(a.time - began, a.length) for a in thinned(record.arrivals)],
-        "updates": [(u.time - began, u.size) for u in thinned(record.updates)],
+        "deltas": [(arrival.time - began, arrival.length) for arrival in thinned(record.arrivals)],
+        "updates": [(update.time - began, update.size) for update in thinned(record.updates)],
     }
 
 
@@ -138,8 +138,8 @@ def details(findings: Findings) -> Sequence[str]:
             *labelled_lines({"why": names, "try": "; ".join(dict.fromkeys(missing.values()))}),
         )
     if not findings.breaches:
-        advice = "send what is new, not all there is; or less often, the longer it gets"
-        return ("", *labelled_lines({"means": "what is sent adds up", "try": advice}))
+        advice = "send only the new part, or send less often as the text grows"
+        return ("", *labelled_lines({"means": "the sizes of the updates add up", "try": advice}))
     first = findings.breaches[0]
     invariant = INVARIANTS[first.number]
     also_broken = sorted({breach.number for breach in findings.breaches} - {first.number})
@@ -165,13 +165,14 @@ def _unchecked_text(unchecked: Mapping[int, Unchecked]) -> str:
     return f"{', '.join(numbers)} not checked: pass {', '.join(sorted(ways))}" if ways else ""
 
 
-def _timeline(record: Record, breach: Breach, every: float) -> list[str]:
+def _timeline(record: ThrottleRecord, breach: Breach, every: float) -> list[str]:
     """Draw a row of deltas and a row of updates per key, around the breach."""
     start = max(breach.time - 2 * _INTERVALS_AFTER_BREACH * every, record.began)
     end = max(min(breach.time + _INTERVALS_AFTER_BREACH * every, record.until), start + every)
-    attempts = [a for a in record.attempts() if a.arrivals or a.updates]
+    attempts = [attempt for attempt in record.attempts() if attempt.arrivals or attempt.updates]
     rows = []
-    for attempt in sorted(attempts, key=lambda a: a.name != breach.key)[:_MAX_TIMELINE_KEYS]:
+    other_keys_last = sorted(attempts, key=lambda attempt: attempt.name != breach.key)
+    for attempt in other_keys_last[:_MAX_TIMELINE_KEYS]:
         came = [Event(arrival.time, "|") for arrival in attempt.arrivals]
         marks = [Event(mark.time, _MARKS[mark.kind]) for mark in attempt.marks]
         went = [Event(update.time, "U") for update in attempt.updates]

@@ -1,8 +1,8 @@
 """The record of a throttled stream, as plain values: deltas, updates and marks.
 
-`UpdateCounter.record` makes a `Record`; the invariant checks read it. `Record.attempts` splits it
-by key and retry. Times are in seconds of the virtual or the real clock. `order` numbers all entries
-of a record, so it orders entries at the same instant.
+`UpdateCounter.record` makes a `ThrottleRecord`, and the invariant checks read it. Its `attempts`
+are its parts by key and retry. Times are in seconds of the virtual or the real clock. `order`
+numbers all entries of a record, so it orders entries at the same instant.
 """
 
 from bisect import bisect_left
@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 Kind = Literal["end", "cancel", "retry", "error", "source_end"]
 
-Evidence = Literal["of", "key", "value", "parses", "stamp"]
+EvidenceKind = Literal["of", "key", "value", "parses", "stamp"]
 
 
 class Arrival(NamedTuple):
@@ -81,7 +81,7 @@ class Attempt(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class ThrottleRecord:
     """The deltas, updates and marks of a check, up to the time `until`.
 
     `texts` maps a key and an attempt to the whole text. `parses` counts the calls of the spy.
@@ -96,7 +96,7 @@ class Record:
     parses: int | None = None
     left: Sequence[str] = ()
     until: float = 0.0
-    evidence: frozenset[Evidence] = frozenset()
+    evidence: frozenset[EvidenceKind] = frozenset()
     latest: Callable[[str], Any] = str
 
     @property
@@ -116,17 +116,17 @@ class Record:
         alone = len(names) == 1 and len({update.key for update in self.updates}) <= 1
         attempts: list[Attempt] = []
         for number, (start, end) in enumerate(pairwise([-1, *retries, inf])):
-            arrivals = [a for a in self.arrivals if start < a.order <= end]
-            first = {a.key: a.order for a in reversed(arrivals)}
-            updates = [u for u in self.updates if start < u.order <= end]
-            marks = [m for m in self.marks if start < m.order <= end]
+            arrivals = [arrival for arrival in self.arrivals if start < arrival.order <= end]
+            first = {arrival.key: arrival.order for arrival in reversed(arrivals)}
+            updates = [update for update in self.updates if start < update.order <= end]
+            marks = [mark for mark in self.marks if start < mark.order <= end]
             attempts += [
                 Attempt(
                     "text" if key is None else str(key),
                     number,
                     self.texts.get((key, number), ""),
-                    [a for a in arrivals if a.key == key],
-                    [u for u in updates if alone or u.key == key],
+                    [arrival for arrival in arrivals if arrival.key == key],
+                    [update for update in updates if alone or update.key == key],
                     marks,
                     [order for other_key, order in first.items() if other_key != key],
                 )

@@ -43,13 +43,13 @@ from pytest_streamperf.streams.messages import ToolCallDelta, text_of
 from pytest_streamperf.streams.token_stream import TokenStream, listen
 from pytest_streamperf.throttling import message
 from pytest_streamperf.throttling.breaches import breaches
-from pytest_streamperf.throttling.invariants import Breach, Policy
+from pytest_streamperf.throttling.invariants import Breach, ThrottlePolicy
 from pytest_streamperf.throttling.record import (
     Arrival,
-    Evidence,
+    EvidenceKind,
     Kind,
     Mark,
-    Record,
+    ThrottleRecord,
     Update,
     read_again,
 )
@@ -232,21 +232,21 @@ class UpdateCounter:
     # -- results
 
     @property
-    def record(self) -> Record:
+    def record(self) -> ThrottleRecord:
         """The deltas, updates and marks so far, as plain values.
 
         Raises the first error that `value` raised, and `TypeError` for a key that is not hashable.
         """
         if self._value_error is not None:
             raise self._value_error
-        given: dict[Evidence, object] = {
+        given: dict[EvidenceKind, object] = {
             "of": self._of,
             "key": self._key,
             "value": self._value,
             "parses": self._parses,
             "stamp": self._stamp,
         }
-        return Record(
+        return ThrottleRecord(
             arrivals=self._arrivals,
             updates=[self._update(number, call) for number, call in enumerate(self.calls)],
             marks=self._marks,
@@ -321,19 +321,21 @@ class UpdateCounter:
         interval = argument("every", interval_of, every)
         tolerance_seconds = argument("tolerance", seconds_of, tolerance)
         byte_limit = optional_argument("max_total_bytes", bytes_of, max_total_bytes)
-        policy = Policy(interval, trailing, on_cancel, on_error, on_retry, tolerance_seconds)
+        policy = ThrottlePolicy(
+            interval, trailing, on_cancel, on_error, on_retry, tolerance_seconds
+        )
         _check_choices(policy)
         if not self.calls:
             advice = "pass the counter to the code under test as its callback"
             raise nothing_measured("throttling", "the update counter was never called", advice)
-        result = judged(self.record, policy, byte_limit, max_updates)
+        result = check_updates(self.record, policy, byte_limit, max_updates)
         conclude(result, ThrottlingExceeded, ThrottlingInconclusive, stacklevel=2)
         return result
 
 
-def judged(
-    record: Record,
-    policy: Policy,
+def check_updates(
+    record: ThrottleRecord,
+    policy: ThrottlePolicy,
     max_total_bytes: int | None = None,
     max_updates: int | None = None,
 ) -> ThrottlingResult:
@@ -366,7 +368,7 @@ def judged(
     )
 
 
-def _check_choices(policy: Policy) -> None:
+def _check_choices(policy: ThrottlePolicy) -> None:
     for name, chosen, allowed in (
         ("trailing", policy.trailing, _TRAILING_CHOICES),
         ("on_cancel", policy.on_cancel, ("drop", "flush")),

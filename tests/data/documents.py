@@ -191,7 +191,7 @@ def updates(test: str, *, every: float, rows: int = 40) -> dict[str, Any]:
             "              ^ 0.020 s",
             "",
             "  broke  2 of 15: rate bound per key",
-            "  means  more is sent than promised, perhaps an update for every delta",
+            "  means  the sink gets more updates than allowed, perhaps one per delta",
             "  try    compare the time of the last update before you send another",
         ]
         if exceeded

@@ -12,8 +12,8 @@ from typing import Any
 from unittest.mock import Mock, patch
 
 from pytest_streamperf import TokenStream, ToolCallDelta, VirtualClock
-from pytest_streamperf.throttling.invariants import INVARIANTS, Policy
-from pytest_streamperf.throttling.update_counter import UpdateCounter, judged
+from pytest_streamperf.throttling.invariants import INVARIANTS, ThrottlePolicy
+from pytest_streamperf.throttling.update_counter import UpdateCounter, check_updates
 from reference_impl import REGRESSIONS, regressed, throttle
 
 EVERY = 0.1
@@ -84,7 +84,10 @@ def broken_invariants(steps: Sequence[Step]) -> set[int]:
         with patch.object(throttle, "parse", spy):
             await drive(counter, steps)
         if counter.calls:
-            found.update(each.number for each in judged(counter.record, Policy(EVERY)).breaches)
+            found.update(
+                each.number
+                for each in check_updates(counter.record, ThrottlePolicy(EVERY)).breaches
+            )
 
     with VirtualClock():
         asyncio.run(main())

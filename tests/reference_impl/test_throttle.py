@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from pytest_streamperf import TokenStream, ToolCallDelta, UpdateCounter, VirtualClock
-from pytest_streamperf.throttling.invariants import Policy
-from pytest_streamperf.throttling.update_counter import judged
+from pytest_streamperf.throttling.invariants import ThrottlePolicy
+from pytest_streamperf.throttling.update_counter import check_updates
 from pytest_streamperf.virtual_clock import new_event_loop
 from reference_impl import REGRESSIONS, regressed, throttle
 from tests.matrix.throttles import EVERY, OVERLAPS, matrix, page
@@ -129,7 +129,7 @@ class Turns(RuleBasedStateMachine):
             self.runner.close()
             self.clock.__exit__(None, None, None)
         if record.updates:
-            breaches = judged(record, Policy(EVERY)).breaches
+            breaches = check_updates(record, ThrottlePolicy(EVERY)).breaches
             assert not breaches, breaches
 
 

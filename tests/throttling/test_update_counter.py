@@ -26,11 +26,11 @@ from pytest_streamperf import (
     VirtualClock,
 )
 from pytest_streamperf.throttling.breaches import breaches
-from pytest_streamperf.throttling.invariants import INVARIANTS, Policy
-from pytest_streamperf.throttling.record import Arrival, Mark, Record, Update
-from pytest_streamperf.throttling.update_counter import judged
+from pytest_streamperf.throttling.invariants import INVARIANTS, ThrottlePolicy
+from pytest_streamperf.throttling.record import Arrival, Mark, ThrottleRecord, Update
+from pytest_streamperf.throttling.update_counter import check_updates
 
-EVERY = Policy(0.1)
+EVERY = ThrottlePolicy(0.1)
 ALL = frozenset({"of", "key", "value", "parses", "stamp"})
 
 
@@ -75,7 +75,7 @@ class Story:
     def record(self, **more):
         """All of it, a second later."""
         told = {"until": self.now + 1, "evidence": ALL, "texts": self._texts, "parses": 0}
-        return Record(**self._kept, **(told | more))
+        return ThrottleRecord(**self._kept, **(told | more))
 
 
 def story():
@@ -185,37 +185,43 @@ def test_what_still_runs():
 
 
 KEPT = {
-    "timer": (Policy(0.1), story().at(5).delta().at(10).sends().at(80).mark("end")),
+    "timer": (ThrottlePolicy(0.1), story().at(5).delta().at(10).sends().at(80).mark("end")),
     "next": (
-        Policy(0.1, "next"),
+        ThrottlePolicy(0.1, "next"),
         story().at(5).delta().at(80).delta().sends().at(81).mark("end"),
     ),
-    "end": (Policy(0.1, "end"), story().at(5).delta().at(80).mark("source_end").sends()),
-    "cancel drops": (Policy(0.1), story().at(5).delta().at(6).mark("cancel")),
+    "end": (ThrottlePolicy(0.1, "end"), story().at(5).delta().at(80).mark("source_end").sends()),
+    "cancel drops": (ThrottlePolicy(0.1), story().at(5).delta().at(6).mark("cancel")),
     "cancel flushes": (
-        Policy(0.1, on_cancel="flush"),
+        ThrottlePolicy(0.1, on_cancel="flush"),
         story().at(5).delta().at(6).mark("cancel").sends(),
     ),
-    "error flushes": (Policy(0.1), story().at(5).delta().at(6).mark("error").sends()),
-    "error drops": (Policy(0.1, on_error="drop"), story().at(5).delta().at(6).mark("error")),
+    "error flushes": (ThrottlePolicy(0.1), story().at(5).delta().at(6).mark("error").sends()),
+    "error drops": (
+        ThrottlePolicy(0.1, on_error="drop"),
+        story().at(5).delta().at(6).mark("error"),
+    ),
     "retry clears": (
-        Policy(0.1),
+        ThrottlePolicy(0.1),
         story().at(5).delta().at(6).mark("retry").at(7).delta("x").sends("x").at(9).mark("end"),
     ),
-    "nothing new, nothing sent": (Policy(0.1), story().at(30).delta("").at(31).mark("source_end")),
+    "nothing new, nothing sent": (
+        ThrottlePolicy(0.1),
+        story().at(30).delta("").at(31).mark("source_end"),
+    ),
     "a slow sink is waited for": (
-        Policy(0.1),
+        ThrottlePolicy(0.1),
         Story().at(0).delta().sends(takes=0.5).at(20).delta().at(50).sends().at(60).mark("end"),
     ),
     "an interval from when a slow sink has taken it": (
-        Policy(0.1),
+        ThrottlePolicy(0.1),
         Story().at(0).delta().sends(takes=0.05).at(5).delta().at(15).sends().at(60).mark("end"),
     ),
     "in real time, a little late": (
-        Policy(0.1, tolerance=0.05),
+        ThrottlePolicy(0.1, tolerance=0.05),
         story().at(5).delta().at(13).sends().at(60).mark("end"),
     ),
-    "cut off before it was due": (Policy(0.1), story().at(5).delta().at(9).mark("cancel")),
+    "cut off before it was due": (ThrottlePolicy(0.1), story().at(5).delta().at(9).mark("cancel")),
 }
 
 
@@ -228,10 +234,10 @@ def test_what_a_policy_allows(policy, told):
 @pytest.mark.parametrize(
     ("policy", "told"),
     [
-        (Policy(0.1, on_cancel="flush"), KEPT["cancel drops"][1]),
-        (Policy(0.1), KEPT["cancel flushes"][1]),
-        (Policy(0.1, on_error="drop"), KEPT["error flushes"][1]),
-        (Policy(0.1), KEPT["error drops"][1]),
+        (ThrottlePolicy(0.1, on_cancel="flush"), KEPT["cancel drops"][1]),
+        (ThrottlePolicy(0.1), KEPT["cancel flushes"][1]),
+        (ThrottlePolicy(0.1, on_error="drop"), KEPT["error flushes"][1]),
+        (ThrottlePolicy(0.1), KEPT["error drops"][1]),
     ],
 )
 def test_what_the_other_policy_forbids(policy, told):
@@ -271,7 +277,7 @@ def test_an_ideal_throttle_breaks_nothing(gaps, trailing):
     told.at(now).mark("source_end")
     if pending:
         told.sends()
-    assert numbers(told.mark("end"), Policy(0.1, trailing)) == []
+    assert numbers(told.mark("end"), ThrottlePolicy(0.1, trailing)) == []
 
 
 # -- the counter
@@ -511,7 +517,7 @@ def test_snapshots_add_up():
 def test_what_is_not_checked_is_said():
     """A failure tells what else it could have looked at."""
     told = replace(story().at(5).delta().sends().record(), evidence=frozenset({"of"}))
-    throttling = judged(told, EVERY)
+    throttling = check_updates(told, EVERY)
     assert throttling.verdict == "exceeded"
     assert "3, 12, 13, 14 not checked: pass" in " ".join(throttling.message.split())
 
@@ -590,8 +596,8 @@ def test_text_that_is_flushed_for_a_tool_call():
 def test_the_next_policy_drops_what_waits():
     """A timestamp and an `if` sends nothing at the end; the other policies do."""
     told = story().at(5).delta().at(6).mark("source_end")
-    assert numbers(told, Policy(0.1, "next")) == []
-    assert numbers(told, Policy(0.1, "end")) == [5]
+    assert numbers(told, ThrottlePolicy(0.1, "next")) == []
+    assert numbers(told, ThrottlePolicy(0.1, "end")) == [5]
 
 
 def test_stamps_of_either_clock():
@@ -620,7 +626,7 @@ def test_without_keys_nobody_is_accused():
         for _ in stream:
             time.sleep(0.2)
             counter("x")
-    throttling = judged(counter.record, EVERY)
+    throttling = check_updates(counter.record, EVERY)
     assert throttling.verdict == "inconclusive"
     assert "pass key=..." in " ".join(throttling.details)
 
