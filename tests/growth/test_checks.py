@@ -1,4 +1,9 @@
-"""The verdict as people get it: right on code whose growth is known, and never green by luck."""
+"""The growth check as users call it: its verdicts, the consumers that it takes, its errors.
+
+Tests call `measure_growth` or `assert_linear` with a consumer, which is a function that takes a
+stream. The growth of its work is known, so each test knows the right verdict: within, exceeded or
+inconclusive. A check that could not measure enough is never within.
+"""
 
 import asyncio
 import gc
@@ -35,7 +40,8 @@ from tests.recording_reporter import RecordingReporter
 
 pytestmark = pytest.mark.alone
 
-COUNTS = ("allocated_bytes", "calls")
+# Counted metrics give the same verdict in every run, which time does not.
+COUNTED_METRICS = ("allocated_bytes", "calls")
 
 
 def linear(stream):
@@ -44,9 +50,12 @@ def linear(stream):
 
 @pytest.mark.parametrize("name", LINEAR)
 def test_linear_code_is_within(name):
-    """What CPython does in linear time passes, with time enough; the least is in benchmarks/."""
-    consume, terms = LINEAR[name]
-    growth = measure_growth(consume, **{"seconds": 6.0, **terms})
+    """Linear consumers of accumulators.py are within the limit, given 6 s of CPU time.
+
+    The least CPU time that is enough is measured in benchmarks/.
+    """
+    consume, arguments = LINEAR[name]
+    growth = measure_growth(consume, **{"seconds": 6.0, **arguments})
     assert growth.verdict == "within", growth.message
     assert growth.metric is None
     assert growth.superlinear_share <= growth.superlinear_interval[1]
@@ -54,9 +63,9 @@ def test_linear_code_is_within(name):
 
 @pytest.mark.parametrize("name", SUPERLINEAR)
 def test_superlinear_code_is_exceeded(name):
-    """What goes over earlier deltas again fails, and this file's line is blamed for it."""
-    consume, terms = SUPERLINEAR[name]
-    growth = measure_growth(consume, **terms)
+    """Superlinear consumers of accumulators.py fail, and a line of that file is blamed."""
+    consume, arguments = SUPERLINEAR[name]
+    growth = measure_growth(consume, **arguments)
     assert growth.verdict == "exceeded", growth.message
     assert growth.superlinear_share > 0.25
     assert growth.blame[0].file.endswith("accumulators.py")
@@ -64,26 +73,29 @@ def test_superlinear_code_is_exceeded(name):
 
 @pytest.mark.parametrize("name", [*LINEAR, *SUPERLINEAR])
 def test_the_message_fits_a_screen(name):
-    """A message is at most 13 lines of ASCII, of 72 columns; its headline may have 76."""
-    consume, terms = {**LINEAR, **SUPERLINEAR}[name]
-    message = measure_growth(consume, up_to=1_000, seconds=0.5, **terms).message
+    """A message has at most 13 ASCII lines of 72 columns; its first line may have 76 columns."""
+    consume, arguments = {**LINEAR, **SUPERLINEAR}[name]
+    message = measure_growth(consume, up_to=1_000, seconds=0.5, **arguments).message
     lines = f"GrowthExceeded: {message}".splitlines()
     assert len(lines) <= 13
-    headline, *others = lines
-    assert len(headline) <= 76, headline
-    assert max(map(len, others), default=0) <= 72, max(others, key=len)
+    first_line, *other_lines = lines
+    assert len(first_line) <= 76, first_line
+    assert max(map(len, other_lines), default=0) <= 72, max(other_lines, key=len)
     assert message.isascii()
 
 
 def test_counts_are_the_same_every_time():
-    """Two measurements by counts alone say the same; other threads may allocate a little."""
-    first, second = (measure_growth(attribute, metrics=COUNTS) for _ in range(2))
+    """Two checks of one consumer by counted metrics give the same message and the same share.
+
+    The shares may differ by 0.01%, as other threads may allocate a little.
+    """
+    first, second = (measure_growth(attribute, metrics=COUNTED_METRICS) for _ in range(2))
     assert first.message == second.message
     share = pytest.approx(second.superlinear_share, rel=1e-4)
     assert first.superlinear_share == share
 
 
-# -- the shapes of a consumer
+# -- kinds of consumers: functions and generators, sync and async
 
 
 async def async_linear(stream):
@@ -123,7 +135,7 @@ async def async_generator_quadratic(stream):
         yield delta
 
 
-SHAPES = {
+CONSUMERS_BY_VERDICT = {
     "within": (linear, async_linear, generator_linear, async_generator_linear),
     "exceeded": (attribute, async_quadratic, generator_quadratic, async_generator_quadratic),
 }
@@ -131,34 +143,41 @@ SHAPES = {
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize(
-    ("expected", "consume"), [(verdict, shape) for verdict in SHAPES for shape in SHAPES[verdict]]
+    ("expected", "consume"),
+    [
+        (verdict, consume)
+        for verdict in CONSUMERS_BY_VERDICT
+        for consume in CONSUMERS_BY_VERDICT[verdict]
+    ],
 )
 def test_every_shape_of_consumer(backend, expected, consume):
-    """Functions and generators, sync and async, on a loop of their own."""
+    """Functions and generators, sync and async, get the right verdict on asyncio and trio."""
     assert measure_growth(consume, up_to=4_000, backend=backend).verdict == expected
 
 
-@pytest.mark.parametrize("run", [asyncio.run, trio.run], ids=["asyncio", "trio"])
-@pytest.mark.parametrize("expected", SHAPES)
-def test_the_async_form_awaits_in_the_current_task(run, expected):
-    """All shapes again, on a loop that is running already, in the task that asks."""
-    here = threading.get_ident()
+@pytest.mark.parametrize("run_loop", [asyncio.run, trio.run], ids=["asyncio", "trio"])
+@pytest.mark.parametrize("expected", CONSUMERS_BY_VERDICT)
+def test_the_async_form_awaits_in_the_current_task(run_loop, expected):
+    """`measure_growth_async` calls every kind of consumer in the thread of the running loop."""
+    loop_thread = threading.get_ident()
 
     async def check(consume, wrapped):
         growth = await measure_growth_async(wrapped, up_to=4_000)
         assert growth.verdict == expected, (consume, growth.message)
 
-    for consume in SHAPES[expected]:
+    for consume in CONSUMERS_BY_VERDICT[expected]:
 
         def wrapped(stream, consume=consume):
-            assert threading.get_ident() == here
+            assert threading.get_ident() == loop_thread
             return consume(stream)
 
-        run(check, consume, wrapped) if run is trio.run else run(check(consume, wrapped))
+        run_loop(check, consume, wrapped) if run_loop is trio.run else run_loop(
+            check(consume, wrapped)
+        )
 
 
 def test_what_lives_on_the_running_loop_can_be_used():
-    """A consumer that waits for another task of the test's loop gets its answer."""
+    """A consumer may wait for another task of the running loop, such as a server of the test."""
 
     async def main():
         questions, answers = asyncio.Queue(), asyncio.Queue()
@@ -173,7 +192,7 @@ def test_what_lives_on_the_running_loop_can_be_used():
                 await answers.get()
 
         server = asyncio.create_task(serve())
-        growth = await measure_growth_async(consume, up_to=1_000, metrics=COUNTS)
+        growth = await measure_growth_async(consume, up_to=1_000, metrics=COUNTED_METRICS)
         server.cancel()
         return growth.verdict
 
@@ -181,7 +200,7 @@ def test_what_lives_on_the_running_loop_can_be_used():
 
 
 def test_the_sync_form_inside_a_loop_names_the_other():
-    """An async consumer cannot be run to its end there: a TypeError says what can be done."""
+    """Inside a loop, `assert_linear` refuses an async consumer and names the async form."""
 
     async def main():
         with pytest.raises(TypeError, match=r"await assert_linear\.aio"):
@@ -191,16 +210,16 @@ def test_the_sync_form_inside_a_loop_names_the_other():
 
 
 def test_a_sync_consumer_may_be_checked_inside_a_loop():
-    """It needs no loop, so it may be run where there is one."""
+    """`assert_linear` accepts a sync consumer where an event loop is running."""
 
     async def main():
-        return assert_linear(linear, up_to=1_000, metrics=COUNTS).verdict
+        return assert_linear(linear, up_to=1_000, metrics=COUNTED_METRICS).verdict
 
     assert asyncio.run(main()) == "within"
 
 
 def test_a_consumer_in_another_thread():
-    """The stream may be pulled by a thread that the consumer starts: its work is seen."""
+    """If a thread that the consumer starts pulls the stream, its growth is found and blamed."""
 
     def consume(stream):
         thread = threading.Thread(target=attribute, args=(stream,))
@@ -213,64 +232,72 @@ def test_a_consumer_in_another_thread():
 
 
 def test_delta_makes_events():
-    """Consumers of something else than text are given it."""
+    """The function `delta=` makes the deltas, so a consumer can get events instead of text."""
 
     def consume(stream):
         return [event["text"] for event in stream]
 
-    growth = measure_growth(consume, delta=lambda index: {"text": str(index)}, metrics=COUNTS)
+    growth = measure_growth(
+        consume, delta=lambda index: {"text": str(index)}, metrics=COUNTED_METRICS
+    )
     assert growth.verdict == "within"
 
 
 def test_sizes_call_code_that_takes_its_input_at_once():
-    """`consume(n)` is called, and what it takes compared from size to size."""
+    """A check with `sizes=` calls `consume(n)` for each size n and compares the costs."""
 
     def quadratic_in(count):
         return sum(len(range(other)) for one in range(count) for other in (one,) * count)
 
-    seen = []
+    called_sizes = []
 
     def linear_in(count):
-        seen.append(count)
+        called_sizes.append(count)
         return sum(range(count * 20))
 
     assert measure_growth(linear_in, sizes=(2_000, 4_000, 8_000)).verdict == "within"
-    assert set(seen) == {2_000, 4_000, 8_000}
+    assert set(called_sizes) == {2_000, 4_000, 8_000}
     growth = measure_growth(quadratic_in, sizes=(50, 100, 200))
     assert growth.verdict == "exceeded", growth.message
 
 
 def test_what_it_costs_to_set_up_hides_no_growth():
-    """With `sizes=` nothing passes on a bound: in short inputs growth would not show."""
+    """A check with `sizes=` is not within if its budget ends below the largest size.
 
-    def sets_up(count):
-        end = clock.cpu() + 0.02
-        while clock.cpu() < end:
+    A set-up cost, 20 ms in this test, hides the growth in small inputs, so the check is
+    inconclusive.
+    """
+
+    def set_up_and_grow(count):
+        end_of_set_up = clock.cpu() + 0.02
+        while clock.cpu() < end_of_set_up:
             pass
-        return [each for each in range(count) for _ in range(count // 100)]
+        return [index for index in range(count) for _ in range(count // 100)]
 
     sizes = [100 * 2**octave for octave in range(9)]
-    assert measure_growth(sets_up, sizes=sizes, seconds=0.1).verdict == "inconclusive"
+    assert measure_growth(set_up_and_grow, sizes=sizes, seconds=0.1).verdict == "inconclusive"
 
 
 def test_a_finish_is_not_leapt_at():
-    """A short run that seems dear, as what is set up is, says nothing of how long a finish takes.
+    """Growth in the finish makes the check fail, although a fixed cost dominates short runs.
 
-    A stream can be cut where the budget ends; a finish that takes all of it shows nothing.
+    The finish is the work after the last delta. A stream can be cut where the budget ends, but a
+    run that is stopped in its finish shows nothing. So the check lengthens such streams step by
+    step.
     """
 
     def consume(stream):
-        text, found = "", sum(range(400_000))
+        text, matches = "", sum(range(400_000))
         for delta in list(stream):
             text += delta * 10
-            found += text.count("zz")
-        return found
+            matches += text.count("zz")
+        return matches
 
     assert measure_growth(consume).verdict == "exceeded"
 
 
 def test_reading_all_first_and_working_at_the_end_is_seen():
-    """Work after the last delta is compared from length to length."""
+    """Growth of the work after the last delta makes the check fail."""
 
     def consume(stream):
         reply = Reply()
@@ -281,7 +308,7 @@ def test_reading_all_first_and_working_at_the_end_is_seen():
 
 
 def test_code_that_a_library_calls_back():
-    """What feeds the stream to a callback is a consumer like another."""
+    """Quadratic work in a callback that a library feeds with the deltas makes the check fail."""
 
     def consume(stream):
         reply = Reply()
@@ -292,42 +319,42 @@ def test_code_that_a_library_calls_back():
 
 @pytest.mark.parametrize("size", [7, 100])
 def test_reading_ahead(size):
-    """Deltas taken in batches, whatever their size, cost what they cost together."""
+    """A consumer that takes its deltas in batches, of 7 or of 100, gets the right verdict."""
 
     def batches(stream, add):
         deltas = iter(stream)
         while batch := list(islice(deltas, size)):
             add(batch)
 
-    def consume(stream):
-        kept = []
-        batches(stream, lambda batch: kept.append("".join(batch)))
+    def join_batches(stream):
+        texts = []
+        batches(stream, lambda batch: texts.append("".join(batch)))
 
-    def consume_again(stream):
+    def copy_all_text(stream):
         reply = Reply()
         batches(stream, lambda batch: [reply.feed(delta) for delta in batch])
 
-    assert measure_growth(consume).verdict == "within"
-    assert measure_growth(consume_again).verdict == "exceeded"
+    assert measure_growth(join_batches).verdict == "within"
+    assert measure_growth(copy_all_text).verdict == "exceeded"
 
 
-@pytest.mark.parametrize("every", [16, 100])
-def test_a_cost_that_comes_now_and_then(every):
-    """It is judged by its mean."""
+@pytest.mark.parametrize("interval", [16, 100])
+def test_a_cost_that_comes_now_and_then(interval):
+    """A quadratic cost that comes only once in 16 or 100 deltas makes the check fail."""
 
     def consume(stream):
-        text, found = "", 0
+        text, matches = "", 0
         for index, delta in enumerate(stream):
             text += delta
-            if index % every == 0:
-                found += sum(text.count(word) for word in ("x", "y", "z", "q"))
-        return found
+            if index % interval == 0:
+                matches += sum(text.count(word) for word in ("x", "y", "z", "q"))
+        return matches
 
     assert measure_growth(consume).verdict == "exceeded"
 
 
 class Window:
-    """Keeps the end of the text."""
+    """The last `size` characters of the deltas that were fed to it."""
 
     def __init__(self, size):
         self.text, self.size = "", size
@@ -338,18 +365,18 @@ class Window:
 
 @pytest.mark.parametrize("size", [250, 2_000, 5_000])
 def test_a_window_that_fills_is_linear(size):
-    """A window that is full before the maximum length does not fail the check."""
+    """A consumer that keeps only the last 250 to 5,000 characters of a reply does not fail."""
 
     def consume(stream):
         window = Window(size)
         for delta in stream:
             window.feed(delta)
 
-    assert measure_growth(consume, up_to=5_000, metrics=COUNTS).verdict != "exceeded"
+    assert measure_growth(consume, up_to=5_000, metrics=COUNTED_METRICS).verdict != "exceeded"
     assert measure_growth(consume, up_to=5_000).verdict != "exceeded"
 
 
-async def _to_a_queue(stream, reply):
+async def _feed_through_queue(stream, reply):
     queue = asyncio.Queue()
 
     async def work():
@@ -363,19 +390,19 @@ async def _to_a_queue(stream, reply):
         queue.put_nowait(None)
 
 
-async def _to_callbacks(stream, reply):
+async def _feed_in_callbacks(stream, reply):
     async for delta in stream:
         asyncio.get_running_loop().call_soon(reply.feed, delta)
 
 
-@pytest.mark.parametrize("hand_over", [_to_a_queue, _to_callbacks])
-def test_tasks_on_a_loop_of_its_own_are_the_consumers(hand_over):
-    """What another task or a callback does with the deltas is seen where nobody else has one."""
-    assert measure_growth(lambda stream: hand_over(stream, Reply())).verdict == "exceeded"
+@pytest.mark.parametrize("feed_all", [_feed_through_queue, _feed_in_callbacks])
+def test_tasks_on_a_loop_of_its_own_are_the_consumers(feed_all):
+    """Work in other tasks and in callbacks is measured on an event loop of the check."""
+    assert measure_growth(lambda stream: feed_all(stream, Reply())).verdict == "exceeded"
 
 
 def test_a_result_says_all_it_knows():
-    """The length at which half of the work is superlinear, costs on the way, and the noise."""
+    """A result holds `half_at`, the cost curves of bytes and of CPU time, and the noise."""
     growth = measure_growth(attribute)
     assert growth.half_at < 1_000
     assert [length for length, _ in growth.curves["allocated_bytes"].points][-2:] == [
@@ -388,11 +415,11 @@ def test_a_result_says_all_it_knows():
     assert growth.noise.page_faults is None or growth.noise.page_faults >= 0
 
 
-# -- what cannot be proven
+# -- consumers that raise, stop early, keep state or do not end
 
 
 def test_a_consumer_that_raises():
-    """What it raised comes through, with a note of how far it had come."""
+    """An error of the consumer comes through, with a note of how many deltas it had taken."""
 
     def consume(stream):
         for index, _ in enumerate(stream):
@@ -406,14 +433,14 @@ def test_a_consumer_that_raises():
 
 
 def test_a_consumer_that_takes_nothing():
-    """A check that measured nothing is an error, in both forms."""
+    """`measure_growth` and `assert_linear` raise `NothingMeasured` if no delta is taken."""
     for check in (measure_growth, assert_linear):
         with pytest.raises(NothingMeasured, match="took no delta"):
             check(lambda _stream: "done")
 
 
 def test_a_consumer_that_stops_early():
-    """It is told how far it came; that is not green."""
+    """A consumer that stops after 10 deltas makes the check inconclusive, with that number."""
 
     def consume(stream):
         for index, _ in enumerate(stream):
@@ -426,13 +453,14 @@ def test_a_consumer_that_stops_early():
 
 @pytest.mark.parametrize("kind", ["text", "list", "joined"])
 def test_a_consumer_that_keeps_state_between_runs(kind):
-    """State that survives is detected and explained."""
+    """State that a consumer keeps from run to run makes the check inconclusive, with advice."""
     kept_text, kept_list = [""], []
 
     def consume(stream):
         for delta in stream:
             if kind == "text":
-                kept_text[0] += delta * 4  # a few bytes of the shortest stream may be anybody's
+                # Four times, as the interpreter may keep as much as the shortest stream itself.
+                kept_text[0] += delta * 4
             else:
                 kept_list.append(delta)
         return "".join(kept_list) if kind == "joined" else None
@@ -442,25 +470,33 @@ def test_a_consumer_that_keeps_state_between_runs(kind):
 
 
 def test_what_a_run_holds_that_was_cut_is_not_state():
-    """It lives in the frames of the error that the cut led to, and in no consumer."""
+    """Deltas that are held by an error from a cut stream do not count as the consumer's state.
+
+    The check cuts the stream, so the consumer raises an error, whose frames hold the deltas.
+    """
     cache = []
 
     def consume(stream):
-        held = []
+        held_deltas = []
         for index, delta in enumerate(stream):
-            held.append(delta * 20)
-            if tracemalloc.is_tracing() and len(cache) < 78 + 312:  # as the first two runs are long
+            held_deltas.append(delta * 20)
+            # The first two runs, of 78 and 312 deltas, fill the cache, so a third run is made.
+            if tracemalloc.is_tracing() and len(cache) < 78 + 312:
                 cache.append(delta * 20)
+            # The third run is so slow that its stream is cut.
             if tracemalloc.is_tracing() and index > 312:
-                sum(range(50_000))  # too slow for the third
-        if len(held) not in {78, 312, 1_250, 5_000, 20_000}:
+                sum(range(50_000))
+        if len(held_deltas) not in {78, 312, 1_250, 5_000, 20_000}:
             raise EOFError
 
     assert "built inside" not in measure_growth(consume, seconds=0.5).message
 
 
 def test_what_is_kept_once_is_not_state():
-    """A cache that fills up is no state: it does not grow from run to run."""
+    """A cache that fills up once does not count as state.
+
+    It does not grow from run to run.
+    """
     cache = {}
 
     def consume(stream):
@@ -470,20 +506,24 @@ def test_what_is_kept_once_is_not_state():
 
 
 def test_what_is_kept_for_a_while_is_not_state():
-    """A server that is starved of a core lets go of a turn late: one run without is enough."""
-    runs, kept = itertools.count(), []
+    """Memory that only the first five runs leave behind does not count as state.
+
+    A server that waits for a core releases the memory of a run late. One run that leaves nothing
+    behind is enough.
+    """
+    run_numbers, kept_runs = itertools.count(), []
 
     def consume(stream):
         deltas = [delta * 20 for delta in stream]
-        if next(runs) < 5:
-            kept.append(deltas)
+        if next(run_numbers) < 5:
+            kept_runs.append(deltas)
 
     assert measure_growth(consume).verdict == "within"
-    assert len(kept) == 5
+    assert len(kept_runs) == 5
 
 
 def test_a_consumer_that_waits_for_ever():
-    """`timeout` ends it, and the message says where it was."""
+    """`timeout=` ends a consumer that waits for ever; the message counts the deltas taken."""
 
     def consume(stream):
         for _ in stream:
@@ -497,7 +537,7 @@ def test_a_consumer_that_waits_for_ever():
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_an_async_consumer_that_waits_for_ever(backend):
-    """Its task is cancelled after `timeout`."""
+    """After `timeout`, a waiting async consumer is cancelled and the check is inconclusive."""
     cancelled = []
 
     async def consume(stream):
@@ -513,7 +553,7 @@ def test_an_async_consumer_that_waits_for_ever(backend):
 
 
 def test_a_timeout_of_the_consumers_own_is_not_ours():
-    """A TimeoutError that the consumer raises comes through."""
+    """A TimeoutError that an async consumer raises itself comes through to the test."""
 
     async def consume(stream):
         async for _ in stream:
@@ -524,28 +564,30 @@ def test_a_timeout_of_the_consumers_own_is_not_ours():
 
 
 @contextmanager
-def _spun(seconds):
+def _cpu_time_below(seconds):
+    """Assert that the block takes less than this many seconds of CPU time."""
     start = time.process_time()
     yield
     assert time.process_time() - start < seconds
 
 
 def test_a_consumer_that_spins():
-    """It is stopped a tenth past `seconds`, in the main thread."""
+    """A spinning consumer in the main thread is stopped soon after `seconds` of CPU time."""
 
     def consume(stream):
         for _ in stream:
             while True:
                 time.process_time()
 
-    with _spun(seconds=0.3 * 1.1 + 0.1):  # and what a tick and the set-up take
+    # The 0.1 s are for one tick of the deadline and for the set-up.
+    with _cpu_time_below(seconds=0.3 * 1.1 + 0.1):
         growth = measure_growth(consume, seconds=0.3)
     assert growth.verdict == "inconclusive"
     assert "did not ask for more" in growth.message
 
 
 def test_a_consumer_that_spins_and_swallows():
-    """Catching everything does not keep it alive."""
+    """A spinning consumer that swallows the error of the deadline gets it again, until it ends."""
 
     def consume(stream):
         for _ in stream:
@@ -554,42 +596,48 @@ def test_a_consumer_that_spins_and_swallows():
                     while True:
                         time.process_time()
                 except BaseException:
-                    if time.process_time() > end:
+                    if time.process_time() > swallows_until:
                         raise
 
-    end = time.process_time() + 0.5
+    swallows_until = time.process_time() + 0.5
     assert measure_growth(consume, seconds=0.3).verdict == "inconclusive"
 
 
-def _stopped_late(stuck, feed):
+def _check_stopped_consumer(stuck_seconds, feed):
+    """Check a consumer that raises the error of a passed deadline in runs of over 1,250 deltas.
+
+    It takes 1,000 deltas of such a run; its last pull is `stuck_seconds` of CPU time ago.
+    """
+
     def consume(stream):
         for index, delta in enumerate(stream):
             if index == 999 and len(stream) > 1_250:
-                raise clock.Overrun("cpu", stuck)
+                raise clock.Overrun("cpu", stuck_seconds)
             feed(delta)
 
-    return measure_growth(consume, metrics=COUNTS)
+    return measure_growth(consume, metrics=COUNTED_METRICS)
 
 
 def test_a_consumer_that_is_only_slow_is_no_spinner():
-    """Stopped between two edges while it was pulling, it is a shorter run, and no more."""
-    growth = _stopped_late(0.0, lambda _: None)
+    """A consumer that is stopped while it still pulls does not make the check inconclusive."""
+    growth = _check_stopped_consumer(0.0, lambda _: None)
     assert (growth.verdict, growth.measured_to) == ("within", 1_250)
 
 
 def test_a_consumer_that_went_astray_is_told_so():
-    """Stopped when it had not pulled for long, it may never end."""
-    growth = _stopped_late(0.6, lambda _: None)
+    """A consumer that is stopped 0.6 s after its last pull makes the check inconclusive."""
+    growth = _check_stopped_consumer(0.6, lambda _: None)
     assert growth.verdict == "inconclusive"
     assert "did not ask for more than 1,000" in growth.message
 
 
 def test_what_was_seen_before_a_consumer_went_astray_counts():
-    """Growth in shorter streams is growth."""
-    assert measure_growth(_astray_and_quadratic, metrics=COUNTS).verdict == "exceeded"
+    """Growth in short streams makes the check fail, even if a longer run has to be stopped."""
+    assert measure_growth(_quadratic_until_stopped, metrics=COUNTED_METRICS).verdict == "exceeded"
 
 
-def _astray_and_quadratic(stream):
+def _quadratic_until_stopped(stream):
+    """Copy all text at each delta, and raise the error of a passed deadline at delta 4,500."""
     reply = Reply()
     for index, delta in enumerate(stream):
         if index == 4_500:
@@ -598,24 +646,24 @@ def _astray_and_quadratic(stream):
 
 
 def test_a_spinning_consumer_in_another_thread_is_stopped_when_it_pulls():
-    """There, the stream ends for it; that is documented."""
+    """Outside the main thread, the stream ends at the first pull after `seconds` are spent."""
 
     def consume(stream):
         for _ in stream:
             sum(range(2_000))
 
-    found = []
+    results = []
     thread = threading.Thread(
-        target=lambda: found.append(measure_growth(consume, seconds=0.2, up_to=1_000_000))
+        target=lambda: results.append(measure_growth(consume, seconds=0.2, up_to=1_000_000))
     )
     thread.start()
     thread.join(30)
-    assert found[0].verdict in ("within", "inconclusive")
-    assert found[0].measured_to < 1_000_000
+    assert results[0].verdict in ("within", "inconclusive")
+    assert results[0].measured_to < 1_000_000
 
 
 def test_a_consumer_that_spins_at_the_end():
-    """Linear as it is, one that is not known to end does not pass."""
+    """A linear consumer that spins after its last delta makes the check inconclusive."""
 
     def consume(stream):
         if sum(1 for _ in stream) > 1_000:
@@ -628,7 +676,10 @@ def test_a_consumer_that_spins_at_the_end():
 
 
 def test_an_overrun_in_a_group_is_an_overrun():
-    """A task group of the consumer's own may stand between it and us."""
+    """A passed deadline is recognised inside exception groups and makes the check inconclusive.
+
+    A task group of the consumer may wrap the error that stops the consumer.
+    """
 
     def consume(stream):
         for _ in stream:
@@ -638,7 +689,7 @@ def test_an_overrun_in_a_group_is_an_overrun():
 
 
 def test_another_group_of_errors_comes_through():
-    """It is the consumer's."""
+    """An exception group without the error of a deadline comes through to the test."""
 
     def consume(stream):
         for _ in stream:
@@ -649,7 +700,7 @@ def test_another_group_of_errors_comes_through():
 
 
 def test_a_thread_that_does_not_end_is_left_behind(monkeypatch):
-    """The loop is given a little time to end what is on it, and no more."""
+    """A check that times out leaves a thread of the consumer behind if it does not end soon."""
     monkeypatch.setattr(consumers, "THRESHOLDS", Thresholds(loop_closing_seconds=0.1))
     released = threading.Event()
 
@@ -662,7 +713,10 @@ def test_a_thread_that_does_not_end_is_left_behind(monkeypatch):
 
 
 def test_one_check_at_a_time():
-    """Two at once would measure each other: the second is refused, and nothing is left changed."""
+    """A second check at the same time is refused, because two checks would measure each other.
+
+    Afterwards the garbage collector and the signal handler are as they were.
+    """
     before = gc.isenabled(), signal.getsignal(signal.SIGALRM)
 
     async def main():
@@ -676,20 +730,25 @@ def test_one_check_at_a_time():
 
 
 def test_a_check_within_a_check():
-    """In the same thread one waits for the other, and both are made."""
-    inner = []
+    """A consumer may make another growth check in the same thread; both checks are within."""
+    inner_verdicts = []
 
     def consume(stream):
-        if not inner:
-            inner.append(measure_growth(linear, up_to=640, metrics=COUNTS).verdict)
+        if not inner_verdicts:
+            inner_verdicts.append(
+                measure_growth(linear, up_to=640, metrics=COUNTED_METRICS).verdict
+            )
         return linear(stream)
 
     assert measure_growth(consume).verdict == "within"
-    assert inner == ["within"]
+    assert inner_verdicts == ["within"]
 
 
 def test_time_is_inconclusive_while_somebody_traces_allocations(monkeypatch):
-    """Counts still decide what they can: linear counts alone are no proof of linear time."""
+    """While tracemalloc is on, a check can fail by counts, but linear counts are inconclusive.
+
+    They are no proof of linear time. The check leaves tracemalloc on.
+    """
     monkeypatch.setattr(instrumentation, "_warned", True)
     tracemalloc.start()
     try:
@@ -702,11 +761,14 @@ def test_time_is_inconclusive_while_somebody_traces_allocations(monkeypatch):
     assert "tracemalloc is on" in growth.message
 
 
-# -- the limits
+# -- limits, arguments and progress
 
 
 def test_copies_smaller_than_what_a_delta_allocates_anyway_are_found():
-    """Counts go on until a copy of all text would be the largest thing allocated."""
+    """Copies of the text are found although each delta allocates 8,000 bytes for another purpose.
+
+    Counts go on until a copy of all text would be the largest allocation.
+    """
 
     def consume(stream):
         text = types.SimpleNamespace(so_far="")
@@ -719,42 +781,42 @@ def test_copies_smaller_than_what_a_delta_allocates_anyway_are_found():
 
 
 def test_copies_can_be_accepted():
-    """`copies="warn"` turns that failure, and that only, into a warning."""
+    """The option `copies="warn"` turns a failure for copies, and no other, into a warning."""
     with pytest.warns(StreamperfWarning, match="allocated"):
         growth = assert_linear(attribute, copies="warn")
     assert growth.verdict == "within"
-    consume, terms = SUPERLINEAR["rescanned"]
+    consume, arguments = SUPERLINEAR["rescanned"]
     with pytest.raises(GrowthExceeded):
-        assert_linear(consume, copies="warn", **terms)
+        assert_linear(consume, copies="warn", **arguments)
 
 
 @pytest.mark.parametrize("name", ["attribute", "kept_snapshot", "rescanned"])
 def test_what_the_message_allows_is_really_accepted(name):
-    """The setting of the last line makes the same check pass."""
-    consume, terms = SUPERLINEAR[name]
-    terms = {"up_to": 4_000, **terms}
-    allow = measure_growth(consume, **terms).message.splitlines()[-1]
-    setting = allow.removeprefix("  allow  ").split(",")[0]
+    """The setting in the `allow` line of a failure message makes the same check pass."""
+    consume, arguments = SUPERLINEAR[name]
+    arguments = {"up_to": 4_000, **arguments}
+    allow_line = measure_growth(consume, **arguments).message.splitlines()[-1]
+    setting = allow_line.removeprefix("  allow  ").split(",")[0]
     key, value = setting.split("=")
     accepted = value.strip('"') if key == "copies" else float(value)
-    growth = measure_growth(consume, **terms, **{key: accepted})
+    growth = measure_growth(consume, **arguments, **{key: accepted})
     assert growth.verdict == "within"
 
 
 def test_a_bound_is_enough_to_pass():
-    """Where the maximum length is out of reach, a bound on the share there is enough to pass."""
+    """If the budget ends below the maximum length, a bound on the share there is enough to pass."""
 
     def consume(stream):
         return "".join([delta for delta in stream if sum(range(1_000))])
 
-    growth = measure_growth(consume, up_to=1_000_000, seconds=1.0, metrics=COUNTS)
+    growth = measure_growth(consume, up_to=1_000_000, seconds=1.0, metrics=COUNTED_METRICS)
     assert growth.verdict == "within", growth.message
     assert growth.measured_to < 1_000_000
     assert f"({growth.measured_to:,} run)" in growth.headline
 
 
 @pytest.mark.parametrize(
-    ("terms", "error", "says"),
+    ("arguments", "error", "message"),
     [
         ({"up_to": 0}, ValueError, "up_to must be at least 64"),
         ({"up_to": 2.5}, TypeError, "up_to must be a whole number"),
@@ -783,26 +845,29 @@ def test_a_bound_is_enough_to_pass():
         ({"upto": 1_000}, TypeError, "upto"),
     ],
 )
-def test_bad_arguments_are_named(terms, error, says):
-    """The argument, what was wrong, what is allowed."""
-    with pytest.raises(error, match=says):
-        measure_growth(linear, **terms)
+def test_bad_arguments_are_named(arguments, error, message):
+    """A bad argument raises an error that names the argument and the values it may have."""
+    with pytest.raises(error, match=message):
+        measure_growth(linear, **arguments)
 
 
 def test_a_consumer_must_be_callable():
-    """A stream in its place is told so."""
+    """A stream in place of the consumer raises a TypeError that asks for a callable."""
     with pytest.raises(TypeError, match="consume must be a callable"):
         measure_growth(TokenStream())
 
 
 def test_a_run_that_only_shows_may_be_stopped(monkeypatch):
-    """Where counts decided, a timed run that had no time left takes nothing back."""
-    make = Runner.run
+    """If counts have decided, a timed run that is stopped does not change the verdict.
+
+    Such a run only adds times to the message.
+    """
+    original_run = Runner.run
 
     def run(self, metric, length, cpu_seconds=None):
         if metric == "cpu_time" and length > 1_000:
             raise Stopped("it had no time left", length)
-        return (yield from make(self, metric, length, cpu_seconds))
+        return (yield from original_run(self, metric, length, cpu_seconds))
 
     monkeypatch.setattr(Runner, "run", run)
     growth = measure_growth(attribute, up_to=4_000)
@@ -815,8 +880,8 @@ def test_a_check_that_takes_long_says_where_it_is(monkeypatch):
     with reporting_to(reporter):
         measure_growth(attribute, up_to=640)
     assert reporter.progress_lines == []
-    talkative = Thresholds(quiet_seconds=0.0, progress_interval_seconds=0.0)
-    monkeypatch.setattr(consumers, "THRESHOLDS", talkative)
+    immediate_progress = Thresholds(quiet_seconds=0.0, progress_interval_seconds=0.0)
+    monkeypatch.setattr(consumers, "THRESHOLDS", immediate_progress)
     with reporting_to(reporter):
         measure_growth(attribute, up_to=640)
     *steps, last = reporter.progress_lines
@@ -828,12 +893,12 @@ def test_a_check_that_takes_long_says_where_it_is(monkeypatch):
 def test_a_check_that_is_ended_by_an_error_is_done(monkeypatch):
     """An error that ends a check clears its progress line."""
 
-    def fails(stream):
+    def failing_consumer(stream):
         raise ZeroDivisionError(next(iter(stream)))
 
-    talkative = Thresholds(quiet_seconds=0.0, progress_interval_seconds=0.0)
-    monkeypatch.setattr(consumers, "THRESHOLDS", talkative)
+    immediate_progress = Thresholds(quiet_seconds=0.0, progress_interval_seconds=0.0)
+    monkeypatch.setattr(consumers, "THRESHOLDS", immediate_progress)
     reporter = RecordingReporter()
     with reporting_to(reporter), pytest.raises(ZeroDivisionError):
-        measure_growth(fails)
+        measure_growth(failing_consumer)
     assert reporter.progress_lines[-1] == ""

@@ -1,4 +1,4 @@
-"""The arguments of a growth check are declared once, and read with their units."""
+"""The arguments of a growth check are declared once, and read as numbers or text with units."""
 
 from dataclasses import fields
 
@@ -9,7 +9,7 @@ from pytest_streamperf.growth.options import METRICS, GrowthArguments, GrowthOpt
 
 
 def test_arguments_and_options_have_the_same_names():
-    """Every argument that callers may write is an option, and the other way round."""
+    """`GrowthArguments` and `GrowthOptions` declare the same names in the same order."""
     assert [field.name for field in fields(GrowthOptions)] == [*GrowthArguments.__annotations__]
 
 
@@ -20,7 +20,7 @@ def test_every_option_is_documented():
 
 
 def test_defaults_are_those_of_the_dataclass():
-    """Options without arguments are the defaults."""
+    """`GrowthOptions.of` without arguments returns the defaults."""
     assert GrowthOptions.of() == GrowthOptions()
 
 
@@ -37,12 +37,15 @@ def test_defaults_are_those_of_the_dataclass():
     ],
 )
 def test_values_are_read_with_their_units(name, value, option):
-    """Durations and shares may be numbers or text; lists become sorted tuples."""
+    """Times and shares may be numbers or text with a unit; `sizes` becomes a sorted tuple."""
     assert getattr(GrowthOptions.of(**{name: value}), name) == option
 
 
 def test_a_served_stream_is_counted_by_calls():
-    """With `serve=` the lengths are halved down, and calls alone are counted by default."""
+    """The option `serve=` halves `up_to` again and again to get the lengths of the streams.
+
+    By default, only calls are measured then.
+    """
     options = GrowthOptions.of(serve="openai-chat", up_to=256)
     assert options.sizes == (32, 64, 128, 256)
     assert options.metrics == ("calls",)
@@ -50,6 +53,6 @@ def test_a_served_stream_is_counted_by_calls():
 
 
 def test_the_maximum_length_is_the_longest_size():
-    """With `sizes=` the check vouches for the longest of them."""
+    """The maximum length of a check is the largest of `sizes=`, or `up_to=` without sizes."""
     assert GrowthOptions.of(sizes=(10, 40, 20)).max_length == 40
     assert GrowthOptions.of(up_to=500).max_length == 500
