@@ -12,6 +12,8 @@ _WIDTH = 72
 # A note is added to a message only up to this many lines. Not measured: no reason is on record.
 MAX_LINES = 13
 _INDENT = 9  # the columns before the text of a labelled line
+# Behind a path that fills the line, so much of a function and its call makes the line longer.
+_MIN_FUNCTION = 40
 _TIMELINE_COLUMNS = 56
 _MIN_LABEL_COLUMNS, _MAX_LABEL_COLUMNS = 6, 8  # of a row in a timeline
 _LOWEST_BAR = ord("\N{LOWER ONE EIGHTH BLOCK}")
@@ -66,8 +68,9 @@ def _ascii(text: str) -> str:
 def location_lines(places: Sequence[str], source: str, part: str) -> list[str]:
     """Lay out the guilty line: in one line if it fits, otherwise in two.
 
-    `places` are spellings of one place, from the longest to the shortest. The first that fits is
-    used. If none fits, the last loses its start. A source that is too long loses its end.
+    `places` are spellings of one place, "file.py:12 in function", from the longest to the shortest.
+    The first that fits is used. If none fits, the function of the last is cut, never its path: a
+    terminal opens a whole path on a click. A source that is too long loses its end.
     """
     spellings, source = [_ascii(place) for place in places], _ascii(source)
     place = spellings[0]
@@ -76,12 +79,20 @@ def location_lines(places: Sequence[str], source: str, part: str) -> list[str]:
         return [line]
     room = _WIDTH - _INDENT - 1
     place = next(
-        (text for text in spellings if len(text) <= room), f"...{spellings[-1][3 - room :]}"
+        (text for text in spellings if len(text) <= room), _cut_function(spellings[-1], room)
     )
     room -= len(part)
     if len(source) > room:
         source = f"{source[: room - 3]}..."
     return [f"  where  {place}:", f"{'':{_INDENT}}{source} {part}"]
+
+
+def _cut_function(place: str, room: int) -> str:
+    path, _, function = place.partition(" in ")
+    function_room = max(_MIN_FUNCTION, room - len(f"{path} in "))
+    if len(function) <= function_room:
+        return place
+    return f"{path} in {function[: function_room - 3]}..."
 
 
 class Event(NamedTuple):

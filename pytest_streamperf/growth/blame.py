@@ -74,11 +74,7 @@ class Blame:
         if not self.call:
             return [f"{near}:{self.line} in {self.function}"]
         calls = (self.call, self.call.partition(".")[2] or self.call)
-        return [
-            f"{shown}:{self.line} in {self.function}, calling {call}"
-            for call in calls
-            for shown in (near, file.name)
-        ]
+        return [f"{near}:{self.line} in {self.function}, calling {call}" for call in calls]
 
 
 def early_and_late(length: int, window: int) -> tuple[range, range]:

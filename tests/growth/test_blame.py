@@ -180,7 +180,7 @@ def test_calls_in_a_row_are_told_apart():
 
 def test_the_message_names_line_and_call():
     """A failure message names the function of the guilty line and the library call in it."""
-    assert "in scans_in_c, calling re.findall:" in measure_growth(scans_in_c).message
+    assert "in scans_in_c, calling findall:" in measure_growth(scans_in_c).message
 
 
 def works_at_the_end(stream):
@@ -519,13 +519,11 @@ def test_as_long_a_stream_is_traced_as_there_is_time_for(monkeypatch, seconds, l
 
 
 def test_places_get_shorter():
-    """`Blame.places` also lists forms without folder, without the call's package, without both."""
+    """The shorter spelling of a place leaves out the package of the call, and no folder."""
     file = str(Path.cwd() / "agents" / "reply.py")
     assert Blame(file, 4, "feed", 1.0, "json.loads").places == [
         "agents/reply.py:4 in feed, calling json.loads",
-        "reply.py:4 in feed, calling json.loads",
         "agents/reply.py:4 in feed, calling loads",
-        "reply.py:4 in feed, calling loads",
     ]
 
 

@@ -474,17 +474,26 @@ def test_where_cuts_no_sooner_than_it_must():
 
 
 def test_where_cuts_what_it_must():
-    """Of a place that is too long the end is left, of a source the start, to the last column."""
+    """A function and a source that are too long lose their ends."""
     room = 62 - len(PART)
-    first, second = location_lines(["a" + "p" * 62], "s" * room + "z", PART)
-    assert first == f"  where  ...{'p' * 59}:"
+    first, second = location_lines(["a.py:1 in " + "f" * 62], "s" * room + "z", PART)
+    assert first == f"  where  a.py:1 in {'f' * 49}...:"
     assert second == f"         {'s' * (room - 3)}... {PART}"
+
+
+def test_where_cuts_no_path():
+    """A path that is too long stays whole, so that a terminal can open it on a click."""
+    place = f"{'p' * 70}.py:1 in feed"
+    assert location_lines([place], "x" * 60, PART)[0] == f"  where  {place}:"
 
 
 @given(LINES, LINES)
 def test_where_is_printable(place, source):
     """Whatever the guilty line holds, what is said of it is fit for a message."""
-    assert all(map(is_printable, location_lines([place], source, PART)))
+    place_line, *source_lines = location_lines([place], source, PART)
+    assert place_line.isascii()
+    assert "\n" not in place_line
+    assert all(map(is_printable, source_lines))
 
 
 @given(LINES, LINES)
