@@ -153,7 +153,7 @@ class AgentServerProcess:
             raise
         if not line:
             self.close()
-            msg = f"{' '.join(command)} did not start; what it said is on standard error"
+            msg = f"{' '.join(command)} did not start; its output is on standard error"
             raise RuntimeError(msg)
         self.url = line[-1]
 

@@ -150,7 +150,7 @@ def named_function(argument: str, name: str) -> tuple[Any, str]:
         msg = f'{argument} takes "module:function" or "module:Class.method", not {name!r}: {reason}'
         raise ValueError(msg) from None
     if not colon or not callable(function) or attribute not in vars(holder):
-        msg = f"{argument} takes functions by where they are defined, and {name!r} names none"
+        msg = f"{argument} takes functions as 'module:name', and {name!r} names none"
         raise ValueError(msg)
     if isinstance(function, type):
         msg = (

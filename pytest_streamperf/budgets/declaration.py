@@ -328,7 +328,7 @@ def _layers(
     default = {key: value for key, value in budgets.items() if key not in profiles}
     layers = {"": layer_of(default, lambda key: place(table, key))} if default else {}
     if "tighter" in default:
-        msg = f"{place(table, 'tighter')}: tighter than what? It is for profiles and markers"
+        msg = f"{place(table, 'tighter')}: tighter is for profiles and markers only"
         raise BudgetError(msg)
     for name, declared in profiles.items():
 

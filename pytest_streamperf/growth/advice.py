@@ -28,25 +28,25 @@ _ADVICE = (
     ),
     Advice(
         re.compile(r"pars|loads|json|decode", re.IGNORECASE),
-        "every delta parses all that came before it again",
+        "every delta parses all earlier deltas again",
         "parse at the end, or each time the length has doubled",
     ),
     Advice(
         re.compile(r"render|markdown|highlight|format\(", re.IGNORECASE),
-        "every delta renders all that came before it again",
-        "render only what is new, or each time the length has doubled",
+        "every delta renders all earlier deltas again",
+        "render only the new part, or each time the length has doubled",
     ),
     Advice(
         re.compile(
             r"^(?!.*\bfor\b).*\S in \w"
             r"|\.(find\w*|count|r?index|search|(full)?match|r?split|startswith|sub)\("
         ),
-        "every delta looks through all that came before it again",
-        "look at what is new only, from where the last look ended",
+        "every delta searches all earlier deltas again",
+        "search only the new part, from where the last search ended",
     ),
     Advice(
         re.compile(r"\.join\("),
-        "every delta joins all that came before it again",
+        "every delta joins all earlier deltas again",
         "keep the deltas in a list and join it once at the end",
     ),
     Advice(
@@ -64,15 +64,15 @@ _ADVICE = (
 )
 _OTHERWISE = Advice(
     re.compile(""),
-    "every delta goes over what came before it again",
+    "every delta processes all earlier deltas again",
     "do this once at the end, or for the new delta only",
 )
 
 
 _OF_A_CALL = Advice(
     re.compile(""),
-    "what it calls goes over all that came before it again",
-    "call it once at the end, or look for a version that does not",
+    "the function it calls processes all earlier deltas again",
+    "call it once at the end, or use an incremental version",
 )
 
 

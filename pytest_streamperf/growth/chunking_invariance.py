@@ -105,7 +105,7 @@ def _difference(chunks: list[bytes], result: object, whole: object) -> str:
         "",
         f"  gave     {cut[start : at + 2 * _CONTEXT_LENGTH]}",
         f"  not      {uncut[start : at + 2 * _CONTEXT_LENGTH]}",
-        "  try      keep what is incomplete until the next chunk: an incremental decoder",
+        "  try      keep incomplete bytes until the next chunk: an incremental decoder",
     ]
     return "\n".join(lines)
 

@@ -94,7 +94,7 @@ def driven(steps: Generator[Probe, None, GrowthResult]) -> Iterator[Drive]:
     """Start to step through a scheduler; only one check may run at a time."""
     me = threading.get_ident(), running_task()
     if _checking and _checking[-1] != me:
-        msg = "another growth check is running, in another task or thread: make them one by one"
+        msg = "another growth check runs in another task or thread: run them one after another"
         raise RuntimeError(msg)
     _checking.append(me)
     drive = Drive(steps)

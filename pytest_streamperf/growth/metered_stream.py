@@ -94,7 +94,7 @@ class MeteredStream(TokenStream):
 
     def _start(self) -> None:
         if self._started:
-            msg = "this stream was consumed already: a stream that is measured can be read once"
+            msg = "this stream was read already: a measured stream can be read once"
             raise RuntimeError(msg)
         self._started = True
 

@@ -37,32 +37,32 @@ _WORDINGS = {
     "first": _Wording(
         "the first message took {}",
         duration,
-        "people look at nothing",
+        "people see nothing until then",
         "send the first delta as soon as it comes",
     ),
     "gap": _Wording(
         "{} passed between two messages",
         duration,
-        "the text stands still, and then jumps",
-        "send what there is, by time and not by size",
+        "the text stops, and then a block appears at once",
+        "send the deltas so far by time, not by size",
     ),
     "stall": _Wording(
         "the event loop stood still for {}",
         duration,
-        "meanwhile nothing else runs: no token is shown",
+        "no other task runs meanwhile, so no delta is shown",
         "await asyncio.to_thread(...), or do it in pieces",
     ),
     "pause": _Wording(
         "the garbage collector paused for {}",
         duration,
-        "everything stands still while it looks through all objects",
-        "make fewer objects per delta; gc.freeze() what stays",
+        "no Python code runs while it visits all objects",
+        "make fewer objects per delta; gc.freeze() objects that stay",
     ),
     "memory": _Wording(
         "{} of memory at the peak",
         size,
-        "the stream is kept, or copied, as it goes by",
-        "hand deltas on and forget them; bound what is buffered",
+        "the stream is kept in memory as a whole, or copied",
+        "hand deltas on without keeping them; limit each buffer",
     ),
 }
 
@@ -103,7 +103,10 @@ def verdict_on_responsiveness(
         share = measured["cpu_shares"][name]
         if share > limit:
             headline = f"{name} took {percent(share)} of the CPU time, limit {percent(limit)}"
-            means, remedy = "it is done too often, or too much of it", "do it less often"
+            means, remedy = (
+                "it is called too often, or does too much",
+                "call it less often, or give it less to do",
+            )
             return (
                 "exceeded",
                 fit_line(headline),

@@ -112,7 +112,7 @@ class StallWatch:
         peak_memory: bool = False,
     ) -> None:
         if of is not None and not isinstance(of, TokenStream):
-            msg = f"of must be a TokenStream, which knows what it hands out, not {of!r}"
+            msg = f"of must be a TokenStream, which records its deltas, not {of!r}"
             raise TypeError(msg)
         self._of = of
         self._shares = Shares(cpu_share)
@@ -150,7 +150,7 @@ class StallWatch:
 
     def __enter__(self) -> Self:
         if self._done or self._began:
-            msg = "a StallWatch watches once: make another"
+            msg = "a StallWatch can be entered once: create another"
             raise RuntimeError(msg)
         resident = _resident()  # before tracing starts: this may import psutil
         with ExitStack() as stack:
@@ -271,7 +271,7 @@ class StallWatch:
         >>> watch.assert_smooth(max_gap="200ms", max_stall=0.05, peak_memory="64MiB")
         """
         if not self._done:
-            msg = "assert_smooth is for when the watch is over: call it after the with block"
+            msg = "the watch is still open: call assert_smooth after the with block"
             raise RuntimeError(msg)
         limits = Limits(
             optional_argument("max_first", seconds_of, max_first),

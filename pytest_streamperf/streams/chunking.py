@@ -66,7 +66,7 @@ def at(*offsets: int) -> Cut:
     """
     sizes = [after - before for before, after in pairwise((0, *offsets))]
     if any(size < 1 for size in sizes):
-        msg = f"offsets must rise, from 1 on, which {offsets!r} do not"
+        msg = f"offsets must be 1 or more and increase, not {offsets!r}"
         raise ValueError(msg)
     return partial(_chunks_of_sizes, lambda: chain(sizes, repeat(_UNREACHABLE_BYTES)))
 

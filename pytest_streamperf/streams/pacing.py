@@ -120,5 +120,5 @@ def read_pace(value: object) -> float:
         return seconds_of(value)
     except ValueError as error:
         allowed, _, _ = str(error).rpartition(", not ")
-        msg = f"{allowed}, or an iterable of times that starts anew, not {value!r}"
+        msg = f"{allowed}, or an iterable that can be read again, not {value!r}"
         raise ValueError(msg) from None

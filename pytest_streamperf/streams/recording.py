@@ -153,7 +153,7 @@ class Recorder:
     def _record(self, chunk: bytes) -> None:
         self._length += len(chunk)
         if self._length > self._most:
-            msg = f"a recording may hold {self._most:,} bytes, and more came; most= sets that"
+            msg = f"the recording is longer than {self._most:,} bytes; most= sets this limit"
             raise ValueError(msg)
         if chunk:
             self._arrivals.append(

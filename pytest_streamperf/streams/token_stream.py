@@ -309,7 +309,7 @@ def listen(of: object, listener: Listener) -> None:
     if of is None:
         return
     if not isinstance(of, Stream):
-        msg = f"of must be a TokenStream, which knows what it hands out, not {of!r}"
+        msg = f"of must be a TokenStream, which records its deltas, not {of!r}"
         raise TypeError(msg)
     of.listeners.append(listener)
 

@@ -84,14 +84,16 @@ def assert_test_detects(
     unnoticed = [name for name in subjects if name not in noticed]
     name = getattr(test, "__qualname__", repr(test)).rpartition("<locals>.")[2]
     if failed is not None:
-        why = f"it fails for a good one: {type(failed).__name__}: {failed}".partition("\n")[0]
-        headline = f"{name} tells no good throttle from a bad one"
-        details = labelled_lines({"why": why, "try": "make it pass for a good throttle first"})
+        why = f"it fails for a correct throttle: {type(failed).__name__}: {failed}".partition("\n")[
+            0
+        ]
+        headline = f"{name} does not pass for a correct throttle"
+        details = labelled_lines({"why": why, "try": "make it pass for a correct throttle first"})
     else:
-        headline = f"{name} notices {len(noticed)} of {len(subjects)} bad throttles, limit all"
+        headline = f"{name} detects {len(noticed)} of {len(subjects)} faulty throttles, limit all"
         details = labelled_lines(
             {
-                "blind": f"to one that {'; '.join(unnoticed)}",
+                "blind": f"to a throttle that {'; '.join(unnoticed)}",
                 "try": "let time pass between values: stream.every, VirtualClock, "
                 "UpdateCounter.assert_throttled",
             }

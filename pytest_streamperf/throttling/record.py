@@ -49,7 +49,7 @@ class Mark(NamedTuple):
 def read_again() -> RuntimeError:
     """Return the error for reading a counted stream a second time."""
     return RuntimeError(
-        "this stream was read to its end already: one that is counted can be read once"
+        "this stream was read to its end already: a counted stream can be read once"
     )
 
 

@@ -38,7 +38,7 @@ def served_elsewhere(name: str) -> Iterator[Callable[[int], str]]:
             assert process.stdout is not None  # noqa: S101 - it is a pipe
             url = process.stdout.readline().strip()
             if not url:
-                msg = f"{' '.join(command)} did not start; what it said is on standard error"
+                msg = f"{' '.join(command)} did not start; its output is on standard error"
                 raise RuntimeError(msg)
             yield lambda deltas: f"{url}/{deltas}"
             told, _ = process.communicate(timeout=_PATIENCE)  # its input ends

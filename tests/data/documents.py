@@ -237,7 +237,7 @@ def responsiveness(test: str, *, stall: float, rows: int = 48) -> dict[str, Any]
             "",
             "  where  server/highlight.py:10 in highlight:",
             "         pygments.highlight(text, lexer, formatter)",
-            "  means  meanwhile nothing else runs: no token is shown",
+            "  means  no other task runs meanwhile, so no delta is shown",
             "  try    await asyncio.to_thread(...), or do it in pieces",
         ]
         if exceeded

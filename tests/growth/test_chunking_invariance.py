@@ -40,7 +40,7 @@ def test_a_decoder_that_splits_characters():
         "",
         "  gave     'data: \ufffd\ufffd\\n\\n'",
         "  not      'data: é\\n\\n'",
-        "  try      keep what is incomplete until the next chunk: an incremental decoder",
+        "  try      keep incomplete bytes until the next chunk: an incremental decoder",
     ]
 
 

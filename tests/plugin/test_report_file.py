@@ -83,7 +83,7 @@ def test_figures_and_rows_are_those_of_the_check(written):
     assert result["limits"] == {"longest gap": 0.2}
     assert [row[1] for row in result["series"]["gaps"]] == pytest.approx([0.3, 0.3])
     assert result["headline"] == "300 ms passed between two messages, limit 200 ms"
-    assert result["details"][1] == "  means  the text stands still, and then jumps"
+    assert result["details"][1] == "  means  the text stops, and then a block appears at once"
 
 
 @pytest.mark.parametrize("dist", ["load", "loadgroup"])

@@ -103,8 +103,8 @@ def test_pieces_are_taken_one_by_one():
     [
         (lambda: fixed(0), "size must be at least 1 byte, not 0"),
         (lambda: at_random(most=0), "most must be at least 1 byte, not 0"),
-        (lambda: at(0, 3), r"offsets must rise, from 1 on, which \(0, 3\) do not"),
-        (lambda: at(3, 3), "offsets must rise"),
+        (lambda: at(0, 3), r"offsets must be 1 or more and increase, not \(0, 3\)"),
+        (lambda: at(3, 3), "offsets must be 1 or more and increase"),
     ],
 )
 def test_bad_argument_is_named(make, says):

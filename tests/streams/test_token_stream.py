@@ -278,12 +278,12 @@ def test_repr_is_short():
         (
             {"every": "1"},
             ValueError,
-            "every must be a time, as .*, or an iterable of times that starts anew, not '1'",
+            "every must be a time, as .*, or an iterable that can be read again, not '1'",
         ),
         (
             {"every": True},
             TypeError,
-            "every must be a time, as .*, or an iterable of times that starts anew, not True",
+            "every must be a time, as .*, or an iterable that can be read again, not True",
         ),
     ],
     ids=repr,
