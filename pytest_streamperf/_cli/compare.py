@@ -13,7 +13,7 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 
-from pytest_streamperf._report.compare import Change, Changed, Comparison, Refused, compare
+from pytest_streamperf._report.compare import Change, ChangedCheck, Comparison, Refusal, compare
 from pytest_streamperf._report.document import Key, read
 from pytest_streamperf._report.presentation import printable
 from pytest_streamperf._report.terminal import say
@@ -103,8 +103,8 @@ def _sections(comparison: Comparison) -> Iterator[tuple[str, list[_Entry]]]:
     yield from ((title, entries) for title, entries in sections.items() if entries)
 
 
-def _refusal_text(refused: Refused) -> str:
-    return refused.reason if refused.what == "check" else f"{refused.what}: {refused.reason}"
+def _refusal_text(refusal: Refusal) -> str:
+    return refusal.reason if refusal.what == "check" else f"{refusal.what}: {refusal.reason}"
 
 
 def _check_name(key: Key) -> str:
@@ -122,7 +122,7 @@ def _limit_entries(entries: list[_Entry], limit: int) -> list[_Entry]:
     return [*entries[:limit], (f"and {len(entries) - limit:,} more: see --format json", [])]
 
 
-def _changed_entry(changed: Changed) -> _Entry:
+def _changed_entry(changed: ChangedCheck) -> _Entry:
     changes = sorted(changed.changes, key=lambda change: change.worse != changed.worse)
     rows = [
         (_shorten(change.name), _change_text(change, changed)) for change in changes[:_MAX_FIGURES]
@@ -135,7 +135,7 @@ def _changed_entry(changed: Changed) -> _Entry:
     return _check_name(changed.key), [(label, _shorten(text)) for label, text in rows if text]
 
 
-def _change_text(change: Change, changed: Changed) -> str:
+def _change_text(change: Change, changed: ChangedCheck) -> str:
     figure = _FIGURES[change.kind]
     text = f"{figure(change.base)} -> {figure(change.head)}"
     if change.limit is not None:

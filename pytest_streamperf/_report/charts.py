@@ -1,12 +1,18 @@
-"""How the series of a check are drawn: Vega-Lite pictures, by name, and which of them is whose."""
+"""Vega-Lite charts of the HTML report: one specification for each kind of series.
+
+A check holds series, which are rows of numbers by name. `chart` names the chart that shows them;
+`CHARTS` holds its caption and specification, and `COLUMNS` the column titles of its tables.
+A specification holds no data: `page.js` adds the rows from the tables of the page.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# The colors are those of the page: a chart follows it from light to dark, and to paper.
+# Colors are CSS variables of the page, so that charts follow its light, dark and print styles.
 _INK, _MUTED, _LINE = "var(--ink)", "var(--muted)", "var(--line)"
 _MAIN, _OTHER, _THIRD = "var(--chart-main)", "var(--chart-other)", "var(--chart-third)"
 
+# Sizes are in pixels; those of points are in square pixels. Not measured: a matter of taste.
 CONFIG: dict[str, Any] = {
     "background": "transparent",
     "font": "system-ui, sans-serif",
@@ -29,7 +35,8 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def _along(title: str, unit: str = "") -> dict[str, Any]:
+def _number_axis(title: str, unit: str = "") -> dict[str, Any]:
+    """Return the encoding of an axis whose labels have an SI prefix and the unit."""
     label = f"format(datum.value, '~s') + '{unit}'"  # 0.0000024 is 2.4µ
     axis = {"title": title, "labelExpr": label, "tickCount": 5, "labelOverlap": True}
     return {"type": "quantitative", "axis": axis}
@@ -38,53 +45,58 @@ def _along(title: str, unit: str = "") -> dict[str, Any]:
 def _chart(
     caption: str, x: Mapping[str, Any], y: Mapping[str, Any], *layers: Any
 ) -> dict[str, Any]:
-    """A picture of rows that have `x` and `y`, and come by the name of their series."""
+    """Return a caption and a specification for rows with the fields `x` and `y`."""
     encoding = {"x": {"field": "x", **x}, "y": {"field": "y", **y}}
     spec = {"height": 200, "encoding": encoding, "layer": layers, "config": CONFIG}
     return {"caption": caption, "spec": spec}
 
 
-def _layer(series: str, mark: str, encoding: Mapping[str, Any] | None = None, **how: Any) -> Any:
+def _layer(
+    series: str, mark: str, encoding: Mapping[str, Any] | None = None, **mark_properties: Any
+) -> Any:
+    """Return one layer of a chart, which draws the series of this name."""
     tooltip = [{"field": "x", "title": "at"}, {"field": "y", "title": series}]
     return {
         "data": {"name": series},
-        # The figures are in a table beside it, which says them better than a name for each point.
-        "mark": {"type": mark, "aria": False, **how},
+        # A table beside the chart gives screen readers the figures better than a name per point.
+        "mark": {"type": mark, "aria": False, **mark_properties},
         "encoding": {"tooltip": tooltip, **(encoding or {})},
     }
 
 
-def _growth(series: str, what: str, unit: str) -> dict[str, Any]:
+def _growth_chart(series: str, cost: str, unit: str) -> dict[str, Any]:
     return _chart(
-        f"{what} per delta, by length of the stream: dots as measured, the line as fitted",
-        _along("length, in deltas"),
-        _along(f"{what.lower()} per delta", unit),
+        f"{cost} per delta, by length of the stream: dots are measurements, the line is the fit",
+        _number_axis("length, in deltas"),
+        _number_axis(f"{cost.lower()} per delta", unit),
         _layer("fit", "line", color=_OTHER, strokeDash=[6, 4], strokeWidth=2),
         _layer(series, "point"),
     )
 
 
-def _timeline(came: str, went: str) -> dict[str, Any]:
+def _timeline_chart(inputs: str, outputs: str) -> dict[str, Any]:
+    """Return the chart of a throttling check: its input as steps, its output as vertical lines."""
     return _chart(
-        f"Text over time: the steps are {came} as they came, each stem is one of the {went}",
-        _along("time since the first", "s"),
-        _along("text", "B"),
-        _layer(came, "line", interpolate="step-after", color=_OTHER, strokeWidth=2),
-        _layer(went, "rule", {"y2": {"datum": 0}}),
-        _layer(went, "point"),
+        f"Text over time: the steps are {inputs} as they arrived, "
+        f"each vertical line is one of the {outputs}",
+        _number_axis("time since the start", "s"),
+        _number_axis("text", "B"),
+        _layer(inputs, "line", interpolate="step-after", color=_OTHER, strokeWidth=2),
+        _layer(outputs, "rule", {"y2": {"datum": 0}}),
+        _layer(outputs, "point"),
     )
 
 
-def _responsiveness() -> dict[str, Any]:
+def _responsiveness_chart() -> dict[str, Any]:
     colors = {"gaps": _OTHER, "stalls": _MAIN, "pauses": _THIRD}
-    looks = {
+    scales = {
         "color": {"domain": list(colors), "range": list(colors.values())},
         "shape": {"domain": list(colors), "range": ["circle", "diamond", "square"]},
     }
     return _chart(
-        "Where the stream stood still, and for how long; the dashed lines are limits",
-        _along("time since the first", "s"),
-        _along("stood still for", "s"),
+        "Gaps, stalls and pauses: when each happened and how long it took; dashed lines are limits",
+        _number_axis("time since the start", "s"),
+        _number_axis("duration", "s"),
         _layer("limits", "rule", {"x": None}, color=_INK, strokeDash=[4, 3]),
         _layer(
             "limits",
@@ -98,7 +110,7 @@ def _responsiveness() -> dict[str, Any]:
             _layer(
                 kind,
                 "point",
-                {way: {"datum": kind, "scale": scale} for way, scale in looks.items()},
+                {channel: {"datum": kind, "scale": scale} for channel, scale in scales.items()},
             )
             for kind in colors
         ),
@@ -107,18 +119,20 @@ def _responsiveness() -> dict[str, Any]:
 
 
 CHARTS = {
-    "allocated_bytes": _growth("allocated_bytes", "Allocated bytes", "B"),
-    "calls": _growth("calls", "Calls", ""),
-    "cpu_time": _growth("cpu_time", "CPU time", "s"),
-    "updates": _timeline("deltas", "updates"),
-    "flushes": _timeline("writes", "flushes"),
-    "gaps": _responsiveness(),
+    "allocated_bytes": _growth_chart("allocated_bytes", "Allocated bytes", "B"),
+    "calls": _growth_chart("calls", "Calls", ""),
+    "cpu_time": _growth_chart("cpu_time", "CPU time", "s"),
+    "updates": _timeline_chart("deltas", "updates"),
+    "flushes": _timeline_chart("writes", "flushes"),
+    "gaps": _responsiveness_chart(),
 }
-"""Caption and Vega-Lite specification of each chart, by the name of the series it is about."""
+"""Caption and Vega-Lite specification of each chart, by the name of its main series."""
 
 
 def chart(check: Mapping[str, Any]) -> str:
-    """Which of `CHARTS` shows the series of a check; "" if none does.
+    """Return the key in `CHARTS` of the chart for a check; "" if no chart fits its series.
+
+    The series of the check's metric comes first, then the order of `CHARTS`.
 
     >>> chart({"facts": {"metric": "calls"}, "series": {"cpu_time": [[1, 2]], "calls": [[1, 2]]}})
     'calls'
@@ -132,11 +146,11 @@ COLUMNS = {
     "calls": ("length in deltas", "calls per delta"),
     "cpu_time": ("length in deltas", "seconds per delta"),
     "fit": ("length in deltas", "fitted"),
-    **dict.fromkeys(("deltas", "writes"), ("seconds since the first", "bytes so far")),
-    **dict.fromkeys(("updates", "flushes"), ("seconds since the first", "bytes carried")),
+    **dict.fromkeys(("deltas", "writes"), ("seconds since the start", "bytes so far")),
+    **dict.fromkeys(("updates", "flushes"), ("seconds since the start", "bytes carried")),
     "gaps": ("at second", "gap in seconds"),
     "stalls": ("at second", "stall in seconds"),
     "pauses": ("at second", "pause in seconds"),
     "attempts": ("attempt", "target", "answer"),
 }
-"""What the columns of each series are."""
+"""Column titles of the table of each series, by the name of the series."""

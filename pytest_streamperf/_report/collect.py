@@ -1,4 +1,9 @@
-"""What the checks of a run concluded, as plain values, and what the run was made on."""
+"""Collect the content of a report: verdicts as plain values, and facts about the run.
+
+In: `Verdict` objects and the project's policy. Out: checks for the report (`plain`, `numbered`),
+properties for JUnit, and the environment, the commit and the time of the run.
+The process that makes a verdict also makes it plain, so that an xdist worker can send it.
+"""
 
 import os
 import platform
@@ -15,59 +20,64 @@ from pytest_streamperf import __version__
 from pytest_streamperf._results.policy import Policy
 from pytest_streamperf._results.verdict import Verdict
 
+# Name and version of the document format: `schema.json` and document.py have the same values.
 FORMAT, VERSION = "pytest-streamperf report", 1
 
-_GIT_MAY_TAKE = 10.0
+# Not measured: no source is on record. A git command that hangs must not hang the end of a run.
+_GIT_TIMEOUT_S = 10.0
 
 
-def plain(found: Verdict, policy: Policy) -> dict[str, Any]:
-    """As values that travel from one process to another, and into the document."""
+def plain(verdict: Verdict, policy: Policy) -> dict[str, Any]:
+    """Return a verdict as plain values, which xdist can transfer and a report can hold."""
     return {
-        "stem": found.stem,
-        "verdict": found.verdict,
-        "accepted": found.measured and policy.accepts(found.verdict),
-        "headline": found.headline,
-        "details": list(found.details),
-        "picture": list(found.picture),
-        **asdict(found.figures),
-        "where": [each._asdict() for each in found.where],
+        "stem": verdict.stem,
+        "verdict": verdict.verdict,
+        "accepted": verdict.measured and policy.accepts(verdict.verdict),
+        "headline": verdict.headline,
+        "details": list(verdict.details),
+        "picture": list(verdict.picture),
+        **asdict(verdict.figures),
+        "where": [place._asdict() for place in verdict.where],
         "series": {
-            name: [[_short(value) for value in row] for row in rows]
-            for name, rows in found.series.items()
+            name: [[_rounded(value) for value in row] for row in rows]
+            for name, rows in verdict.series.items()
         },
     }
 
 
-def _short(value: float | str) -> float | str:
-    """Four digits are more than a picture shows."""
+def _rounded(value: float | str) -> float | str:
+    """Return a float with four significant digits, as a chart shows no more."""
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
-def properties(found: Verdict) -> Iterator[tuple[str, object]]:
-    """As properties of a test, for JUnit."""
-    name = f"streamperf.{found.stem}"
-    yield name, f"{found.verdict}: {found.headline}"
-    yield from ((f"{name}.{key}", value) for key, value in found.figures.flat().items())
-    yield from ((f"{name}.where", each.place) for each in found.where[:1])
+def properties(verdict: Verdict) -> Iterator[tuple[str, object]]:
+    """Yield a verdict as names and values of test properties, which pytest writes to JUnit XML."""
+    name = f"streamperf.{verdict.stem}"
+    yield name, f"{verdict.verdict}: {verdict.headline}"
+    yield from ((f"{name}.{key}", value) for key, value in verdict.figures.flat().items())
+    yield from ((f"{name}.where", guilty.place) for guilty in verdict.where[:1])
 
 
 def numbered(reported: Iterable[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """Checks by test, as they were reported, each with the number it has among those of its stem.
+    """Return the checks of a run, with the name of their test and a number.
+
+    `reported` holds pairs of a test name and a check, in the order of the checks. The number counts
+    the checks of one stem in one test, from 1.
 
     >>> [check["number"] for check in numbered([("test_it", {"stem": "growth"})] * 2)]
     [1, 2]
     """
-    seen: Counter[tuple[str, str]] = Counter()
+    last_numbers: Counter[tuple[str, str]] = Counter()
     checks = []
     for test, check in reported:
         key = test, check["stem"]
-        seen[key] += 1
-        checks.append({"test": test, "stem": check["stem"], "number": seen[key], **check})
+        last_numbers[key] += 1
+        checks.append({"test": test, "stem": check["stem"], "number": last_numbers[key], **check})
     return checks
 
 
 def environment() -> dict[str, Any]:
-    """What ran, and on what."""
+    """Return the versions of Python, pytest and this plugin, and the machine of this process."""
     return {
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
@@ -80,25 +90,29 @@ def environment() -> dict[str, Any]:
 
 
 def commit(folder: Path) -> dict[str, Any] | None:
-    """The commit that is checked out, and whether files differ; None where git knows none."""
-    found = _git(folder, "rev-parse", "HEAD")
-    if found is None:
+    """Return the id of the commit in `folder`, and whether tracked files differ from it.
+
+    The result is None where git finds no commit.
+    """
+    commit_id = _git(folder, "rev-parse", "HEAD")
+    if commit_id is None:
         return None
-    changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
-    return {"id": found, "dirty": bool(changed)}
+    changed_files = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    return {"id": commit_id, "dirty": bool(changed_files)}
 
 
-def _git(folder: Path, *words: str) -> str | None:
-    command = ["git", "-C", str(folder), *words]
+def _git(folder: Path, *arguments: str) -> str | None:
+    """Return the output of a git command, or None if it fails."""
+    command = ["git", "-C", str(folder), *arguments]
     try:
-        done = subprocess.run(  # noqa: S603 - no shell
-            command, capture_output=True, check=True, text=True, timeout=_GIT_MAY_TAKE
+        completed = subprocess.run(  # noqa: S603 - no shell
+            command, capture_output=True, check=True, text=True, timeout=_GIT_TIMEOUT_S
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return completed.stdout.strip()
 
 
 def now() -> str:
-    """The time, as a document has it."""
+    """Return the current time in UTC, in the ISO 8601 form that a report holds."""
     return datetime.now(UTC).isoformat(timespec="seconds")

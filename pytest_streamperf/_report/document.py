@@ -1,6 +1,8 @@
-"""The report of a run as one JSON document: read, written, and made of several.
+"""Read, write and merge reports; a report is one JSON document with all checks of a run.
 
-`schema.json` says what is in it, key by key.
+`read` and `write` accept only documents that follow `schema.json`, and raise `ReportError` for
+others. `merge` makes one report of several, such as those of the shards of a CI job.
+Reports come from other machines and versions: a file may be cut short or hostile.
 """
 
 import json
@@ -10,21 +12,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytest_streamperf._report.schema import SCHEMA, fault
+from pytest_streamperf._report.schema import SCHEMA, violation
 from pytest_streamperf.exceptions import ReportError
 
 FORMAT = "pytest-streamperf report"
 VERSION = 1
-MOST_BYTES = 64_000_000
+# Not measured: no source is on record. The limit bounds the memory that a hostile file can take.
+MAX_REPORT_BYTES = 64_000_000
 
-_KEYS_OF_A_CHECK = list(SCHEMA["$defs"]["check"]["properties"])
+_CHECK_KEYS = list(SCHEMA["$defs"]["check"]["properties"])
 
 Document = dict[str, Any]
 Key = tuple[str, str, int]
 
 
 def key_of(check: Mapping[str, Any]) -> Key:
-    """Tell one check from all others of its run: by test, stem and number.
+    """Return the test, stem and number of a check, which identify it within its run.
 
     >>> key_of({"test": "test_a.py::test_b", "stem": "growth", "number": 1})
     ('test_a.py::test_b', 'growth', 1)
@@ -33,7 +36,9 @@ def key_of(check: Mapping[str, Any]) -> Key:
 
 
 def interpreter(document: Document) -> str:
-    """What counts of growth depend on: the implementation and minor version of Python.
+    """Return the implementation and minor version of Python that made a report.
+
+    The counts of growth checks depend on both.
 
     >>> interpreter({"environment": {"implementation": "CPython", "python": "3.11.7"}})
     'CPython 3.11'
@@ -43,43 +48,45 @@ def interpreter(document: Document) -> str:
 
 
 def read(path: str | os.PathLike[str]) -> Document:
-    """Read a report of at most 64 MB, and hold it to the schema.
+    """Return the report in a file of at most 64 MB, after validation against the schema.
 
-    Raises `ReportError` for what is no report of this version, and `OSError` for what cannot be
-    opened. What a valid report says may still be hostile: texts hold markup, control characters
-    and lone surrogates, which whoever shows them escapes.
+    Raises `ReportError` for a file that is no report of this version, and `OSError` for a file that
+    cannot be opened. The texts of a valid report may still be hostile. They may hold markup,
+    control characters and lone surrogates, which the caller must escape before showing them.
 
     >>> read("report.json")["complete"]
     True
     """
     with Path(path).open("rb") as file:
-        data = file.read(MOST_BYTES + 1)
+        data = file.read(MAX_REPORT_BYTES + 1)
     try:
-        return _checked(_parsed(data))
+        return _validated(_parse(data))
     except ReportError as error:
         msg = f"{os.fspath(path)}: {error}"
         raise ReportError(msg) from None
 
 
-def _parsed(data: bytes) -> Any:
-    if len(data) > MOST_BYTES:
-        msg = f"it has more than {MOST_BYTES // 10**6} MB, which is the most that is read"
+def _parse(data: bytes) -> Any:
+    """Return the JSON value in `data`, or raise `ReportError`."""
+    if len(data) > MAX_REPORT_BYTES:
+        msg = f"it has more than {MAX_REPORT_BYTES // 10**6} MB, the limit for a report"
         raise ReportError(msg)
     try:
         return json.loads(data.decode())
     except RecursionError:
         msg = "it is nested more deeply than any report is"
     except UnicodeDecodeError as error:
-        msg = f"it must be UTF-8, and is not from byte {error.start:,} on"
+        msg = f"it is not UTF-8: byte {error.start:,} is invalid"
     except json.JSONDecodeError as error:
-        at = f"line {error.lineno:,}, column {error.colno:,}"
-        msg = f"it must be JSON, and is not, or was cut short: {error.msg} at {at}"
-    except ValueError as error:  # of a number with thousands of digits
-        msg = f"it must be JSON of ordinary numbers: {error}"
+        position = f"line {error.lineno:,}, column {error.colno:,}"
+        msg = f"it is not JSON, or was cut short: {error.msg} at {position}"
+    except ValueError as error:  # from int(), for a number with thousands of digits
+        msg = f"it has a number with too many digits: {error}"
     raise ReportError(msg)
 
 
-def _checked(document: Any) -> Document:
+def _validated(document: Any) -> Document:
+    """Return the document if it is a valid report, or raise `ReportError`."""
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         msg = f"it is not a report of pytest-streamperf: $.format must be {FORMAT!r}"
         raise ReportError(msg)
@@ -87,34 +94,35 @@ def _checked(document: Any) -> Document:
     if isinstance(version, int) and version > VERSION:
         msg = f"$.version is {version}, and this pytest-streamperf reads {VERSION}: update it"
         raise ReportError(msg)
-    found = fault(document)
-    if found:
-        place, wrong = found
-        msg = f"${place} {wrong}"
+    first_violation = violation(document)
+    if first_violation:
+        place, problem = first_violation
+        msg = f"${place} {problem}"
         raise ReportError(msg)
-    seen: dict[Key, int] = {}
+    indexes: dict[Key, int] = {}
     for index, check in enumerate(document["checks"]):
-        first = seen.setdefault(key_of(check), index)
+        first = indexes.setdefault(key_of(check), index)
         if first != index:
             msg = (
                 f"$.checks[{index}] has the test, stem and number of $.checks[{first}]; "
-                "a check must be there once"
+                "a report can hold a check only once"
             )
             raise ReportError(msg)
     return document
 
 
 def write(document: Document, path: str | os.PathLike[str]) -> None:
-    """Write a report that `read` can read, whole or not at all, one line for each check.
+    """Write a report to a file, with one line for each check, in a form that `read` accepts.
 
-    The folder is made where there is none, as pytest does for its other reports. What is no file
-    (a pipe, `/dev/stdout`) is written to as it is. Raises `ReportError` for what is no valid
-    report, and `OSError`.
+    A failure leaves an existing file unchanged. Missing folders are created, as pytest does for its
+    other reports. A pipe or a device, such as `/dev/stdout`, is written to, not replaced. Raises
+    `ReportError` for an invalid report, and `OSError`.
 
     >>> write(document, "streamperf.json")
     """
     try:
-        data = _text(_checked(document)).encode("utf-8", "backslashreplace")  # a surrogate, as JSON
+        # UTF-8 has no lone surrogates; this error handler writes them as JSON escapes.
+        data = _json_text(_validated(document)).encode("utf-8", "backslashreplace")
     except ReportError as error:
         msg = f"{os.fspath(path)} was not written: {error}"
         raise ReportError(msg) from None
@@ -123,31 +131,31 @@ def write(document: Document, path: str | os.PathLike[str]) -> None:
         target.write_bytes(data)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".streamperf-{secrets.token_hex(8)}")
+    temporary = target.with_name(f".streamperf-{secrets.token_hex(8)}")
     try:
-        beside.write_bytes(data)
-        beside.replace(target)
+        temporary.write_bytes(data)
+        temporary.replace(target)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-def _text(document: Document) -> str:
+def _json_text(document: Document) -> str:
     def dumps(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
     entries = [f"{dumps(key)}: {dumps(document[key])}" for key in document if key != "checks"]
-    checks = [dumps({key: check[key] for key in _KEYS_OF_A_CHECK}) for check in document["checks"]]
+    checks = [dumps({key: check[key] for key in _CHECK_KEYS}) for check in document["checks"]]
     entries.append('"checks": [' + "".join(f"\n{check}," for check in checks)[:-1] + "\n]")
     return "{\n" + ",\n".join(entries) + "\n}\n"
 
 
 def merge(documents: Iterable[Document]) -> Document:
-    """Make one report of several runs of one commit on one Python: the shards of a CI job.
+    """Return one report for several runs of one commit on one Python, such as CI shards.
 
-    What ran adds up, and all has to be complete for the whole to be. A report that is given twice
-    counts once. A check that is in two reports has to be the same in both: of a shard that ran
-    again, nobody but its owner knows which run is to count, so one has to be left out. The
-    environment is that of the run that began first; `differs` names what is not the same in all.
+    Tests and durations add up. The result is complete if every report is. A report that is given
+    twice counts once. A check in two reports must be equal in both: only the user knows which run
+    of a repeated shard is valid, so the user must leave the other report out. The environment is
+    that of the earliest run; its `differs` names the facts that are not the same in all runs.
     Raises `ReportError`.
 
     >>> merge([first_half, second_half])["tests"]
@@ -160,9 +168,9 @@ def merge(documents: Iterable[Document]) -> Document:
     if not runs:
         msg = "there is no report to merge"
         raise ReportError(msg)
-    _same_in_all(runs, "on", interpreter)
+    _require_same(runs, "on", interpreter)
     commits = [run["commit"] for run in runs if run["commit"]]
-    _same_in_all([run for run in runs if run["commit"]], "of", lambda run: run["commit"]["id"])
+    _require_same([run for run in runs if run["commit"]], "of", lambda run: run["commit"]["id"])
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -172,55 +180,58 @@ def merge(documents: Iterable[Document]) -> Document:
         "commit": {"id": commits[0]["id"], "dirty": any(commit["dirty"] for commit in commits)}
         if commits
         else None,
-        "environment": _environment(runs),
+        "environment": _merged_environment(runs),
         "noise": {
-            "waited": _of_those_known(max, [run["noise"]["waited"] for run in runs]),
-            "page_faults": _of_those_known(sum, [run["noise"]["page_faults"] for run in runs]),
+            "waited": _combine_known(max, [run["noise"]["waited"] for run in runs]),
+            "page_faults": _combine_known(sum, [run["noise"]["page_faults"] for run in runs]),
         },
         "tests": sum(run["tests"] for run in runs),
         "lost": sorted({test for run in runs for test in run["lost"]}),
-        "checks": _checks(runs),
+        "checks": _merged_checks(runs),
     }
 
 
-def _same_in_all(runs: Sequence[Document], word: str, fact: Callable[[Document], str]) -> None:
+def _require_same(runs: Sequence[Document], word: str, fact: Callable[[Document], str]) -> None:
+    """Raise `ReportError` if a fact differs between runs; `word` stands before it in the text."""
     for run in runs:
         if fact(run) != fact(runs[0]):
-            one, other = (
-                f"{word} {fact(each)} (begun {each['started']})" for each in (runs[0], run)
+            first_text, other_text = (
+                f"{word} {fact(document)} (begun {document['started']})"
+                for document in (runs[0], run)
             )
-            msg = f"one run is {one}, another {other}; these cannot be merged"
+            msg = f"one run is {first_text}, another {other_text}; these cannot be merged"
             raise ReportError(msg)
 
 
-def _environment(runs: Sequence[Document]) -> dict[str, Any]:
-    def plain(run: Document) -> dict[str, Any]:
+def _merged_environment(runs: Sequence[Document]) -> dict[str, Any]:
+    def facts(run: Document) -> dict[str, Any]:
         return {key: value for key, value in run["environment"].items() if key != "differs"}
 
-    first = min(runs, key=lambda run: (run["started"], json.dumps(plain(run), sort_keys=True)))
+    first = min(runs, key=lambda run: (run["started"], json.dumps(facts(run), sort_keys=True)))
     differs = {
-        key for run in runs for key, value in plain(run).items() if value != plain(first)[key]
+        key for run in runs for key, value in facts(run).items() if value != facts(first)[key]
     }
     for run in runs:
         differs |= set(filter(None, run["environment"].get("differs", "").split(", ")))
-    return plain(first) | ({"differs": ", ".join(sorted(differs))} if differs else {})
+    return facts(first) | ({"differs": ", ".join(sorted(differs))} if differs else {})
 
 
-def _of_those_known(come_to: Callable[..., float], values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return come_to(known) if known else None
+def _combine_known(combine: Callable[..., float], values: Sequence[float | None]) -> float | None:
+    known_values = [value for value in values if value is not None]
+    return combine(known_values) if known_values else None
 
 
-def _checks(runs: Sequence[Document]) -> list[dict[str, Any]]:
-    found: dict[Key, tuple[Document, dict[str, Any]]] = {}
+def _merged_checks(runs: Sequence[Document]) -> list[dict[str, Any]]:
+    """Return the checks of all runs in the order of their keys, or raise `ReportError`."""
+    merged: dict[Key, tuple[Document, dict[str, Any]]] = {}
     for run in runs:
         for check in run["checks"]:
-            earlier, same = found.setdefault(key_of(check), (run, check))
-            if same != check:
+            earlier_run, earlier_check = merged.setdefault(key_of(check), (run, check))
+            if earlier_check != check:
                 test, stem, number = key_of(check)
                 msg = (
-                    f"{test}: {stem} {number} is in two runs, begun {earlier['started']} and "
-                    f"{run['started']}, and not the same in both; leave one of them out"
+                    f"{test}: {stem} {number} differs between two runs, begun "
+                    f"{earlier_run['started']} and {run['started']}; leave one of the reports out"
                 )
                 raise ReportError(msg)
-    return [found[key][1] for key in sorted(found)]
+    return [merged[key][1] for key in sorted(merged)]

@@ -1,4 +1,9 @@
-"""One page of all that a run's checks found, which needs nothing but a browser."""
+"""Render a report as one HTML page that needs no other file and no network.
+
+In: a report as `read` returns it. Out: the text of a page, made from `page.html`, `page.css` and
+`page.js`. Text from the report is escaped, because anyone may have written the report. The
+Content-Security-Policy of the page allows only its own script and style.
+"""
 
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,29 +18,30 @@ from pytest_streamperf._report.presentation import MARKS, printable, tally, wors
 from pytest_streamperf._results.units import duration, percent, size, thousands
 from pytest_streamperf.exceptions import missing_extra
 
-_HERE = Path(__file__).parent
-_EXACT_UP_TO = 1_000_000
+_FOLDER = Path(__file__).parent
+# Smaller counts are shown to the digit. Not measured: no source is on record.
+_MIN_ROUNDED_COUNT = 1_000_000
 
 
 def html(document: Mapping[str, Any]) -> str:
-    """Write a report as one page of HTML, which asks nobody for anything.
+    """Return a report as the text of one HTML page, which loads nothing from elsewhere.
 
-    `document` is a report as `read` returns it. `ModuleNotFoundError` names the extra that is
-    missing. Charts and the filter need JavaScript; the rest does not.
+    `document` is a report as `read` returns it. Only the charts and the filter need JavaScript.
+    Without the extra `html`, this raises a `ModuleNotFoundError` that names the extra.
 
     >>> Path("report.html").write_text(html(read("run.json")), encoding="utf-8")
     """
     checks = worst_first(document["checks"])
-    style = (_HERE / "page.css").read_text(encoding="utf-8")
-    script = _charting_library() + (_HERE / "page.js").read_text(encoding="utf-8")
+    style = (_FOLDER / "page.css").read_text(encoding="utf-8")
+    script = _charting_library() + (_FOLDER / "page.js").read_text(encoding="utf-8")
     page: str = _template().render(
         **{**document, "checks": checks},
         charts=CHARTS,
         chart=chart,
         columns=COLUMNS,
-        figures=_figures,
+        figures=_figure_rows,
         marks=MARKS,
-        policy=_policy(script, style),
+        policy=_content_security_policy(script, style),
         script=script,
         style=style,
         tally=tally(checks),
@@ -52,13 +58,13 @@ def _template() -> Any:
 
     environment = Environment(
         autoescape=True,
-        loader=FileSystemLoader(_HERE),
+        loader=FileSystemLoader(_FOLDER),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "form": _form,
+        "form": _formatted,
         "preformatted": _preformatted,
         "printable": printable,
     }
@@ -72,47 +78,52 @@ def _charting_library() -> str:
     except ImportError as error:
         raise missing_extra("vl-convert-python", "html", "a report in HTML") from error
 
-    # Inside a script, nothing else ends it.
+    # Only these two character sequences change how a browser reads the text of a script element.
     library: str = javascript_bundle("window.vegaEmbed = vegaEmbed;\n")
     return library.replace("</script", r"<\/script").replace("<!--", r"<\!--")
 
 
-def _policy(script: str, style: str) -> str:
-    """What the page may do: run this script, apply this style, and nothing else."""
-    scripts, styles = (
+def _content_security_policy(script: str, style: str) -> str:
+    """Return a policy that allows this script and this style, by their hashes, and nothing else."""
+    script_hash, style_hash = (
         b64encode(sha256(text.encode()).digest()).decode() for text in (script, style)
     )
     return (
-        f"default-src 'none'; script-src 'sha256-{scripts}'; style-src 'sha256-{styles}'; "
+        f"default-src 'none'; script-src 'sha256-{script_hash}'; style-src 'sha256-{style_hash}'; "
         "base-uri 'none'; form-action 'none'"
     )
 
 
-def _count(value: float) -> str:
-    return f"{value:,}" if abs(value) < _EXACT_UP_TO else thousands(value)
+def _count_text(value: float) -> str:
+    return f"{value:,}" if abs(value) < _MIN_ROUNDED_COUNT else thousands(value)
 
 
-_FORMS: Mapping[str, Callable[[float], str]] = {
-    "counts": _count,
+_FORMATTERS: Mapping[str, Callable[[float], str]] = {
+    "counts": _count_text,
     "shares": percent,
     "seconds": duration,
     "bytes": size,
 }
 
 
-def _form(value: float, kind: str) -> str:
-    """How people read a value of this kind."""
-    return _FORMS[kind](value)
+def _formatted(value: float, kind: str) -> str:
+    """Return a figure as text for people; `kind` is a key of `_FORMATTERS`, such as "bytes"."""
+    return _FORMATTERS[kind](value)
 
 
 def _preformatted(lines: Iterable[str]) -> str:
+    """Return printable lines as the text of a `pre` element, without common indentation."""
     return dedent("\n".join(map(printable, lines))).strip("\n")
 
 
-def _figures(check: Mapping[str, Any]) -> Iterator[tuple[str, str, float | None, float | None]]:
-    """Each figure of a check: its name, its kind, what was measured, and the limit."""
+def _figure_rows(check: Mapping[str, Any]) -> Iterator[tuple[str, str, float | None, float | None]]:
+    """Yield the name, the kind, the measured value and the limit of each figure of a check.
+
+    A limit without a measured value has a row of its own; the kind of its figure is unknown, so it
+    is shown as a count.
+    """
     limits = dict(check["limits"])
-    for kind in _FORMS:
+    for kind in _FORMATTERS:
         for name, value in check[kind].items():
             yield name, kind, value, limits.pop(name, None)
     for name, limit in limits.items():

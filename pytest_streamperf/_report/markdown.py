@@ -1,4 +1,9 @@
-"""What a run says in a comment of a pull request, or in the summary of a step."""
+"""Convert a report into GitHub Markdown, for a pull request comment or a CI job summary.
+
+In: a report as `read` returns it. Out: Markdown with a table of the checks and their messages,
+the worst first. The text stays below the limit of a GitHub comment, and counts what it leaves out.
+Text from the report becomes HTML entities or fenced code, because anyone may have written it.
+"""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -6,17 +11,20 @@ from typing import Any
 
 from pytest_streamperf._report.presentation import MARKS, printable, tally, worst_first
 
-# A comment on GitHub has at most 65,536 characters. Each part leaves room for those after it.
-_MOST = {"rows": 20_000, "messages": 54_000, "checks": 60_000}
-_LONGEST_NAME, _LONGEST_MESSAGE = 300, 6_000
+# The text may have this many characters at the end of each part, in the order of the parts.
+# A comment on GitHub has at most 65,536 characters, and each part leaves room for those after it.
+_MAX_CHARACTERS_AFTER = {"rows": 20_000, "messages": 54_000, "checks": 60_000}
+# Not measured: no source is on record. One long check must not push out all others.
+_MAX_NAME_CHARACTERS, _MAX_MESSAGE_CHARACTERS = 300, 6_000
 
-_ANYTHING_BUT_WORDS = re.compile(r"[!-$&-+.:-@\[-`{-~]")
+# ASCII punctuation, except for `%`, `,`, `-` and `/`, which mark nothing up within a line.
+_MARKUP_CHARACTERS = re.compile(r"[!-$&-+.:-@\[-`{-~]")
 
 
 def markdown(document: Mapping[str, Any]) -> str:
-    """Write a report as GitHub's Markdown, in at most 60,000 characters.
+    """Return a report as GitHub Markdown of at most 60,000 characters.
 
-    `document` is a report as `read` returns it. What is left out for want of room is counted.
+    `document` is a report as `read` returns it. Each part states how many entries it leaves out.
 
     >>> markdown({"checks": [], "tests": 3, "complete": True, "lost": []}).splitlines()[0]
     '### streamperf: nothing was checked'
@@ -27,46 +35,52 @@ def markdown(document: Mapping[str, Any]) -> str:
     text = _head(document)
     if bad:
         text += "\n| Verdict | Test | Check | Found | Where |\n|---|---|---|---|---|\n"
-        text += _fitting(map(_row, bad), len(text), "rows")
+        text += _join_within_limit(map(_row, bad), len(text), "rows")
         text += "\n"
-        text += _fitting(map(_message, bad), len(text), "messages")
+        text += _join_within_limit(map(_message, bad), len(text), "messages")
     if good:
         text += f"\n<details><summary>{len(good):,} within</summary>\n\n"
         text += "| Test | Check | Found |\n|---|---|---|\n"
         end = "\n</details>\n"
-        text += _fitting(map(_short_row, good), len(text) + len(end), "checks") + end
+        text += _join_within_limit(map(_short_row, good), len(text) + len(end), "checks") + end
     return text
 
 
 def _head(document: Mapping[str, Any]) -> str:
     checks, lost = document["checks"], len(document["lost"])
-    said = ", ".join(f"{count:,} {name}" for name, count in tally(checks).items() if count)
-    head = f"### streamperf: {said or 'nothing was checked'}\n"
+    verdict_counts = ", ".join(
+        f"{count:,} {verdict}" for verdict, count in tally(checks).items() if count
+    )
+    head = f"### streamperf: {verdict_counts or 'nothing was checked'}\n"
     head += f"\n{len(checks):,} checks in {document['tests']:,} tests.\n"
     if not document["complete"]:
-        head += "\n**The run was cut short: this is not all of it.**\n"
+        head += "\n**The run was cut short, so this report is incomplete.**\n"
     if lost:
-        head += f"\n**{lost:,} tests were lost with the worker that ran them.**\n"
+        head += f"\n**{lost:,} tests were lost, because the worker that ran them crashed.**\n"
     return head
 
 
-def _fitting(pieces: Iterable[str], taken: int, what: str) -> str:
-    """Join as many pieces as there is room for; say how many there was none for."""
+def _join_within_limit(pieces: Iterable[str], characters_before: int, part: str) -> str:
+    """Return the joined pieces that fit into a part of the text, and the number of the others.
+
+    `part` is a key of `_MAX_CHARACTERS_AFTER`, and `characters_before` the length of the text
+    before it.
+    """
     left_out = "\n*{:,} more {} left out here; the report has them.*\n"
-    room = _MOST[what] - taken - len(left_out.format(10**12, what))
-    kept, left = [], 0
+    room = _MAX_CHARACTERS_AFTER[part] - characters_before - len(left_out.format(10**12, part))
+    kept, left_out_count = [], 0
     for piece in pieces:
         room -= len(piece)
         if room < 0:
-            left += 1
+            left_out_count += 1
         else:
             kept.append(piece)
-    return "".join(kept) + (left_out.format(left, what) if left else "")
+    return "".join(kept) + (left_out.format(left_out_count, part) if left_out_count else "")
 
 
 def _row(check: Mapping[str, Any]) -> str:
     guilty = [
-        _code(text) for each in check["where"][:1] for text in (each["place"], each["source"])
+        _code(text) for place in check["where"][:1] for text in (place["place"], place["source"])
     ]
     return f"| {_verdict(check)} {_short_row(check).rstrip()} {'<br>'.join(guilty)} |\n"
 
@@ -76,7 +90,9 @@ def _short_row(check: Mapping[str, Any]) -> str:
 
 
 def _message(check: Mapping[str, Any]) -> str:
-    lines = "\n".join(map(printable, (check["headline"], *check["details"])))[:_LONGEST_MESSAGE]
+    lines = "\n".join(map(printable, (check["headline"], *check["details"])))[
+        :_MAX_MESSAGE_CHARACTERS
+    ]
     fence = "`" * (1 + max(2, *map(len, re.findall("`+", lines)), 0))
     summary = f"{_verdict(check)} {_text(check['stem'])} {_code(check['test'])}"
     return (
@@ -94,11 +110,12 @@ def _code(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    # Outside of code, GitHub looks for people and issues in what is left of the escapes.
+    # Outside of code, GitHub turns @name and #12 into links even where an entity stands for the
+    # sign. A zero-width space after the entity prevents that.
     return re.sub("&#(?:64|35);", r"\g<0>&#8203;", _escaped(text))
 
 
 def _escaped(text: str) -> str:
-    """As entities, which are never markup, wherever they stand."""
-    cut = printable(text[:_LONGEST_NAME])[:_LONGEST_NAME]
-    return _ANYTHING_BUT_WORDS.sub(lambda found: f"&#{ord(found[0])};", cut)
+    """Return at most 300 printable characters, with entities for those that may be markup."""
+    cut = printable(text[:_MAX_NAME_CHARACTERS])[:_MAX_NAME_CHARACTERS]
+    return _MARKUP_CHARACTERS.sub(lambda match: f"&#{ord(match[0])};", cut)

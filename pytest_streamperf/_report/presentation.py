@@ -1,4 +1,8 @@
-"""What all faces of a report share: marks, the order of checks, and text that is safe to show."""
+"""Parts that the renderings of a report share: terminal, Markdown and HTML.
+
+The module holds the mark of each verdict, the order and the number of checks by verdict, and the
+escaping of text for people. Its functions take checks or text from a report.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,10 +11,12 @@ MARKS = {"exceeded": "\N{BALLOT X}", "inconclusive": "?", "within": "\N{CHECK MA
 
 
 def worst_first(checks: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Exceeded, inconclusive, within; then by stem, test and number.
+    """Return the checks in the order exceeded, inconclusive, within.
+
+    Checks with the same verdict are in the order of stem, test and number.
 
     >>> one = {"stem": "growth", "test": "test_a", "number": 1}
-    >>> [each["verdict"] for each in worst_first([one | {"verdict": v} for v in MARKS][::-1])]
+    >>> [check["verdict"] for check in worst_first([one | {"verdict": v} for v in MARKS][::-1])]
     ['exceeded', 'inconclusive', 'within']
     """
     ranks = list(MARKS)
@@ -26,7 +32,7 @@ def worst_first(checks: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def tally(checks: list[Mapping[str, Any]]) -> dict[str, int]:
-    """How many checks came to each verdict, the worst first.
+    """Return the number of checks with each verdict, the worst verdict first.
 
     >>> tally([{"verdict": "within"}, {"verdict": "exceeded"}])
     {'exceeded': 1, 'inconclusive': 0, 'within': 1}
@@ -35,11 +41,12 @@ def tally(checks: list[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def printable(text: str) -> str:
-    r"""What a person sees of a text: one line, with escapes for what cannot be seen.
+    r"""Return the text as one line, with escapes instead of unprintable characters.
 
     >>> printable("a\nb")
     'a\\nb'
     """
     return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
     )

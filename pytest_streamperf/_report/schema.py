@@ -1,6 +1,8 @@
-"""Whether a document is what our JSON Schema says, with the standard library alone.
+"""Validate a report against `schema.json`, with the standard library alone.
 
-It knows the keywords of draft 2020-12 that `schema.json` uses, and no other.
+`violation` takes a JSON value and returns the first place that breaks the schema, and the problem.
+It supports only those keywords of JSON Schema, draft 2020-12, that `schema.json` uses. The base
+install has no JSON Schema library; tests compare the results with the `jsonschema` package.
 """
 
 import json
@@ -13,10 +15,12 @@ from typing import Any
 
 SCHEMA: dict[str, Any] = json.loads(Path(__file__).with_name("schema.json").read_bytes())
 
-_short = reprlib.Repr()
-_short.maxstring = _short.maxother = 60
+# Not measured: 60 characters of a value keep an error short, even for a value of a megabyte
+# (tests/report/test_document.py, test_an_error_is_short).
+_short_repr = reprlib.Repr()
+_short_repr.maxstring = _short_repr.maxother = 60
 
-# A float may be an integer to JSON, and no number at all: NaN.
+# JSON Schema counts 2.0 as an integer, and NaN is no JSON number. A bool is no number either.
 _TYPES: dict[str, Callable[[Any], bool]] = {
     "object": lambda value: type(value) is dict,
     "array": lambda value: type(value) is list,
@@ -27,59 +31,75 @@ _TYPES: dict[str, Callable[[Any], bool]] = {
     "integer": lambda value: type(value) is int or (type(value) is float and value.is_integer()),
 }
 
-# Each keyword: of which values it says something, what it asks of them, and that in words.
+# For each keyword: the Python types that it applies to, its condition, and the condition in words.
+# The condition takes the value and the value of the keyword.
 _RULES: dict[str, tuple[type | tuple[type, ...], Callable[[Any, Any], Any], str]] = {
-    "type": (object, lambda value, names: any(_TYPES[name](value) for name in _many(names)), "{}"),
+    "type": (
+        object,
+        lambda value, names: any(_TYPES[name](value) for name in _as_list(names)),
+        "{}",
+    ),
     "const": (object, lambda value, only: value == only, "{}"),
     "enum": (object, lambda value, allowed: value in allowed, "{}"),
-    "pattern": (str, lambda value, pattern: re.search(pattern, value), "what matches {}"),
-    "minimum": ((int, float), lambda value, least: value >= least, "{} at least"),
-    "maximum": ((int, float), lambda value, most: value <= most, "{} at most"),
-    "minItems": (list, lambda value, least: len(value) >= least, "{} items at least"),
-    "maxItems": (list, lambda value, most: len(value) <= most, "{} items at most"),
+    "pattern": (str, lambda value, pattern: re.search(pattern, value), "text that matches {}"),
+    "minimum": ((int, float), lambda value, least: value >= least, "at least {}"),
+    "maximum": ((int, float), lambda value, most: value <= most, "at most {}"),
+    "minItems": (list, lambda value, least: len(value) >= least, "at least {} items long"),
+    "maxItems": (list, lambda value, most: len(value) <= most, "at most {} items long"),
 }
 
 
-def _many(names: Any) -> list[Any]:
-    return names if isinstance(names, list) else [names]
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
-def fault(value: Any, schema: Any = SCHEMA) -> tuple[str, str] | None:
-    """Say where a value is first not as the schema wants it, and what is wrong and allowed there.
+def violation(value: Any, schema: Any = SCHEMA) -> tuple[str, str] | None:
+    """Return the place and the problem of the first violation of the schema, or None.
 
-    >>> fault([])
+    The place is a path from the value, such as ".checks[0].number". The problem is text that states
+    the value there, shortened, and the allowed values.
+
+    >>> violation([])
     ('', 'is []; it must be object')
     """
     if "$ref" in schema:
         schema = SCHEMA["$defs"][schema["$ref"].removeprefix("#/$defs/")]
-    for keyword, wanted in schema.items():
+    for keyword, operand in schema.items():
         if keyword in _RULES:
-            kind, holds, words = _RULES[keyword]
-            if isinstance(value, kind) and not holds(value, wanted):
-                allowed = words.format(" or ".join(map(str, _many(wanted))))
-                return "", f"is {_short.repr(value)}; it must be {allowed}"
+            types, holds, words = _RULES[keyword]
+            if isinstance(value, types) and not holds(value, operand):
+                allowed = words.format(" or ".join(map(str, _as_list(operand))))
+                return "", f"is {_short_repr.repr(value)}; it must be {allowed}"
     if isinstance(value, list):
-        return _inside((index, each, schema["items"]) for index, each in enumerate(value))
+        return _nested_violation((index, item, schema["items"]) for index, item in enumerate(value))
     if isinstance(value, dict):
-        return _fault_of_object(value, schema)
+        return _object_violation(value, schema)
     return None
 
 
-def _fault_of_object(value: dict[str, Any], schema: Any) -> tuple[str, str] | None:
-    known, others = schema.get("properties", {}), schema["additionalProperties"]
+def _object_violation(value: dict[str, Any], schema: Any) -> tuple[str, str] | None:
+    properties, additional = schema.get("properties", {}), schema["additionalProperties"]
     for key in schema.get("required", ()):
         if key not in value:
             return "", f"has no {key!r}; it must have one"
     for key in value:
-        if others is False and key not in known:
-            return "", f"has {_short.repr(key)}; it can have {', '.join(known)}"
-    return _inside((key, each, known.get(key, others)) for key, each in value.items())
+        if additional is False and key not in properties:
+            return "", f"has {_short_repr.repr(key)}; it can have {', '.join(properties)}"
+    return _nested_violation(
+        (key, member, properties.get(key, additional)) for key, member in value.items()
+    )
 
 
-def _inside(parts: Iterable[tuple[str | int, Any, Any]]) -> tuple[str, str] | None:
+def _nested_violation(parts: Iterable[tuple[str | int, Any, Any]]) -> tuple[str, str] | None:
+    """Return the first violation in the parts of a list or an object, or None.
+
+    Each part is an index or a key, the value there, and the schema of that value.
+    """
     for step, value, schema in parts:
-        found = fault(value, schema)
-        if found:
-            plain = isinstance(step, str) and step.isidentifier() and len(step) <= _short.maxstring
-            return (f".{step}" if plain else f"[{_short.repr(step)}]") + found[0], found[1]
+        inner = violation(value, schema)
+        if inner:
+            is_plain = (
+                isinstance(step, str) and step.isidentifier() and len(step) <= _short_repr.maxstring
+            )
+            return (f".{step}" if is_plain else f"[{_short_repr.repr(step)}]") + inner[0], inner[1]
     return None

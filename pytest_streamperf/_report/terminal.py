@@ -1,4 +1,9 @@
-"""What a run says of its checks, on the terminal."""
+"""Print the checks of a run on a terminal, and other lines of the command line tools.
+
+`summary` takes pytest's test reports, which carry checks, and yields one line for each check.
+`say` prints lines. Both work on terminals of any encoding: marks and bars have ASCII forms, and
+other characters that the encoding lacks are escaped.
+"""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -13,42 +18,46 @@ _ASCII_BARS = ".:-=+*%#"
 
 
 def summary(reports: Iterable[Any], verbosity: int) -> Iterator[tuple[str, dict[str, bool]]]:
-    """One line per check, and how it is marked up.
+    """Yield one line for each check of the test reports, with its color as a pytest markup.
 
-    With a `verbosity` below 0 only for those that were not within, above 0 a picture of each, too.
-    What one test says many times, as with Hypothesis, is said once; so is who disturbed checks.
+    A `verbosity` below 0 omits checks that are within; above 0 it adds the picture of each check.
+    Equal lines of one test, as Hypothesis causes them, become one line with a count. Notes on
+    interference, such as a debugger at work, come last, each once.
     """
     notes: dict[str, None] = {}
-    as_is = _can_show("".join(MARKS.values()) + _BARS)
-    marks = MARKS if as_is else _ASCII_MARKS
-    bars = str.maketrans(_BARS, _BARS if as_is else _ASCII_BARS)
+    is_unicode = _can_show("".join(MARKS.values()) + _BARS)
+    marks = MARKS if is_unicode else _ASCII_MARKS
+    bars = str.maketrans(_BARS, _BARS if is_unicode else _ASCII_BARS)
     for report in sorted(reports, key=lambda report: report.start):
-        alike: dict[tuple[str, bool, str], list[Any]] = {}
-        for each in report.streamperf:
-            if each["verdict"] != "within" or verbosity >= 0:
-                said = (
-                    f"{marks[each['verdict']]} {each['stem']}  {report.nodeid}: {each['headline']}"
+        equal_checks: dict[tuple[str, bool, str], list[Any]] = {}
+        for check in report.streamperf:
+            if check["verdict"] != "within" or verbosity >= 0:
+                line = (
+                    f"{marks[check['verdict']]} {check['stem']}  "
+                    f"{report.nodeid}: {check['headline']}"
                 )
-                alike.setdefault((each["verdict"], each["accepted"], said), []).append(each)
-        for (verdict, accepted, said), checks in alike.items():
-            warned = accepted and verdict != "within"
-            often = f" ({len(checks)} times)" if len(checks) > 1 else ""
-            color = "yellow" if warned else _COLORS[verdict]
-            yield f"{said}{often}{' (a warning)' if warned else ''}", {color: True}
+                equal_checks.setdefault((check["verdict"], check["accepted"], line), []).append(
+                    check
+                )
+        for (verdict, accepted, line), checks in equal_checks.items():
+            is_warning = accepted and verdict != "within"
+            repetitions = f" ({len(checks)} times)" if len(checks) > 1 else ""
+            color = "yellow" if is_warning else _COLORS[verdict]
+            yield f"{line}{repetitions}{' (a warning)' if is_warning else ''}", {color: True}
             if verbosity > 0:
                 yield from ((row.translate(bars), {}) for row in checks[-1]["picture"])
             notes |= dict.fromkeys(
-                filter(None, (each["facts"].get("interference") for each in checks))
+                filter(None, (check["facts"].get("interference") for check in checks))
             )
-    yield from ((f"note: {said}", {}) for said in notes)
+    yield from ((f"note: {note}", {}) for note in notes)
 
 
 def say(lines: Iterable[str], file: TextIO | None = None) -> None:
-    """Print lines to standard output, or to `file`: each is one line, whatever it holds."""
+    """Print each line to standard output or to `file`, with escapes for unprintable characters."""
     file = file or sys.stdout
     for line in lines:
-        shown = printable(line).encode(file.encoding or "ascii", "backslashreplace")
-        print(shown.decode(file.encoding or "ascii"), file=file)
+        encoded = printable(line).encode(file.encoding or "ascii", "backslashreplace")
+        print(encoded.decode(file.encoding or "ascii"), file=file)
 
 
 def _can_show(text: str) -> bool:

@@ -68,7 +68,10 @@ def test_compare_what_cannot_be(checks, why, capsys):
         (["compare", "base.json", "."], ".: Is a directory"),
         (["compare", "base.json", "bad.json"], "bad.json: it is not a report of pytest-stream"),
         (["merge", "base.json", "bad.json", "--out", "all.json"], "bad.json: it is not a report"),
-        (["merge", "base.json", "head.json", "--out", "all.json"], "test_b: growth 1 is in two"),
+        (
+            ["merge", "base.json", "head.json", "--out", "all.json"],
+            "test_b: growth 1 differs between two",
+        ),
         (["baseline", "bad.json"], "bad.json: it is not a report of pytest-streamperf"),
         (["baseline", "base.json", "--file", "bad.json"], "bad.json: it is not a report"),
         (["baseline", "half.json"], "half.json: the report is incomplete; a baseline from"),

@@ -1,4 +1,8 @@
-"""What is worse in one report than in another, what is not compared, and how that reads."""
+"""Tests of comparing two reports: worse checks, refused comparisons, output and baselines.
+
+`_report/compare.py` compares, and `_cli/compare.py` and `_cli/baseline.py` print and store results.
+A report is the JSON document of one run. A comparison is green if no check got worse or was lost.
+"""
 
 import json
 import re
@@ -10,27 +14,31 @@ from hypothesis import strategies as st
 
 from pytest_streamperf._cli.baseline import baseline
 from pytest_streamperf._cli.compare import _FORMATS, lines
-from pytest_streamperf._report.compare import SAME_SHARE, compare
+from pytest_streamperf._report.compare import SHARE_TOLERANCE, compare
 from pytest_streamperf._report.document import key_of, merge
-from pytest_streamperf._report.schema import fault
+from pytest_streamperf._report.schema import violation
 from tests.report_builders import a_check, a_report, reports
 
 
-def _compared(before, after, **changes):
-    """One check in two runs: how each differs from a check within its limit."""
+def _comparison(before, after, **changes):
+    """Return the comparison of two reports with one check each.
+
+    `before` and `after` are the fields in which the check of each report differs from the default
+    of `a_check`; `changes` are fields of the later report.
+    """
     return compare(a_report(a_check(**before)), a_report(a_check(**after), **changes))
 
 
-def _said(comparison):
+def _text(comparison):
     return "\n".join(lines(comparison))
 
 
-# -- what is worse
+# -- checks that got worse or better
 
 
 @given(report=reports)
 def test_a_report_and_itself(report):
-    """Nothing is worse, nothing better, nothing gone."""
+    """A comparison of a report with itself is green and lists no change."""
     comparison = compare(report, report)
     assert comparison.green
     assert (comparison.better, comparison.gone, comparison.new) == ((), (), ())
@@ -38,28 +46,28 @@ def test_a_report_and_itself(report):
 
 @given(report=reports, data=st.data())
 def test_every_count_that_is_more_is_found(report, data):
-    """Whichever it is: that one check is worse, by that count; and better the other way round."""
-    counted = [each for each in report["checks"] if each["counts"]]
-    counted = [each for each in counted if each["verdict"] != "inconclusive"]
+    """A higher count makes its check worse by that count, and better in the reverse comparison."""
+    counted = [check for check in report["checks"] if check["counts"]]
+    counted = [check for check in counted if check["verdict"] != "inconclusive"]
     assume(counted)
     key = key_of(data.draw(st.sampled_from(counted)))
     head = deepcopy(report)
-    check = next(each for each in head["checks"] if key_of(each) == key)
+    check = next(check for check in head["checks"] if key_of(check) == key)
     name = data.draw(st.sampled_from(sorted(check["counts"])))
-    was = check["counts"][name]
-    more = data.draw(st.integers(1, 10**6)) + abs(was) * 0.02 * (check["stem"] == "growth")
-    assume(was + more > was)
-    check["counts"][name] = was + more
+    base_count = check["counts"][name]
+    more = data.draw(st.integers(1, 10**6)) + abs(base_count) * 0.02 * (check["stem"] == "growth")
+    assume(base_count + more > base_count)
+    check["counts"][name] = base_count + more
     (worse,) = compare(report, head).worse
     assert worse.key == key
     assert [(change.name, change.kind) for change in worse.changes] == [(name, "count")]
-    there_and_back = compare(head, report)
-    assert [each.key for each in there_and_back.better] == [key]
-    assert there_and_back.green
+    reverse = compare(head, report)
+    assert [check.key for check in reverse.better] == [key]
+    assert reverse.green
 
 
 @pytest.mark.parametrize(
-    ("was", "now", "found"),
+    ("was", "now", "listed_as"),
     [
         ("within", "exceeded", "worse"),
         ("within", "inconclusive", "worse"),
@@ -71,35 +79,38 @@ def test_every_count_that_is_more_is_found(report, data):
         ("exceeded", "exceeded", None),
     ],
 )
-def test_a_verdict(was, now, found):
-    """What could not be measured is never better, and of two that could not nothing is known."""
-    comparison = _compared({"verdict": was}, {"verdict": now})
+def test_a_verdict(was, now, listed_as):
+    """A verdict gets worse from within to inconclusive to exceeded, and better only to within.
+
+    An inconclusive check that was not within before is not compared.
+    """
+    comparison = _comparison({"verdict": was}, {"verdict": now})
     names = {name: getattr(comparison, name) for name in ("worse", "better", "refused")}
-    assert [name for name, checks in names.items() if checks] == ([found] if found else [])
+    assert [name for name, checks in names.items() if checks] == ([listed_as] if listed_as else [])
 
 
 def test_a_verdict_that_changed_decides():
-    """A check that fails stops early: what it had counted by then is less."""
+    """A changed verdict decides alone, because a check that fails stops early and counts less."""
     early = {"verdict": "exceeded", "counts": {"copied": 100}}
-    (better,) = _compared(early, {"counts": {"copied": 200}}).better
+    (better,) = _comparison(early, {"counts": {"copied": 200}}).better
     assert [change.name for change in better.changes] == ["verdict", "copied"]
-    assert "copied   100 -> 200 (2 times), which is worse" in _said(
-        _compared(early, {"counts": {"copied": 200}})
+    assert "copied   100 -> 200 (2 times), which is worse" in _text(
+        _comparison(early, {"counts": {"copied": 200}})
     )
-    assert _compared({"counts": {"copied": 200}}, early).worse
+    assert _comparison({"counts": {"copied": 200}}, early).worse
 
 
 def test_what_was_not_measured_to_the_end_has_no_figures():
-    """Only its verdict counts."""
-    (better,) = _compared({"verdict": "inconclusive"}, {"counts": {"copied": 10**9}}).better
+    """The figures of an inconclusive check are not compared; only its verdict is."""
+    (better,) = _comparison({"verdict": "inconclusive"}, {"counts": {"copied": 10**9}}).better
     assert [change.name for change in better.changes] == ["verdict"]
 
 
 @pytest.mark.parametrize(
     ("before", "after", "worse"),
     [
-        ({"x": 0.25}, {"x": 0.25 + SAME_SHARE}, False),
-        ({"x": 0.02}, {"x": 0.03 + SAME_SHARE}, True),
+        ({"x": 0.25}, {"x": 0.25 + SHARE_TOLERANCE}, False),
+        ({"x": 0.02}, {"x": 0.03 + SHARE_TOLERANCE}, True),
         ({"x": 0.1, "x high": 0.3}, {"x": 0.6, "x low": 0.4}, True),
         ({"x": 0.1, "x high": 0.5}, {"x": 0.6, "x low": 0.4}, False),
         ({"x": 0.1, "x high": 0.1}, {"x": 0.2, "x low": 0.2}, False),
@@ -107,44 +118,44 @@ def test_what_was_not_measured_to_the_end_has_no_figures():
     ],
 )
 def test_a_share(before, after, worse):
-    """It is worse where it is clearly more, and its interval lies above."""
-    there = _compared({"shares": before}, {"shares": after})
-    assert bool(there.worse) == worse
-    assert not there.better
+    """A share is worse only if it is over 0.25 higher and its interval lies above the other."""
+    comparison = _comparison({"shares": before}, {"shares": after})
+    assert bool(comparison.worse) == worse
+    assert not comparison.better
 
 
 def test_a_share_that_is_less():
-    """It is better where the other way round would be worse."""
+    """A share is better where the reverse comparison would call it worse."""
     more = {"shares": {"x": 0.9, "x low": 0.8, "x high": 1.0}}
     less = {"shares": {"x": 0.1, "x low": 0.0, "x high": 0.2}}
-    comparison = _compared(more, less)
+    comparison = _comparison(more, less)
     assert (len(comparison.worse), len(comparison.better)) == (0, 1)
-    assert _compared(more, less | {"shares": less["shares"] | {"x high": 0.85}}).better == ()
+    assert _comparison(more, less | {"shares": less["shares"] | {"x high": 0.85}}).better == ()
 
 
 def test_seconds_are_never_compared():
-    """And that is said."""
-    comparison = _compared({"seconds": {"longest gap": 0.1}}, {"seconds": {"longest gap": 9.0}})
+    """Seconds are never compared, and the output states that."""
+    comparison = _comparison({"seconds": {"longest gap": 0.1}}, {"seconds": {"longest gap": 9.0}})
     assert (comparison.green, comparison.better, comparison.compared) == (True, (), 1)
-    assert _said(comparison).endswith("Seconds are never compared: they are those of one machine.")
+    assert _text(comparison).endswith("Seconds are never compared: they are those of one machine.")
 
 
 def test_the_worst_comes_first():
-    """Verdicts before figures, and of those the one that rose most."""
+    """Worse checks are ordered by their new verdict, then by the largest rise of a figure."""
     base = [a_check(f"test_{name}", counts={"updates": 10}) for name in "abcd"]
     head = deepcopy(base)
     for check, updates in zip(head, (20, 30, 20, 20), strict=True):
         check["counts"] = {"updates": updates}
     head[2]["verdict"], head[3]["verdict"] = "inconclusive", "exceeded"
     comparison = compare(a_report(*base), a_report(*head))
-    assert [each.test[-1] for each in comparison.worse] == ["d", "c", "b", "a"]
+    assert [check.test[-1] for check in comparison.worse] == ["d", "c", "b", "a"]
 
 
-# -- what is not compared
+# -- refused comparisons
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "what", "reason"),
+    ("before", "after", "part", "reason"),
     [
         (
             {"given": {"up_to": 20_000}},
@@ -167,55 +178,55 @@ def test_the_worst_comes_first():
         ),
     ],
 )
-def test_what_cannot_be_compared(before, after, what, reason):
-    """It is neither worse nor better, and why is said."""
-    comparison = _compared(before, after)
+def test_what_cannot_be_compared(before, after, part, reason):
+    """A part that cannot be compared is neither worse nor better, and the output has the reason."""
+    comparison = _comparison(before, after)
     assert comparison.green
-    assert [(each.what, each.reason) for each in comparison.refused] == [(what, reason)]
-    assert reason in _said(comparison)
+    assert [(refusal.what, refusal.reason) for refusal in comparison.refused] == [(part, reason)]
+    assert reason in _text(comparison)
 
 
 def test_what_growth_counts_wavers():
-    """Bytes are not the same to the last of them; what others count is."""
+    """A growth count may rise by 1%; a throttling count may not rise at all."""
     before, after = {"counts": {"copied": 10_000}}, {"counts": {"copied": 10_100}}
-    assert _compared(before, after).green
-    assert _compared(before, {"counts": {"copied": 10_101}}).worse
-    assert _compared(before | {"stem": "throttling"}, after | {"stem": "throttling"}).worse
+    assert _comparison(before, after).green
+    assert _comparison(before, {"counts": {"copied": 10_101}}).worse
+    assert _comparison(before | {"stem": "throttling"}, after | {"stem": "throttling"}).worse
 
 
 @pytest.mark.parametrize("name", ["check", "verdict", "counts"])
 def test_a_count_with_the_name_of_something_else(name):
-    """It hides nothing."""
+    """A count that is named like a part of a check does not hide any change."""
     before, after = {"counts": {name: 1, "a": 1}}, {"counts": {"a": 2}, "verdict": "exceeded"}
-    comparison = _compared(before, after)
+    comparison = _comparison(before, after)
     assert comparison.compared == 1
     assert [change.name for change in comparison.worse[0].changes] == ["verdict", "a"]
 
 
 @pytest.mark.parametrize("python", ["3.12.7", "3.1"])
 def test_what_growth_counts_on_another_python(python):
-    """Its counts depend on the interpreter; its share does not, nor what others count."""
+    """Growth counts are not compared across minor versions of Python; shares still are."""
     base, head = a_report(a_check()), a_report(a_check(counts={"copied": 10**9}), python=python)
     comparison = compare(base, head)
     assert comparison.worse == ()
-    assert [each.what for each in comparison.refused] == ["counts"]
+    assert [refusal.what for refusal in comparison.refused] == ["counts"]
     for reason in ("CPython 3.11", f"CPython {python[:4].removesuffix('.')}"):
         assert reason in comparison.refused[0].reason
     head["checks"][0]["shares"] = {"superlinear": 0.9}
     assert compare(base, head).worse
     base["checks"][0]["stem"] = head["checks"][0]["stem"] = "throttling"
-    assert [each.what for each in compare(base, head).refused] == ["count calls"]
+    assert [refusal.what for refusal in compare(base, head).refused] == ["count calls"]
 
 
 def test_what_growth_counts_on_another_patch_of_the_same_python():
-    """It is compared."""
+    """Growth counts are compared between two patch releases of one Python version."""
     assert compare(
         a_report(a_check()), a_report(a_check(counts={"copied": 10**9}), python="3.11.9")
     ).worse
 
 
 def test_a_check_that_is_gone_and_one_that_is_new():
-    """They are listed, and no regression: taking a test away shows in review."""
+    """Gone and new checks are listed, and do no harm: a removed test shows in review."""
     old, new = a_check("test_old"), a_check("test_new")
     comparison = compare(a_report(old), a_report(new))
     assert (comparison.gone, comparison.new) == ((key_of(old),), (key_of(new),))
@@ -224,34 +235,34 @@ def test_a_check_that_is_gone_and_one_that_is_new():
 
 @pytest.mark.parametrize("changes", [{"complete": False}, {"lost": ["test_lost"]}])
 def test_a_check_that_was_lost(changes):
-    """An interrupted run, or a worker that crashed, is not green."""
+    """A check that an interrupted run or a crashed worker lost makes the comparison not green."""
     kept, lost = a_check("test_kept"), a_check("test_lost")
     comparison = compare(a_report(kept, lost), a_report(kept, **changes))
     assert (comparison.lost, comparison.gone) == ((key_of(lost),), ())
     assert not comparison.green
-    assert _said(comparison).startswith("Incomplete, 1 lost; none of the other 1 checks got worse")
+    assert _text(comparison).startswith("Incomplete, 1 lost; none of the other 1 checks got worse")
 
 
 def test_a_check_that_stopped_early_is_said_once():
-    """Its verdict fell: what it did not come to count is no news besides."""
+    """A check that failed early is listed as worse, and its missing counts are not listed too."""
     stopped = a_check(verdict="exceeded", counts={})
     comparison = compare(a_report(a_check()), a_report(stopped))
-    assert [each.key for each in comparison.worse] == [key_of(stopped)]
+    assert [check.key for check in comparison.worse] == [key_of(stopped)]
     assert not comparison.refused
 
 
 def test_an_incomplete_run_that_lost_nothing():
-    """What it has is compared, and that it is incomplete is said."""
+    """An incomplete run with all checks of base is green, and the output calls it incomplete."""
     comparison = compare(a_report(a_check()), a_report(a_check(), complete=False))
     assert comparison.green
-    assert _said(comparison).count("incomplete") == 1
+    assert _text(comparison).count("incomplete") == 1
 
 
-# -- how it reads
+# -- the output formats
 
 
 def test_what_somebody_reads_at_midnight():
-    """What got worse, from what to what, in which test, and the guilty line."""
+    """The table shows worse checks with old and new values, the test and the guilty line."""
     worse = a_check(
         verdict="exceeded",
         shares={"superlinear": 0.84},
@@ -261,7 +272,7 @@ def test_what_somebody_reads_at_midnight():
     updates = [a_check("t.py::test_ui", "throttling", 2, counts={"updates": n}) for n in (51, 50)]
     base = a_report(a_check(), updates[0], a_check("t.py::test_b"))
     head = a_report(worse, updates[1], a_check("t.py::test_b"), python="3.11.9", commit=None)
-    assert _said(compare(base, head)) == (
+    assert _text(compare(base, head)) == (
         "1 of 3 checks got worse, 1 better, 1 the same\n"
         "\n"
         "Worse\n"
@@ -283,19 +294,21 @@ def test_what_somebody_reads_at_midnight():
 
 
 def test_a_check_of_many_figures():
-    """What makes it worse is shown, whatever else changed."""
+    """The table shows the figure that makes a check worse, however many others changed."""
     before = {"counts": {**dict.fromkeys("abcdefgh", 2), "the one": 1}}
     after = {"counts": {**dict.fromkeys("abcdefgh", 1), "the one": 2}}
-    said = _said(_compared(before, after))
-    assert "the one  1 -> 2" in said
-    assert "and      4 more figures" in said
+    text = _text(_comparison(before, after))
+    assert "the one  1 -> 2" in text
+    assert "and      4 more figures" in text
 
 
 HOSTILE = "\x1b[31m`` @all\n# <img src=x onerror=y> | [a](https://b) \u202e" * 9
 
 
-def _hostile():
-    def run(count):
+def _hostile_comparison():
+    """Return the comparison of two reports with hostile texts, with long lists of every kind."""
+
+    def checks(count):
         names = {f"{HOSTILE}{n}": count for n in range(30)}
         where = [{"place": HOSTILE, "source": HOSTILE, "share": 1}]
         return [
@@ -306,62 +319,76 @@ def _hostile():
             if kind != "bc"[count - 1]
         ]
 
-    return compare(a_report(*run(1)), a_report(*run(2)))
+    return compare(a_report(*checks(1)), a_report(*checks(2)))
 
 
 def test_a_hostile_report_in_a_comment():
-    """It is short enough for one, and all that comes from the report is code, on its line."""
-    said = list(_FORMATS["markdown"](_hostile()))
-    assert len("\n".join(said)) < 65_536
-    assert any("onerror" in line for line in said)
-    for line in said:
+    """Markdown of hostile reports fits into a GitHub comment; their texts stay in code spans."""
+    comment = list(_FORMATS["markdown"](_hostile_comparison()))
+    assert len("\n".join(comment)) < 65_536
+    assert any("onerror" in line for line in comment)
+    for line in comment:
         assert line.isprintable()
-        outside = re.sub(r"(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)", "", line)  # as CommonMark has it
+        outside = re.sub(r"(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)", "", line)  # code spans of CommonMark
         assert not set(outside) & set("`<@|[\\")
 
 
 def test_a_hostile_report_on_a_terminal():
-    """A screen or a few of it, each line short."""
-    said = list(lines(_hostile()))
-    assert len(said) < 300
-    assert max(map(len, said)) < 400
+    """The table of hostile reports has fewer than 300 lines, each below 400 characters."""
+    table = list(lines(_hostile_comparison()))
+    assert len(table) < 300
+    assert max(map(len, table)) < 400
 
 
 def test_for_a_machine():
-    """Everything, as JSON."""
-    comparison = _compared({"counts": {"updates": 1}}, {"counts": {"updates": 3}})
-    said = json.loads("\n".join(_FORMATS["json"](comparison)))
-    assert (said["green"], said["compared"]) == (False, 1)
-    assert said["worse"][0]["changes"] == [
+    """The JSON format holds every field of the comparison."""
+    comparison = _comparison({"counts": {"updates": 1}}, {"counts": {"updates": 3}})
+    output = json.loads("\n".join(_FORMATS["json"](comparison)))
+    assert (output["green"], output["compared"]) == (False, 1)
+    assert output["worse"][0]["changes"] == [
         {"name": "updates", "kind": "count", "base": 1, "head": 3, "limit": None, "worse": True}
     ]
 
 
-# -- the baseline
+# -- the baseline: the comparable part of a report, for the repository
 
 
 @given(report=reports)
 def test_a_baseline_is_a_report_to_compare_with(report):
-    """It says of the report that it was made from what that says of itself."""
+    """A report compares with its baseline as it compares with itself."""
     kept, _ = baseline(report, report | {"checks": []})
-    assert fault(kept) is None
-    here, there = compare(kept, report), compare(report, report)
-    assert (here.worse, here.better, here.refused) == (there.worse, there.better, there.refused)
+    assert violation(kept) is None
+    first, second = compare(kept, report), compare(report, report)
+    assert (first.worse, first.better, first.refused) == (
+        second.worse,
+        second.better,
+        second.refused,
+    )
 
 
 def test_a_baseline_has_only_what_compares():
-    """So that its diff is small."""
+    """A baseline holds only the compared fields, in a fixed order, so that its diff is small."""
     kept, _ = baseline(a_report(a_check("b"), a_check("a")), a_report())
     assert [check["test"] for check in kept["checks"]] == ["a", "b"]
     assert (kept["took"], kept["commit"], kept["noise"]["waited"]) == (0, None, None)
     check = kept["checks"][0]
-    full = {"test", "stem", "number", "verdict", "accepted", "given", "counts", "shares", "limits"}
-    assert {key for key, value in check.items() if value} == full
+    filled = {
+        "test",
+        "stem",
+        "number",
+        "verdict",
+        "accepted",
+        "given",
+        "counts",
+        "shares",
+        "limits",
+    }
+    assert {key for key, value in check.items() if value} == filled
     assert list(check["counts"]) == ["calls", "copied"]
 
 
 def test_a_baseline_stays_as_it_is():
-    """What wavers within what counts as the same is no change, nor is another day."""
+    """Differences within the tolerance and another date leave the baseline unchanged."""
     kept, _ = baseline(a_report(a_check(), a_check("b")), a_report())
     later = a_report(
         a_check(shares={"superlinear": 0.11}, seconds={"longest gap": 3}),
@@ -373,10 +400,10 @@ def test_a_baseline_stays_as_it_is():
 
 
 def test_a_baseline_takes_what_changed():
-    """And leaves the other checks as they are, to the digit."""
+    """A baseline takes a changed check, and keeps the other checks to the digit."""
     kept, _ = baseline(a_report(a_check(), a_check("b"), a_check("c")), a_report())
-    wavers = {"superlinear": 0.11}
-    later = a_report(a_check(shares=wavers, counts={"copied": 9}), a_check("b", shares=wavers))
+    noise = {"superlinear": 0.11}
+    later = a_report(a_check(shares=noise, counts={"copied": 9}), a_check("b", shares=noise))
     updated, comparison = baseline(later, kept)
     assert [check["shares"]["superlinear"] for check in updated["checks"]] == [0.02, 0.11]
     assert updated["checks"][0] == kept["checks"][0]
@@ -384,7 +411,7 @@ def test_a_baseline_takes_what_changed():
 
 
 def test_a_baseline_on_another_python():
-    """It is made anew: what growth counts is not what it was."""
+    """Another Python version replaces the growth counts and the environment of the baseline."""
     kept, _ = baseline(a_report(a_check()), a_report())
     updated, _ = baseline(a_report(a_check(counts={"copied": 7}), python="3.13.0"), kept)
     assert updated["checks"][0]["counts"] == {"copied": 7}
@@ -394,6 +421,6 @@ def test_a_baseline_on_another_python():
 
 
 def test_shards_compare_as_the_whole_does():
-    """A job in parts and one in a piece have the same checks."""
+    """The merged report of two shards has the same checks as the report of one whole run."""
     one, other = a_check("a"), a_check("b")
     assert compare(a_report(one, other), merge([a_report(one), a_report(other)])).compared == 2

@@ -1,4 +1,8 @@
-"""What a report shows people: all that it says, as text, with its figures as they are."""
+"""Tests of the renderings of a report: an HTML page, a Markdown comment and the command for both.
+
+A report is the JSON document of one run. Each rendering must show all text of a report as text,
+never as markup, and its figures exactly.
+"""
 
 import json
 import re
@@ -32,8 +36,8 @@ HOSTILE = (
 )
 
 
-class _Parsed(HTMLParser):
-    """The elements of a page with the names of their attributes, and all of its text."""
+class _ParsedPage(HTMLParser):
+    """A parsed page: its elements with the names of their attributes, and its texts."""
 
     def __init__(self, page):
         super().__init__()
@@ -43,28 +47,28 @@ class _Parsed(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.elements[tag, *(name for name, _ in attrs)] += 1
-        self.attributes += [(tag, *each) for each in attrs]
+        self.attributes += [(tag, *attribute) for attribute in attrs]
         self._open.append(tag)
 
     def handle_data(self, data):
         self.texts.append((self._open[-1] if self._open else "", data))
 
     def text(self):
-        """Without the zero-width spaces that keep GitHub from looking for people."""
+        """Return all text, without the zero-width spaces that keep GitHub from linking names."""
         return " ".join("".join(data for _, data in self.texts).replace("\u200b", "").split())
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_library():
-    """The page without its charting library, which is large, and is tested in a browser."""
+    """Leave the large charting library out of every page; the browser tests cover it."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(page_module, "_charting_library", str)
         yield
 
 
-def _filled(text):
-    """A report with this text wherever a report has text."""
-    filled = check(
+def _report_with_text(text):
+    """Return a report that has this text in every place that can hold text."""
+    filled_check = check(
         "growth",
         text,
         verdict="exceeded",
@@ -84,50 +88,57 @@ def _filled(text):
     )
     environment = dict.fromkeys(("python", "implementation", "system", "machine"), text)
     environment |= {"cores": 2, "pytest": text, "streamperf": text, "differs": text}
-    return document([filled, filled | {"verdict": "within"}], lost=[text], environment=environment)
+    return document(
+        [filled_check, filled_check | {"verdict": "within"}], lost=[text], environment=environment
+    )
 
 
-def _example_of_each(test):
+def _with_hostile_examples(test):
     for text in HOSTILE:
         test = example(text)(test)
     return test
 
 
-@_example_of_each
+@_with_hostile_examples
 @given(TEXTS)
 def test_a_page_has_any_text_as_text(text):
-    """No element and no attribute comes or goes with it, and all of it can be read."""
-    parsed, harmless = _Parsed(html(_filled(text))), _Parsed(html(_filled("harmless")))
+    """A page shows any text of a report as text: no element or attribute appears or vanishes."""
+    parsed, harmless = (
+        _ParsedPage(html(_report_with_text(text))),
+        _ParsedPage(html(_report_with_text("harmless"))),
+    )
     assert parsed.elements == harmless.elements
-    said = printable(text).strip()
-    # Some are on the page anyway: "2", say.
-    expected = [tag for tag, data in harmless.texts if data.strip() in {"harmless", said}]
-    found = [tag for tag, data in parsed.texts if data.strip() == said]
-    assert Counter(found) == Counter(expected)
+    shown_text = printable(text).strip()
+    # The harmless page may hold the text anyway, for example "2".
+    expected = [tag for tag, data in harmless.texts if data.strip() in {"harmless", shown_text}]
+    actual = [tag for tag, data in parsed.texts if data.strip() == shown_text]
+    assert Counter(actual) == Counter(expected)
 
 
-@_example_of_each
+@_with_hostile_examples
 @given(TEXTS)
 def test_a_comment_has_any_text_as_text(text):
-    """As GitHub's Markdown reads it, and whatever it looks for in text afterwards."""
+    """A rendered comment shows any text of a report as text, and GitHub links no part of it."""
     render = MarkdownIt("gfm-like", {"html": True}).render
-    parsed, harmless = (_Parsed(render(markdown(_filled(each)))) for each in (text, "harmless"))
+    parsed, harmless = (
+        _ParsedPage(render(markdown(_report_with_text(content)))) for content in (text, "harmless")
+    )
     assert parsed.elements == harmless.elements
-    said = " ".join(printable(text)[:300].split())
-    assert parsed.text().count(said) >= harmless.text().count("harmless")
+    shown_text = " ".join(printable(text)[:300].split())
+    assert parsed.text().count(shown_text) >= harmless.text().count("harmless")
     outside = "".join(data for tag, data in parsed.texts if tag not in {"code", "pre"})
     assert not re.search("[@#](?!\u200b)", outside)
 
 
 @given(reports)
 def test_any_report_has_a_page_and_a_comment(report):
-    """Whatever the schema allows can be shown, and written as UTF-8."""
-    for face in (html, markdown):
-        assert face(report).encode()
+    """Every report that the schema allows has a page and a comment, both valid as UTF-8."""
+    for render in (html, markdown):
+        assert render(report).encode()
 
 
 def test_a_page_runs_its_own_script_and_nothing_else():
-    """The policy names by its hash the one script and the one style there are."""
+    """The Content-Security-Policy of a page allows, by hash, only its own script and style."""
     page = html(sample())
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1].replace("&#39;", "'")
     for kind, element in (("script", "<script>"), ("style", "<style>")):
@@ -139,8 +150,8 @@ def test_a_page_runs_its_own_script_and_nothing_else():
 
 
 def test_a_page_refers_to_nothing_outside_of_it():
-    """No address but that of a place in it, no style or script in an attribute."""
-    parsed = _Parsed(html(sample()))
+    """A page links only to a place in itself, and has no script or style in an attribute."""
+    parsed = _ParsedPage(html(sample()))
     assert [value for _, name, value in parsed.attributes if name == "href"] == ["#checks"]
     names = {name for _, name, _ in parsed.attributes}
     assert not names & {"src", "srcset", "action", "style", "background", "poster", "ping"}
@@ -149,35 +160,35 @@ def test_a_page_refers_to_nothing_outside_of_it():
 
 @pytest.mark.parametrize("report", [sample(), many(20)], ids=["sample", "many"])
 def test_each_figure_of_a_page_is_in_the_report(report):
-    """Those that were rounded for people have the exact one beside them."""
+    """Every figure on a page stands in the report, and a rounded one has its exact value."""
     exact = set(re.findall(r"-?\d[\d.e+-]*", json.dumps(report)))
-    counted = {str(len(report["checks"])), *(str(n) for n in _verdicts(report).values())}
-    parsed = _Parsed(html(report))
+    counted = {str(len(report["checks"])), *(str(n) for n in _verdict_counts(report).values())}
+    parsed = _ParsedPage(html(report))
     shown = [value for tag, name, value in parsed.attributes if (tag, name) == ("data", "value")]
     assert len(shown) > len(report["checks"])
     assert set(shown) <= exact
     cells = [data.strip() for tag, data in parsed.texts if tag == "td"]
     assert {cell for cell in cells if re.fullmatch(r"[\d.e+-]+", cell)} <= exact
     words = " ".join(data for tag, data in parsed.texts if tag not in {"data", "script", "style"})
-    known = set(re.findall(r"\d+", json.dumps(report))) | counted
-    assert set(re.findall(r"\d+", words.replace(report["commit"]["id"][:12], ""))) <= known
+    numbers = set(re.findall(r"\d+", json.dumps(report))) | counted
+    assert set(re.findall(r"\d+", words.replace(report["commit"]["id"][:12], ""))) <= numbers
 
 
 def test_each_figure_of_a_report_is_on_its_page():
-    """Counts, shares, seconds, limits, what was asked, and every row of a series."""
+    """Every figure, limit and row of a series in a report stands on its page."""
     report = sample()
-    parsed = _Parsed(html(report))
+    parsed = _ParsedPage(html(report))
     values = {value for tag, name, value in parsed.attributes if (tag, name) == ("data", "value")}
     cells = {data.strip() for tag, data in parsed.texts if tag == "td"}
-    for each in report["checks"]:
+    for shown_check in report["checks"]:
         for kind in ("counts", "shares", "seconds", "bytes", "limits"):
-            assert {str(value) for value in each[kind].values()} <= values
-        for series in each["series"].values():
+            assert {str(value) for value in shown_check[kind].values()} <= values
+        for series in shown_check["series"].values():
             assert {str(cell) for row in series for cell in row} <= cells | {""}
 
 
 def test_a_rounded_figure_says_what_it_is_exactly():
-    """The human form is read, the exact one is its value."""
+    """A page shows a figure rounded for people, and its `data` element holds the exact value."""
     page = html(sample())
     assert '<data value="0.052">5%</data>' in page
     assert '<data value="120734">120,734</data>' in page
@@ -194,59 +205,60 @@ def test_a_rounded_figure_says_what_it_is_exactly():
     ids=["growth", "updates", "responsiveness"],
 )
 def test_a_page_of_500_checks_is_small(check):
-    """Less than 3 MB, whatever they are, all of them failed."""
-    nothing, ten = len(html(document([]))), len(html(document([check] * 10)))
-    assert nothing + 50 * (ten - nothing) < 3_000_000
+    """A page of 500 failed checks of one kind has fewer than 3 million characters."""
+    empty, of_ten = len(html(document([]))), len(html(document([check] * 10)))
+    assert empty + 50 * (of_ten - empty) < 3_000_000
 
 
 def test_a_limit_stands_beside_what_it_is_for():
-    """In the same row, in the same unit; one for which nothing was measured has its own."""
+    """A page shows a limit in the row of its figure; a limit without a figure has its own row."""
     rows = re.findall(r"<tr><th scope=\"row\">.*", html(sample()))
-    said = [re.sub("<[^>]*>", " ", row).split() for row in rows]
-    assert ["longest", "stall", "182", "ms", "50.0", "ms"] in said
-    assert ["superlinear", "100%", "25%"] in said
-    assert ["updates", "per", "second", "10"] in said
+    row_words = [re.sub("<[^>]*>", " ", row).split() for row in rows]
+    assert ["longest", "stall", "182", "ms", "50.0", "ms"] in row_words
+    assert ["superlinear", "100%", "25%"] in row_words
+    assert ["updates", "per", "second", "10"] in row_words
 
 
-def _verdicts(report):
-    return Counter(each["verdict"] for each in report["checks"])
+def _verdict_counts(report):
+    return Counter(check["verdict"] for check in report["checks"])
 
 
 def test_the_worst_comes_first():
-    """Exceeded, then inconclusive, then within; each by stem, test and number."""
-    shown = [(each["verdict"], each["stem"]) for each in worst_first(sample()["checks"])]
+    """A page orders checks by verdict, from exceeded over inconclusive to within, then by stem."""
+    shown = [(check["verdict"], check["stem"]) for check in worst_first(sample()["checks"])]
     order = ["exceeded", "inconclusive", "within"]
-    assert shown == sorted(shown, key=lambda each: (order.index(each[0]), each[1]))
+    assert shown == sorted(shown, key=lambda pair: (order.index(pair[0]), pair[1]))
     page = html(sample())
     assert re.findall(r'data-verdict="(\w+)"', page) == [verdict for verdict, _ in shown]
 
 
 def test_only_what_is_not_within_is_open():
-    """On a page, without any script."""
+    """A page opens, without a script, exactly the checks that are not within."""
     opened = re.findall(r'data-verdict="(\w+)"( open)?>', html(sample()))
+    assert len(opened) == len(sample()["checks"])
     assert all(bool(is_open) == (verdict != "within") for verdict, is_open in opened)
 
 
 def test_an_unfinished_run_says_so():
-    """On both faces, with the tests that a crashed worker took along."""
-    cut = document([], complete=False, lost=["tests/test_a.py::test_lost"])
-    assert "cut short" in html(cut)
-    assert "tests/test_a.py::test_lost" in html(cut)
-    assert "cut short" in markdown(cut)
-    assert "1 tests were lost" in markdown(cut)
+    """Page and comment of an interrupted run state that, and name or count the lost tests."""
+    unfinished = document([], complete=False, lost=["tests/test_a.py::test_lost"])
+    assert "cut short" in html(unfinished)
+    assert "tests/test_a.py::test_lost" in html(unfinished)
+    assert "cut short" in markdown(unfinished)
+    assert "1 tests were lost" in markdown(unfinished)
     assert "cut short" not in html(sample()) + markdown(sample())
 
 
 def test_what_is_not_known_of_a_run_is_said():
-    """A run outside of a repository, on a machine that does not tell."""
+    """A page shows "not known" for a missing commit and for missing noise figures."""
     page = html(document([], commit=None, noise={"waited": None, "page_faults": None}))
     assert page.count("not known") == 2
 
 
 def test_what_a_policy_accepts_is_marked():
-    """A check that is not within and passes all the same."""
+    """Page and comment mark a check as accepted if it is not within and still passes."""
     accepted = document([check("responsiveness", "test_a", verdict="exceeded", accepted=True)])
-    assert "exceeded, accepted" in _Parsed(html(accepted)).text()
+    assert "exceeded, accepted" in _ParsedPage(html(accepted)).text()
     assert "exceeded, accepted" in markdown(accepted)
 
 
@@ -263,24 +275,27 @@ def test_what_a_policy_accepts_is_marked():
     ],
 )
 def test_the_chart_is_that_of_the_metric(metric, series, drawn):
-    """Or of the first series that there is a chart for."""
+    """A check has the chart of its metric, or else of the first series that a chart exists for."""
     rows = {name: [[1, 2]] for name in series}
     assert chart(check("growth", "test_a", series=rows, facts={"metric": metric})) == drawn
 
 
 def test_charts_draw_only_series_that_reports_have():
-    """Each layer names its data; nothing else is drawn."""
-    drawn = {layer["data"]["name"] for each in CHARTS.values() for layer in each["spec"]["layer"]}
-    assert drawn - {"limits"} <= set().union(*(each["series"] for each in sample()["checks"])) | {
+    """Every layer of a chart draws a series that reports hold, or the limits."""
+    drawn = {layer["data"]["name"] for entry in CHARTS.values() for layer in entry["spec"]["layer"]}
+    assert drawn - {"limits"} <= set().union(*(check["series"] for check in sample()["checks"])) | {
         "calls"
     }
 
 
 def test_a_comment_starts_with_what_was_found():
-    """And has a row and a message for each check that is not within."""
+    """A comment starts with the number of checks by verdict.
+
+    It has a row for every check, and a message for every check that is not within.
+    """
     text = markdown(sample())
     assert text.startswith("### streamperf: 4 exceeded, 2 inconclusive, 6 within\n")
-    rendered = _Parsed(MarkdownIt("gfm-like", {"html": True}).render(text))
+    rendered = _ParsedPage(MarkdownIt("gfm-like", {"html": True}).render(text))
     assert rendered.elements[("tr",)] == 1 + 6 + 1 + 6
     assert rendered.elements[("details",)] == 6 + 1
     assert "agent/reply.py:41 in Reply.feed" in rendered.text()
@@ -290,7 +305,7 @@ def test_a_comment_starts_with_what_was_found():
 @pytest.mark.parametrize("good", [0, 1_500])
 @pytest.mark.parametrize("length", [1, 2_000])
 def test_a_comment_is_bounded_and_says_what_is_missing(bad, good, length):
-    """Whatever the number of checks, and the length of what they say."""
+    """A comment has at most 60,000 characters, and states how many entries it leaves out."""
     verdicts = ["exceeded"] * bad + ["within"] * good
     text = markdown(
         document(
@@ -301,10 +316,13 @@ def test_a_comment_is_bounded_and_says_what_is_missing(bad, good, length):
         )
     )
     assert len(text) <= 60_000
-    left = {what: int(n.replace(",", "")) for n, what in re.findall(r"\*([\d,]+) more (\w+)", text)}
+    left_out = {
+        part: int(count.replace(",", ""))
+        for count, part in re.findall(r"\*([\d,]+) more (\w+)", text)
+    }
     rows = [line for line in text.splitlines() if line.startswith("| ") and "<code>" in line]
-    assert len(rows) + left.get("rows", 0) + left.get("checks", 0) == bad + good
-    assert text.count("```text") + left.get("messages", 0) == bad
+    assert len(rows) + left_out.get("rows", 0) + left_out.get("checks", 0) == bad + good
+    assert text.count("```text") + left_out.get("messages", 0) == bad
 
 
 @pytest.mark.parametrize(
@@ -315,25 +333,32 @@ def test_a_comment_is_bounded_and_says_what_is_missing(bad, good, length):
     ],
 )
 def test_a_missing_library_is_named_with_its_command(monkeypatch, part, module, library):
-    """Without the extra."""
+    """Without the extra `html`, the error names the missing library and the install command."""
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ModuleNotFoundError, match=rf"{library}: pip install .*\[html\]"):
         part.__wrapped__()
 
 
 def test_the_command_writes_what_it_is_asked_for(tmp_path):
-    """One report, both faces."""
+    """The command `streamperf report` writes a page and a comment of one report."""
     write(sample(), tmp_path / "run.json")
     report = read(tmp_path / "run.json")
     page, comment = tmp_path / "page.html", tmp_path / "comment.md"
-    words = ["report", str(tmp_path / "run.json"), "--html", str(page), "--markdown", str(comment)]
-    assert main(words) == 0
+    arguments = [
+        "report",
+        str(tmp_path / "run.json"),
+        "--html",
+        str(page),
+        "--markdown",
+        str(comment),
+    ]
+    assert main(arguments) == 0
     assert page.read_text(encoding="utf-8") == html(report)
     assert comment.read_text(encoding="utf-8") == markdown(report)
 
 
 def test_the_command_prints_markdown_unless_it_is_told_where(tmp_path, capsys):
-    """As the summary of a step takes it."""
+    """The command `streamperf report` prints Markdown if no option names a file."""
     write(sample(), tmp_path / "run.json")
     assert main(["report", str(tmp_path / "run.json")]) == 0
     assert capsys.readouterr().out == markdown(sample())
@@ -341,12 +366,12 @@ def test_the_command_prints_markdown_unless_it_is_told_where(tmp_path, capsys):
 
 @pytest.mark.parametrize("content", ["{", None], ids=["cut short", "missing"])
 def test_the_command_says_what_is_wrong_with_a_report(tmp_path, capsys, content):
-    """In one line, with the status of a mistake."""
+    """An invalid or missing report ends the command with status 2 and one line of error."""
     file = tmp_path / "run.json"
     if content is not None:
         file.write_text(content)
     assert main(["report", str(file)]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("streamperf report: ")
-    assert "run.json" in said
-    assert said.count("\n") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("streamperf report: ")
+    assert "run.json" in error
+    assert error.count("\n") == 1
