@@ -767,7 +767,7 @@ def test_a_watch_watches_once():
     watch = StallWatch()
     with watch, pytest.raises(RuntimeError, match="call assert_smooth after the with block"):
         watch.assert_smooth(max_gap=1)
-    with pytest.raises(RuntimeError, match="watches once"), watch:
+    with pytest.raises(RuntimeError, match="can be entered once"), watch:
         pass
 
 

@@ -29,7 +29,7 @@ def paced(pace):
 def recorded(most):
     """Return how many chunks a recorder takes before it refuses more bytes."""
     recorder = Recorder(most=most)
-    with pytest.raises(ValueError, match="a recording may hold 1,000 bytes"):
+    with pytest.raises(ValueError, match="the recording is longer than 1,000 bytes"):
         list(recorder([b"x" * 300] * 4))
     return len(recorder.recording.chunks)
 

@@ -77,7 +77,7 @@ def test_the_contract_notices_every_bad_throttle():
 def test_enqueue_tick_process_is_exposed():
     """It looks at what a throttle does with values that all come at once."""
     with pytest.raises(
-        ThrottlingExceeded, match=r"enqueue_tick_process notices \d of 13"
+        ThrottlingExceeded, match=r"enqueue_tick_process detects \d of 13"
     ) as caught:
         assert_test_detects(enqueue_tick_process)
     unnoticed = caught.value.verdict.unnoticed
@@ -156,11 +156,13 @@ def test_a_test_that_fails_from_then_on_proves_nothing():
     def once(make_throttle):
         make_throttle(print, 0.1)
         used.append(True)
-        assert len(used) == 1, "this was used already"
+        assert len(used) == 1, "used already"
 
-    with pytest.raises(ThrottlingInconclusive, match="does not pass for a correct throttle") as caught:
+    with pytest.raises(
+        ThrottlingInconclusive, match="does not pass for a correct throttle"
+    ) as caught:
         assert_test_detects(once)
-    assert "this was used already" in str(caught.value)
+    assert "used already" in str(caught.value)
 
 
 def test_pytests_own_failures_are_noticed():
