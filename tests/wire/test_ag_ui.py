@@ -73,15 +73,15 @@ HI = told("TEXT_MESSAGE_START", messageId="a") + told(
         (b"data: {}\n\n", "type must be a string, not None"),
         (
             told("TEXT_MESSAGE_CONTENT", messageId="b", delta="x"),
-            "TEXT_MESSAGE_CONTENT needs a TEXT_MESSAGE_START before it, which 'b' has not had",
+            "TEXT_MESSAGE_CONTENT of 'b' needs a TEXT_MESSAGE_START before it",
         ),
         (
             told("REASONING_MESSAGE_CONTENT", messageId="a", delta="x"),
-            "REASONING_MESSAGE_CONTENT needs a REASONING_MESSAGE_START before it",
+            "REASONING_MESSAGE_CONTENT of 'a' needs a REASONING_MESSAGE_START before it",
         ),
         (
             told("TOOL_CALL_ARGS", toolCallId="c", delta="x"),
-            "TOOL_CALL_ARGS needs a TOOL_CALL_START before it",
+            "TOOL_CALL_ARGS of 'c' needs a TOOL_CALL_START before it",
         ),
         (told("TOOL_CALL_START", toolCallId="c"), "toolCallName must be a string, not None"),
         (told("TEXT_MESSAGE_CONTENT", messageId="a", delta=7), "delta must be a string, not 7"),
@@ -103,7 +103,7 @@ def test_a_message_that_has_ended_is_not_open(assert_refused):
         Decoder(),
         HI + told("TEXT_MESSAGE_END", messageId="a"),
         told("TEXT_MESSAGE_CONTENT", messageId="a", delta="x"),
-        "TEXT_MESSAGE_CONTENT needs a TEXT_MESSAGE_START before it, which 'a' has not had",
+        "TEXT_MESSAGE_CONTENT of 'a' needs a TEXT_MESSAGE_START before it",
         number=3,
     )
 

@@ -101,7 +101,7 @@ HI = begun(type="text", text="") + piece(type="text_delta", text="Hi")
         (told("content_block_stop", index=1), "a block begins with content_block_start"),
         (
             piece(type="input_json_delta", partial_json="{"),
-            "input_json_delta is a piece of a tool_use block, not of a text block",
+            "input_json_delta belongs to a tool_use block, but block 0 is a text block",
         ),
         (piece(type="text_delta"), "text must be a string, not None"),
         (begun(type="tool_use", id="a"), "name must be a string, not None"),

@@ -51,7 +51,7 @@ HI = ndjson.encode({"message": {"content": "Hi"}, "done": False})
             ndjson.encode({"message": {}, "done": True, "prompt_eval_count": "3"}),
             "prompt_eval_count must be a whole number, not '3'",
         ),
-        (b'{"\xff": 1}\n', "a line must be UTF-8, which it is not from its byte 2 on"),
+        (b'{"\xff": 1}\n', "a line must be UTF-8, but decoding fails at its byte 2"),
     ],
 )
 def test_what_is_wrong_is_told(wrong, said, assert_refused):
@@ -66,7 +66,7 @@ def test_an_endless_line(places):
 
     def read():
         for piece in at(*sorted({*places}))([b"\r\n1\n123456789\n"]):
-            for line in decoder.each(piece):
+            for line in decoder.iter_events(piece):
                 lines.append(line)
 
     with pytest.raises(WireError, match="more than 8 bytes, at byte 4, after 1 event"):

@@ -87,7 +87,7 @@ def chosen(delta):
         (chosen({"tool_calls": [{"index": True}]}), "index must be a whole number, not True"),
         (
             chosen({"tool_calls": [{"index": 1, "function": {"arguments": "{}"}}]}),
-            "a tool call begins with its id and name, which index 1 has not had",
+            "the tool call at index 1 must begin with its id and its name",
         ),
         (
             chosen({"tool_calls": [{"index": 0, "id": "a", "function": None}]}),

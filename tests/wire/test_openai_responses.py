@@ -90,11 +90,11 @@ HI = begun(0, type="message") + told("response.output_text.delta", output_index=
         (b"data: {}\n\n", "type must be a string, not None"),
         (
             told("response.output_text.delta", output_index=1, delta="x"),
-            "response.output_text.delta is of a message, and that has not begun: output_index 1",
+            "response.output_text.delta needs a message, but item 1 has not begun",
         ),
         (
             told("response.function_call_arguments.delta", output_index=0, delta="x"),
-            "response.function_call_arguments.delta is of a function_call, not of a message",
+            "response.function_call_arguments.delta needs a function_call, but item 0 is a message",
         ),
         (begun(1, type="function_call"), "call_id must be a string, not None"),
         (

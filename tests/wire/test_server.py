@@ -167,7 +167,7 @@ def test_another_path_is_refused():
         response = httpx.post(f"{script.url}/v1/chat/completions", json=ASKED)
     assert response.status_code == 404
     assert response.json()["error"]["message"] == (
-        "/v1/chat/completions was asked for, and the script has anthropic-messages, at /v1/messages"
+        "nothing is at /v1/chat/completions: the script serves anthropic-messages at /v1/messages"
     )
 
 

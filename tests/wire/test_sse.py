@@ -215,7 +215,7 @@ def test_events_begin_where_they_do(events, data):
         return [
             (event.data, decoder.offset, decoder.number)
             for piece in pieces
-            for event in decoder.each(piece)
+            for event in decoder.iter_events(piece)
         ]
 
     expected = found([stream])
