@@ -38,7 +38,7 @@ NAME, PATH, MEDIA_TYPE = "ollama-chat", "/api/chat", "application/x-ndjson"
 
 
 def encode(turn: Turn, *, model: str = "scripted") -> Iterator[bytes]:
-    r"""Yield the lines of a turn: one for each text delta, reasoning delta or tool call, then the end.
+    r"""Yield a line for each text delta, reasoning delta and tool call of a turn, then a last line.
 
     The format requires a usage, so a turn without one gets 0 input and 0 output tokens. A tool call
     is sent whole at its first delta, even if other deltas come between its deltas. A call whose
@@ -49,10 +49,10 @@ def encode(turn: Turn, *, model: str = "scripted") -> Iterator[bytes]:
     2
     """
 
-    def line(message: dict[str, Any], **array_member: Any) -> bytes:
+    def line(message: dict[str, Any], **members: Any) -> bytes:
         head = {"model": model, "created_at": "1970-01-01T00:00:00Z"}
         message = {"role": "assistant", "content": "", **message}
-        return ndjson.encode({**head, "message": message, "done": False, **array_member})
+        return ndjson.encode({**head, "message": message, "done": False, **members})
 
     cut_off = turn[-2] if len(turn) > 1 and isinstance(turn[-1], Failure) else None
     for placed in placed_deltas(turn):

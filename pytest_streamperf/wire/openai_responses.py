@@ -70,6 +70,7 @@ class _ItemFormat(NamedTuple):
     """The part without its text."""
 
 
+# The format of the output item for each type of delta.
 _FORMATS: dict[type, _ItemFormat] = {
     str: _ItemFormat(
         *("message", "output_text", "content_part", {"content_index": 0}, "content"),

@@ -12,8 +12,8 @@ WebSocket.
 
 The first message of a WebSocket is its request. The connection is open by then, so HTTP 429 is no
 longer possible: a `RateLimit` closes it with code 1013, "try again later", and the reason holds the
-seconds. A stream that breaks off aborts the connection, over HTTP without a last chunk, over a
-WebSocket without a close frame.
+seconds. A stream that breaks off aborts the connection: an HTTP body then has no last chunk, and a
+WebSocket gets no close frame.
 """
 
 import asyncio
@@ -84,7 +84,7 @@ class Script:
     """An ASGI app that answers each request with the next of its answers.
 
     Its method `respond` answers the requests that respx mocks. `requests` holds the latest 1,000
-    requests. `url` is the base URL of the server, or empty if no server runs.
+    requests. `url` is the base URL of the server that `serve` started, otherwise empty.
     """
 
     def __init__(self, *answers: Answer) -> None:
@@ -117,7 +117,7 @@ class Script:
     def respond(self, request: Any) -> Any:
         """Answer a request that respx mocks: `respx.post(...).mock(side_effect=script.respond)`.
 
-        Clients of httpx get the same response as clients of httpx2 with pytest-httpx2.
+        This works for clients of httpx and, with pytest-httpx2, for clients of httpx2.
         """
         import httpx  # noqa: PLC0415 - respx is installed, and it needs httpx
 

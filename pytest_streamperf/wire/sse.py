@@ -55,7 +55,7 @@ class Event:
 def encode(event: Event) -> bytes:
     r"""Return the bytes of an event, with one `data` field for each line of its data.
 
-    A decoder returns CR and CR LF in the data as LF, because the format carries only line ends. It
+    A decoder returns CR and CR LF in the data as LF, because the format cannot tell them apart. It
     gives an event without an id the latest id of the stream. The bytes `id`, LF, LF between two
     events clear that id; they are no event.
 
@@ -164,7 +164,7 @@ class Decoder:
                 self.number += 1
 
     def _lines(self, piece: bytes) -> Iterator[tuple[int, bytes]]:
-        """Yield the offset and the text of each line that `piece` completes, without line ends."""
+        """Yield each line that `piece` completes, without its end, after the offset of the line."""
         for part in piece.splitlines(keepends=True):
             begin = self._bytes_seen - self._line_bytes
             self._bytes_seen += len(part)
