@@ -74,12 +74,12 @@ def _replies(turn: "Turn", every: Seconds) -> "Iterator[TokenStream]":
     """
     from pytest_streamperf.streams.messages import Failure, ToolCallDelta, text_of  # noqa: PLC0415
     from pytest_streamperf.streams.token_stream import TokenStream  # noqa: PLC0415
-    from pytest_streamperf.wire.reader import pieces_of  # noqa: PLC0415
+    from pytest_streamperf.wire.reader import placed_deltas  # noqa: PLC0415
     from reference_impl import Invocation  # noqa: PLC0415
 
     deltas: list[str] = []
     fails = any(isinstance(delta, Failure) for delta in turn)
-    for piece in pieces_of(turn):
+    for piece in placed_deltas(turn):
         match piece.delta:
             case str(text):
                 deltas.append(text)
@@ -153,7 +153,7 @@ class AgentServerProcess:
             raise
         if not line:
             self.close()
-            msg = f"{' '.join(command)} did not start; its output is on standard error"
+            msg = f"{' '.join(command)} did not start; its error is on standard error"
             raise RuntimeError(msg)
         self.url = line[-1]
 

@@ -17,7 +17,7 @@ from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf.server.clients import Answer, Leave, Request, ask, tasks
 from pytest_streamperf.server.serving import App, run, served
 from pytest_streamperf.server.verdicts import concluded, exceeded, passed
-from pytest_streamperf.wire.server import told_before, unlogged
+from pytest_streamperf.wire.server import repeated_errors, unlogged
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
@@ -94,7 +94,7 @@ def assert_gauges_settle(  # noqa: PLR0913 - what is sent, what is read, and how
         raise nothing_measured(
             "server", "no request to send", "give requests=[Request('POST', '/chat', {...})]"
         )
-    with served(server) as url, unlogged(told_before()):
+    with served(server) as url, unlogged(repeated_errors()):
 
         async def reading() -> Reading:
             return await reading_of(

@@ -1,4 +1,9 @@
-"""How a turn looks on the wire: events and dialects, encoded and decoded by pure functions."""
+"""Dialects: the formats in which a turn goes over the wire, found by their names.
+
+A dialect encodes a turn to chunks of bytes and decodes chunks back to deltas. Both directions are
+pure: no sockets, no clocks. `dialect(name)` returns a built-in dialect or one that `register`
+added. A built-in dialect is a module of this package.
+"""
 
 import json
 from collections.abc import Iterator
@@ -8,18 +13,20 @@ from typing import Protocol, cast
 from pytest_streamperf.streams.messages import Delta, Turn, Usage
 
 BUILT_IN = "ag-ui", "anthropic-messages", "ollama-chat", "openai-chat", "openai-responses"
-"""The dialects that are there from the first, each in a module of its name."""
+"""Names of the built-in dialects. Each has a module of that name, with `_` in place of `-`."""
 
+# Not measured. The limit keeps one endless line from filling the memory of the test run.
 LONGEST_LINE = 16 * 2**20
-"""Bytes that a line may have at most, where nothing else is said."""
+"""Default limit of a line, in bytes; a decoder refuses a longer line."""
 
 _registered: dict[str, "Dialect"] = {}
 
 
 def to_json(value: object) -> str:
-    r"""Give a JSON document as it is sent: with an escape only for what UTF-8 has no bytes for.
+    r"""Return `value` as compact JSON text that UTF-8 can encode.
 
-    That is half a surrogate pair. Two halves come back as the character that they make.
+    Only a lone half of a surrogate pair is escaped, because UTF-8 has no bytes for it. Two
+    consecutive halves decode to the character that they form.
 
     >>> print(to_json({"text": "\N{SNOWMAN} \ud800"}))
     {"text":"☃ \ud800"}
@@ -29,37 +36,41 @@ def to_json(value: object) -> str:
 
 
 class DeltaDecoder(Protocol):
-    """Reads a dialect back: `close()` says that no more bytes come, and raises if they should."""
+    """The decoder of a dialect: turns the chunks of one stream back into deltas.
+
+    `usage` is the usage that the server reported, or None before that. `ended` is true after the
+    last event of the turn.
+    """
 
     usage: Usage | None
     ended: bool
 
     def feed(self, piece: bytes) -> list[Delta]:
-        """Give the deltas that this piece completes."""
+        """Return the deltas that `piece`, the next chunk of the stream, completes."""
 
     def close(self) -> None:
-        """Raise `WireError` where the turn is not at its end."""
+        """Declare the end of the stream. Raise `WireError` if the turn has not ended."""
 
 
 class Dialect(Protocol):
-    """How turns look on one wire: a module with these names, or any other object that has them."""
+    """A format of turns on the wire: a module, or any other object, with these members."""
 
     NAME: str
     PATH: str
-    """Where clients ask for it, below the base URL that they are given."""
+    """Path that clients append to their base URL."""
     MEDIA_TYPE: str
 
     def encode(self, turn: Turn, *, model: str = "scripted") -> Iterator[bytes]:
-        """Give the chunks of a turn."""
+        """Yield the bytes of `turn`, one chunk for each event."""
 
     def Decoder(self) -> DeltaDecoder:  # noqa: N802 - it is a class
-        """Make what reads chunks back to deltas."""
+        """Return a new decoder for one stream."""
 
 
 def dialect(name: str) -> Dialect:
-    """Give the dialect of this name.
+    """Return the dialect with this name.
 
-    Raises `ValueError` for one that nobody has registered.
+    Raises `ValueError` for a name that is neither built in nor registered.
 
     >>> dialect("openai-chat").PATH
     '/v1/chat/completions'
@@ -67,29 +78,30 @@ def dialect(name: str) -> Dialect:
     if name in BUILT_IN:
         return cast(Dialect, import_module(f"{__package__}.{name.replace('-', '_')}"))
     if name not in _registered:
-        known = ", ".join(map(repr, sorted({*BUILT_IN, *_registered})))
-        msg = f"no dialect is named {name!r}: there are {known}"
+        names = ", ".join(map(repr, sorted({*BUILT_IN, *_registered})))
+        msg = f"no dialect is named {name!r}: there are {names}"
         raise ValueError(msg)
     return _registered[name]
 
 
-def named(dialect_or_name: "str | Dialect") -> Dialect:
-    """Give a dialect that may have been said by its name."""
+def as_dialect(dialect_or_name: "str | Dialect") -> Dialect:
+    """Return the dialect with this name; return a dialect unchanged."""
     return dialect(dialect_or_name) if isinstance(dialect_or_name, str) else dialect_or_name
 
 
 def register(dialect: Dialect) -> None:
-    """Add a dialect of your own, by its `NAME`; a module will do: `register(my_dialect)`.
+    """Add a custom dialect under its `NAME`; it may be a module: `register(my_dialect)`.
 
-    Raises `TypeError` for what is none, and `ValueError` for a name that is taken by another.
+    Raises `TypeError` for an object that lacks a member of a dialect, and `ValueError` for the name
+    of another dialect.
     """
-    lacks = [name for name in _OF_A_DIALECT if not hasattr(dialect, name)]
-    if lacks:
-        msg = f"{dialect!r} is no dialect: it has no {', no '.join(lacks)}"
+    missing = [name for name in _DIALECT_MEMBERS if not hasattr(dialect, name)]
+    if missing:
+        msg = f"{dialect!r} is no dialect: it has no {', no '.join(missing)}"
         raise TypeError(msg)
     if dialect.NAME in BUILT_IN or _registered.setdefault(dialect.NAME, dialect) is not dialect:
         msg = f"a dialect named {dialect.NAME!r} is there already"
         raise ValueError(msg)
 
 
-_OF_A_DIALECT = "NAME", "PATH", "MEDIA_TYPE", "encode", "Decoder"
+_DIALECT_MEMBERS = "NAME", "PATH", "MEDIA_TYPE", "encode", "Decoder"

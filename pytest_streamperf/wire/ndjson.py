@@ -1,9 +1,9 @@
-"""Newline-delimited JSON: a document in each line.
+"""Encode and decode newline-delimited JSON: one JSON document in each line, as UTF-8.
 
 https://github.com/ndjson/ndjson-spec
 
-A line ends with LF, with or without a CR before it; one that is empty is passed over. The text is
-UTF-8.
+A line ends with LF, or with CR LF. The decoder skips empty lines. It takes chunks that are cut
+anywhere, returns lines as text, and leaves the parsing of the JSON to the dialect.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from pytest_streamperf.wire.dialects import LONGEST_LINE, to_json
 
 
 def encode(value: object) -> bytes:
-    r"""Give the line of one document.
+    r"""Return `value` as one line of JSON, with its line end.
 
     >>> encode({"done": True})
     b'{"done":true}\n'
@@ -22,44 +22,48 @@ def encode(value: object) -> bytes:
 
 
 class Decoder:
-    r"""Gives the lines of a stream, piece by piece, as text.
+    r"""A decoder that splits the chunks of one stream into lines of text.
 
-    `offset` is where the line begins that is being read, `number` how many were read before. Raises
-    `WireError` for a line of more than `longest` bytes, and for bytes that are not UTF-8.
+    `offset` is where the current line begins, in bytes from the start of the stream. `number` is
+    the count of lines before it; empty lines do not count. A line of more than `longest` bytes, or
+    with bytes that are not UTF-8, raises `WireError`.
 
-    >>> list(Decoder().each(b'{"done"')), list(Decoder().each(b"7\n8\n9"))
+    >>> list(Decoder().iter_events(b'{"done"')), list(Decoder().iter_events(b"7\n8\n9"))
     ([], ['7', '8'])
     """
 
     def __init__(self, *, longest: int = LONGEST_LINE) -> None:
         self.offset = self.number = 0
         self._longest = longest
-        self._line: list[bytes] = []  # the pieces of a line that is not complete
-        self._length = 0
+        self._line_parts: list[bytes] = []
+        self._line_bytes = 0
 
-    def each(self, piece: bytes) -> Iterator[str]:
-        """Give the lines that this piece completes, one by one, to be taken to the end."""
+    def iter_events(self, piece: bytes) -> Iterator[str]:
+        """Yield the lines that `piece`, the next chunk of the stream, completes.
+
+        The caller must exhaust the iterator before it passes the next chunk.
+        """
         for part in piece.splitlines(keepends=True):
-            self._line.append(part)
-            self._length += len(part)
-            if self._length > self._longest:
-                self._line.clear()
+            self._line_parts.append(part)
+            self._line_bytes += len(part)
+            if self._line_bytes > self._longest:
+                self._line_parts.clear()
                 raise self._error(f"a line of more than {self._longest:,} bytes")
             if part.endswith(b"\n"):
-                line = b"".join(self._line).strip(b"\r\n")
+                line = b"".join(self._line_parts).strip(b"\r\n")
                 if line:
                     yield self._text(line)
                     self.number += 1
-                self._line.clear()
-                self.offset += self._length
-                self._length = 0
+                self._line_parts.clear()
+                self.offset += self._line_bytes
+                self._line_bytes = 0
 
     def _text(self, line: bytes) -> str:
         try:
             return line.decode()
         except UnicodeDecodeError as error:
-            what = f"a line must be UTF-8, which it is not from its byte {error.start} on"
-            raise self._error(what) from None
+            msg = f"a line must be UTF-8, but decoding fails at its byte {error.start}"
+            raise self._error(msg) from None
 
-    def _error(self, what: str) -> WireError:
-        return WireError(what, offset=self.offset, number=self.number)
+    def _error(self, msg: str) -> WireError:
+        return WireError(msg, offset=self.offset, number=self.number)

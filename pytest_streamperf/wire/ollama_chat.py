@@ -1,14 +1,14 @@
-"""Ollama's chat, as it is streamed: a line of JSON for each piece.
+"""The dialect `ollama-chat`: the stream of Ollama's chat API, one line of JSON for each delta.
 
 https://docs.ollama.com/api/streaming
 
     text           message.content
     reasoning      message.thinking
-    a tool call    message.tool_calls[0].function, with all its arguments at once, as an object
-    the last line  done, why, and the counters
-    an error       {"error": "..."} in a line's place
+    a tool call    message.tool_calls[0].function, with all its arguments in one object
+    the last line  done, the reason, and the counters
+    an error       {"error": "..."} in place of the next line; it ends the turn
 
-An error has no type, and comes back as a "server_error".
+An error has no type on the wire, so the decoder gives it the type "server_error".
 """
 
 import json
@@ -25,39 +25,47 @@ from pytest_streamperf.streams.messages import (
     text_of,
 )
 from pytest_streamperf.wire import ndjson
-from pytest_streamperf.wire.reader import Reader, maybe, member, members, object_in, pieces_of
+from pytest_streamperf.wire.reader import (
+    Reader,
+    array_member,
+    member,
+    optional_member,
+    parse_object,
+    placed_deltas,
+)
 
 NAME, PATH, MEDIA_TYPE = "ollama-chat", "/api/chat", "application/x-ndjson"
 
 
 def encode(turn: Turn, *, model: str = "scripted") -> Iterator[bytes]:
-    r"""Give the lines of a turn: one for each delta, one for each tool call, and the last.
+    r"""Yield a line for each text delta, reasoning delta and tool call of a turn, then a last line.
 
-    A turn that says no usage has none of either: the format has to say one. A call is sent where it
-    begins, also if others come between its pieces; one that a failure cuts off has not been sent.
+    The format requires a usage, so a turn without one gets 0 input and 0 output tokens. A tool call
+    is sent whole at its first delta, even if other deltas come between its deltas. A call whose
+    arguments a failure truncates is not sent.
 
     >>> from pytest_streamperf.streams.messages import Text
     >>> len([*encode(Turn(Text("Hi")))])
     2
     """
 
-    def line(message: dict[str, Any], **more: Any) -> bytes:
+    def line(message: dict[str, Any], **members: Any) -> bytes:
         head = {"model": model, "created_at": "1970-01-01T00:00:00Z"}
         message = {"role": "assistant", "content": "", **message}
-        return ndjson.encode({**head, "message": message, "done": False, **more})
+        return ndjson.encode({**head, "message": message, "done": False, **members})
 
     cut_off = turn[-2] if len(turn) > 1 and isinstance(turn[-1], Failure) else None
-    for piece in pieces_of(turn):
-        match piece.delta:
+    for placed in placed_deltas(turn):
+        match placed.delta:
             case str(text):
                 yield line({"content": text})
             case ReasoningDelta(text=text):
                 yield line({"thinking": text})
-            case ToolCallDelta(name=name) if piece.first:
+            case ToolCallDelta(name=name) if placed.first:
                 try:
-                    arguments = _whole("".join(map(text_of, piece.block)))
+                    arguments = _parse_arguments("".join(map(text_of, placed.block)))
                 except ValueError:
-                    if piece.block[-1] is cut_off:
+                    if placed.block[-1] is cut_off:
                         continue
                     raise
                 function = {"name": name, "arguments": arguments}
@@ -77,7 +85,7 @@ def encode(turn: Turn, *, model: str = "scripted") -> Iterator[bytes]:
     yield line({}, done=True, done_reason="stop", **counters)
 
 
-def _whole(arguments: str) -> object:
+def _parse_arguments(arguments: str) -> object:
     try:
         return json.loads(arguments)
     except ValueError as error:
@@ -86,37 +94,39 @@ def _whole(arguments: str) -> object:
 
 
 class Decoder(Reader[str]):
-    r"""Reads lines back to deltas. A tool call is one delta; its id is made up, as there is none.
+    r"""The decoder of `ollama-chat`. It returns a tool call as one delta with a generated id.
 
     >>> Decoder().feed(b'{"message": {"content": "Hi"}, "done": false}\n')
     ['Hi']
     """
 
-    _end = '"done": true'
+    _end_marker = '"done": true'
 
     def __init__(self) -> None:
         super().__init__(ndjson.Decoder())
-        self._calls = 0
+        self._call_count = 0
 
-    def _read(self, event: str) -> Iterator[Delta]:
-        value = object_in(event)
-        if (error := maybe(value, "error", str)) is not None:
+    def _deltas_in(self, event: str) -> Iterator[Delta]:
+        value = parse_object(event)
+        if (error := optional_member(value, "error", str)) is not None:
             self.ended = True
             yield Failure(error)
             return
         message = member(value, "message", dict)
-        if thought := maybe(message, "thinking", str):
-            yield ReasoningDelta(thought)
-        if text := maybe(message, "content", str):
+        if reasoning := optional_member(message, "thinking", str):
+            yield ReasoningDelta(reasoning)
+        if text := optional_member(message, "content", str):
             yield text
-        for call in members(message, "tool_calls"):
+        for call in array_member(message, "tool_calls"):
             function = member(call, "function", dict)
             arguments = json.dumps(member(function, "arguments", dict), ensure_ascii=False)
             name = member(function, "name", str)
-            yield ToolCallDelta(self._calls, f"call_{self._calls}", name, arguments)
-            self._calls += 1
+            yield ToolCallDelta(self._call_count, f"call_{self._call_count}", name, arguments)
+            self._call_count += 1
         if value.get("done"):
             self.ended = True
-            counts = [maybe(value, name, int) for name in ("prompt_eval_count", "eval_count")]
+            counts = [
+                optional_member(value, name, int) for name in ("prompt_eval_count", "eval_count")
+            ]
             if counts != [None, None]:
                 self.usage = Usage(*(count or 0 for count in counts))

@@ -1,14 +1,17 @@
-"""OpenAI's chat completions, as they are streamed.
+"""The dialect `openai-chat`: the stream of OpenAI's Chat Completions API, over SSE.
 
 https://platform.openai.com/docs/api-reference/chat-streaming
 
-    a chunk that names the role
+OpenAI calls an event a chunk. `encode` sends these:
+
+    the first     the role of the message
     text          choices[0].delta.content
-    reasoning     choices[0].delta.reasoning_content, as DeepSeek and vLLM have it; OpenAI has none
+    reasoning     choices[0].delta.reasoning_content, as DeepSeek and vLLM do; OpenAI sends none
     a tool call   choices[0].delta.tool_calls[0]: index, id, type, name; then index and arguments
-    a chunk with finish_reason, and one with the usage and no choices, if that was asked for
-    an error      {"error": {...}} in a chunk's place
-    [DONE]        which some servers say after an error, too
+    the reason    finish_reason of choices[0]
+    the usage     usage, and no choices; only if the turn has a usage
+    an error      {"error": {...}} in place of the next chunk; it ends the turn
+    the end       [DONE]; `Decoder` allows it after an error, too, as some servers send it
 """
 
 from collections.abc import Callable, Iterator
@@ -17,16 +20,16 @@ from typing import Any
 from pytest_streamperf.streams.messages import Delta, Failure, ReasoningDelta, ToolCallDelta, Turn
 from pytest_streamperf.wire import sse
 from pytest_streamperf.wire.reader import (
-    Calls,
     Reader,
+    ToolCalls,
     UnexpectedError,
-    failure_in,
-    maybe,
+    array_member,
+    failure_from,
     member,
-    members,
-    object_in,
-    pieces_of,
-    usage_in,
+    optional_member,
+    parse_object,
+    placed_deltas,
+    usage_from,
 )
 
 NAME, PATH, MEDIA_TYPE = "openai-chat", "/v1/chat/completions", "text/event-stream"
@@ -35,57 +38,59 @@ _DONE = "[DONE]"
 
 
 def encode(turn: Turn, *, model: str = "scripted") -> Iterator[bytes]:
-    r"""Give the chunks of a turn, one for each delta and those around them.
+    r"""Yield the events of a turn: one for each delta, and those that frame the deltas.
 
     >>> from pytest_streamperf.streams.messages import Text
     >>> b"".join(encode(Turn(Text("Hi")))).endswith(b"data: [DONE]\n\n")
     True
     """
 
-    def chunk(**more: Any) -> bytes:
+    def chunk(**members: Any) -> bytes:
         head = {"id": "chatcmpl-0", "object": "chat.completion.chunk", "created": 0, "model": model}
-        return sse.encode_json({**head, **more})
+        return sse.encode_json({**head, **members})
 
     def choice(delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
         return chunk(choices=[{"index": 0, "delta": delta, "finish_reason": finish_reason}])
 
     yield choice({"role": "assistant", "content": ""})
     reason = "stop"
-    for piece in pieces_of(turn):
-        delta = piece.delta
+    for placed in placed_deltas(turn):
+        delta = placed.delta
         if isinstance(delta, Failure):
             yield sse.encode_json({"error": {"message": delta.message, "type": delta.type}})
             return
         if isinstance(delta, ToolCallDelta):
             reason = "tool_calls"
-            if piece.first:
+            if placed.first:
                 function = {"name": delta.name, "arguments": ""}
-                yield choice(_call(delta.index, id=delta.id, type="function", function=function))
-        yield choice(_choice(delta))
+                yield choice(
+                    _call_member(delta.index, id=delta.id, type="function", function=function)
+                )
+        yield choice(_delta_members(delta))
     yield choice({}, reason)
     if turn.usage is not None:
-        read, written = turn.usage.input_tokens, turn.usage.output_tokens
-        usage = {"prompt_tokens": read, "completion_tokens": written}
-        yield chunk(choices=[], usage={**usage, "total_tokens": read + written})
+        input_, output = turn.usage.input_tokens, turn.usage.output_tokens
+        usage = {"prompt_tokens": input_, "completion_tokens": output}
+        yield chunk(choices=[], usage={**usage, "total_tokens": input_ + output})
     yield sse.encode(sse.Event(_DONE))
 
 
-def _choice(delta: str | ReasoningDelta | ToolCallDelta) -> dict[str, Any]:
+def _delta_members(delta: str | ReasoningDelta | ToolCallDelta) -> dict[str, Any]:
     match delta:
         case str():
             return {"content": delta}
         case ReasoningDelta():
             return {"reasoning_content": delta.text}
         case ToolCallDelta():
-            return _call(delta.index, function={"arguments": delta.arguments})
+            return _call_member(delta.index, function={"arguments": delta.arguments})
 
 
-def _call(index: int, **more: Any) -> dict[str, Any]:
-    return {"tool_calls": [{"index": index, **more}]}
+def _call_member(index: int, **members: Any) -> dict[str, Any]:
+    return {"tool_calls": [{"index": index, **members}]}
 
 
-# The members of a chunk's delta that are text.
-_TEXTS: dict[str, Callable[[str], Delta]] = {
+# Members of `choices[0].delta` that hold text, and the type of the delta that each one becomes.
+_TEXT_MEMBERS: dict[str, Callable[[str], Delta]] = {
     "reasoning_content": ReasoningDelta,
     "content": str,
     "refusal": str,
@@ -93,54 +98,54 @@ _TEXTS: dict[str, Callable[[str], Delta]] = {
 
 
 class Decoder(Reader[sse.Event]):
-    r"""Reads chunks back to deltas.
+    r"""The decoder of `openai-chat`.
 
     >>> Decoder().feed(b'data: {"choices": [{"delta": {"content": "Hi"}}]}\n\n')
     ['Hi']
     """
 
-    _end = f"data: {_DONE}"
+    _end_marker = f"data: {_DONE}"
 
     def __init__(self) -> None:
         super().__init__(sse.Decoder())
-        self._calls = Calls()
+        self._calls = ToolCalls()
         self._failed = False
 
-    def _read(self, event: sse.Event) -> Iterator[Delta]:
+    def _deltas_in(self, event: sse.Event) -> Iterator[Delta]:
         if event.data == _DONE:
             self.ended = True
-            yield from self._calls.without_pieces()
+            yield from self._calls.end()
             return
-        chunk = object_in(event.data)
-        if (error := maybe(chunk, "error", dict)) is not None:
+        chunk = parse_object(event.data)
+        if (error := optional_member(chunk, "error", dict)) is not None:
             self.ended = self._failed = True
-            yield failure_in(error, "type")
+            yield failure_from(error, "type")
             return
-        if (usage := maybe(chunk, "usage", dict)) is not None:
-            self.usage = usage_in(usage, "prompt_tokens", "completion_tokens")
+        if (usage := optional_member(chunk, "usage", dict)) is not None:
+            self.usage = usage_from(usage, "prompt_tokens", "completion_tokens")
         for choice in member(chunk, "choices", list):
             delta = member(choice, "delta", dict)
-            for name, kind in _TEXTS.items():
-                if text := maybe(delta, name, str):
+            for name, kind in _TEXT_MEMBERS.items():
+                if text := optional_member(delta, name, str):
                     yield kind(text)
-            for call in members(delta, "tool_calls"):
-                yield from self._called(call)
+            for call in array_member(delta, "tool_calls"):
+                yield from self._call_deltas(call)
 
-    def _read_late(self, event: sse.Event) -> Iterator[Delta]:
+    def _deltas_after_end(self, event: sse.Event) -> Iterator[Delta]:
         if not self._failed or event.data != _DONE:
-            return super()._read_late(event)
+            return super()._deltas_after_end(event)
         self._failed = False
         return iter(())
 
-    def _called(self, call: dict[str, Any]) -> Iterator[Delta]:
-        index, function = member(call, "index", int), maybe(call, "function", dict) or {}
-        known, named = self._calls.begun.get(index), maybe(call, "id", str)
-        arguments = maybe(function, "arguments", str)
-        if named is not None and (known is None or named not in {"", known.id}):
-            self._calls.begin(index, named, member(function, "name", str))
-            arguments = arguments or None  # what comes first is empty as a rule, and no piece
-        elif known is None:
-            msg = f"a tool call begins with its id and name, which index {index} has not had"
+    def _call_deltas(self, call: dict[str, Any]) -> Iterator[Delta]:
+        index, function = member(call, "index", int), optional_member(call, "function", dict) or {}
+        started, call_id = self._calls.started.get(index), optional_member(call, "id", str)
+        arguments = optional_member(function, "arguments", str)
+        if call_id is not None and (started is None or call_id not in {"", started.id}):
+            self._calls.begin(index, call_id, member(function, "name", str))
+            arguments = arguments or None  # most servers begin a call with empty arguments
+        elif started is None:
+            msg = f"the tool call at index {index} must begin with its id and its name"
             raise UnexpectedError(msg)
         if arguments is not None:
-            yield self._calls.piece(index, arguments)
+            yield self._calls.delta(index, arguments)

@@ -1,4 +1,10 @@
-"""What all dialects have in common: a turn's blocks, its calls, and where something is wrong."""
+"""The parts that all dialects share: a decoder base class, tool calls, blocks and JSON checks.
+
+A dialect is one format of a turn on the wire. Its decoder derives from `Reader`: bytes go in, and
+deltas come out. An event that breaks the rules of the dialect raises `WireError`, with the place.
+The deltas do not depend on where the bytes are cut. Its `encode` uses `placed_deltas`, which groups
+the deltas of a turn into blocks.
+"""
 
 import json
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
@@ -13,107 +19,112 @@ from pytest_streamperf.streams.messages import Delta, Failure, ToolCallDelta, Us
 _Kind = TypeVar("_Kind")
 _Event = TypeVar("_Event")
 _Event_co = TypeVar("_Event_co", covariant=True)
-_shown = Repr()
-_shown.maxstring = _shown.maxother = 60  # most of a line
-_SAID = {dict: "an object", list: "an array", str: "a string", int: "a whole number"}
+_short_repr = Repr()
+# In characters: most of a line of 80, which leaves room for the rest of the message.
+_short_repr.maxstring = _short_repr.maxother = 60
+_TYPE_NAMES = {dict: "an object", list: "an array", str: "a string", int: "a whole number"}
 
 
 class UnexpectedError(ValueError):
-    """An event is not as its dialect has it; the text says what was expected."""
+    """An event breaks the rules of its dialect. The text names the expected content."""
 
 
-class Events(Protocol[_Event_co]):
-    """Takes a stream of bytes apart, into events of one kind."""
+class EventDecoder(Protocol[_Event_co]):
+    """A decoder that splits a stream of bytes into events of one type."""
 
     offset: int
-    """Where the event begins that was given last."""
+    """Where the latest event begins, in bytes from the start of the stream."""
     number: int
-    """Events that were taken: the last one has been, when the next is asked for."""
+    """Count of the events before the latest one; between two chunks, the count of all events."""
 
-    def each(self, piece: bytes) -> Iterator[_Event_co]:
-        """Give the events that this piece completes, one by one."""
+    def iter_events(self, piece: bytes) -> Iterator[_Event_co]:
+        """Yield the events that `piece`, the next chunk of the stream, completes."""
 
 
 class Reader(Generic[_Event]):
-    """Reads events back to deltas, however the bytes are cut.
+    """Base class of the decoders: turns the bytes of one stream back into deltas.
 
-    `usage` is the server's, once it has come; `ended` is set when nothing more is to come. Raises
-    `WireError`, with the deltas before it as `decoded`, for what the dialect does not have.
+    The chunks may be cut anywhere. `usage` is the usage that the server reported, or None before
+    that. `ended` is true after the last event of the turn. An event that the dialect does not allow
+    raises `WireError`; its `decoded` holds the deltas that the same chunk contained before it.
     """
 
-    _end = ""
-    """What the last event is, for who has not had it."""
+    _end_marker = ""
+    """The last event of a turn in this dialect, as the error of a truncated stream shows it."""
 
-    def __init__(self, events: Events[_Event]) -> None:
+    def __init__(self, events: EventDecoder[_Event]) -> None:
         self.usage: Usage | None = None
         self.ended = False
         self._events = events
-        self._seen = 0
+        self._bytes_fed = 0
 
     def feed(self, piece: bytes) -> list[Delta]:
-        """Give the deltas that this piece completes."""
-        self._seen += len(piece)
+        """Return the deltas that `piece`, the next chunk of the stream, completes."""
+        self._bytes_fed += len(piece)
         deltas: list[Delta] = []
         try:
-            for event in self._events.each(piece):
-                for delta in (self._read_late if self.ended else self._read)(event):
-                    deltas.append(delta)  # noqa: PERF402 - those before an error are kept
-        except UnexpectedError as wrong:
-            raise self._error(str(wrong), self._events.offset, deltas) from None
+            for event in self._events.iter_events(piece):
+                for delta in (self._deltas_after_end if self.ended else self._deltas_in)(event):
+                    deltas.append(delta)  # noqa: PERF402 - keeps the deltas before an error
+        except UnexpectedError as unexpected:
+            raise self._error(str(unexpected), self._events.offset, deltas) from None
         except WireError as error:
             error.decoded = deltas
             raise
         return deltas
 
     def close(self) -> None:
-        """Say that no more bytes come. Raises `WireError` where the turn is not at its end."""
+        """Declare the end of the stream. Raise `WireError` if the turn has not ended."""
         if not self.ended:
-            msg = f"the stream ended too soon: {self._end} was expected"
-            raise self._error(msg, self._seen)
+            msg = f"the stream ended too soon: {self._end_marker} was expected"
+            raise self._error(msg, self._bytes_fed)
 
     def _error(self, msg: str, offset: int, decoded: Sequence[Delta] = ()) -> WireError:
         return WireError(msg, offset=offset, number=self._events.number, decoded=decoded)
 
-    def _read(self, event: _Event) -> Iterator[Delta]:
-        """Give the deltas in one event."""
+    def _deltas_in(self, event: _Event) -> Iterator[Delta]:
+        """Yield the deltas of one event."""
         raise NotImplementedError
 
-    def _read_late(self, event: _Event) -> Iterator[Delta]:
-        """Give the deltas in one that comes after the end, where one may."""
-        msg = f"nothing may come after the end, but {_shown.repr(event)} did"
+    def _deltas_after_end(self, event: _Event) -> Iterator[Delta]:
+        """Yield the deltas of an event after the last one of the turn; most dialects allow none."""
+        msg = f"nothing may come after the end, but {_short_repr.repr(event)} did"
         raise UnexpectedError(msg)
 
 
-class Calls:
-    """The tool calls of a turn, by what tells them apart on the wire.
+class ToolCalls:
+    """The tool calls of a turn. The key of a call is what the dialect identifies it by.
 
-    A call that has no pieces is not lost: it is a delta without arguments.
+    A call without any arguments on the wire is not lost: it becomes one delta with no arguments.
     """
 
     def __init__(self) -> None:
-        self.begun: dict[Hashable, ToolCallDelta] = {}
-        self._silent: dict[Hashable, ToolCallDelta] = {}
+        self.started: dict[Hashable, ToolCallDelta] = {}
+        self._without_delta: dict[Hashable, ToolCallDelta] = {}
         self._indices = count()
 
-    def begin(self, key: Hashable, call: str, name: str) -> None:
-        """Take up a call, by its id and its name."""
-        self.begun[key] = ToolCallDelta(next(self._indices), call, name, "")
-        self._silent[key] = self.begun[key]
+    def begin(self, key: Hashable, call_id: str, name: str) -> None:
+        """Register a call of the tool `name`."""
+        self.started[key] = ToolCallDelta(next(self._indices), call_id, name, "")
+        self._without_delta[key] = self.started[key]
 
-    def piece(self, key: Hashable, arguments: str) -> ToolCallDelta:
-        """Give a piece of a call that has begun."""
-        self._silent.pop(key, None)
-        return replace(self.begun[key], arguments=arguments)
+    def delta(self, key: Hashable, arguments: str) -> ToolCallDelta:
+        """Return a delta of the call `key`, which `begin` has registered."""
+        self._without_delta.pop(key, None)
+        return replace(self.started[key], arguments=arguments)
 
-    def without_pieces(self, *keys: Hashable) -> Iterator[ToolCallDelta]:
-        """Give those of these calls, or of all, that had no piece, now that none will come."""
-        for key in keys or tuple(self._silent):
-            if key in self._silent:
-                yield self._silent.pop(key)
+    def end(self, *keys: Hashable) -> Iterator[ToolCallDelta]:
+        """Yield a delta without arguments for each ended call that had no delta.
+
+        `keys` are the calls that have ended; without keys, all calls of the turn have.
+        """
+        for key in keys or tuple(self._without_delta):
+            if key in self._without_delta:
+                yield self._without_delta.pop(key)
 
 
-class Piece(NamedTuple):
-    """A delta, the number of the block that it is a piece of, its place there, and the block."""
+class PlacedDelta(NamedTuple):
+    """A delta with its block, the number of the block in the turn, and its index in the block."""
 
     delta: Delta
     number: int
@@ -122,70 +133,77 @@ class Piece(NamedTuple):
 
     @property
     def first(self) -> bool:
-        """Whether the block begins with it."""
+        """True if this delta is the first one of its block."""
         return self.place == 0
 
     @property
     def last(self) -> bool:
-        """Whether the block ends with it."""
+        """True if this delta is the last one of its block."""
         return self.place == len(self.block) - 1
 
 
-def pieces_of(turn: Iterable[Delta]) -> list[Piece]:
-    """Give the deltas of a turn, each with its block.
+def placed_deltas(turn: Iterable[Delta]) -> list[PlacedDelta]:
+    """Return the deltas of a turn in their order, each one with its block.
 
-    One block is text, or reasoning, up to what is none; another all of a tool call, whatever comes
-    between.
+    A block of text or reasoning ends where a delta of another type comes. A block of a tool call
+    holds all deltas of that call, even if other deltas come between them.
     """
-    pieces = []
+    placed = []
     blocks: dict[Hashable, tuple[int, list[Delta]]] = {}
     for run, (whole, deltas) in enumerate(groupby(turn, whole_of)):
         key = whole if whole[0] is ToolCallDelta else run
         number, block = blocks.setdefault(key, (len(blocks), []))
         for delta in deltas:
-            pieces.append(Piece(delta, number, len(block), block))
+            placed.append(PlacedDelta(delta, number, len(block), block))
             block.append(delta)
-    return pieces
+    return placed
 
 
-def object_in(data: str) -> dict[str, Any]:
-    """The JSON object that an event's data is."""
+def parse_object(data: str) -> dict[str, Any]:
+    """Return the JSON object in the data of an event; raise `UnexpectedError` for other data."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
-        msg = f"data must be JSON, not {_shown.repr(data)}: {error}"
+        msg = f"data must be JSON, not {_short_repr.repr(data)}: {error}"
         raise UnexpectedError(msg) from None
     if not isinstance(value, dict):
-        msg = f"data must be an object, not {_shown.repr(value)}"
+        msg = f"data must be an object, not {_short_repr.repr(value)}"
         raise UnexpectedError(msg)
     return value
 
 
-def members(value: Mapping[str, Any], name: str) -> list[Any]:
-    """A member of an object that is an array; none where it is not there."""
-    return maybe(value, name, list) or []
+def array_member(value: Mapping[str, Any], name: str) -> list[Any]:
+    """Return the array `name` of a JSON object; a missing or null member counts as empty."""
+    return optional_member(value, name, list) or []
 
 
-def maybe(value: Mapping[str, Any], name: str, kind: type[_Kind]) -> _Kind | None:
-    """A member of an object that is of this kind, or null, or not there."""
+def optional_member(value: Mapping[str, Any], name: str, kind: type[_Kind]) -> _Kind | None:
+    """Return the member `name` of a JSON object, or None if it is missing or null.
+
+    Raise `UnexpectedError` for a value of another type than `kind`.
+    """
     return None if value.get(name) is None else member(value, name, kind)
 
 
 def member(value: object, name: str, kind: type[_Kind]) -> _Kind:
-    """A member of an object that must be there, and of this kind."""
-    found = value.get(name) if isinstance(value, dict) else None
-    if not isinstance(found, kind) or isinstance(found, bool):
-        msg = f"{name} must be {_SAID[kind]}, not {_shown.repr(found)}"
+    """Return the member `name` of a JSON object.
+
+    Raise `UnexpectedError` if it is missing or of another type than `kind`.
+    """
+    member_value = value.get(name) if isinstance(value, dict) else None
+    if not isinstance(member_value, kind) or isinstance(member_value, bool):
+        msg = f"{name} must be {_TYPE_NAMES[kind]}, not {_short_repr.repr(member_value)}"
         raise UnexpectedError(msg)
-    return found
+    return member_value
 
 
-def usage_in(value: object, read: str, written: str) -> Usage:
-    """The usage that an object says, by its members' names."""
-    return Usage(member(value, read, int), member(value, written, int))
+def usage_from(value: object, input_name: str, output_name: str) -> Usage:
+    """Return the usage in a JSON object whose members have these two names."""
+    return Usage(member(value, input_name, int), member(value, output_name, int))
 
 
-def failure_in(value: Mapping[str, Any], kind: str) -> Failure:
-    """The failure that an object says, and its type, if there is one, by that member's name."""
-    failure, type_ = Failure(member(value, "message", str)), maybe(value, kind, str)
+def failure_from(value: Mapping[str, Any], type_name: str) -> Failure:
+    """Return the failure in a JSON object; the member `type_name` holds its type, if any."""
+    failure = Failure(member(value, "message", str))
+    type_ = optional_member(value, type_name, str)
     return failure if type_ is None else replace(failure, type=type_)

@@ -1,17 +1,19 @@
-"""Servers for tests: of scripted streams, over real sockets and for mocked requests; of ASGI apps.
+"""Serve scripted streams, or any ASGI app, to real clients from a thread of the test process.
 
-`serve` answers with streams, `serve_app` runs any ASGI app.
+`serve` answers requests with streams, and `serve_app` runs an ASGI app; both listen on a socket and
+yield a URL. A `Script` is the ASGI app behind `serve`; it also answers requests that respx mocks.
 
     with serve(WireStream(turn, "openai-chat")) as server:
         client = OpenAI(base_url=f"{server.url}/v1", api_key="none")
 
-Each request is answered with the next stream, and those after the last with the last. Chunks end
-where the stream has them end, and come at its pace: each is a chunk of an HTTP/1.1 body, or a
-message of a WebSocket.
+A request gets the next stream of the script; after the last stream, the last one again. A chunk of
+the stream is sent at the pace of the stream, as one chunk of an HTTP/1.1 body or one message of a
+WebSocket.
 
-What a WebSocket asks for is its first message: by then it is open, and HTTP 429 can no longer be
-sent. A `RateLimit` closes it with 1013, "try again later", and the reason says how long. A stream
-that breaks off is hung up on, over either: no last chunk comes, no close frame.
+The first message of a WebSocket is its request. The connection is open by then, so HTTP 429 is no
+longer possible: a `RateLimit` closes it with code 1013, "try again later", and the reason holds the
+seconds. A stream that breaks off aborts the connection: an HTTP body then has no last chunk, and a
+WebSocket gets no close frame.
 """
 
 import asyncio
@@ -44,21 +46,21 @@ _Message = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[_Message]]
 _Send = Callable[[_Message], Awaitable[None]]
 
-# So many requests are kept, the last ones.
-_KEPT = 1_000
+# Not measured. The limit bounds the memory of a script that answers requests for a long time.
+_MAX_KEPT_REQUESTS = 1_000
 # https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1, and
 # https://www.iana.org/assignments/websocket/websocket.xhtml#close-code-number
-_NORMAL, _TRY_AGAIN_LATER = 1000, 1013
+_NORMAL_CLOSURE, _TRY_AGAIN_LATER = 1000, 1013
 
-# How long a server may take to start, and to stop after its grace. A second does on a busy machine;
-# ten keep a hang from looking like a slow machine.
+# Time limit for the start of a server, and for its stop after the grace. One second is enough on a
+# busy machine, so a server that needs ten seconds hangs.
 _PATIENCE_SECONDS = 10.0
-_LAST_PORT = 65535
+_MAX_PORT = 65535
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a client asked for; the names of `headers` are in lower case.
+    """A request of a client, over HTTP or a WebSocket; the names of `headers` are in lower case.
 
     >>> Request("/v1/chat/completions", {}, b'{"stream": true}').json["stream"]
     True
@@ -70,18 +72,19 @@ class Request:
 
     @property
     def json(self) -> Any:
-        """The body, read as JSON."""
+        """The body, parsed as JSON."""
         return json.loads(self.body)
 
 
 Answer = Stream | Callable[[Request], Stream]
-"""What is answered: a stream of bytes, or what makes one of a request."""
+"""An answer of a script: a stream of bytes, or a function from a request to one."""
 
 
 class Script:
-    """What is answered to one request after the other, as an ASGI app and for respx.
+    """An ASGI app that answers each request with the next of its answers.
 
-    `requests` are those that came, the last 1,000; `url` is where a server listens.
+    Its method `respond` answers the requests that respx mocks. `requests` holds the latest 1,000
+    requests. `url` is the base URL of the server that `serve` started, otherwise empty.
     """
 
     def __init__(self, *answers: Answer) -> None:
@@ -93,7 +96,7 @@ class Script:
                 msg = f"a script takes streams, and functions from a Request to one, not {answer!r}"
                 raise TypeError(msg)
         self.url = ""
-        self.requests: deque[Request] = deque(maxlen=_KEPT)
+        self.requests: deque[Request] = deque(maxlen=_MAX_KEPT_REQUESTS)
         self._answers = deque(answers)
 
     def _answer(self, request: Request) -> Stream:
@@ -102,27 +105,27 @@ class Script:
         return answer if isinstance(answer, Stream) else answer(request)
 
     async def __call__(self, scope: Mapping[str, Any], receive: _Receive, send: _Send) -> None:
-        """Answer as an ASGI app does, and raise the error of a stream that breaks off."""
-        over = {"http": _over_http, "websocket": _over_websocket}[scope["type"]]
+        """Answer a request as an ASGI app; raise the error of a stream that breaks off."""
+        send_answer = {"http": _answer_http, "websocket": _answer_websocket}[scope["type"]]
         headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
 
         def answer(body: bytes) -> Stream:
             return self._answer(Request(scope["path"], headers, body))
 
-        await over(scope["path"], answer, receive, send)
+        await send_answer(scope["path"], answer, receive, send)
 
     def respond(self, request: Any) -> Any:
         """Answer a request that respx mocks: `respx.post(...).mock(side_effect=script.respond)`.
 
-        The clients of httpx and, with pytest-httpx2, of httpx2 get the same.
+        This works for clients of httpx and, with pytest-httpx2, for clients of httpx2.
         """
-        import httpx  # noqa: PLC0415 - respx is there, so it is, too
+        import httpx  # noqa: PLC0415 - respx is installed, and it needs httpx
 
         headers = {name.lower(): value for name, value in request.headers.items()}
         stream = self._answer(Request(request.url.path, headers, request.read()))
-        status, told, body = _opening(stream, request.url.path)
+        status, response_headers, body = _response_start(stream, request.url.path)
         content = _mocked_body(stream) if body is None else httpx.ByteStream(body)
-        return httpx.Response(status, headers=told, stream=content)
+        return httpx.Response(status, headers=response_headers, stream=content)
 
 
 @contextmanager
@@ -137,7 +140,7 @@ def serve(*answers: Answer) -> Iterator[Script]:
     True
     """
     script = Script(*answers)
-    # What breaks off on purpose is no error of the server's.
+    # A stream that breaks off on purpose is no error of the server, so its log must not show one.
     with (
         unlogged(lambda error: isinstance(error, ConnectionError)),
         serve_app(script, lifespan="off") as script.url,
@@ -159,8 +162,8 @@ def serve_app(  # noqa: PLR0913 - the address, and what uvicorn runs on
     """Serve an ASGI app from a thread of this process, and yield its base URL.
 
     `host` is a name or an IPv4 address; with `port` 0 the system picks a free one. With
-    `lifespan="off"` the app is not told about start and stop. `loop` and `http` are the event loop
-    and the HTTP parser that uvicorn uses.
+    `lifespan="off"` the app gets no lifespan events. `loop` and `http` are the event loop and the
+    HTTP parser that uvicorn uses.
 
     The server stops at the end of the block. Responses in flight then have `grace` to end, in
     seconds or as "5s"; after that they are cancelled. With a grace of 0 their connections are
@@ -177,8 +180,8 @@ def serve_app(  # noqa: PLR0913 - the address, and what uvicorn runs on
     ...     url.startswith("http://127.0.0.1:")
     True
     """
-    if not 0 <= port <= _LAST_PORT:
-        msg = f"port={port!r}: must be 0 to {_LAST_PORT}"
+    if not 0 <= port <= _MAX_PORT:
+        msg = f"port={port!r}: must be 0 to {_MAX_PORT}"
         raise ValueError(msg)
     grace_seconds = argument("grace", seconds_of, grace)
     try:
@@ -215,7 +218,7 @@ def serve_app(  # noqa: PLR0913 - the address, and what uvicorn runs on
 
 @contextmanager
 def unlogged(expected: Callable[[BaseException | None], bool]) -> Iterator[None]:
-    """Leave errors that are expected out of the server's log."""
+    """Keep errors for which `expected` returns true out of uvicorn's log, within the block."""
 
     def unexpected(record: logging.LogRecord) -> bool:
         return not (record.exc_info and expected(record.exc_info[1]))
@@ -228,40 +231,47 @@ def unlogged(expected: Callable[[BaseException | None], bool]) -> Iterator[None]
         logger.removeFilter(unexpected)
 
 
-def told_before() -> Callable[[BaseException | None], bool]:
-    """For `unlogged`: an error that was logged is not logged again, for each client that met it."""
-    told: set[tuple[type, str]] = set()
+def repeated_errors() -> Callable[[BaseException | None], bool]:
+    """Return a predicate for `unlogged` that is true for an error that came before.
 
-    def again(error: BaseException | None) -> bool:
-        this = type(error), str(error)
-        known = this in told
-        told.add(this)
-        return known
+    Two errors are the same if their types and texts are equal. The log then shows an error once,
+    however many clients it concerns.
+    """
+    earlier_errors: set[tuple[type, str]] = set()
 
-    return again
+    def is_repeated(error: BaseException | None) -> bool:
+        key = type(error), str(error)
+        repeated = key in earlier_errors
+        earlier_errors.add(key)
+        return repeated
+
+    return is_repeated
 
 
-def _opening(stream: Stream, path: str) -> tuple[int, dict[str, str], bytes | None]:
-    """Status, headers, and the body where it is not the stream."""
+def _response_start(stream: Stream, path: str) -> tuple[int, dict[str, str], bytes | None]:
+    """Return the status, the headers and the body of the response to a request for `path`.
+
+    The body is None if the stream itself is the body.
+    """
     if isinstance(stream.error, RateLimited):
-        told = {"retry-after": stream.error.header}
-        return _refused(429, "rate_limit_error", str(stream.error), told)
+        headers = {"retry-after": stream.error.header}
+        return _error_response(429, "rate_limit_error", str(stream.error), headers)
     dialect = stream.dialect if isinstance(stream, WireStream) else None
-    if dialect and not path.endswith(dialect.PATH.rstrip("/")):  # "/" is any
-        what = f"{path} was asked for, and the script has {dialect.NAME}, at {dialect.PATH}"
-        return _refused(404, "not_found_error", what, {})
+    if dialect and not path.endswith(dialect.PATH.rstrip("/")):  # a PATH of "/" allows every path
+        message = f"nothing is at {path}: the script serves {dialect.NAME} at {dialect.PATH}"
+        return _error_response(404, "not_found_error", message, {})
     return 200, {"content-type": stream.media_type, "cache-control": "no-cache"}, None
 
 
-def _refused(
-    status: int, kind: str, what: str, told: dict[str, str]
+def _error_response(
+    status: int, kind: str, message: str, headers: dict[str, str]
 ) -> tuple[int, dict[str, str], bytes]:
-    # As OpenAI and Anthropic have it; others show the text.
-    error = {"type": "error", "error": {"type": kind, "message": what}}
-    return status, {"content-type": "application/json", **told}, json.dumps(error).encode()
+    # OpenAI and Anthropic send errors in this format. Clients of other services show it as text.
+    error = {"type": "error", "error": {"type": kind, "message": message}}
+    return status, {"content-type": "application/json", **headers}, json.dumps(error).encode()
 
 
-async def _over_http(
+async def _answer_http(
     path: str, answer: Callable[[bytes], Stream], receive: _Receive, send: _Send
 ) -> None:
     pieces, more = [], True
@@ -270,31 +280,31 @@ async def _over_http(
         pieces.append(message.get("body", b""))
         more = message.get("more_body", False)
     stream = answer(b"".join(pieces))
-    status, told, body = _opening(stream, path)
-    headers = [(name.encode(), value.encode()) for name, value in told.items()]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    status, headers, body = _response_start(stream, path)
+    raw_headers = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": raw_headers})
 
-    async def streamed() -> None:
-        async for chunk in stream if body is None else _once(body):
+    async def send_stream() -> None:
+        async for chunk in stream if body is None else _single_chunk(body):
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body"})
 
-    await _unless_gone(streamed(), receive)
+    await _send_until_disconnect(send_stream(), receive)
 
 
-async def _over_websocket(
+async def _answer_websocket(
     _path: str, answer: Callable[[bytes], Stream], receive: _Receive, send: _Send
 ) -> None:
-    """The first message is what is asked for."""
+    """Accept a WebSocket, take its first message as the request, and send the answer."""
     await receive()
     await send({"type": "websocket.accept"})
-    asked = await receive()
-    if asked["type"] == "websocket.disconnect":
+    message = await receive()
+    if message["type"] == "websocket.disconnect":
         return
-    stream = answer(asked.get("bytes") or (asked.get("text") or "").encode())
+    stream = answer(message.get("bytes") or (message.get("text") or "").encode())
 
-    async def streamed() -> None:
-        code, reason = _NORMAL, ""
+    async def send_stream() -> None:
+        code, reason = _NORMAL_CLOSURE, ""
         try:
             async for chunk in stream:
                 await send({"type": "websocket.send", "bytes": chunk})
@@ -302,33 +312,33 @@ async def _over_websocket(
             code, reason = _TRY_AGAIN_LATER, str(limited)
         await send({"type": "websocket.close", "code": code, "reason": reason})
 
-    await _unless_gone(streamed(), receive)
+    await _send_until_disconnect(send_stream(), receive)
 
 
-async def _once(body: bytes) -> AsyncIterator[bytes]:
+async def _single_chunk(body: bytes) -> AsyncIterator[bytes]:
     yield body
 
 
-async def _unless_gone(streamed: Coroutine[Any, Any, None], receive: _Receive) -> None:
-    """Stream, and stop where the client leaves: nobody would hear the rest."""
+async def _send_until_disconnect(sending: Coroutine[Any, Any, None], receive: _Receive) -> None:
+    """Await `sending`, and cancel it as soon as the client disconnects."""
 
-    async def left() -> None:
+    async def disconnected() -> None:
         while not (await receive())["type"].endswith(".disconnect"):
             pass
 
-    streaming, leaving = asyncio.ensure_future(streamed), asyncio.ensure_future(left())
+    sender, watcher = asyncio.ensure_future(sending), asyncio.ensure_future(disconnected())
     try:
-        await asyncio.wait({streaming, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if streaming.done():
-            streaming.result()
+        await asyncio.wait({sender, watcher}, return_when=asyncio.FIRST_COMPLETED)
+        if sender.done():
+            sender.result()
     finally:
-        for task in (streaming, leaving):
+        for task in (sender, watcher):
             task.cancel()
-        await asyncio.gather(streaming, leaving, return_exceptions=True)
+        await asyncio.gather(sender, watcher, return_exceptions=True)
 
 
 def _mocked_body(stream: Stream) -> Any:
-    """The stream as httpx has a response's body, for sync clients and for async ones."""
+    """Return the stream as the body of an httpx response, for sync and async clients."""
     import httpx  # noqa: PLC0415
 
     class Body(httpx.SyncByteStream, httpx.AsyncByteStream):
@@ -336,21 +346,25 @@ def _mocked_body(stream: Stream) -> Any:
             try:
                 yield from stream
             except ConnectionError as error:
-                raise _read_error(error) from error
+                raise _broken_connection_error(error) from error
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
             try:
                 async for chunk in stream:
                     yield chunk
             except ConnectionError as error:
-                raise _read_error(error) from error
+                raise _broken_connection_error(error) from error
 
     return Body()
 
 
-def _read_error(error: ConnectionError) -> Exception:
-    """What a transport raises where a connection breaks: which of the two is not known here."""
+def _broken_connection_error(error: ConnectionError) -> Exception:
+    """Return the error that the transport of a client raises for a broken connection.
+
+    The client may use httpcore or httpcore2, so the error derives from the class of each one that
+    is loaded.
+    """
     loaded = [sys.modules[name] for name in ("httpcore", "httpcore2") if name in sys.modules]
-    both = tuple(module.RemoteProtocolError for module in loaded)
-    broken: type[Exception] = type("RemoteProtocolError", both, {})
-    return broken(str(error))
+    bases = tuple(module.RemoteProtocolError for module in loaded)
+    error_class: type[Exception] = type("RemoteProtocolError", bases, {})
+    return error_class(str(error))

@@ -1,4 +1,4 @@
-"""Server-sent events, to the letter of the standard.
+"""Encode and decode server-sent events (SSE) as the WHATWG standard defines them.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html
 
@@ -8,8 +8,9 @@ https://html.spec.whatwg.org/multipage/server-sent-events.html
     field    = name [":" [SPACE] value] end-of-line
     end-of-line is CR LF, LF or CR; the text is UTF-8
 
-A decoder takes pieces that end anywhere, and does the same work for them however they are cut: each
-byte is looked at once where it arrives, and once where its line is complete.
+`encode` returns the bytes of an event, and `decode` the events of a whole stream. A `Decoder` takes
+the stream in chunks, which may be cut anywhere. Its work does not depend on the cuts: it looks at
+each byte once when the byte arrives, and once when its line is complete.
 """
 
 import re
@@ -25,13 +26,13 @@ Mode = Literal["standard", "sdk"]
 
 _BOM = b"\xef\xbb\xbf"
 _END_OF_LINE = re.compile("\r\n|\n|\r")
-# In milliseconds: nobody waits longer, and a float has every whole number up to here.
-_LONGEST_RETRY = 2.0**53
+# 2**53 ms are 285,000 years, and floats hold every whole number up to 2**53.
+_MAX_RETRY_MS = 2.0**53
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event: its data, its type, and the last id that the stream has named by then.
+    """A server-sent event. Its `id` is the latest id that the stream has set, here or before.
 
     >>> Event("hello").type
     'message'
@@ -42,21 +43,21 @@ class Event:
     id: str = ""
 
     def __post_init__(self) -> None:
-        for name, value, never in (("type", self.type, "\r\n"), ("id", self.id, "\r\n\0")):
-            if any(each in value for each in never):
-                msg = f"{name} must be one line without {never!r}, not {value!r}"
+        for name, value, forbidden in (("type", self.type, "\r\n"), ("id", self.id, "\r\n\0")):
+            if any(char in value for char in forbidden):
+                msg = f"{name} must be one line without {forbidden!r}, not {value!r}"
                 raise ValueError(msg)
         if not self.type:
-            msg = "type must not be empty: what has none is a 'message'"
+            msg = "type must not be empty: an event without a type is a 'message'"
             raise ValueError(msg)
 
 
 def encode(event: Event) -> bytes:
-    r"""Give the bytes of an event, each line of its data in a field of its own.
+    r"""Return the bytes of an event, with one `data` field for each line of its data.
 
-    CR and CR LF in the data come back as LF: that is all that the format can carry. An event that
-    has no id comes back with the last one before it, unless the bytes `id` and two ends of lines,
-    which are no event, come between.
+    A decoder returns CR and CR LF in the data as LF, because the format cannot tell them apart. It
+    gives an event without an id the latest id of the stream. The bytes `id`, LF, LF between two
+    events clear that id; they are no event.
 
     >>> encode(Event("one\ntwo", type="note"))
     b'event: note\ndata: one\ndata: two\n\n'
@@ -73,7 +74,7 @@ def encode(event: Event) -> bytes:
 
 
 def encode_json(value: object, *, type: str = "message") -> bytes:  # noqa: A002 - the field's name
-    r"""Give the bytes of an event whose data is a JSON document.
+    r"""Return the bytes of an event whose data is `value` as JSON.
 
     >>> encode_json({"done": True})
     b'data: {"done":true}\n\n'
@@ -82,7 +83,7 @@ def encode_json(value: object, *, type: str = "message") -> bytes:  # noqa: A002
 
 
 def comment(text: str = "") -> bytes:
-    r"""Give the bytes of a comment, which keeps a connection alive and is no event.
+    r"""Return the bytes of a comment, which keeps a connection alive and is no event.
 
     >>> comment("ping")
     b': ping\n\n'
@@ -91,7 +92,7 @@ def comment(text: str = "") -> bytes:
 
 
 def decode(data: bytes, *, mode: Mode = "standard") -> list[Event]:
-    r"""Give the events of a whole stream.
+    r"""Return the events of a whole stream.
 
     >>> decode(b"data: hello\n\n")
     [Event(data='hello', type='message', id='')]
@@ -100,19 +101,19 @@ def decode(data: bytes, *, mode: Mode = "standard") -> list[Event]:
 
 
 class Decoder:
-    r"""Decodes a stream piece by piece.
+    r"""A decoder that turns the chunks of one stream into events.
 
-    An event is given as soon as its empty line has begun; one that never gets there is dropped, as
-    the standard says. Bytes that are not UTF-8 become U+FFFD. `retry` is the reconnection time in
-    milliseconds that the stream asked for last, None if it has not; `last_id` what a client sends
-    as `Last-Event-ID` when it connects again. While events are taken from `each`, `offset` is where
-    the last one begins, `number` how many came before it.
+    The first byte of an empty line completes an event. An event without its empty line is dropped,
+    as the standard says. Bytes that are not UTF-8 become U+FFFD. `retry` is the latest reconnection
+    time that the stream has set, in milliseconds, or None. `last_id` is the id that a client sends
+    as `Last-Event-ID` when it reconnects. During `iter_events`, `offset` is where the latest event
+    begins, in bytes from the start of the stream, and `number` is the count of events before it.
 
-    `mode="sdk"` does as the clients of OpenAI and Anthropic do: an empty line gives an event also
-    where there was no data, if there was a type, a retry, or an id at any time before. A retry is
-    whatever `int` takes.
+    `mode="sdk"` follows the clients of OpenAI and Anthropic. An empty line then completes an event
+    without data, too, if a type, a retry or an earlier id was set. Any text that `int` accepts is a
+    retry.
 
-    Raises `WireError` for a line of more than `longest` bytes, with the events before it.
+    A line of more than `longest` bytes raises `WireError`, which holds the events before that line.
 
     >>> decoder = Decoder()
     >>> decoder.feed(b"data: hel"), decoder.feed(b"lo\n\n")
@@ -126,61 +127,64 @@ class Decoder:
         self.last_id = ""
         self.retry: int | None = None
         self._longest = longest
-        self._gives_empty = mode == "sdk"
-        self._retry_in = int if mode == "sdk" else _milliseconds
-        self._line: list[bytes] = []  # the pieces of a line that is not complete
-        self._length = self._seen = 0
-        self._after_cr, self._between = False, True  # of a line end, and of two events
+        self._dispatches_empty = mode == "sdk"
+        self._parse_retry = int if mode == "sdk" else _milliseconds
+        self._line_parts: list[bytes] = []
+        self._line_bytes = self._bytes_seen = 0
+        self._after_cr, self._between_events = False, True
         self.offset = self.number = 0
         self._id, self._type = "", ""
         self._data: list[str] = []
-        self._retried = False
+        self._has_retry = False
 
     def feed(self, piece: bytes) -> list[Event]:
-        """Give the events that this piece completes."""
+        """Return the events that `piece`, the next chunk of the stream, completes."""
         events: list[Event] = []
         try:
-            for event in self.each(piece):
-                events.append(event)  # noqa: PERF402 - those before an error are kept
+            for event in self.iter_events(piece):
+                events.append(event)  # noqa: PERF402 - keeps the events before an error
         except WireError as error:
             error.decoded = events
             raise
         return events
 
-    def each(self, piece: bytes) -> Iterator[Event]:
-        """Give the same one by one, to be taken to the end."""
+    def iter_events(self, piece: bytes) -> Iterator[Event]:
+        """Yield the events that `piece`, the next chunk of the stream, completes.
+
+        The caller must exhaust the iterator before it passes the next chunk.
+        """
         for begin, line in self._lines(piece):
-            if self._between:
+            if self._between_events:
                 self.offset = begin
-            self._between = not line
+            self._between_events = not line
             if line:
-                self._field(line)
-            elif event := self._dispatched():
+                self._add_field(line)
+            elif event := self._dispatch():
                 yield event
                 self.number += 1
 
     def _lines(self, piece: bytes) -> Iterator[tuple[int, bytes]]:
-        """The lines that are complete now, without their ends, and where each of them begins."""
+        """Yield each line that `piece` completes, without its end, after the offset of the line."""
         for part in piece.splitlines(keepends=True):
-            begin = self._seen - self._length
-            self._seen += len(part)
+            begin = self._bytes_seen - self._line_bytes
+            self._bytes_seen += len(part)
             rest_of_crlf = self._after_cr and part == b"\n"
             self._after_cr = part.endswith(b"\r")
             if rest_of_crlf:
                 continue
-            self._line.append(part.rstrip(b"\r\n"))
-            self._length += len(self._line[-1])
-            if self._length > self._longest:
-                self._line.clear()
-                what = f"a line of more than {self._longest:,} bytes"
-                raise WireError(what, offset=begin, number=self.number)
+            self._line_parts.append(part.rstrip(b"\r\n"))
+            self._line_bytes += len(self._line_parts[-1])
+            if self._line_bytes > self._longest:
+                self._line_parts.clear()
+                msg = f"a line of more than {self._longest:,} bytes"
+                raise WireError(msg, offset=begin, number=self.number)
             if part.endswith((b"\r", b"\n")):
-                line = b"".join(self._line)
-                self._line.clear()
-                self._length = 0
+                line = b"".join(self._line_parts)
+                self._line_parts.clear()
+                self._line_bytes = 0
                 yield begin, line if begin else line.removeprefix(_BOM)
 
-    def _field(self, line: bytes) -> None:
+    def _add_field(self, line: bytes) -> None:
         name, _, value = line.decode(errors="replace").partition(":")
         value = value.removeprefix(" ")
         match name:
@@ -192,21 +196,21 @@ class Decoder:
                 self._id = value
             case "retry":
                 with suppress(ValueError):
-                    self.retry = self._retry_in(value)
-                    self._retried = True
+                    self.retry = self._parse_retry(value)
+                    self._has_retry = True
             case _:
-                pass  # as the standard says
+                pass  # the standard says to ignore other fields
 
-    def _dispatched(self) -> Event | None:
+    def _dispatch(self) -> Event | None:
         self.last_id = self._id
         type_, data = self._type, self._data
-        empty = not data and not (self._gives_empty and (type_ or self._retried or self._id))
-        self._type, self._data, self._retried = "", [], False
+        empty = not data and not (self._dispatches_empty and (type_ or self._has_retry or self._id))
+        self._type, self._data, self._has_retry = "", [], False
         return None if empty else Event("\n".join(data), type_ or "message", self.last_id)
 
 
 def _milliseconds(value: str) -> int:
-    """The time that ASCII digits say, however many there are."""
+    """Return the number in a text of ASCII digits; raise `ValueError` for any other text."""
     if not (value.isascii() and value.isdigit()):
         raise ValueError(value)
-    return int(min(float(value), _LONGEST_RETRY))
+    return int(min(float(value), _MAX_RETRY_MS))

@@ -1,4 +1,9 @@
-"""uvicorn, as `serve_app` runs it: loaded where that is called, and uvicorn is installed."""
+"""The uvicorn server that `serve_app` runs in a thread of the test process.
+
+`serve_app` imports this module at its first call, because uvicorn may not be installed. The server
+sets `ready` once it listens, and `stop` ends it from another thread. Responses in flight get a
+grace before they are cancelled.
+"""
 
 import asyncio
 import socket
@@ -9,24 +14,25 @@ from typing import Any
 
 import uvicorn
 
-# A response that was cancelled when its grace was over has this long to send an error and its end.
-# The reference server gives its clients 1 s to take them.
-LAST_WORDS_SECONDS = 2.0
-# The longest message that a client may send over a WebSocket. Without a bound one client fills
-# the memory of the test run; 1 MiB is what the websockets library allows by itself.
+# Time for a response that is cancelled after its grace to send an error and its end. It is longer
+# than the 1 s in which the reference server lets its clients receive them.
+CANCELLED_RESPONSE_SECONDS = 2.0
+# Limit of a message that a client sends over a WebSocket. Without a limit, one client could fill
+# the memory of the test run. 1 MiB is the default of the websockets library.
 MAX_MESSAGE_BYTES = 2**20
 
 
 class ThreadedServer(uvicorn.Server):
-    """A uvicorn server that runs in a thread, says when it is ready, and is stopped from another.
+    """A uvicorn server that runs in a thread; another thread waits for `ready` and calls `stop`.
 
-    `grace` is how many seconds responses in flight have to end when the server stops; without any
-    their connections are aborted. `patience` is how many seconds uvicorn waits for the others then.
+    `grace` is the time in seconds that responses in flight have to end when the server stops. With
+    a grace of 0 their connections are aborted, and uvicorn waits `patience` seconds at most for the
+    responses to end.
     """
 
     def __init__(self, app: Any, grace: float, patience: float, choices: Mapping[str, Any]) -> None:
-        # The protocol of WebSockets and the headers are fixed: the bytes of a response, and what
-        # they cost, are the same whatever is installed and whatever the time is.
+        # The WebSocket implementation is fixed, and the date and server headers are off. So the
+        # bytes of a response and their cost depend neither on other packages nor on the time.
         super().__init__(
             uvicorn.Config(
                 app,
@@ -47,11 +53,11 @@ class ThreadedServer(uvicorn.Server):
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def serve_in_thread(self, listener: socket.socket) -> None:
-        """Serve until `stop` is called; `ready` gets the error of a server that does not start."""
+        """Serve until `stop` is called; an error of the start is raised by `ready.result()`."""
         try:
             with listener:
                 self.run(sockets=[listener])
-        except BaseException as error:  # uvicorn exits where a lifespan fails
+        except BaseException as error:  # uvicorn raises SystemExit if the lifespan fails
             if self.ready.done():
                 raise
             exits = isinstance(error, SystemExit)
@@ -73,22 +79,25 @@ class ThreadedServer(uvicorn.Server):
     async def main_loop(self) -> None:
         """Wait until `stop` is called.
 
-        uvicorn itself looks ten times a second. A test that moves the process's clock and puts it
-        back would leave that wait pending for days.
+        The loop of uvicorn itself sleeps 0.1 s at a time. After a test that moves the clock of the
+        process and then restores it, such a sleep would last for days.
         """
         await self._stopping.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close connections, and wait for responses as long as their grace and last words take."""
-        # A stream need not end by itself. Aborted, it ends as it does when its client leaves. Nor
-        # can uvicorn send a close frame over a WebSocket that is just being closed: it would raise.
+        """Close the connections, and wait for responses in flight until their grace is over.
+
+        Wait `CANCELLED_RESPONSE_SECONDS` more for responses that were cancelled then.
+        """
+        # An endless stream ends only if its connection is aborted, as if its client had left. A
+        # WebSocket that is closing must be aborted, too: uvicorn would raise for its close frame.
         for connection in list(self.server_state.connections):
             if not self._grace or _is_websocket_being_closed(connection):
                 connection.transport.abort()
         await asyncio.sleep(0)  # the next round of the loop drops the aborted connections
         await super().shutdown(sockets)
         if self.server_state.tasks:
-            await asyncio.wait(self.server_state.tasks, timeout=LAST_WORDS_SECONDS)
+            await asyncio.wait(self.server_state.tasks, timeout=CANCELLED_RESPONSE_SECONDS)
 
 
 def _is_websocket_being_closed(connection: Any) -> bool:

@@ -1,4 +1,4 @@
-"""AG-UI: turns as they are sent, and what is wrong is told."""
+"""Tests of the dialect `ag-ui`: the events of a turn, their decoding, and refused events."""
 
 import doctest
 import json
@@ -19,19 +19,19 @@ from pytest_streamperf.wire import WireError, ag_ui, sse
 from pytest_streamperf.wire.ag_ui import Decoder, encode
 
 
-def told_of(turn):
-    """The data of each event."""
+def payloads_of(turn):
+    """Return the parsed data of each event that encodes `turn`."""
     return [json.loads(event.data) for event in sse.decode(b"".join(encode(turn)))]
 
 
 def test_a_turn_as_an_agent_sends_it():
-    """Messages one after another, each with its start, its pieces and its end."""
+    """A turn is encoded as items in order, each with a start, deltas and an end."""
     turn = Turn(
         *(Reasoning("Hm"), Text("Hi"), ToolCall("search", {}), ToolCall("read", {})),
         usage=Usage(3, 4),
     )
-    told = told_of(turn)
-    assert [each["type"] for each in told] == [
+    payloads = payloads_of(turn)
+    assert [payload["type"] for payload in payloads] == [
         "RUN_STARTED",
         *("REASONING_START", "REASONING_MESSAGE_START", "REASONING_MESSAGE_CONTENT"),
         *("REASONING_MESSAGE_END", "REASONING_END"),
@@ -39,77 +39,83 @@ def test_a_turn_as_an_agent_sends_it():
         *["TOOL_CALL_START", "TOOL_CALL_ARGS", "TOOL_CALL_END"] * 2,
         "RUN_FINISHED",
     ]
-    assert told[2] == {
+    assert payloads[2] == {
         "type": "REASONING_MESSAGE_START",
         "messageId": "message_0",
         "role": "reasoning",
     }
-    assert [each["toolCallName"] for each in told if "toolCallName" in each] == ["search", "read"]
-    assert told[-1]["usage"] == [{"model": "scripted", "inputTokens": 3, "outputTokens": 4}]
+    assert [payload["toolCallName"] for payload in payloads if "toolCallName" in payload] == [
+        "search",
+        "read",
+    ]
+    assert payloads[-1]["usage"] == [{"model": "scripted", "inputTokens": 3, "outputTokens": 4}]
 
 
 def test_a_failure_is_the_last_word():
-    """An error instead of the end."""
-    assert told_of(Turn(Failure("Wait", type="busy")))[-1] == {
+    """A turn that fails ends with RUN_ERROR in place of RUN_FINISHED."""
+    assert payloads_of(Turn(Failure("Wait", type="busy")))[-1] == {
         "type": "RUN_ERROR",
         "message": "Wait",
         "code": "busy",
     }
 
 
-def told(kind, **more):
-    return sse.encode(sse.Event(json.dumps({"type": kind, **more})))
+def event_bytes(kind, **members):
+    return sse.encode(sse.Event(json.dumps({"type": kind, **members})))
 
 
-HI = told("TEXT_MESSAGE_START", messageId="a") + told(
+HI = event_bytes("TEXT_MESSAGE_START", messageId="a") + event_bytes(
     "TEXT_MESSAGE_CONTENT", messageId="a", delta="Hi"
 )
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("bad_event", "message"),
     [
         (b"data: [\n\n", "data must be JSON, not '['"),
         (b"data: {}\n\n", "type must be a string, not None"),
         (
-            told("TEXT_MESSAGE_CONTENT", messageId="b", delta="x"),
-            "TEXT_MESSAGE_CONTENT needs a TEXT_MESSAGE_START before it, which 'b' has not had",
+            event_bytes("TEXT_MESSAGE_CONTENT", messageId="b", delta="x"),
+            "TEXT_MESSAGE_CONTENT of 'b' needs a TEXT_MESSAGE_START before it",
         ),
         (
-            told("REASONING_MESSAGE_CONTENT", messageId="a", delta="x"),
-            "REASONING_MESSAGE_CONTENT needs a REASONING_MESSAGE_START before it",
+            event_bytes("REASONING_MESSAGE_CONTENT", messageId="a", delta="x"),
+            "REASONING_MESSAGE_CONTENT of 'a' needs a REASONING_MESSAGE_START before it",
         ),
         (
-            told("TOOL_CALL_ARGS", toolCallId="c", delta="x"),
-            "TOOL_CALL_ARGS needs a TOOL_CALL_START before it",
+            event_bytes("TOOL_CALL_ARGS", toolCallId="c", delta="x"),
+            "TOOL_CALL_ARGS of 'c' needs a TOOL_CALL_START before it",
         ),
-        (told("TOOL_CALL_START", toolCallId="c"), "toolCallName must be a string, not None"),
-        (told("TEXT_MESSAGE_CONTENT", messageId="a", delta=7), "delta must be a string, not 7"),
-        (told("RUN_FINISHED", usage=[{}]), "inputTokens must be a whole number, not None"),
-        (told("RUN_ERROR", message="no", code=500), "code must be a string, not 500"),
-        (told("TEXT_MESSAGE_CHUNK", delta="x"), "messageId must be a string, not None"),
-        (told("REASONING_MESSAGE_CHUNK", messageId=7), "messageId must be a string, not 7"),
-        (told("TOOL_CALL_CHUNK", toolCallId="c"), "toolCallName must be a string, not None"),
+        (event_bytes("TOOL_CALL_START", toolCallId="c"), "toolCallName must be a string, not None"),
+        (
+            event_bytes("TEXT_MESSAGE_CONTENT", messageId="a", delta=7),
+            "delta must be a string, not 7",
+        ),
+        (event_bytes("RUN_FINISHED", usage=[{}]), "inputTokens must be a whole number, not None"),
+        (event_bytes("RUN_ERROR", message="no", code=500), "code must be a string, not 500"),
+        (event_bytes("TEXT_MESSAGE_CHUNK", delta="x"), "messageId must be a string, not None"),
+        (event_bytes("REASONING_MESSAGE_CHUNK", messageId=7), "messageId must be a string, not 7"),
+        (event_bytes("TOOL_CALL_CHUNK", toolCallId="c"), "toolCallName must be a string, not None"),
     ],
 )
-def test_what_is_wrong_is_told(wrong, said, assert_refused):
-    """With where it is; what was decoded before it is not lost."""
-    assert_refused(Decoder(), HI, wrong, said, number=2)
+def test_what_is_wrong_is_told(bad_event, message, assert_refused):
+    """A decoder refuses an invalid event: it names the place and keeps the deltas before it."""
+    assert_refused(Decoder(), HI, bad_event, message, number=2)
 
 
 def test_a_message_that_has_ended_is_not_open(assert_refused):
-    """It has to be started again."""
+    """A delta of a message that has ended is refused until the message starts again."""
     assert_refused(
         Decoder(),
-        HI + told("TEXT_MESSAGE_END", messageId="a"),
-        told("TEXT_MESSAGE_CONTENT", messageId="a", delta="x"),
-        "TEXT_MESSAGE_CONTENT needs a TEXT_MESSAGE_START before it, which 'a' has not had",
+        HI + event_bytes("TEXT_MESSAGE_END", messageId="a"),
+        event_bytes("TEXT_MESSAGE_CONTENT", messageId="a", delta="x"),
+        "TEXT_MESSAGE_CONTENT of 'a' needs a TEXT_MESSAGE_START before it",
         number=3,
     )
 
 
 def test_a_stream_that_ends_too_soon():
-    """It is told from one that is whole."""
+    """A stream without the last event of a turn is an error when the decoder is closed."""
     decoder = Decoder()
     decoder.feed(HI)
     with pytest.raises(WireError, match="too soon: RUN_FINISHED was expected"):
@@ -117,17 +123,20 @@ def test_a_stream_that_ends_too_soon():
 
 
 def test_chunks():
-    """They open what is new, and go on with what is open; without an id, with the last."""
+    """A CHUNK event starts a new item or continues an open one.
+
+    Without an id, it continues the item of the latest CHUNK event of its type.
+    """
     stream = (
-        told("REASONING_MESSAGE_CHUNK", messageId="a", delta="Hm")
-        + told("REASONING_MESSAGE_CHUNK", delta="!")
-        + told("TEXT_MESSAGE_CHUNK", messageId="b", role="assistant")
-        + told("TEXT_MESSAGE_CHUNK", delta="Hi")
-        + told("TOOL_CALL_CHUNK", toolCallId="c", toolCallName="read", delta="{")
-        + told("TOOL_CALL_CHUNK", toolCallId="d", toolCallName="stop")
-        + told("TOOL_CALL_CHUNK", toolCallId="c", delta="}")
-        + told("TEXT_MESSAGE_CHUNK", messageId="e", delta="there")
-        + told("RUN_FINISHED")
+        event_bytes("REASONING_MESSAGE_CHUNK", messageId="a", delta="Hm")
+        + event_bytes("REASONING_MESSAGE_CHUNK", delta="!")
+        + event_bytes("TEXT_MESSAGE_CHUNK", messageId="b", role="assistant")
+        + event_bytes("TEXT_MESSAGE_CHUNK", delta="Hi")
+        + event_bytes("TOOL_CALL_CHUNK", toolCallId="c", toolCallName="read", delta="{")
+        + event_bytes("TOOL_CALL_CHUNK", toolCallId="d", toolCallName="stop")
+        + event_bytes("TOOL_CALL_CHUNK", toolCallId="c", delta="}")
+        + event_bytes("TEXT_MESSAGE_CHUNK", messageId="e", delta="there")
+        + event_bytes("RUN_FINISHED")
     )
     assert Decoder().feed(stream) == [
         *(ReasoningDelta("Hm"), ReasoningDelta("!"), "Hi"),
@@ -137,20 +146,23 @@ def test_chunks():
 
 
 def test_a_call_that_never_has_arguments():
-    """It is given when it ends; a message that has the id of the call is another thing."""
+    """A tool call without arguments becomes one empty delta at its end.
+
+    A message with the same id does not end the call.
+    """
     decoder = Decoder()
-    told_call = told("TOOL_CALL_START", toolCallId="a", toolCallName="stop")
-    assert decoder.feed(told_call + HI + told("TEXT_MESSAGE_END", messageId="a")) == ["Hi"]
-    end = told("TOOL_CALL_END", toolCallId="a")
+    call_start = event_bytes("TOOL_CALL_START", toolCallId="a", toolCallName="stop")
+    assert decoder.feed(call_start + HI + event_bytes("TEXT_MESSAGE_END", messageId="a")) == ["Hi"]
+    end = event_bytes("TOOL_CALL_END", toolCallId="a")
     assert decoder.feed(end) == [ToolCallDelta(0, "a", "stop", "")]
 
 
 def test_an_error_without_a_code():
-    """It has the type that failures have."""
+    """A RUN_ERROR without a code becomes a `Failure` with the default type."""
     for code in ({}, {"code": None}):
-        assert Decoder().feed(told("RUN_ERROR", message="no", **code)) == [Failure("no")]
+        assert Decoder().feed(event_bytes("RUN_ERROR", message="no", **code)) == [Failure("no")]
 
 
 def test_docstring_examples():
-    """What the documentation shows is what happens."""
+    """The doctests of this dialect's module pass."""
     assert doctest.testmod(ag_ui).failed == 0

@@ -1,4 +1,4 @@
-"""Ollama's chat: turns as they are sent, and what is wrong is told."""
+"""Tests of `ollama-chat` and NDJSON: the lines of a turn, their decoding, and refused lines."""
 
 import doctest
 import json
@@ -14,12 +14,12 @@ from pytest_streamperf.wire.ollama_chat import Decoder, encode
 
 
 def test_a_turn_as_the_service_sends_it():
-    """A line for each piece, arguments as an object, and the counters at the end."""
+    """A turn is encoded as a line for each delta, tool calls as objects, and a line of counters."""
     turn = Turn(Reasoning("Hm."), Text("Hi"), ToolCall("search", {"q": 1}), usage=Usage(3, 4))
     lines = [json.loads(line) for line in b"".join(encode(turn)).splitlines()]
     assert "".join(line["message"].get("thinking", "") for line in lines) == "Hm."
     assert "".join(line["message"]["content"] for line in lines) == "Hi"
-    (calls,) = (each["message"]["tool_calls"] for each in lines if "tool_calls" in each["message"])
+    (calls,) = (line["message"]["tool_calls"] for line in lines if "tool_calls" in line["message"])
     assert calls == [{"function": {"name": "search", "arguments": {"q": 1}}}]
     assert [line["done"] for line in lines] == [False] * (len(lines) - 1) + [True]
     last = lines[-1]
@@ -27,7 +27,7 @@ def test_a_turn_as_the_service_sends_it():
 
 
 def test_a_failure_is_the_last_word():
-    """An error in a line's place."""
+    """A turn that fails ends with an error in place of the next line."""
     assert [*encode(Turn(Failure("out of memory")))] == [b'{"error":"out of memory"}\n']
 
 
@@ -35,7 +35,7 @@ HI = ndjson.encode({"message": {"content": "Hi"}, "done": False})
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("bad_event", "message"),
     [
         (b"{\n", "data must be JSON, not '{'"),
         (b"7\n", "data must be an object, not 7"),
@@ -51,22 +51,22 @@ HI = ndjson.encode({"message": {"content": "Hi"}, "done": False})
             ndjson.encode({"message": {}, "done": True, "prompt_eval_count": "3"}),
             "prompt_eval_count must be a whole number, not '3'",
         ),
-        (b'{"\xff": 1}\n', "a line must be UTF-8, which it is not from its byte 2 on"),
+        (b'{"\xff": 1}\n', "a line must be UTF-8, but decoding fails at its byte 2"),
     ],
 )
-def test_what_is_wrong_is_told(wrong, said, assert_refused):
-    """With where it is; what was decoded before it is not lost."""
-    assert_refused(Decoder(), HI, wrong, said, number=1)
+def test_what_is_wrong_is_told(bad_event, message, assert_refused):
+    """A decoder refuses an invalid event: it names the place and keeps the deltas before it."""
+    assert_refused(Decoder(), HI, bad_event, message, number=1)
 
 
 @given(places=st.lists(st.integers(1, 12)))
 def test_an_endless_line(places):
-    """It ends the stream, and is where it begins, however that is cut."""
+    """A line over the limit is an error at the offset where it begins, for every chunking."""
     decoder, lines = ndjson.Decoder(longest=8), []
 
     def read():
-        for piece in at(*sorted({*places}))([b"\r\n1\n123456789\n"]):
-            for line in decoder.each(piece):
+        for chunk in at(*sorted({*places}))([b"\r\n1\n123456789\n"]):
+            for line in decoder.iter_events(chunk):
                 lines.append(line)
 
     with pytest.raises(WireError, match="more than 8 bytes, at byte 4, after 1 event"):
@@ -84,7 +84,7 @@ def test_an_endless_line(places):
     ],
 )
 def test_counters_may_be_left_out(counters, usage):
-    """All of them, or the one that is 0, as where the prompt was cached."""
+    """A missing counter counts as 0, as for a cached prompt; without any there is no usage."""
     decoder = Decoder()
     assert decoder.feed(ndjson.encode({"message": {}, "done": True, **counters})) == []
     decoder.close()
@@ -92,7 +92,7 @@ def test_counters_may_be_left_out(counters, usage):
 
 
 def test_a_stream_that_ends_too_soon():
-    """It is told from one that is whole."""
+    """A stream without the last event of a turn is an error when the decoder is closed."""
     decoder = Decoder()
     decoder.feed(HI)
     with pytest.raises(WireError, match='too soon: "done": true was expected'):
@@ -101,7 +101,7 @@ def test_a_stream_that_ends_too_soon():
 
 @pytest.mark.parametrize("module", [ndjson, ollama_chat])
 def test_docstring_examples(module):
-    """What the documentation shows is what happens."""
+    """The doctests of the modules `ndjson` and `ollama_chat` pass."""
     results = doctest.testmod(module)
     assert results.attempted
     assert not results.failed

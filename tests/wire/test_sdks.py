@@ -1,4 +1,8 @@
-"""The real SDKs, unmodified, over a real socket: what they make of a turn is what was scripted."""
+"""Tests with the real SDKs, unmodified, over a real socket.
+
+A function `by_SDK` takes a served script, and returns the text, the tool calls and the usage that
+the SDK assembled. They must equal those of the scripted turn.
+"""
 
 import asyncio
 import json
@@ -17,32 +21,32 @@ from pytest_streamperf.streams.chunking import per_byte, worst_case
 from pytest_streamperf.streams.faults import Disconnect, RateLimit, Truncate
 from pytest_streamperf.wire.server import serve
 
-SAID, THOUGHT = "It is in the notes: Grüße, 👩\u200d👧!", "They want a file…"
+TEXT, REASONING = "It is in the notes: Grüße, 👩\u200d👧!", "They want a file…"
 CALLS = [ToolCall("read", {"path": "ü.md", "lines": [1, 2]}), ToolCall("stop", {})]
-TURN = Turn(Reasoning(THOUGHT), Text(SAID), *CALLS, usage=Usage(12, 34))
-CALLED = [(call.name, dict(call.arguments)) for call in CALLS]
+TURN = Turn(Reasoning(REASONING), Text(TEXT), *CALLS, usage=Usage(12, 34))
+CALL_PAIRS = [(call.name, dict(call.arguments)) for call in CALLS]
 CUTS = pytest.mark.parametrize("cut", [per_byte, worst_case])
 HELLO = [{"role": "user", "content": "hello"}]
 
 
 def by_openai_chat(script):
-    """What `openai` makes of chat completions."""
-    said, calls, usage = "", {}, None
+    """Return what `openai` assembles from a chat completion, chunk by chunk."""
+    text, calls, usage = "", {}, None
     with openai.OpenAI(base_url=f"{script.url}/v1", api_key="none", max_retries=0) as client:
         for chunk in client.chat.completions.create(model="m", messages=HELLO, stream=True):
             usage = chunk.usage or usage
             for choice in chunk.choices:
-                said += choice.delta.content or ""
+                text += choice.delta.content or ""
                 for call in choice.delta.tool_calls or []:
                     name, arguments = calls.get(call.index, ("", ""))
-                    named = name or call.function.name
-                    calls[call.index] = named, arguments + (call.function.arguments or "")
-    called = [(name, json.loads(arguments)) for name, arguments in calls.values()]
-    return said, called, (usage.prompt_tokens, usage.completion_tokens)
+                    call_name = name or call.function.name
+                    calls[call.index] = call_name, arguments + (call.function.arguments or "")
+    call_pairs = [(name, json.loads(arguments)) for name, arguments in calls.values()]
+    return text, call_pairs, (usage.prompt_tokens, usage.completion_tokens)
 
 
 def by_async_openai_chat(script):
-    """The same in an event loop, by the SDK's own accumulator."""
+    """Return what the async client of `openai` assembles from a chat completion by itself."""
 
     async def main():
         async with (
@@ -53,58 +57,60 @@ def by_async_openai_chat(script):
 
     completion = asyncio.run(main())
     message = completion.choices[0].message
-    called = [
+    call_pairs = [
         (call.function.name, json.loads(call.function.arguments)) for call in message.tool_calls
     ]
     usage = completion.usage
-    return message.content, called, (usage.prompt_tokens, usage.completion_tokens)
+    return message.content, call_pairs, (usage.prompt_tokens, usage.completion_tokens)
 
 
 def by_openai_responses(script):
-    """What `openai` makes of responses."""
+    """Return what `openai` assembles from a response of the Responses API."""
     with (
         openai.OpenAI(base_url=f"{script.url}/v1", api_key="none") as client,
         client.responses.stream(model="m", input="hello") as stream,
     ):
         response = stream.get_final_response()
-    called = [
+    call_pairs = [
         (item.name, json.loads(item.arguments))
         for item in response.output
         if item.type == "function_call"
     ]
     usage = response.usage
-    return response.output_text, called, (usage.input_tokens, usage.output_tokens)
+    return response.output_text, call_pairs, (usage.input_tokens, usage.output_tokens)
 
 
 def by_anthropic(script):
-    """What `anthropic` makes of messages."""
+    """Return what `anthropic` assembles from a message."""
     with (
         anthropic.Anthropic(base_url=script.url, api_key="none") as client,
         client.messages.stream(model="m", max_tokens=99, messages=HELLO) as stream,
     ):
         message = stream.get_final_message()
-    said = "".join(block.text for block in message.content if block.type == "text")
-    called = [(block.name, block.input) for block in message.content if block.type == "tool_use"]
-    return said, called, (message.usage.input_tokens, message.usage.output_tokens)
+    text = "".join(block.text for block in message.content if block.type == "text")
+    call_pairs = [
+        (block.name, block.input) for block in message.content if block.type == "tool_use"
+    ]
+    return text, call_pairs, (message.usage.input_tokens, message.usage.output_tokens)
 
 
 def by_ollama(script):
-    """What `ollama` makes of its chat."""
-    said, called, usage = "", [], None
+    """Return what `ollama` yields for a chat, put together."""
+    text, call_pairs, usage = "", [], None
     with ollama.Client(host=script.url) as client:
         for chunk in client.chat(model="m", messages=HELLO, stream=True):
-            said += chunk.message.content or ""
-            called += [
+            text += chunk.message.content or ""
+            call_pairs += [
                 (call.function.name, dict(call.function.arguments))
                 for call in chunk.message.tool_calls or []
             ]
             usage = chunk.prompt_eval_count, chunk.eval_count
-    return said, called, usage
+    return text, call_pairs, usage
 
 
 def by_httpx_sse_and_ag_ui(script):
-    """What `httpx-sse` decodes and the types of AG-UI take."""
-    said, calls = "", {}
+    """Return the turn that `httpx-sse` decodes and the types of AG-UI validate."""
+    text, calls = "", {}
     with (
         httpx.Client() as client,
         httpx_sse.connect_sse(client, "POST", f"{script.url}/", json={}) as source,
@@ -113,14 +119,14 @@ def by_httpx_sse_and_ag_ui(script):
     for event in events:
         match event.type.value:
             case "TEXT_MESSAGE_CONTENT":
-                said += event.delta
+                text += event.delta
             case "TOOL_CALL_START":
                 calls[event.tool_call_id] = event.tool_call_name, ""
             case "TOOL_CALL_ARGS":
                 name, arguments = calls[event.tool_call_id]
                 calls[event.tool_call_id] = name, arguments + event.delta
-    called = [(name, json.loads(arguments)) for name, arguments in calls.values()]
-    return said, called, (12, 34)  # AG-UI leaves the shape of a usage to its users
+    call_pairs = [(name, json.loads(arguments)) for name, arguments in calls.values()]
+    return text, call_pairs, (12, 34)  # AG-UI defines no usage: this equals the script's
 
 
 SDKS = {
@@ -137,9 +143,9 @@ EACH_SDK = pytest.mark.parametrize(("sdk", "name"), SDKS.values(), ids=SDKS)
 @CUTS
 @EACH_SDK
 def test_an_sdk_assembles_what_was_scripted(sdk, name, cut):
-    """Text, parallel tool calls and usage, wherever chunks end."""
+    """An SDK assembles the scripted text, tool calls and usage, for every chunking."""
     with serve(WireStream(TURN, name, cut=cut)) as script:
-        assert sdk(script) == (SAID, CALLED, (12, 34))
+        assert sdk(script) == (TEXT, CALL_PAIRS, (12, 34))
 
 
 FAILED = Turn(Text("Hi"), Failure("Overloaded", type="overloaded_error"))
@@ -155,31 +161,34 @@ FAILED = Turn(Text("Hi"), Failure("Overloaded", type="overloaded_error"))
     ],
 )
 def test_an_sdk_raises_its_own_error(sdk, name, error):
-    """For an error event in the middle of a turn, and for a connection that breaks."""
+    """An SDK raises its own error for an error event in the middle of a turn."""
     with serve(WireStream(FAILED, name)) as script, pytest.raises(error):
         sdk(script)
 
 
 @pytest.mark.parametrize(
-    ("sdk", "name", "says"),
+    ("sdk", "name", "message"),
     [
         (*SDKS["openai chat"], "Connection error"),
         (*SDKS["anthropic"], "peer closed connection|Connection error"),
         (*SDKS["ollama"], "peer closed connection"),
     ],
 )
-def test_an_sdk_notices_that_a_connection_broke(sdk, name, says):
-    """Or lets the error of its transport through."""
+def test_an_sdk_notices_that_a_connection_broke(sdk, name, message):
+    """An SDK raises an error for a broken connection: its own, or the one of its transport."""
     with (
         serve(WireStream(TURN, name).with_fault(Disconnect(after=4))) as script,
-        pytest.raises(Exception, match=says),
+        pytest.raises(Exception, match=message),
     ):
         sdk(script)
 
 
 def test_a_truncated_reply_goes_unnoticed_by_openai():
-    """As was seen with openai 3.54: a client that cares has to look for the finish_reason."""
-    stream = WireStream(Turn(Text(SAID), usage=Usage(1, 1))).with_fault(Truncate(after=4))
+    """The `openai` SDK (measured with 3.54) raises no error for a truncated stream.
+
+    A client must look for the finish_reason itself.
+    """
+    stream = WireStream(Turn(Text(TEXT), usage=Usage(1, 1))).with_fault(Truncate(after=4))
     with (
         serve(stream) as script,
         openai.OpenAI(base_url=f"{script.url}/v1", api_key="none") as client,
@@ -189,7 +198,7 @@ def test_a_truncated_reply_goes_unnoticed_by_openai():
 
 
 def test_an_sdk_tries_again_when_it_is_told_to():
-    """After a rate limit, in as many seconds as the server says."""
+    """An SDK repeats a rate-limited request after the time that the server names."""
     limited = WireStream(TURN).with_fault(RateLimit(retry_after=0.01))
     with (
         serve(limited, WireStream(TURN)) as script,

@@ -1,4 +1,8 @@
-"""Streams over real sockets and as mocked answers: where chunks end, and when they come."""
+"""Tests of `wire.server`: streams over real sockets and as responses that respx mocks.
+
+The clients must receive the chunks of the stream, at its pace, and its faults. A function
+`by_CLIENT` takes a served script and returns or yields the chunks that the client received.
+"""
 
 import asyncio
 import doctest
@@ -27,26 +31,29 @@ from reference_impl import create_app
 
 TURN = Turn(Text("Grüße, 👩\u200d👧!"), ToolCall("read", {"path": "ü.md"}))
 URL = "https://api.example.com/v1/chat/completions"
-ASKED = {"model": "scripted", "stream": True}
-SECONDS = 5.0
+REQUEST_BODY = {"model": "scripted", "stream": True}
+# Time limit for an event in another thread. Not measured.
+TIMEOUT_SECONDS = 5.0
 
 
-# -- each way to a client: a function from a script to the chunks it got
+# -- clients over a socket
 
 
 def by_httpx(script, client=httpx):
-    """Over a socket."""
-    with client.stream("POST", f"{script.url}/v1/chat/completions", json=ASKED) as response:
+    """Yield the chunks that an httpx or httpx2 client receives over a socket."""
+    with client.stream("POST", f"{script.url}/v1/chat/completions", json=REQUEST_BODY) as response:
         yield from response.iter_raw()
 
 
 def by_async_httpx(script):
-    """Over a socket, in an event loop."""
+    """Return the chunks that an async httpx client receives over a socket."""
 
     async def main():
         async with (
             httpx.AsyncClient() as client,
-            client.stream("POST", f"{script.url}/v1/chat/completions", json=ASKED) as response,
+            client.stream(
+                "POST", f"{script.url}/v1/chat/completions", json=REQUEST_BODY
+            ) as response,
         ):
             return [chunk async for chunk in response.aiter_raw()]
 
@@ -54,9 +61,9 @@ def by_async_httpx(script):
 
 
 def by_websocket(script):
-    """Over a socket, a message each."""
+    """Yield the messages that a WebSocket client receives over a socket."""
     with connect(script.url.replace("http", "ws") + "/v1/realtime", max_size=2**24) as socket:
-        socket.send(json.dumps(ASKED))
+        socket.send(json.dumps(REQUEST_BODY))
         yield from socket
 
 
@@ -65,74 +72,74 @@ SOCKETS = {
     "httpx2": partial(by_httpx, client=httpx2),
     "websocket": by_websocket,
 }
-OVER_SOCKETS = pytest.mark.parametrize("way", SOCKETS.values(), ids=SOCKETS)
+OVER_SOCKETS = pytest.mark.parametrize("by_client", SOCKETS.values(), ids=SOCKETS)
 
 
 class LockStep(Stream):
-    """Hands out a chunk when the client has got the one before, and not earlier."""
+    """A stream that yields a chunk only after the client has received the chunk before it."""
 
     def __init__(self, chunks):
         super().__init__(chunks)
-        self.got = threading.Semaphore(1)
+        self.received = threading.Semaphore(1)
 
     def __aiter__(self):
         return self._in_step()
 
     async def _in_step(self):
         for chunk in self.deltas:
-            if not await asyncio.to_thread(self.got.acquire, timeout=SECONDS):
+            if not await asyncio.to_thread(self.received.acquire, timeout=TIMEOUT_SECONDS):
                 raise ConnectionAbortedError
             yield chunk
 
 
 @OVER_SOCKETS
 @pytest.mark.parametrize("cut", [per_byte, fixed(7), worst_case])
-def test_chunks_end_where_they_did(way, cut):
-    """Over a socket as in the stream."""
+def test_chunks_end_where_they_did(by_client, cut):
+    """A client receives over a socket exactly the chunks of the stream."""
     stream = WireStream(TURN, cut=cut)
     with serve(stream) as script:
-        assert list(way(script)) == list(stream.deltas)
+        assert list(by_client(script)) == list(stream.deltas)
 
 
 @OVER_SOCKETS
-def test_chunks_are_not_held_back(way):
-    """Each is there before the next one is sent."""
+def test_chunks_are_not_held_back(by_client):
+    """A client receives each chunk before the server sends the next one."""
     stream = LockStep(WireStream(TURN).deltas)
     with serve(stream) as script:
         chunks = []
-        for chunk in way(script):
+        for chunk in by_client(script):
             chunks.append(chunk)
-            stream.got.release()
+            stream.received.release()
     assert chunks == list(stream.deltas)
 
 
 @OVER_SOCKETS
-def test_chunks_come_no_earlier_than_they_are_due(way):
-    """The server keeps the pace, in real time."""
+def test_chunks_come_no_earlier_than_they_are_due(by_client):
+    """The server sends chunks at the pace of the stream, in real time, and never early."""
     stream = WireStream(TURN, every=0.01)
     with serve(stream) as script:
         start = time.monotonic()
-        assert len(list(way(script))) == len(stream)
+        assert len(list(by_client(script))) == len(stream)
         assert time.monotonic() - start >= 0.01 * (len(stream) - 1)
 
 
 def test_chunks_for_an_async_client():
-    """They are the same."""
+    """An async client receives over a socket exactly the chunks of the stream."""
     with serve(WireStream(TURN, cut=fixed(7))) as script:
         assert by_async_httpx(script) == list(WireStream(TURN, cut=fixed(7)).deltas)
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_every_dialect_is_served(name):
-    """Where its clients look for it, under its media type."""
+    """A dialect is served at its path, with its media type."""
     with serve(WireStream(TURN, name)) as script:
-        response = httpx.post(f"{script.url}{dialect(name).PATH}", json=ASKED)
+        response = httpx.post(f"{script.url}{dialect(name).PATH}", json=REQUEST_BODY)
     assert response.headers["content-type"] == dialect(name).MEDIA_TYPE
     assert response.content == b"".join(dialect(name).encode(TURN))
 
 
 def test_a_recording_is_served_as_what_it_is():
-    """Under the media type that it was recorded with, at any path."""
+    """A recording is served at any path, with the media type that it was recorded with."""
     recording = Recording((b"{}\n",), (0.0,), "application/x-ndjson")
     with serve(recording.stream()) as script:
         response = httpx.get(script.url)
@@ -140,16 +147,19 @@ def test_a_recording_is_served_as_what_it_is():
 
 
 def test_requests_are_kept():
-    """What clients asked for can be looked at."""
+    """A script keeps the path, the headers and the body of each request."""
     with serve(WireStream(TURN)) as script:
-        httpx.post(f"{script.url}/v1/chat/completions", json=ASKED, headers={"X-Trace": "7"})
+        httpx.post(f"{script.url}/v1/chat/completions", json=REQUEST_BODY, headers={"X-Trace": "7"})
     (request,) = script.requests
-    assert (request.path, request.json) == ("/v1/chat/completions", ASKED)
+    assert (request.path, request.json) == ("/v1/chat/completions", REQUEST_BODY)
     assert request.headers["x-trace"] == "7"
 
 
 def test_one_answer_after_the_other():
-    """A turn for each request, and the last one again; a function makes one of its request."""
+    """Each request gets the next answer, and later requests get the last answer.
+
+    An answer may be a function that makes a stream from the request.
+    """
     texts = ["one", "two"]
 
     def echo(request):
@@ -162,17 +172,17 @@ def test_one_answer_after_the_other():
 
 
 def test_another_path_is_refused():
-    """A client of another dialect is told which one the script has."""
+    """A client of another dialect gets a 404 that names the dialect of the script."""
     with serve(WireStream(TURN, "anthropic-messages")) as script:
-        response = httpx.post(f"{script.url}/v1/chat/completions", json=ASKED)
+        response = httpx.post(f"{script.url}/v1/chat/completions", json=REQUEST_BODY)
     assert response.status_code == 404
     assert response.json()["error"]["message"] == (
-        "/v1/chat/completions was asked for, and the script has anthropic-messages, at /v1/messages"
+        "nothing is at /v1/chat/completions: the script serves anthropic-messages at /v1/messages"
     )
 
 
 def test_recordings_are_served():
-    """A recording of what was served is served again."""
+    """A recording of a served stream can be served again, with the same chunks."""
     recorder = Recorder()
     with serve(WireStream(TURN, cut=fixed(9))) as script:
         first = list(recorder(by_httpx(script)))
@@ -184,7 +194,7 @@ def test_recordings_are_served():
 
 
 def test_a_disconnect_over_http(caplog):
-    """The body is not complete, and the client is told so; that is no error of the server's."""
+    """A disconnect fault ends the body early with an error in the client, and logs nothing."""
     chunks = []
     with (
         serve(WireStream(TURN).with_fault(Disconnect(after=3))) as script,
@@ -196,7 +206,7 @@ def test_a_disconnect_over_http(caplog):
 
 
 def test_a_disconnect_over_websocket(caplog):
-    """The socket is hung up on: no close frame comes, and that is no error of the server's."""
+    """A disconnect fault aborts a WebSocket without a close frame, and logs nothing."""
     chunks = []
     with (
         serve(WireStream(TURN).with_fault(Disconnect(after=3))) as script,
@@ -209,7 +219,7 @@ def test_a_disconnect_over_websocket(caplog):
 
 
 def test_a_rate_limit_over_websocket():
-    """It is open when it says what it asks for: it is closed, and told how long to wait."""
+    """A rate limit closes an open WebSocket with code 1013, and the reason holds the seconds."""
     with (
         serve(WireStream(TURN).with_fault(RateLimit(retry_after=1e6))) as script,
         pytest.raises(ConnectionClosedError) as closed,
@@ -220,33 +230,33 @@ def test_a_rate_limit_over_websocket():
 
 
 @OVER_SOCKETS
-def test_a_truncated_stream_ends_well(way):
-    """As far as the connection goes."""
+def test_a_truncated_stream_ends_well(by_client):
+    """A truncated stream ends the connection without an error in the client."""
     with serve(WireStream(TURN).with_fault(Truncate(after=3))) as script:
-        assert list(way(script)) == list(WireStream(TURN).deltas)[:3]
+        assert list(by_client(script)) == list(WireStream(TURN).deltas)[:3]
 
 
 def test_a_rate_limit_then_an_answer():
-    """The status and the header that clients wait by; the next request is served."""
+    """A rate limit is HTTP 429 with a Retry-After header, and the next request is served."""
     limited = WireStream(TURN).with_fault(RateLimit(retry_after=0.5))
     with serve(limited, WireStream(TURN)) as script:
         url = f"{script.url}/v1/chat/completions"
-        first, second = (httpx.post(url, json=ASKED) for _ in range(2))
+        first, second = (httpx.post(url, json=REQUEST_BODY) for _ in range(2))
     assert (first.status_code, first.headers["retry-after"]) == (429, "0.5")
     assert first.json()["error"]["type"] == "rate_limit_error"
     assert second.status_code == 200
 
 
 def test_corrupt_bytes_are_served_as_they_are():
-    """Whatever they are."""
+    """Corrupt bytes reach the client unchanged."""
     broken = WireStream(TURN).with_fault(Corrupt(at=2))
     with serve(broken) as script:
         assert list(by_httpx(script)) == list(broken.deltas)
 
 
 def test_who_leaves_is_not_streamed_to():
-    """An endless pace ends where its client does."""
-    left = threading.Event()
+    """The server stops a stream as soon as its client disconnects."""
+    stopped = threading.Event()
 
     class Watched(Stream):
         def __aiter__(self):
@@ -257,12 +267,14 @@ def test_who_leaves_is_not_streamed_to():
                 yield b"data: 1\n\n"
                 await asyncio.sleep(3_600)
             finally:
-                left.set()
+                stopped.set()
 
     with serve(Watched([])) as script:
-        with httpx.stream("POST", f"{script.url}/v1/chat/completions", json=ASKED) as response:
+        with httpx.stream(
+            "POST", f"{script.url}/v1/chat/completions", json=REQUEST_BODY
+        ) as response:
             assert next(response.iter_raw()) == b"data: 1\n\n"
-        assert left.wait(SECONDS)
+        assert stopped.wait(TIMEOUT_SECONDS)
 
 
 # -- mocked requests
@@ -270,7 +282,7 @@ def test_who_leaves_is_not_streamed_to():
 
 @contextmanager
 def mocked(script, using="httpcore"):
-    """A route for both clients."""
+    """Let respx answer POST requests to `URL` with the script, for httpx or httpx2."""
     with respx.mock(using=using) as router:
         router.post(URL).mock(side_effect=script.respond)
         yield
@@ -282,45 +294,45 @@ MOCKED = pytest.mark.parametrize(
 
 
 def times_of(chunks):
-    """The chunks, each with the time it came at."""
+    """Return each chunk with the seconds since the call at which it arrived."""
     start = time.monotonic()
     return [(time.monotonic() - start, chunk) for chunk in chunks]
 
 
 @MOCKED
 def test_mocked_chunks(client, using):
-    """Where they end, and when they come, in virtual time."""
+    """A mocked response yields the chunks of the stream at its pace, in virtual time."""
     stream = WireStream(TURN, cut=fixed(7), every=0.25)
     with (
         mocked(Script(stream), using),
         VirtualClock(),
-        client.stream("POST", URL, json=ASKED) as response,
+        client.stream("POST", URL, json=REQUEST_BODY) as response,
     ):
-        came = times_of(response.iter_raw())
-    assert came == [(0.25 * index, chunk) for index, chunk in enumerate(stream.deltas)]
+        arrivals = times_of(response.iter_raw())
+    assert arrivals == [(0.25 * index, chunk) for index, chunk in enumerate(stream.deltas)]
 
 
 @MOCKED
 def test_mocked_chunks_for_an_async_client(client, using):
-    """The same in an event loop."""
+    """A mocked response to an async client yields the chunks of the stream at its pace."""
     stream = WireStream(TURN, cut=fixed(7), every=0.25)
 
     async def main():
         start = time.monotonic()
         async with (
             client.AsyncClient() as http,
-            http.stream("POST", URL, json=ASKED) as response,
+            http.stream("POST", URL, json=REQUEST_BODY) as response,
         ):
             return [(time.monotonic() - start, chunk) async for chunk in response.aiter_raw()]
 
     with mocked(Script(stream), using), VirtualClock(), asyncio.Runner() as runner:
-        came = runner.run(main())
-    assert came == [(0.25 * index, chunk) for index, chunk in enumerate(stream.deltas)]
+        arrivals = runner.run(main())
+    assert arrivals == [(0.25 * index, chunk) for index, chunk in enumerate(stream.deltas)]
 
 
 @MOCKED
 def test_a_mocked_disconnect(client, using):
-    """Each client raises its own error for it, sync and async."""
+    """A mocked disconnect raises the client's own error in sync and async clients."""
 
     async def main():
         async with client.AsyncClient() as http, http.stream("POST", URL) as response:
@@ -336,16 +348,16 @@ def test_a_mocked_disconnect(client, using):
 
 @MOCKED
 def test_a_mocked_rate_limit(client, using):
-    """Its status, header and body; and what was asked is kept."""
+    """A mocked rate limit has the status and the header, and the script keeps the request."""
     script = Script(WireStream(TURN).with_fault(RateLimit(3)))
     with mocked(script, using):
-        response = client.post(URL, json=ASKED)
+        response = client.post(URL, json=REQUEST_BODY)
     assert (response.status_code, response.headers["retry-after"]) == (429, "3")
-    assert script.requests[0].json == ASKED
+    assert script.requests[0].json == REQUEST_BODY
 
 
 def test_an_async_iterator():
-    """Without a connection: the stream itself."""
+    """A stream yields its chunks at its pace to `async for`, without a server."""
     stream = WireStream(TURN, cut=fixed(7), every=0.25)
 
     async def main():
@@ -353,79 +365,79 @@ def test_an_async_iterator():
         return [(time.monotonic() - start, chunk) async for chunk in stream]
 
     with VirtualClock(), asyncio.Runner() as runner:
-        came = runner.run(main())
-    assert came == [(0.25 * index, chunk) for index, chunk in enumerate(stream.deltas)]
+        arrivals = runner.run(main())
+    assert arrivals == [(0.25 * index, chunk) for index, chunk in enumerate(stream.deltas)]
 
 
 # -- the reference server
 
 
 def test_the_reference_server_does_not_hold_back():
-    """Each delta of its engine is a chunk, which is there before the next one is sent."""
+    """The reference server sends each delta of its engine before it takes the next one."""
     stream = LockStep(["one ", "two ", "three "])
-    asked = {"messages": [{"role": "user", "content": "count"}]}
-    told = []
+    body = {"messages": [{"role": "user", "content": "count"}]}
+    texts = []
     with (
         serve_app(create_app(lambda _messages: stream)) as url,
-        httpx.stream("POST", f"{url}/agents/demo/run", json=asked) as response,
+        httpx.stream("POST", f"{url}/agents/demo/run", json=body) as response,
     ):
         for chunk in response.iter_raw():
-            told += [json.loads(event.data).get("text") for event in sse.decode(chunk)]
-            if told[-1:] and told[-1] in stream.deltas:
-                stream.got.release()
-    assert [text for text in told if text in stream.deltas] == stream.deltas
+            texts += [json.loads(event.data).get("text") for event in sse.decode(chunk)]
+            if texts[-1:] and texts[-1] in stream.deltas:
+                stream.received.release()
+    assert [text for text in texts if text in stream.deltas] == stream.deltas
 
 
 def test_the_reference_server_keeps_the_pace():
-    """Each delta is written when it comes, in virtual time, and not later with the next one."""
+    """The reference server writes each delta at the time at which its engine yields it."""
     stream = TokenStream(["one ", "two ", "three "], every=0.25)
     body = json.dumps({"messages": [{"role": "user", "content": "count"}]}).encode()
     scope = {"type": "http", "method": "POST", "path": "/agents/demo/run", "headers": []}
-    asked = [{"type": "http.request", "body": body}]
-    told = []
+    requests = [{"type": "http.request", "body": body}]
+    timed_texts = []
 
     async def receive():
-        return asked.pop() if asked else await asyncio.Event().wait()
+        return requests.pop() if requests else await asyncio.Event().wait()
 
     async def send(message):
         for event in sse.decode(message.get("body", b"")):
-            told.append((time.monotonic() - start, json.loads(event.data)["text"]))
+            timed_texts.append((time.monotonic() - start, json.loads(event.data)["text"]))
 
     with VirtualClock():
         start = time.monotonic()
         asyncio.run(create_app(lambda _messages: stream)(scope, receive, send))
-    assert told[:-1] == [(0.0, "one "), (0.25, "two "), (0.5, "three ")]
+    assert timed_texts[:-1] == [(0.0, "one "), (0.25, "two "), (0.5, "three ")]
 
 
-# -- what is refused
+# -- scripts and requests
 
 
 @pytest.mark.parametrize(
-    ("answers", "says"),
+    ("answers", "message"),
     [
         ([], "a script needs at least one stream"),
         ([TURN], r"takes streams, and functions from a Request to one, not Turn\("),
     ],
 )
-def test_what_is_no_script(answers, says):
-    """It is said what one is made of."""
-    with pytest.raises(TypeError, match=says):
+def test_what_is_no_script(answers, message):
+    """A script needs at least one answer, and every answer must be a stream or a function."""
+    with pytest.raises(TypeError, match=message):
         Script(*answers)
 
 
 def test_a_request_reads_its_body():
-    """As JSON."""
+    """`Request.json` is the body of the request, parsed as JSON."""
     assert Request("/", {}, b'{"a": 1}').json == {"a": 1}
 
 
 def test_any_stream_of_bytes_will_do():
-    """Deltas of one's own, at any path."""
+    """A script serves any stream of bytes at any path."""
     with serve(TokenStream([b"data: 1\n\n"])) as script:
         assert httpx.get(script.url).content == b"data: 1\n\n"
 
 
 def test_examples_in_docstrings():
-    """The module's doctests hold."""
+    """The doctests of the module `server` pass."""
     failed, attempted = doctest.testmod(serving)
     assert attempted
     assert not failed

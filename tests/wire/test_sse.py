@@ -1,4 +1,7 @@
-"""Server-sent events: the standard's cases, under every cut, and what is refused."""
+"""Tests of server-sent events (SSE): cases of the standard, chunking, and refused input.
+
+Each case is decoded whole and in chunks, because the events must not depend on the chunks.
+"""
 
 import doctest
 from itertools import pairwise
@@ -13,7 +16,7 @@ from pytest_streamperf.wire.sse import Decoder, Event, comment, decode, encode
 
 LONG = "x" * 2_048
 
-# What the web platform's tests and the standard's own examples ask of a client, as data.
+# Cases of the web platform tests and of the standard: a stream, and the data of its events.
 STANDARD = {
     "one byte order mark": ("\ufeffdata:1\n\n\ufeffdata:2\n\ndata:3\n\n", ["1", "3"]),
     "two byte order marks": ("\ufeff\ufeffdata:1\n\ndata:2\n\n", ["2"]),
@@ -55,11 +58,11 @@ def texts(events):
 
 @pytest.mark.parametrize(("text", "expected"), STANDARD.values(), ids=STANDARD)
 def test_the_standard(text, expected):
-    """Each case whole, and byte by byte."""
+    """A case of the standard gives the same events whole and byte by byte."""
     data = text.encode()
     assert texts(decode(data)) == expected
     decoder = Decoder()
-    assert texts(each for byte in data for each in decoder.feed(bytes([byte]))) == expected
+    assert texts(event for byte in data for event in decoder.feed(bytes([byte]))) == expected
 
 
 @pytest.mark.parametrize(
@@ -74,7 +77,7 @@ def test_the_standard(text, expected):
     ],
 )
 def test_types(text, types):
-    """The last one named before the empty line counts, and for this event only."""
+    """The last `event` field before the empty line sets the type, for that event only."""
     assert [event.type for event in decode(text.encode())] == types
 
 
@@ -94,12 +97,12 @@ def test_types(text, types):
     ],
 )
 def test_ids(text, ids):
-    """An id holds until the next one; one with a NUL in it is none."""
+    """An id holds until the next id; an id that contains NUL is ignored."""
     assert [event.id for event in decode(text.encode())] == ids
 
 
 def test_the_last_id_is_that_of_a_whole_event():
-    """An id that no empty line follows is not sent when the client connects again."""
+    """`last_id` ignores the id of an event that no empty line has ended."""
     decoder = Decoder()
     decoder.feed(b"id: 1\n\nid: 2\ndata: x\n")
     assert decoder.last_id == "1"
@@ -120,7 +123,7 @@ def test_the_last_id_is_that_of_a_whole_event():
     ],
 )
 def test_retry(text, retry):
-    """Digits of ASCII, as many as there are, or nothing; nobody waits longer than 2**53 ms."""
+    """A retry consists of ASCII digits, of any number, and is limited to 2**53 ms."""
     decoder = Decoder()
     decoder.feed(text.encode())
     assert decoder.retry == retry
@@ -131,7 +134,7 @@ def test_retry(text, retry):
     [("-1", -1), ("٣", 3), (" 7 ", 7), ("7x", None), ("9" * 5_000, None)],
 )
 def test_retry_as_the_sdks_have_it(value, retry):
-    """Whatever `int` takes; it gives an event, and what `int` does not take gives none."""
+    """In SDK mode, a retry is any text that `int` accepts, and it completes an event."""
     decoder = Decoder(mode="sdk")
     assert decoder.feed(f"retry:{value}\n\n".encode()) == [Event("")] * (retry is not None)
     assert decoder.retry == retry
@@ -139,7 +142,7 @@ def test_retry_as_the_sdks_have_it(value, retry):
 
 @pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"])
 def test_an_event_is_given_as_soon_as_it_can_be(end):
-    """A CR ends the line: nobody waits for the LF that may follow."""
+    """A CR alone ends the empty line, so the event does not wait for an LF that may follow."""
     decoder = Decoder()
     assert decoder.feed(b"data: x" + end) == []
     assert texts(decoder.feed(end[:1])) == ["x"]
@@ -147,7 +150,7 @@ def test_an_event_is_given_as_soon_as_it_can_be(end):
 
 @pytest.mark.parametrize("bad", [b"\xff", b"\xc3", b"\xe2\x82", b"\xed\xa0\x80"])
 def test_what_is_not_utf_8(bad):
-    """It is replaced, as the standard says, and the next line is not harmed."""
+    """Bytes that are not UTF-8 become replacement characters, and the next line stays intact."""
     (event,) = decode(b"data: " + bad + b"\ndata: next\n\n")
     first, second = event.data.split("\n")
     assert set(first) == {"\N{REPLACEMENT CHARACTER}"}
@@ -155,7 +158,7 @@ def test_what_is_not_utf_8(bad):
 
 
 def test_the_sdks_deviation():
-    """They give an event without data, where the standard gives none."""
+    """SDK mode returns events without data; standard mode drops them."""
     data = (
         b"event: ping\n\n\nretry: 5\n\nevent:\n\nevent: no\nevent:\n\n: comment\n\nid: 7\n\n\n"
         b"data: x\n\n"
@@ -170,13 +173,16 @@ def test_the_sdks_deviation():
 
 
 def test_an_unknown_mode():
-    """It says which there are."""
+    """The error of an unknown mode lists the valid modes."""
     with pytest.raises(ValueError, match="mode must be one of 'standard', 'sdk', not 'strict'"):
         Decoder(mode="strict")
 
 
 def test_an_endless_line():
-    """It ends the stream, with where that was; what came before it is not lost, nor kept."""
+    """A line over the limit is an error that holds the place and the events of the same chunk.
+
+    Every later chunk is an error, too.
+    """
     decoder = Decoder(longest=8)
     decoder.feed(b"data: 1\n\n")
     with pytest.raises(WireError, match="more than 8 bytes, at byte 18, after 2 events") as raised:
@@ -190,13 +196,16 @@ def test_an_endless_line():
 @pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
 @given(places=st.lists(st.integers(0, 60)))
 def test_an_endless_line_begins_where_it_does(end, places):
-    """However the stream is cut, and whatever of the event came before it."""
+    """The error of a line over the limit gives the offset of the line, for every chunking.
+
+    Earlier lines of the same event do not count.
+    """
     before = f"data: 1{end}{end}: ping{end}{end}data: 2{end}".encode()
     decoder, events = Decoder(longest=8), []
 
     def read():
-        for piece in cut(before + b"data: 345 and more" + end.encode() * 2, places):
-            events.extend(decoder.feed(piece))
+        for chunk in cut(before + b"data: 345 and more" + end.encode() * 2, places):
+            events.extend(decoder.feed(chunk))
 
     with pytest.raises(WireError) as raised:
         read()
@@ -206,40 +215,43 @@ def test_an_endless_line_begins_where_it_does(end, places):
 
 @given(events=st.lists(st.sampled_from([b"data:1", b":\r\n\r\nid", b"\rdata:3"])), data=st.data())
 def test_events_begin_where_they_do(events, data):
-    """Each with the first line after an empty one, and one by one, however the stream is cut."""
+    """The offset of an event is its first line after an empty line, for every chunking.
+
+    `number` counts the events before it.
+    """
     ends = [data.draw(st.sampled_from([b"\n\n", b"\r\r", b"\r\n\r\n"])) for _ in events]
     stream = b"".join(event + end for event, end in zip(events, ends, strict=True))
 
-    def found(pieces):
+    def decoded(chunks):
         decoder = Decoder()
         return [
             (event.data, decoder.offset, decoder.number)
-            for piece in pieces
-            for event in decoder.each(piece)
+            for chunk in chunks
+            for event in decoder.iter_events(chunk)
         ]
 
-    expected = found([stream])
+    expected = decoded([stream])
     assert [number for _, _, number in expected] == list(range(len(expected)))
     assert all(stream[offset:].lstrip(b"\r").startswith(b"data:") for _, offset, _ in expected)
-    assert found(cut(stream, data.draw(st.lists(st.integers(0, 100))))) == expected
+    assert decoded(cut(stream, data.draw(st.lists(st.integers(0, 100))))) == expected
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("fields", "message"),
     [
         ({"type": "a\nb"}, r"type must be one line without '\\r\\n', not 'a\\nb'"),
         ({"type": ""}, "type must not be empty"),
         ({"id": "a\0"}, "id must be one line without"),
     ],
 )
-def test_what_an_event_cannot_hold(wrong, said):
-    """It would come back as something else."""
-    with pytest.raises(ValueError, match=said):
-        Event("x", **wrong)
+def test_what_an_event_cannot_hold(fields, message):
+    """An event refuses a type or an id that would be decoded as something else."""
+    with pytest.raises(ValueError, match=message):
+        Event("x", **fields)
 
 
 def test_comments_are_no_events():
-    """Whatever is in them."""
+    """A comment is no event, even if its text contains line ends and fields."""
     assert comment("one\ntwo") == b": one\n: two\n\n"
     assert decode(comment("data: x\r\rdata: y") + encode(Event("z"))) == [Event("z")]
 
@@ -253,10 +265,10 @@ EVENTS = st.lists(
         st.text("0123456789…", min_size=1),
     )
 )
-# Bytes that mean something to a decoder come often; so do those that end it in a character's midst.
-_PIECES = "data", "event", "id", "retry", ":", " ", "\r", "\n", "\0", "7", "\ufeff", "…", "x"
+# Bytes with a meaning for a decoder are frequent, and so is the first byte of a longer character.
+_TOKENS = "data", "event", "id", "retry", ":", " ", "\r", "\n", "\0", "7", "\ufeff", "…", "x"
 WIRE = st.lists(
-    st.sampled_from([*map(str.encode, _PIECES), "…".encode()[:1]]),
+    st.sampled_from([*map(str.encode, _TOKENS), "…".encode()[:1]]),
 ).map(b"".join)
 
 
@@ -267,39 +279,42 @@ def cut(data, places):
 
 @given(EVENTS)
 def test_events_come_back(events):
-    """What was encoded is what is decoded."""
+    """Encoded events are decoded to equal events."""
     assert decode(b"".join(map(encode, events))) == events
 
 
 @given(WIRE, st.lists(st.integers(0, 10_000)), st.sampled_from(["standard", "sdk"]))
 def test_cuts_change_nothing(data, places, mode):
-    """However a stream is cut, its events, its last id and its retry are the same."""
-    whole, pieces = Decoder(mode=mode), Decoder(mode=mode)
+    """The events, the last id and the retry of a stream do not depend on its chunks."""
+    whole, chunked = Decoder(mode=mode), Decoder(mode=mode)
     expected = whole.feed(data)
-    assert [each for piece in cut(data, places) for each in pieces.feed(piece)] == expected
-    assert (pieces.last_id, pieces.retry) == (whole.last_id, whole.retry)
+    assert [event for chunk in cut(data, places) for event in chunked.feed(chunk)] == expected
+    assert (chunked.last_id, chunked.retry) == (whole.last_id, whole.retry)
 
 
 @pytest.mark.parametrize("mode", ["one line", "one event"])
 def test_the_work_is_linear(mode):
-    """Counted, for a line and an event that do not end until the stream does, byte by byte."""
+    """The work per byte is constant for a line, or an event, as long as the whole stream.
+
+    The stream comes byte by byte; the test counts calls and allocated bytes.
+    """
 
     def consume(stream):
         decoder = Decoder()
         decoder.feed(b"data: ")
-        for piece in stream:
-            decoder.feed(piece)
+        for chunk in stream:
+            decoder.feed(chunk)
         return decoder.feed(b"\n\n")
 
-    ends = b"\ndata: " if mode == "one event" else b"x"
+    even_delta = b"\ndata: " if mode == "one event" else b"x"
     growth = measure_growth(
         consume,
-        delta=lambda index: ends if index % 2 else b"y",
+        delta=lambda index: even_delta if index % 2 else b"y",
         metrics=["allocated_bytes", "calls"],
     )
     assert growth.verdict == "within", growth.message
 
 
 def test_docstring_examples():
-    """What the documentation shows is what happens."""
+    """The doctests of the module `sse` pass."""
     assert doctest.testmod(sse).failed == 0

@@ -1,4 +1,7 @@
-"""Dialects by name: those that are there, one's own, and what all of them have in common."""
+"""Tests of wire streams, of the dialects by name, and of the rules that all dialects follow.
+
+A dialect must return the deltas of a turn unchanged, for every chunking, and locate every error.
+"""
 
 import doctest
 import time
@@ -30,17 +33,17 @@ from pytest_streamperf.wire import BUILT_IN, WireError, dialect, dialects, opena
 
 @pytest.fixture
 def registry(monkeypatch):
-    """One of the test's own."""
+    """Replace the registry of custom dialects with an empty one for this test."""
     monkeypatch.setattr(dialects, "_registered", {})
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_a_dialect_by_its_name(name):
-    """The name is its own, too."""
-    found = dialect(name)
-    assert name == found.NAME
-    assert found.PATH.startswith("/")
-    assert found.MEDIA_TYPE in {"text/event-stream", "application/x-ndjson"}
+    """A built-in dialect is found by its name, and has a path and a media type."""
+    built_in = dialect(name)
+    assert name == built_in.NAME
+    assert built_in.PATH.startswith("/")
+    assert built_in.MEDIA_TYPE in {"text/event-stream", "application/x-ndjson"}
 
 
 CUTS = [per_event, per_byte, fixed(5), at_random(seed=3), at(1, 2, 50), worst_case]
@@ -49,7 +52,7 @@ CUTS = [per_event, per_byte, fixed(5), at_random(seed=3), at(1, 2, 50), worst_ca
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_a_wire_stream(name, cut):
-    """Its chunks are the bytes of its turn, wherever they are cut, at its pace."""
+    """A wire stream yields the encoded bytes of its turn at its pace, for every cut."""
     turn = Turn(Text("Grüße \u0000\r\n👩\u200d👧"), ToolCall("read", {"path": "ü.md"}))
     stream = WireStream(turn, name, cut=cut, every=0.25)
     assert b"".join(stream.deltas) == b"".join(dialect(name).encode(turn))
@@ -62,18 +65,23 @@ def test_a_wire_stream(name, cut):
     assert deltas == carried(name, turn)
 
 
-# These say a usage in any case; this one has tool calls whole, and failures without a type.
-SAYS_USAGE, OLLAMA = {"anthropic-messages", "ollama-chat"}, "ollama-chat"
-CUTS_CALLS = [name for name in BUILT_IN if name != OLLAMA]
+# Ollama sends the arguments of a tool call whole, and failures without a type.
+OLLAMA = "ollama-chat"
+# These dialects send a usage even if the turn has none.
+ALWAYS_USAGE = {"anthropic-messages", OLLAMA}
+SPLITS_CALLS = [name for name in BUILT_IN if name != OLLAMA]
 
 
 def carried(name, turn):
-    """The deltas of a turn that a dialect can carry."""
+    """Return the deltas that a decoder of the dialect must return for a turn."""
     return [*(whole_calls(turn) if name == OLLAMA else turn)]
 
 
 def whole_calls(turn):
-    """The deltas, those of each tool call joined where it begins, and failures without a type."""
+    """Yield the deltas of a turn as Ollama carries them.
+
+    The deltas of a tool call are joined at its first delta, and failures have no type.
+    """
     whole = defaultdict(str)
     for delta in turn:
         if isinstance(delta, ToolCallDelta):
@@ -89,7 +97,7 @@ def whole_calls(turn):
 
 
 def decoded(name, pieces):
-    """All the deltas of a whole stream."""
+    """Return the deltas that the decoder of a dialect returns for a whole stream."""
     decoder = dialect(name).Decoder()
     deltas = [delta for piece in pieces for delta in decoder.feed(piece)]
     decoder.close()
@@ -99,15 +107,15 @@ def decoded(name, pieces):
 @pytest.mark.parametrize("name", BUILT_IN)
 @given(turn=turns(), data=st.data())
 def test_every_turn_comes_back(name, turn, data):
-    """Delta by delta, with the usage, under every chunking."""
+    """An encoded turn is decoded to the same deltas and the same usage, for every chunking."""
     decoder = dialect(name).Decoder()
     pieces = data.draw(chunkings(b"".join(dialect(name).encode(turn))))
     decoded = [delta for piece in pieces for delta in decoder.feed(piece)]
     assert decoded == carried(name, turn)
     decoder.close()
     failed = bool(turn.parts) and isinstance(turn.parts[-1], Failure)
-    said = turn.usage or (Usage(0, 0) if name in SAYS_USAGE else None)
-    assert decoder.usage == (None if failed else said)
+    usage = turn.usage or (Usage(0, 0) if name in ALWAYS_USAGE else None)
+    assert decoder.usage == (None if failed else usage)
 
 
 @pytest.mark.parametrize(
@@ -121,22 +129,25 @@ def test_every_turn_comes_back(name, turn, data):
 )
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_what_is_rare_comes_back(name, turn):
-    """Halves of surrogate pairs, which JSON has and UTF-8 has not, and types that are empty."""
+    """Lone halves of surrogate pairs and empty failure types are decoded unchanged.
+
+    JSON can express such a half, but UTF-8 has no bytes for it.
+    """
     assert decoded(name, dialect(name).encode(turn)) == carried(name, turn)
 
 
 def test_turns_have_halves_of_pairs():
-    """Tests that draw turns meet them."""
+    """The strategy `turns` draws texts with lone halves of surrogate pairs."""
 
     def has_half(turn):
-        return any("\ud800" <= each <= "\udfff" for delta in turn for each in text_of(delta))
+        return any("\ud800" <= char <= "\udfff" for delta in turn for char in text_of(delta))
 
     turn = find(turns(), has_half, settings=settings(max_examples=60, derandomize=True))
     assert repr(turn) == r"Turn(Text(text='\ud800'))"
 
 
 def test_turns_have_failures_of_all_types():
-    """An empty one, too, which is not the same as none."""
+    """The strategy `turns` draws failures with an empty type."""
 
     def has_empty_type(turn):
         return any(isinstance(delta, Failure) and not delta.type for delta in turn)
@@ -145,41 +156,53 @@ def test_turns_have_failures_of_all_types():
     assert repr(turn) == "Turn(Failure(message='', type=''))"
 
 
-def called(index, arguments):
+def call_delta(index, arguments):
     return ToolCallDelta(index, f"call_{index}", "search", arguments)
 
 
 @pytest.mark.parametrize(
     "deltas",
     [
-        [called(0, "")],
-        [called(0, ""), "Hi", called(1, ""), called(2, "{}")],
-        [called(0, ""), called(0, "{}"), called(1, "{"), called(1, "")],
+        [call_delta(0, "")],
+        [call_delta(0, ""), "Hi", call_delta(1, ""), call_delta(2, "{}")],
+        [call_delta(0, ""), call_delta(0, "{}"), call_delta(1, "{"), call_delta(1, "")],
     ],
 )
-@pytest.mark.parametrize("name", CUTS_CALLS)
+@pytest.mark.parametrize("name", SPLITS_CALLS)
 def test_a_call_without_arguments(name, deltas):
-    """It is not lost, and stays where it was."""
+    """A tool call with empty arguments is decoded at its place among the other deltas."""
     assert decoded(name, dialect(name).encode(Turn.of(deltas))) == deltas
 
 
 @pytest.mark.parametrize(
     "deltas",
     [
-        [called(0, '{"a": '), called(1, '{"b": '), called(0, "1}"), called(1, "2}")],
-        [called(0, "{"), called(1, '{"b": 2}'), called(0, "}")],
-        [called(0, "{"), "Hi", called(1, "{"), "there", called(1, "}"), called(0, "}")],
+        [
+            call_delta(0, '{"a": '),
+            call_delta(1, '{"b": '),
+            call_delta(0, "1}"),
+            call_delta(1, "2}"),
+        ],
+        [call_delta(0, "{"), call_delta(1, '{"b": 2}'), call_delta(0, "}")],
+        [
+            call_delta(0, "{"),
+            "Hi",
+            call_delta(1, "{"),
+            "there",
+            call_delta(1, "}"),
+            call_delta(0, "}"),
+        ],
     ],
 )
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_calls_side_by_side(name, deltas):
-    """Each piece comes back with the index, the id and the name of its own call."""
+    """The deltas of interleaved tool calls keep the index, the id and the name of their call."""
     turn = Turn.of(deltas)
     assert decoded(name, dialect(name).encode(turn)) == carried(name, turn)
 
 
-def refused(name, pieces):
-    """Where a stream is wrong and what is said of it, with all the deltas before that."""
+def decoding_error(name, pieces):
+    """Return the offset, the number and the text of a stream's error, and the deltas before it."""
     decoder, deltas = dialect(name).Decoder(), []
     try:
         for piece in pieces:
@@ -187,88 +210,91 @@ def refused(name, pieces):
         decoder.close()
     except WireError as error:
         return error.offset, error.number, str(error), [*deltas, *error.decoded]
-    pytest.fail("it was taken")
+    pytest.fail("the decoder accepted the stream")
 
 
-# Those of NDJSON first.
+# NDJSON allows the first two line ends, and SSE all three.
 ENDS = [b"\n", b"\r\n", b"\r"]
 
 
-def wrong(name, data):
-    """The bytes of an event with this data."""
+def event_bytes(name, data):
+    """Return the bytes of an event with `data`, in the framing of the dialect."""
     return data + b"\n" if name == OLLAMA else b"data: " + data + b"\n\n"
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
 @given(turn=turns(), data=st.data())
 def test_an_error_is_where_it_is(name, turn, data):
-    """The same byte, number of events, message and deltas before it, however the stream is cut."""
+    """An error gives the same offset, event number, text and earlier deltas for every chunking."""
     end = data.draw(st.sampled_from(ENDS[: 2 if name == OLLAMA else 3]))
     events = [event.replace(b"\n", end) for event in dialect(name).encode(turn)]
     at = data.draw(st.integers(0, len(events)))
     before, after = b"".join(events[:at]), b"".join(events[at:])
-    stream = before + wrong(name, b"{").replace(b"\n", end) + after
-    expected = refused(name, [stream])
+    stream = before + event_bytes(name, b"{").replace(b"\n", end) + after
+    expected = decoding_error(name, [stream])
     assert expected[:2] == (len(before), at)
-    assert refused(name, data.draw(chunkings(stream))) == expected
+    assert decoding_error(name, data.draw(chunkings(stream))) == expected
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
 @given(turn=turns(), data=st.data())
 def test_a_stream_that_ends_too_soon_is_told_from_its_end(name, turn, data):
-    """By all its bytes and events, also where the last event is not whole."""
+    """The error of a truncated stream counts all its bytes, and all its complete events."""
     events = [*dialect(name).encode(turn)]
     at = data.draw(st.integers(0, len(events) - 1))
     stream = b"".join(events[:at]) + b"d"
-    offset, number, said, deltas = refused(name, data.draw(chunkings(stream)))
+    offset, number, message, deltas = decoding_error(name, data.draw(chunkings(stream)))
     assert (offset, number) == (len(stream), at)
-    assert "the stream ended too soon" in said
+    assert "the stream ended too soon" in message
     assert deltas == carried(name, turn)[: len(deltas)]
 
 
 @pytest.mark.parametrize("data", [b"[" * 100_000, b'{"a":' * 100_000, b'{"a": ' + b"1" * 5_000])
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_json_that_is_more_than_json_takes(name, data):
-    """As any other that is wrong: it is located, and what came before it is kept."""
+    """JSON beyond a limit of the parser is an error with its place and the deltas before it."""
     events = [*dialect(name).encode(Turn.of(["Hi"]))]
     hi = next(at for at, event in enumerate(events, 1) if b"Hi" in event)
     before = b"".join(events[:hi])
-    offset, number, said, deltas = refused(name, [before + wrong(name, data)])
+    offset, number, message, deltas = decoding_error(name, [before + event_bytes(name, data)])
     assert (offset, number, deltas) == (len(before), hi, ["Hi"])
-    assert said.startswith("data must be JSON, not ")
+    assert message.startswith("data must be JSON, not ")
 
 
 @pytest.mark.parametrize("first", [b"retry: 3000\n\n", b"id: 7\n\n\n", b"event: ping\n\n"])
-@pytest.mark.parametrize("name", CUTS_CALLS)
+@pytest.mark.parametrize("name", SPLITS_CALLS)
 def test_what_has_no_data_says_nothing(name, first):
-    """It is no event, so it may come before them all."""
+    """A decoder skips an SSE block without data, even before the first event."""
     assert decoded(name, [first, *dialect(name).encode(Turn.of(["Hi"]))]) == ["Hi"]
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
 @given(turn=turns())
 def test_equal_turns_are_encoded_alike(name, turn):
-    """Nothing on the wire comes from a clock, or from chance."""
+    """Equal turns are encoded to equal bytes: no byte depends on a clock or on chance."""
     encode = dialect(name).encode
     assert [*encode(turn)] == [*encode(turn)]
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_a_model_is_named(name):
-    """The client may look at it."""
+    """The encoded turn contains the name of the model."""
     turn = Turn(Text("Hi"), usage=Usage(1, 2))
     assert b"tiny" in b"".join(dialect(name).encode(turn, model="tiny"))
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_reading_is_linear(name):
-    """Counted, a byte at a time: a long turn costs no more per byte than a short one."""
+    """A decoder does the same work per byte for long and short turns.
+
+    The stream comes byte by byte; the test counts calls and allocated bytes.
+    """
     data = b"".join(dialect(name).encode(Turn(Text("All of it, piece by piece. " * 30))))
 
     def consume(stream):
         decoder = dialect(name).Decoder()
-        for piece in stream:
-            decoder.feed(piece)
+        for chunk in stream:
+            decoder.feed(chunk)
 
     growth = measure_growth(
         consume,
@@ -281,7 +307,7 @@ def test_reading_is_linear(name):
 
 @pytest.mark.usefixtures("registry")
 def test_ones_own():
-    """A module, or anything that has the names of one."""
+    """A custom dialect may be any object with the members of a dialect, and may register twice."""
     own = SimpleNamespace(**{**vars(openai_chat), "NAME": "own"})
     register(own)
     register(own)
@@ -293,7 +319,7 @@ def test_ones_own():
     [(0.05, "50ms"), (2, "2s"), ([0, 0.1] * 20, [0, "100ms"] * 20)],
 )
 def test_a_pace_is_a_number_or_a_text(number, text):
-    """The chunks of a turn come at the same times, whether `every` is seconds or has a unit."""
+    """Chunks arrive at the same times if the pace is a number of seconds or a text with a unit."""
 
     def arrivals(every):
         with VirtualClock() as clock:
@@ -305,36 +331,36 @@ def test_a_pace_is_a_number_or_a_text(number, text):
 
 @pytest.mark.parametrize(("every", "error"), [("5 parsec", ValueError), (None, TypeError)])
 def test_a_wrong_pace_names_the_argument(every, error):
-    """A text with another unit is a `ValueError`, and another type a `TypeError`."""
+    """A pace with an unknown unit raises `ValueError`, and one of another type `TypeError`."""
     with pytest.raises(error, match=f"^every must be a time, .*, not {every!r}$"):
         WireStream(Turn(), every=every)
 
 
 @pytest.mark.usefixtures("registry")
 def test_a_name_that_is_taken():
-    """By one that is built in, or by another's."""
+    """A custom dialect cannot take the name of a built-in or another custom dialect."""
     with pytest.raises(ValueError, match="a dialect named 'openai-chat' is there already"):
         register(openai_chat)
-    one, other = (SimpleNamespace(**{**vars(openai_chat), "NAME": "own"}) for _ in range(2))
-    register(one)
+    first, second = (SimpleNamespace(**{**vars(openai_chat), "NAME": "own"}) for _ in range(2))
+    register(first)
     with pytest.raises(ValueError, match="a dialect named 'own' is there already"):
-        register(other)
+        register(second)
 
 
 @pytest.mark.usefixtures("registry")
 def test_what_is_no_dialect():
-    """It says what it lacks."""
+    """The error for an object that is no dialect lists its missing members."""
     with pytest.raises(TypeError, match="is no dialect: it has no PATH, no encode, no Decoder"):
         register(SimpleNamespace(NAME="own", MEDIA_TYPE="text/plain"))
 
 
 @pytest.mark.usefixtures("registry")
 def test_an_unknown_name():
-    """It says which there are."""
+    """The error for an unknown dialect lists the known dialects."""
     with pytest.raises(ValueError, match="no dialect is named 'morse': there are 'ag-ui', 'anthr"):
         dialect("morse")
 
 
 def test_docstring_examples():
-    """What the documentation shows is what happens."""
+    """The doctests of the module `dialects` pass."""
     assert doctest.testmod(dialects).failed == 0
