@@ -12,8 +12,8 @@ _WIDTH = 72
 # A note is added to a message only up to this many lines. Not measured: no reason is on record.
 MAX_LINES = 13
 _INDENT = 9  # the columns before the text of a labelled line
-# Behind a path that fills the line, so much of a function and its call makes the line longer.
-_MIN_FUNCTION = 40
+# Behind a path that fills the line, so much of a function's name makes the line longer.
+_MIN_FUNCTION = 20
 _TIMELINE_COLUMNS = 56
 _MIN_LABEL_COLUMNS, _MAX_LABEL_COLUMNS = 6, 8  # of a row in a timeline
 _LOWEST_BAR = ord("\N{LOWER ONE EIGHTH BLOCK}")

@@ -220,7 +220,7 @@ def in_main_thread() -> bool:
 
 
 @dataclass(slots=True)
-class _Looker:
+class _TickListener:
     every: float
     look: Callable[[FrameType | None], None]
     due: float
@@ -233,7 +233,7 @@ class _Ticker:
         left, self._interval = signal.getitimer(signal.ITIMER_REAL)
         self._outer_due = wall() + left if left else None
         self._outer = signal.getsignal(signal.SIGALRM)
-        self._lookers: list[_Looker] = []
+        self._listeners: list[_TickListener] = []
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         now = wall()
@@ -243,26 +243,26 @@ class _Ticker:
             self._outer_due = self._outer_due + missed * interval if interval else None
             if callable(self._outer):
                 self._outer(signum, frame)
-        if not self._lookers:  # an interrupt stopped the last `leave` too early
+        if not self._listeners:  # an interrupt stopped the last `leave` too early
             self._put_back()
-        pace = self._pace()
-        for looker in self._lookers:
-            if looker.every <= pace or now >= looker.due:
-                looker.due = now + looker.every
-                looker.look(frame)
+        pace = self._shortest_interval()
+        for listener in self._listeners:
+            if listener.every <= pace or now >= listener.due:
+                listener.due = now + listener.every
+                listener.look(frame)
 
-    def enter(self, looker: _Looker) -> None:
-        self._lookers = [*self._lookers, looker]  # a tick may be iterating over the old list
+    def enter(self, listener: _TickListener) -> None:
+        self._listeners = [*self._listeners, listener]  # a tick may be iterating over the old list
         signal.signal(signal.SIGALRM, self)
-        self._set()
+        self._set_timer()
 
-    def leave(self, looker: _Looker) -> None:
+    def leave(self, listener: _TickListener) -> None:
         mine = signal.getsignal(signal.SIGALRM) is self
-        self._lookers = [other for other in self._lookers if other is not looker]
-        if not self._lookers:
+        self._listeners = [other for other in self._listeners if other is not listener]
+        if not self._listeners:
             self._put_back()
         elif mine:
-            self._set()
+            self._set_timer()
 
     def _put_back(self) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -271,13 +271,13 @@ class _Ticker:
             left = max(self._outer_due - wall(), 1e-6)
             signal.setitimer(signal.ITIMER_REAL, left, self._interval)
 
-    def _pace(self) -> float:
-        return min((looker.every for looker in self._lookers), default=0.0)
+    def _shortest_interval(self) -> float:
+        return min((listener.every for listener in self._listeners), default=0.0)
 
-    def _set(self) -> None:
+    def _set_timer(self) -> None:
         """Set the timer to the earliest due time, so that enter and leave delay no other tick."""
-        due = min(looker.due for looker in self._lookers)
-        signal.setitimer(signal.ITIMER_REAL, max(due - wall(), 1e-6), self._pace())
+        due = min(listener.due for listener in self._listeners)
+        signal.setitimer(signal.ITIMER_REAL, max(due - wall(), 1e-6), self._shortest_interval())
 
 
 @contextmanager
@@ -290,9 +290,9 @@ def ticks(every: float, look: Callable[[FrameType | None], None]) -> Iterator[No
     """
     handler = signal.getsignal(signal.SIGALRM)
     ticker = handler if isinstance(handler, _Ticker) else _Ticker()
-    looker = _Looker(every, look, wall() + every)
+    listener = _TickListener(every, look, wall() + every)
     try:
-        ticker.enter(looker)
+        ticker.enter(listener)
         yield
     finally:
-        ticker.leave(looker)
+        ticker.leave(listener)

@@ -230,7 +230,7 @@ def _in_new_threads(hook: str, see: Callable[[FrameType, str, Any], bool]) -> It
 
 
 class _Profiler:
-    """Installs `_event` as the profile function of one thread, from `start` to `stop`.
+    """Installs `_profile` as the profile function of one thread, from `start` to `stop`.
 
     Only that thread can remove its profile function. If another thread calls `stop`, the function
     removes itself at the next call in its own thread.
@@ -250,12 +250,12 @@ class _Profiler:
         if not self._installed:
             self._installed, self._stopped = True, False
             self._before = sys.getprofile() or self._by_hook
-            sys.setprofile(self._event)
+            sys.setprofile(self._profile)
 
     def stop(self) -> None:
         """Put back the profile function that was there before."""
         self._stopped = True
-        if self._installed and sys.getprofile() == self._event:
+        if self._installed and sys.getprofile() == self._profile:
             sys.setprofile(self._before)
             self._installed = False
 
@@ -264,18 +264,18 @@ class _Profiler:
 
         def see(frame: FrameType, event: str, arg: object) -> bool:
             if self._installed and not self._stopped:
-                self._seen(frame, event, arg)
+                self._on_event(frame, event, arg)
             return True
 
         return _in_new_threads("profile", see)
 
-    def _event(self, frame: FrameType, event: str, arg: object) -> None:
+    def _profile(self, frame: FrameType, event: str, arg: object) -> None:
         if self._stopped:
             self.stop()
         else:
-            self._seen(frame, event, arg)
+            self._on_event(frame, event, arg)
 
-    def _seen(self, frame: FrameType, event: str, arg: object) -> None:
+    def _on_event(self, frame: FrameType, event: str, arg: object) -> None:
         raise NotImplementedError
 
 
@@ -289,7 +289,7 @@ class CallCounter(_Profiler):
         super().__init__()
         self.count = 0
 
-    def _seen(self, _frame: FrameType, event: str, _arg: object) -> None:
+    def _on_event(self, _frame: FrameType, event: str, _arg: object) -> None:
         self.count += event in _CALLS
 
 
@@ -306,7 +306,7 @@ class CalleeTracer(_Profiler):
         self._visit = visit
         self._wanted = wanted
 
-    def _seen(self, frame: FrameType, event: str, arg: object) -> None:
+    def _on_event(self, frame: FrameType, event: str, arg: object) -> None:
         self.count += event in _CALLS
         in_c = event.startswith("c_")
         caller = frame if in_c else frame.f_back
@@ -354,9 +354,9 @@ class LineTracer:
         while frame is not None:
             if self._wanted(frame):
                 self._frames[frame] = frame.f_trace
-                frame.f_trace = self._local
+                frame.f_trace = self._trace_line
             frame = frame.f_back
-        sys.settrace(self._call)
+        sys.settrace(self._trace_call)
 
     def stop(self) -> None:
         """Restore the trace functions; if another thread is traced, it does so when it runs on."""
@@ -381,17 +381,17 @@ class LineTracer:
 
         return _in_new_threads("trace", see)
 
-    def _call(self, frame: FrameType, event: str, _arg: object) -> Any:
+    def _trace_call(self, frame: FrameType, event: str, _arg: object) -> Any:
         if self._stopped:
             self.stop()
         elif self._wanted(frame):
             self._visit(frame, event)
-            return self._local
+            return self._trace_line
         else:
             frame.f_trace = None  # a resumed generator may have one
         return None
 
-    def _local(self, frame: FrameType, event: str, arg: object) -> Any:
+    def _trace_line(self, frame: FrameType, event: str, arg: object) -> Any:
         if self._stopped:
             self.stop()
             return None
@@ -400,4 +400,4 @@ class LineTracer:
             before = self._frames.pop(frame, None)
             if before is not None:
                 before(frame, event, arg)
-        return self._local
+        return self._trace_line

@@ -73,8 +73,12 @@ class Blame:
         near = file.relative_to(folder).as_posix() if file.is_relative_to(folder) else file.name
         if not self.call:
             return [f"{near}:{self.line} in {self.function}"]
-        calls = (self.call, self.call.partition(".")[2] or self.call)
-        return [f"{near}:{self.line} in {self.function}, calling {call}" for call in calls]
+        short_call = self.call.partition(".")[2] or self.call
+        return [
+            f"{near}:{self.line} in {self.function}, calling {self.call}",
+            f"{near}:{self.line} in {self.function}, calling {short_call}",
+            f"{near}:{self.line}, calling {short_call}",
+        ]
 
 
 def early_and_late(length: int, window: int) -> tuple[range, range]:
@@ -231,21 +235,31 @@ def blamed(early: Costs, late: Costs, expected: float, wavering: float = 0.0) ->
     for (line, callee), cost in late.items():
         if cost > early.get((line, callee), 0.0):
             growth[line][callee] = cost - early.get((line, callee), 0.0)
-    clear = {line: parts for line, parts in growth.items() if _grew(line, parts, early) > wavering}
-    surplus = _whole(clear) - expected
+    clear = {
+        line: parts
+        for line, parts in growth.items()
+        if _relative_growth(line, parts, early) > wavering
+    }
+    surplus = _total_growth(clear) - expected
     for line, parts in list(clear.items()):
         several_grew = len(growth) > 1  # a line that grew alone is the guilty one
         mostly = surplus > sum(parts.values()) / 2
         if _NO_GROWTH_IN_PLACE and several_grew and mostly and _extends_a_local(*line):
             surplus -= sum(clear.pop(line).values())
             del growth[line]
-    if _whole(clear) >= expected * THRESHOLDS.explained_part > 0:
+    if _total_growth(clear) >= expected * THRESHOLDS.explained_part > 0:
         growth = clear
-    whole = _whole(growth)
+    whole = _total_growth(growth)
     if whole < expected * THRESHOLDS.seen_part:
         return []
     lines = [
-        Blame(code.co_filename, line, code.co_qualname, sum(parts.values()) / whole, _most(parts))
+        Blame(
+            code.co_filename,
+            line,
+            code.co_qualname,
+            sum(parts.values()) / whole,
+            _main_callee(parts),
+        )
         for (code, line), parts in growth.items()
     ]
     return sorted(
@@ -269,17 +283,17 @@ def blamed_for_time(
     return blamed(early, late, expected, THRESHOLDS.wavering_part)
 
 
-def _whole(growth: Mapping[Line, Mapping[str, float]]) -> float:
+def _total_growth(growth: Mapping[Line, Mapping[str, float]]) -> float:
     return sum(sum(parts.values()) for parts in growth.values())
 
 
-def _grew(line: Line, parts: Mapping[str, float], early: Costs) -> float:
+def _relative_growth(line: Line, parts: Mapping[str, float], early: Costs) -> float:
     """Return the growth of a line as a part of its early cost; infinite if it cost nothing then."""
     before = sum(cost for (other, _), cost in early.items() if other == line)
     return sum(parts.values()) / before if before else inf
 
 
-def _most(parts: Mapping[str, float]) -> str:
+def _main_callee(parts: Mapping[str, float]) -> str:
     """Return the callee with more than half of the growth of its line; "" if there is none."""
     callee = max(parts, key=lambda name: parts[name])
     return callee if parts[callee] > sum(parts.values()) / 2 else ""

@@ -87,7 +87,7 @@ def measure_growth(
         while drive.probe is not None:
             with drive, deadline(drive.probe):
                 call(called, drive.probe, run_async)
-    return _complete(drive.result, options)
+    return _with_texts(drive.result, options)
 
 
 async def measure_growth_async(
@@ -107,7 +107,7 @@ async def measure_growth_async(
         while drive.probe is not None:
             with drive, deadline(drive.probe):
                 await settle(called(drive.probe.argument), drive.probe)
-    return _complete(drive.result, options)
+    return _with_texts(drive.result, options)
 
 
 def assert_linear(
@@ -125,7 +125,7 @@ def assert_linear(
     ...     assert_linear(consume, up_to=20_000)
     """
     merged: dict[str, Any] = {**current_policy().growth, **arguments}
-    return _concluded(measure_growth(consume, backend=backend, **merged))
+    return _conclude_growth(measure_growth(consume, backend=backend, **merged))
 
 
 def assert_linear_async(
@@ -150,7 +150,7 @@ def assert_linear_async(
             raise
         if sink is not None:
             sink.end(check)
-        return _concluded(result)
+        return _conclude_growth(result)
 
     check = run()
     if sink is not None:
@@ -161,14 +161,14 @@ def assert_linear_async(
 assert_linear.aio = assert_linear_async  # type: ignore[attr-defined] # the fixture's async form
 
 
-def _concluded(result: GrowthResult) -> GrowthResult:
+def _conclude_growth(result: GrowthResult) -> GrowthResult:
     conclude(result, GrowthExceeded, GrowthInconclusive, stacklevel=3)
     if result.warning:
         warnings.warn(result.warning, StreamperfWarning, stacklevel=3)
     return result
 
 
-def _complete(result: GrowthResult, options: GrowthOptions) -> GrowthResult:
+def _with_texts(result: GrowthResult, options: GrowthOptions) -> GrowthResult:
     """Return the result with its texts, and with the tools that disturbed it, if there are any."""
     complete = worded(result, options)
     return replace(complete, figures=noted("growth", complete.figures))

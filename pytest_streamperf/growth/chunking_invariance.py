@@ -63,7 +63,7 @@ def assert_chunking_invariant(
             ]
             raise
         if result != whole:
-            raise AssertionError(_difference(chunks, result, whole))
+            raise AssertionError(_difference_text(chunks, result, whole))
 
     try:
         gives_the_same()
@@ -94,7 +94,7 @@ def assert_chunking_invariant(
 _CONTEXT_LENGTH, _MAX_SHOWN_CUTS = 24, 4
 
 
-def _difference(chunks: list[bytes], result: object, whole: object) -> str:
+def _difference_text(chunks: list[bytes], result: object, whole: object) -> str:
     cut, uncut = repr(result), repr(whole)
     at = next((i for i, (a, b) in enumerate(zip(cut, uncut, strict=False)) if a != b), 0)
     start = max(0, at - _CONTEXT_LENGTH)

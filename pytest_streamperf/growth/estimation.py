@@ -113,11 +113,11 @@ def finish_growth(run: Run, shorter: Run) -> tuple[float, float]:
     growth = min(run.finish / run.length - finish, more_work)
     if growth <= 0:
         return 0.0, 0.0
-    power = max(_power(finish, growth, longer), _power(work, more_work, longer))
+    power = max(_growth_power(finish, growth, longer), _growth_power(work, more_work, longer))
     return power, growth * run.length / (1 - 1 / longer)
 
 
-def _power(before: float, growth: float, longer: float) -> float:
+def _growth_power(before: float, growth: float, longer: float) -> float:
     return min(1.0, log(1 + growth / before) / log(longer)) if before else 1.0
 
 
@@ -241,8 +241,8 @@ def counted_shares(runs: Sequence[Run]) -> tuple[float, float]:
     """
     run = runs[-1]
     slopes, finish = _octave_slopes(run), _finish_slopes(runs)
-    least = max(_superlinear(run, min(slopes), min(finish)), steady_share([run]))
-    return least, max(least, _superlinear(run, max(slopes), max(finish)))
+    least = max(_superlinear_share(run, min(slopes), min(finish)), steady_share([run]))
+    return least, max(least, _superlinear_share(run, max(slopes), max(finish)))
 
 
 def counted_verdict(
@@ -289,7 +289,7 @@ def _finish_slopes(runs: Sequence[Run]) -> tuple[float, ...]:
     ) or (0.0,)
 
 
-def _superlinear(run: Run, slope: float, finish_slope: float) -> float:
+def _superlinear_share(run: Run, slope: float, finish_slope: float) -> float:
     if not run.total:
         return 0.0
     return min(1.0, max(0.0, (slope / 2 + finish_slope) * run.length**2 / run.total))

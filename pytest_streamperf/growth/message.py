@@ -58,16 +58,16 @@ def _headline(result: GrowthResult, options: GrowthOptions) -> str:
         reached = result.measured_to == options.max_length
         run = "" if reached else f" ({result.measured_to:,} run)"
         return f"{options.max_length:,} deltas{run}, {share}"
-    return f"{result.measured_to:,} deltas{_spent(*_deciding(result))}, {share}"
+    return f"{result.measured_to:,} deltas{_total_cost_text(*_deciding_curve(result))}, {share}"
 
 
-def _deciding(result: GrowthResult) -> tuple[Metric, CostCurve]:
+def _deciding_curve(result: GrowthResult) -> tuple[Metric, CostCurve]:
     """Return the metric that decided that a limit is exceeded, and its curve."""
     assert result.metric is not None  # noqa: S101 - without one nothing is exceeded
     return result.metric, result.curves[result.metric]
 
 
-def _spent(metric: Metric, curve: CostCurve) -> str:
+def _total_cost_text(metric: Metric, curve: CostCurve) -> str:
     return {
         "allocated_bytes": f" allocated {size(curve.total)}",
         "calls": f", {thousands(curve.total)} calls",
@@ -92,15 +92,15 @@ def _details(result: GrowthResult, options: GrowthOptions) -> Sequence[str]:
     lines += labelled_lines(
         {
             "means": advice.means,
-            "costs": _costs(result, options),
+            "costs": _costs_text(result, options),
             "try": advice.remedy,
-            "allow": _allow(result),
+            "allow": _allow_text(result),
         }
     )
     return ("", *_table(result), "", *lines)
 
 
-def _allow(result: GrowthResult) -> str:
+def _allow_text(result: GrowthResult) -> str:
     if result.metric == "allocated_bytes":
         return f'copies="warn", {_ACCEPT}'
     # In steps of 5%, and a step above the share: one near its limit would be inconclusive.
@@ -110,7 +110,7 @@ def _allow(result: GrowthResult) -> str:
 
 def _table(result: GrowthResult) -> list[str]:
     """Return the cost per delta along the way: CPU time, and the metric that decided."""
-    metric, curve = _deciding(result)
+    metric, curve = _deciding_curve(result)
     lengths = [length for length, _ in curve.points]
     step = -2 if len(lengths) > 2 * _MAX_TABLE_ROWS else -1
     lengths = lengths[::step][:_MAX_TABLE_ROWS][::-1]
@@ -130,9 +130,9 @@ def _table(result: GrowthResult) -> list[str]:
     return table_lines(head, [list(row) for row in zip(*cells, strict=True)], note)
 
 
-def _costs(result: GrowthResult, options: GrowthOptions) -> str:
+def _costs_text(result: GrowthResult, options: GrowthOptions) -> str:
     """Return what the work comes to at the maximum length, and at ten times that."""
-    metric, curve = _deciding(result)
+    metric, curve = _deciding_curve(result)
     share = result.superlinear_share
     if metric != "cpu_time" and "cpu_time" in result.curves:
         metric, curve = "cpu_time", result.curves["cpu_time"]

@@ -225,13 +225,13 @@ class _Tape:
 
     def record(self) -> Run | None:
         if self.cut:
-            return _shortened(self.edges, self._spent[: self._marked])
+            return _shortened_run(self.edges, self._spent[: self._marked])
         rest = [self._total] * (BLOCKS + 1 - self._marked)
         spent = (*self._spent[: self._marked], *rest)
         return Run(self.length, tuple(self.edges), spent, self._finish)
 
 
-def _shortened(edges: Sequence[int], spent: Sequence[float]) -> Run | None:
+def _shortened_run(edges: Sequence[int], spent: Sequence[float]) -> Run | None:
     """Return the record of a shorter run, made from the first blocks of a longer one.
 
     Those blocks are divided into 64 again. None if they hold no delta.

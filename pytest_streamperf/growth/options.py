@@ -74,7 +74,7 @@ class GrowthOptions:
             msg = "delta= makes the deltas of a stream, and with serve= consume gets a URL"
             raise ValueError(msg)
         if not self.sizes:
-            object.__setattr__(self, "sizes", tuple(sorted(_halved(self.up_to))))
+            object.__setattr__(self, "sizes", tuple(sorted(_halved_lengths(self.up_to))))
         # How fast chunks arrive, and so how many at once, makes the time of a client vary.
         if self.metrics == METRICS:
             object.__setattr__(self, "metrics", ("calls",))
@@ -105,9 +105,9 @@ def check_callable(name: str, value: object) -> None:
         raise TypeError(msg)
 
 
-def _halved(length: int) -> list[int]:
+def _halved_lengths(length: int) -> list[int]:
     """Return the length, half of it, and so on, as far as worth a run."""
-    return [length, *(_halved(length // 2) if length >= BLOCKS else ())]
+    return [length, *(_halved_lengths(length // 2) if length >= BLOCKS else ())]
 
 
 def _read_delta(name: str, value: object) -> object:

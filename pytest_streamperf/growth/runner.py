@@ -137,9 +137,9 @@ class Runner:
 
         Raises `Undecided` if there is no run to speak of, and what the consumer raises.
         """
-        with _steady(metric):
+        with _steady_interpreter(metric):
             meter = _METERS[metric]()
-            probe = self._probe(
+            probe = self._make_probe(
                 length, meter, self.cpu_left() if cpu_seconds is None else cpu_seconds
             )
             before, started = tracemalloc.get_traced_memory()[0], clock.cpu()
@@ -151,7 +151,7 @@ class Runner:
                 kept = kept_since(before, length)
             run = probe.whole or probe.stream.run()
             if run is None:
-                raise _incomplete(probe)
+                raise _incomplete_error(probe)
             if isinstance(meter, AllocationMeter):
                 run = replace(run, held=meter.held, kept=kept)
             if metric in self._set_up:
@@ -250,7 +250,7 @@ class Runner:
         growth = late_growth(runs, length / runs[0].length)
         for deltas in (window, length):
             windows = early_and_late(length, deltas)
-            early, late = yield from self._traced(metric, length, windows)
+            early, late = yield from self._traced_costs(metric, length, windows)
             if not late:
                 return None
             guilty_lines = blamed_for_time if metric == "cpu_time" else blamed
@@ -307,7 +307,7 @@ class Runner:
     def _left_for_blame(self) -> float:
         return self._start[0] + self.allowed - clock.cpu()
 
-    def _traced(
+    def _traced_costs(
         self, metric: Metric, length: int, windows: Sequence[range]
     ) -> Generator[Probe, None, list[Costs]]:
         """Return the cost of lines in each window: the least of all runs that time allows."""
@@ -327,16 +327,16 @@ class Runner:
         left = self._left_for_blame() * THRESHOLDS.traced_run_cpu_part
         if left <= 0:
             return None
-        with _steady(metric):
+        with _steady_interpreter(metric):
             lines = LineMeter(_LAPS[metric](), windows)
-            probe = self._probe(length, lines, left)
+            probe = self._make_probe(length, lines, left)
             # A verdict without a guilty line is still a verdict.
             with lines.in_new_threads(), suppress(Undecided):
                 yield from _consume(probe)
                 return None if probe.stream.cut else lines.costs
         return None
 
-    def _probe(self, length: int, meter: Meter, cpu_seconds: float) -> Probe:
+    def _make_probe(self, length: int, meter: Meter, cpu_seconds: float) -> Probe:
         sized = bool(self._options.sizes)
         deltas = tuple(TokenStream(0 if sized else length, delta=self._options.delta).deltas)
         wall_seconds = max(0.0, self.wall_left())
@@ -364,7 +364,7 @@ def _traced_cost(metric: Metric) -> float:
 
 
 @contextmanager
-def _steady(metric: Metric) -> Iterator[None]:
+def _steady_interpreter(metric: Metric) -> Iterator[None]:
     """Keep the collector, threads that hog the interpreter, and foreign tracing off a run."""
     traced = (
         instrumentation.allocations()
@@ -381,12 +381,12 @@ def _consume(probe: Probe) -> Generator[Probe, None, None]:
     try:
         yield probe
     except clock.Overrun as overrun:
-        _overrun(probe, overrun)
+        _handle_overrun(probe, overrun)
     except BaseExceptionGroup as group:  # a task group of the consumer's was in between
-        first = next(_within(group), None)
+        first = next(_overruns_in(group), None)
         if first is None:
             raise
-        _overrun(probe, first)
+        _handle_overrun(probe, first)
     except GrowthInconclusive:
         raise
     except Exception as error:
@@ -402,15 +402,15 @@ def _consume(probe: Probe) -> Generator[Probe, None, None]:
         probe.meter.close()
 
 
-def _within(group: BaseExceptionGroup) -> Iterator[clock.Overrun]:
+def _overruns_in(group: BaseExceptionGroup) -> Iterator[clock.Overrun]:
     for error in group.exceptions:
         if isinstance(error, clock.Overrun):
             yield error
         elif isinstance(error, BaseExceptionGroup):
-            yield from _within(error)
+            yield from _overruns_in(error)
 
 
-def _overrun(probe: Probe, overrun: clock.Overrun) -> None:
+def _handle_overrun(probe: Probe, overrun: clock.Overrun) -> None:
     if overrun.resource == "wall":
         taken = f"{probe.stream.pulled:,} of {probe.length:,} deltas"
         msg = (
@@ -420,13 +420,13 @@ def _overrun(probe: Probe, overrun: clock.Overrun) -> None:
         raise Undecided(msg) from None
     # A consumer that was still pulling has not gone astray: its stream had no time to end.
     if overrun.stuck > THRESHOLDS.stuck_part * probe.cpu_seconds:
-        raise Stopped(_stopped(probe), probe.length, probe.cpu_seconds) from None
+        raise Stopped(_stopped_text(probe), probe.length, probe.cpu_seconds) from None
     probe.stream.cut_short()
 
 
-def _incomplete(probe: Probe) -> Exception:
+def _incomplete_error(probe: Probe) -> Exception:
     if probe.stream.cut:
-        return Stopped(_stopped(probe), probe.length, probe.cpu_seconds)
+        return Stopped(_stopped_text(probe), probe.length, probe.cpu_seconds)
     if not probe.stream.pulled:
         headline = "consume took no delta from the stream it was handed"
         advice = "iterate over its argument: for delta in stream: ..."
@@ -435,7 +435,7 @@ def _incomplete(probe: Probe) -> Exception:
     return Undecided(f"consume took {taken} and returned: only what takes all of them is measured")
 
 
-def _stopped(probe: Probe) -> str:
+def _stopped_text(probe: Probe) -> str:
     spent = f"it had spent {duration(probe.cpu_seconds)} of CPU"
     if probe.sized:
         return f"consume({probe.length:,}) was stopped when {spent}"

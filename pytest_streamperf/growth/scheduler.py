@@ -63,7 +63,7 @@ class Scheduler:
     def result(self) -> Generator[Probe, None, GrowthResult]:
         """Run until the verdict is clear or the budget is spent; return the result, unworded."""
         before, start = clock.noise(), clock.wall()
-        result = yield from self._measured()
+        result = yield from self._measure()
         noise = clock.noise().since(before)
         waited_part = (noise.waited or 0.0) / (clock.wall() - start)
         why = result.why
@@ -75,7 +75,7 @@ class Scheduler:
         half_at = estimation.half_at(result.superlinear_share, share_at)
         return replace(result, why=why, noise=noise, half_at=half_at)
 
-    def _measured(self) -> Generator[Probe, None, GrowthResult]:
+    def _measure(self) -> Generator[Probe, None, GrowthResult]:
         try:
             yield from self._runner.warm_up()
             if "allocated_bytes" in self._options.metrics and not self._options.sizes:
@@ -84,7 +84,7 @@ class Scheduler:
                 )
             for times in (1, THRESHOLDS.retry_cpu_factor):
                 self._runner.allowed = self._options.seconds * times
-                result = yield from self._attempt()
+                result = yield from self._measure_once()
                 if result is not None:
                     return result
                 self._drop_unclear_counts()
@@ -94,25 +94,25 @@ class Scheduler:
             return self._inconclusive(inconclusive.verdict.headline)
         return self._inconclusive(self._remedy_for_no_verdict())
 
-    def _attempt(self) -> Generator[Probe, None, GrowthResult | None]:
+    def _measure_once(self) -> Generator[Probe, None, GrowthResult | None]:
         timed = "cpu_time" in self._options.metrics
         needed_parts = _BESIDE_TIME if timed else _TO_THE_END
         for metric in self._counted:
             if metric not in self._linear:
                 with self._runner.keeping_for_blame():
                     part = _COUNTED_CPU_PARTS["allocated_bytes" if self._options.serve else metric]
-                    verdict = yield from self._count(metric, needed_parts, part)
+                    verdict = yield from self._count_lengths(metric, needed_parts, part)
                     if verdict == "exceeded":
                         # The message shows the full cost, and a window may be full by then.
                         showing_part = THRESHOLDS.showing_run_cpu_part
-                        verdict = yield from self._count(metric, _TO_THE_END, showing_part)
+                        verdict = yield from self._count_lengths(metric, _TO_THE_END, showing_part)
                 if verdict == "exceeded":
                     return (yield from self._exceeded_by_count(metric))
                 if verdict == "within":
                     self._linear.add(metric)
         if len(self._linear) < len(self._counted) and not self._stopped:
             return None
-        result = (yield from self._time()) if timed else None
+        result = (yield from self._measure_time()) if timed else None
         if self._stopped and (result is None or result.verdict == "within"):
             hasty = self._options.sizes or self._stopped.cpu_seconds < self._options.seconds / 2
             if hasty and self._runner.allowed < self._options.seconds * THRESHOLDS.retry_cpu_factor:
@@ -141,7 +141,7 @@ class Scheduler:
 
     # -- counts are exact: one run of each length will do
 
-    def _count(
+    def _count_lengths(
         self, metric: Counted, needed_parts: Mapping[Outcome, float], part: float
     ) -> Generator[Probe, None, Outcome | None]:
         """Count longer streams until the verdict is clear; return it, or None.
@@ -159,7 +159,9 @@ class Scheduler:
             hidden = (
                 metric == "allocated_bytes" and verdict == "within" and _could_hide_copies(runs[-1])
             )
-            if (enough and not hidden) or not (yield from self._climb(metric, length, part)):
+            if (enough and not hidden) or not (
+                yield from self._add_counted_run(metric, length, part)
+            ):
                 break
         return self._counted_verdict(metric)
 
@@ -185,7 +187,9 @@ class Scheduler:
             *shorter, last = self._options.lengths
             self._counted_lengths = (*shorter, last // 2, last)
 
-    def _climb(self, metric: Counted, length: int, part: float) -> Generator[Probe, None, bool]:
+    def _add_counted_run(
+        self, metric: Counted, length: int, part: float
+    ) -> Generator[Probe, None, bool]:
         """Add a run of this length, or as far as the budget goes; return whether to go on."""
         runs = self._counts[metric]
         reached = runs[-1].length if runs else 0
@@ -199,14 +203,14 @@ class Scheduler:
         least = int(reached * THRESHOLDS.min_length_ratio)
         if afforded < min(length, least) or seconds < self._runner.cost(metric, least):
             return False
-        run = yield from self._run(metric, afforded, seconds)
+        run = yield from self._run_or_stop(metric, afforded, seconds)
         if run is None:
             return False
         if run.length > reached:
             runs.append(run)
         return run.length == length
 
-    def _run(
+    def _run_or_stop(
         self, metric: Metric, length: int, seconds: float | None = None
     ) -> Generator[Probe, None, Run | None]:
         """Make a run; return None if it had to be stopped and shorter ones had not."""
@@ -239,7 +243,7 @@ class Scheduler:
                         break
                     timed.append(run)
                     afforded = self._runner.cpu_left() / 2
-        blame = yield from self._blame(metric, runs[-1:], excess)
+        blame = yield from self._find_blame(metric, runs[-1:], excess)
         return GrowthResult(
             verdict="exceeded",
             metric=metric,
@@ -252,23 +256,25 @@ class Scheduler:
 
     # -- times are noisy: run until the votes are clear
 
-    def _time(self) -> Generator[Probe, None, GrowthResult | None]:
+    def _measure_time(self) -> Generator[Probe, None, GrowthResult | None]:
         if self._stopped and self._runner.cpu_left() <= 0:
             raise self._stopped  # that run spent all CPU seconds
         if instrumentation.allocations_traced():
             msg = "tracemalloc is on, so time could not be measured; counts alone are linear"
             raise Undecided(msg)
         with instrumentation.arenas_held(self._memory_to_hold()):
-            length = yield from self._reach()
-            verdict = (yield from self._vote(length, THRESHOLDS.max_timed_runs)) if length else None
+            length = yield from self._time_longer_streams()
+            verdict = (
+                (yield from self._vote_at(length, THRESHOLDS.max_timed_runs)) if length else None
+            )
         on_a_bound = verdict == "within" and length < self._options.max_length
         if verdict is None or (on_a_bound and self._options.sizes):  # set-up may hide growth there
             return None
-        runs, excess, blame = self._timed[length], self._excess(length), []
+        runs, excess, blame = self._timed[length], self._finish_excess(length), []
         at = length if verdict == "exceeded" else self._options.max_length
         low, share, high = estimation.interval(runs, excess, at)
         if verdict == "exceeded":
-            blame = yield from self._blame("cpu_time", runs, excess.lower)
+            blame = yield from self._find_blame("cpu_time", runs, excess.lower)
         return GrowthResult(
             verdict=verdict,
             metric="cpu_time" if verdict == "exceeded" else None,
@@ -279,7 +285,7 @@ class Scheduler:
             curves=self._curves(),
         )
 
-    def _reach(self) -> Generator[Probe, None, int]:
+    def _time_longer_streams(self) -> Generator[Probe, None, int]:
         """Time longer and longer streams; return the length that fails, or the longest timed."""
         reached = max(self._timed, default=0)
         for planned in [length for length in self._options.lengths if length > reached]:
@@ -289,29 +295,29 @@ class Scheduler:
                 longer_runs = max(1.0, self._runner.cpu_left() / squared)
                 most = int(THRESHOLDS.max_runs_before_longer / longer_runs**2)
                 most = max(THRESHOLDS.runs_to_fail, most)
-                if (yield from self._vote(reached, most)) == "exceeded":
+                if (yield from self._vote_at(reached, most)) == "exceeded":
                     break
             if self._runner.cpu_left() < self._runner.cost(
                 "cpu_time", int(reached * THRESHOLDS.min_length_ratio)
             ):
                 break
-            length = self._next(reached, planned) if reached else planned
-            longer = yield from self._run("cpu_time", length)
+            length = self._next_length(reached, planned) if reached else planned
+            longer = yield from self._run_or_stop("cpu_time", length)
             if longer is None or longer.length <= reached:
                 break
             reached = longer.length
-            self._add(longer)
+            self._add_timed_run(longer)
             if longer.length < length:
                 break
         return reached
 
     def _is_suspicious(self, length: int) -> bool:
-        run, excess = self._timed[length][0], self._excess(length)
+        run, excess = self._timed[length][0], self._finish_excess(length)
         long_enough = run.total > THRESHOLDS.min_timed_run_cpu_seconds
         limit = self._options.max_superlinear
         return long_enough and estimation.suspicious(run, excess.upper, limit)
 
-    def _next(self, reached: int, planned: int) -> int:
+    def _next_length(self, reached: int, planned: int) -> int:
         """Return the length to time next: `planned`, or that of the only long run that fits."""
         max_length, left = self._options.max_length, self._runner.cpu_left()
         if self._options.sizes or left > 2 * self._runner.cost("cpu_time", max_length):
@@ -322,39 +328,39 @@ class Scheduler:
             farthest, int(THRESHOLDS.planned_cpu_part * left / self._runner.cost("cpu_time", 1))
         )
 
-    def _vote(self, length: int, most: int) -> Generator[Probe, None, Outcome | None]:
+    def _vote_at(self, length: int, most: int) -> Generator[Probe, None, Outcome | None]:
         """Time this length until votes are clear or `most` runs were made; return the verdict."""
-        runs, shorter, runner = self._timed[length], self._shorter(length), self._runner
+        runs, shorter, runner = self._timed[length], self._shorter_length(length), self._runner
         lengths = [shorter, length] if shorter and _is_weighty(runs[0]) else [length]
         with runner.keeping_for_blame() if self._is_suspicious(length) else nullcontext():
             while True:
                 short_of_cpu = runner.cpu_left() < runner.cost("cpu_time", sum(lengths))
                 last = short_of_cpu or runner.wall_left() <= 0
-                options, excess = self._options, self._excess(length)
+                options, excess = self._options, self._finish_excess(length)
                 verdict = estimation.timed_verdict(
                     runs, excess, options.max_superlinear, options.max_length, last=last
                 )
                 if verdict is not None or last or len(runs) >= most:
                     return verdict
                 for timed_length in lengths:
-                    run = yield from self._run("cpu_time", timed_length)
+                    run = yield from self._run_or_stop("cpu_time", timed_length)
                     if run is None or run.length < timed_length:
                         return None
-                    self._add(run)
+                    self._add_timed_run(run)
 
-    def _add(self, run: Run) -> None:
+    def _add_timed_run(self, run: Run) -> None:
         """Keep a timed run, and the last shorter one, whose finish its own is compared with."""
-        shorter = self._shorter(run.length)
+        shorter = self._shorter_length(run.length)
         self._timed.setdefault(run.length, []).append(run)
         pairs = self._pairs.setdefault(run.length, [])
         if shorter:
             pairs.append((run, self._timed[shorter][-1]))
 
-    def _excess(self, length: int) -> estimation.Excess:
+    def _finish_excess(self, length: int) -> estimation.Excess:
         """Return the superlinear part of the finish of the timed runs of this length."""
         return estimation.finish_excess(self._pairs[length])
 
-    def _shorter(self, length: int) -> int | None:
+    def _shorter_length(self, length: int) -> int | None:
         """Return the length whose finish is compared: a sixteenth, or the shortest timed length."""
         longest = length // THRESHOLDS.finish_length_ratio
         short_enough = [timed for timed in self._timed if timed <= longest]
@@ -370,7 +376,7 @@ class Scheduler:
             2**20 + runs[-1].held * self._options.max_length // runs[-1].length,
         )
 
-    def _blame(
+    def _find_blame(
         self, metric: Metric, runs: Sequence[Run], excess: float
     ) -> Generator[Probe, None, list[Blame]]:
         """Return the guilty lines: of a delta or of the finish, whichever grew by more."""
@@ -391,7 +397,7 @@ class Scheduler:
             return result
         length = max(self._timed)
         low, share, high = estimation.interval(
-            self._timed[length], self._excess(length), self._options.max_length
+            self._timed[length], self._finish_excess(length), self._options.max_length
         )
         return replace(
             result,
@@ -408,7 +414,7 @@ class Scheduler:
             return "work grew in the longest stream only; a farther up_to= would settle it"
         if length < self._options.max_length:
             return f"{spent} of CPU were not enough to tell; more seconds= or a nearer up_to= would"
-        low, _, high = estimation.interval(self._timed[length], self._excess(length), length)
+        low, _, high = estimation.interval(self._timed[length], self._finish_excess(length), length)
         return (
             f"{percent(low)} to {percent(high)} is too near the limit to tell in {spent} of CPU; "
             "a max_superlinear= outside of that, or more seconds=, would settle it"

@@ -84,9 +84,7 @@ def assert_test_detects(
     unnoticed = [name for name in subjects if name not in noticed]
     name = getattr(test, "__qualname__", repr(test)).rpartition("<locals>.")[2]
     if failed is not None:
-        why = f"it fails for a correct one: {type(failed).__name__}: {failed}".partition("\n")[
-            0
-        ]
+        why = f"it fails for a correct one: {type(failed).__name__}: {failed}".partition("\n")[0]
         headline = f"{name} does not pass for a correct throttle"
         details = labelled_lines({"why": why, "try": "make it pass for a correct throttle first"})
     else:

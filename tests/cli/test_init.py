@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from pytest_streamperf import _cli
 from pytest_streamperf._cli.init import candidates
 from pytest_streamperf._cli.init.project import Unwritable, append_table, place_of, project_of
-from pytest_streamperf._cli.init.proposal import chosen, proposal
+from pytest_streamperf._cli.init.proposal import best_candidates, proposal
 from pytest_streamperf._cli.init.source import Unreadable, read
 from pytest_streamperf.budgets.declaration import layer_of
 
@@ -352,7 +352,7 @@ def test_the_table_that_is_written_is_read(pytester, run_alone):
 def test_a_mistake_that_is_there_is_proposed_for_as_well():
     """A module with a regression gets the same proposal as the healthy module."""
     both = (FED, with_edits(FED, *ADDED))
-    healthy, bad = (proposal("agent", chosen(candidates_in(code)), ()) for code in both)
+    healthy, bad = (proposal("agent", best_candidates(candidates_in(code)), ()) for code in both)
     assert healthy == bad
 
 

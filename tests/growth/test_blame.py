@@ -506,7 +506,7 @@ def test_as_long_a_stream_is_traced_as_there_is_time_for(monkeypatch, seconds, l
         return [{}, {} if needed > allowed else {(LINE_1, ""): 1e6}]
 
     monkeypatch.setattr("pytest_streamperf._runtime.clock.cpu", lambda: now[0])
-    monkeypatch.setattr(Runner, "_traced", trace)
+    monkeypatch.setattr(Runner, "_traced_costs", trace)
     monkeypatch.setattr(Runner, "cost", lambda _runner, _metric, length: 20.0 * length / 1_000)
     edges = tuple(1_000 * block // 64 for block in range(65))
     run = Run(1_000, edges, tuple(edge**2 / 2 for edge in edges), 0.0)
@@ -519,11 +519,12 @@ def test_as_long_a_stream_is_traced_as_there_is_time_for(monkeypatch, seconds, l
 
 
 def test_places_get_shorter():
-    """The shorter spelling of a place leaves out the package of the call, and no folder."""
+    """Shorter spellings of a place leave out the package of the call, then the function."""
     file = str(Path.cwd() / "agents" / "reply.py")
     assert Blame(file, 4, "feed", 1.0, "json.loads").places == [
         "agents/reply.py:4 in feed, calling json.loads",
         "agents/reply.py:4 in feed, calling loads",
+        "agents/reply.py:4, calling loads",
     ]
 
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from pytest_streamperf._runtime.instrumentation import allocations
 from pytest_streamperf._runtime.meters import AllocationMeter, CallMeter
-from pytest_streamperf.growth.metered_stream import BLOCKS, MeteredStream, Run, _shortened
+from pytest_streamperf.growth.metered_stream import BLOCKS, MeteredStream, Run, _shortened_run
 from tests.spent_clock import Clock
 
 pytestmark = pytest.mark.alone
@@ -477,7 +477,7 @@ def test_shortened_record_is_a_record(block_costs, length):
     """
     spent = [sum(block_costs[:block]) - block_costs[0] for block in range(1, len(block_costs) + 1)]
     edges = [length * block // BLOCKS for block in range(BLOCKS + 1)]
-    run = _shortened(edges, spent)
+    run = _shortened_run(edges, spent)
     kept_length = edges[len(spent) - 1]
     if not kept_length:
         assert run is None
@@ -494,7 +494,7 @@ def test_shortened_record_keeps_what_was_spent(block_costs, width):
     """A shortened record keeps all costs up to its end, and at each edge of the long record."""
     spent = [sum(block_costs[:block]) for block in range(len(block_costs) + 1)]
     edges = [width * block for block in range(BLOCKS + 1)]
-    run = _shortened(edges, spent)
+    run = _shortened_run(edges, spent)
     long_record = dict(zip(edges, spent, strict=False))
     short_record = dict(zip(run.edges, run.spent, strict=True))
     assert run.spent[-1] == pytest.approx(spent[-1])
@@ -507,7 +507,7 @@ def test_shortened_record_keeps_the_cost(length, blocks, cost, growth):
     """A shortened record keeps a linear or quadratic cost, give or take the growth in a block."""
     edges = [length * block // BLOCKS for block in range(BLOCKS + 1)]
     spent = [cost * edge + growth * edge**2 for edge in edges[: blocks + 1]]
-    run = _shortened(edges, spent)
+    run = _shortened_run(edges, spent)
     for edge, spent_at_edge in zip(run.edges, run.spent, strict=True):
         growth_in_a_block = growth * (length / BLOCKS + 1) ** 2
         assert spent_at_edge == pytest.approx(
@@ -666,7 +666,7 @@ def test_second_iteration_is_an_error(first_iter, second_iter):
 
     async def main():
         first_iter(stream)
-        with pytest.raises(RuntimeError, match="consumed already"):
+        with pytest.raises(RuntimeError, match="read already"):
             second_iter(stream)
 
     asyncio.run(main())

@@ -528,13 +528,13 @@ def test_the_first_place_that_fits_is_said():
 # -- advice
 
 WHAT = {
-    "parses": "parses all that came before",
-    "renders": "renders all that came before",
-    "looks": "looks through all that came before",
-    "joins": "joins all that came before",
+    "parses": "parses all earlier deltas",
+    "renders": "renders all earlier deltas",
+    "looks": "searches all earlier deltas",
+    "joins": "joins all earlier deltas",
     "bytes": "copies all the bytes before",
     "text": "copies all the text before",
-    "goes": "goes over what came before",
+    "goes": "processes all earlier deltas",
 }
 
 

@@ -26,7 +26,13 @@ from pytest_streamperf._cli.init.project import (
     put_in_place,
     source_files,
 )
-from pytest_streamperf._cli.init.proposal import CHECKS, Candidate, Proposal, chosen, proposal
+from pytest_streamperf._cli.init.proposal import (
+    CHECKS,
+    Candidate,
+    Proposal,
+    best_candidates,
+    proposal,
+)
 from pytest_streamperf._cli.init.source import Source, Unreadable, read
 from pytest_streamperf._report.terminal import say
 
@@ -73,11 +79,11 @@ def run(options: argparse.Namespace) -> int:
     """
     try:
         selection, proposed = _select(options.target)
-        say(_listed(selection))
+        say(_candidate_lines(selection))
         if options.write and not proposed.doubts:
             say(_write(selection, proposed))
             return 0
-        say(_shown(selection, proposed, options.target))
+        say(_proposal_lines(selection, proposed, options.target))
     except (Unreadable, Unwritable) as error:
         say([f"streamperf init: {error}"], sys.stderr)
         return _NOT_WRITTEN if isinstance(error, Unwritable) else _INVALID_TARGET
@@ -99,20 +105,20 @@ def candidates(source: Source, module: str) -> list[Candidate]:
         results = [*find_consumers(source), *find_apps(source), *find_fetches(source, module)]
     except RecursionError:
         raise Unreadable(f"{module} is nested too deep to be read") from None
-    return sorted(results, key=_order)
+    return sorted(results, key=_sort_key)
 
 
-def _order(candidate: Candidate) -> tuple[bool, int, int]:
+def _sort_key(candidate: Candidate) -> tuple[bool, int, int]:
     return bool(candidate.doubts), -candidate.score, candidate.line
 
 
 def _select(target: str) -> tuple[_Selection, Proposal]:
-    path, name = _resolved(target)
+    path, name = _resolve(target)
     results: list[tuple[Path, Candidate]] = []
     unread = []
     for file in source_files(path) if path.is_dir() else [path]:
         try:
-            source, module = read(str(file), file.read_bytes()), _place(file)[1].module
+            source, module = read(str(file), file.read_bytes()), _find_place(file)[1].module
             results += [(file, candidate) for candidate in candidates(source, module)]
         except (Unreadable, OSError) as error:
             unread.append(str(error))
@@ -127,17 +133,17 @@ def _select(target: str) -> tuple[_Selection, Proposal]:
         raise Unreadable(
             f"{target} has no code that takes a stream, serves one or fetches{by_name}"
         )
-    matches.sort(key=lambda pair: _order(pair[1]))
+    matches.sort(key=lambda pair: _sort_key(pair[1]))
     best, first = matches[0]
     owner = first.name.split(".")[0] if path.is_dir() else ""
-    picked = chosen([m for file, m in matches if file == best and m.matches(owner)])
+    picked = best_candidates([m for file, m in matches if file == best and m.matches(owner)])
     rest = [pair for pair in matches if pair[1] not in picked]
-    project, place = _place(best)
+    project, place = _find_place(best)
     selection = _Selection(best, project, place.module, picked, rest, unread)
     return selection, proposal(place.module, picked, place.doubts)
 
 
-def _resolved(target: str) -> tuple[Path, str]:
+def _resolve(target: str) -> tuple[Path, str]:
     """Return the file or folder of a target, and the name in it."""
     location, _, name = target.partition("::")
     path = Path(location)
@@ -153,7 +159,7 @@ def _resolved(target: str) -> tuple[Path, str]:
     raise Unreadable(f"{location} is not a file, a folder or a module on the import path")
 
 
-def _place(file: Path) -> tuple[Project, Place]:
+def _find_place(file: Path) -> tuple[Project, Place]:
     project = project_of(file.resolve())
     # The first entry of sys.path is the folder of the command itself.
     return project, place_of(file.resolve(), project, sys.path[1:])
@@ -162,7 +168,7 @@ def _place(file: Path) -> tuple[Project, Place]:
 # -- output
 
 
-def _listed(selection: _Selection) -> Iterator[str]:
+def _candidate_lines(selection: _Selection) -> Iterator[str]:
     """Yield the selected candidates, and the command for each of the rest."""
     for candidate in selection.picked:
         where = f"{_relative(selection.file)}:{candidate.line}"
@@ -179,7 +185,7 @@ def _listed(selection: _Selection) -> Iterator[str]:
     yield from (f"not read: {error}" for error in selection.unread)
 
 
-def _shown(selection: _Selection, proposed: Proposal, target: str) -> Iterator[str]:
+def _proposal_lines(selection: _Selection, proposed: Proposal, target: str) -> Iterator[str]:
     yield from ["", f"# {_relative(selection.test)}", "", *proposed.test.split("\n")]
     yield from [f"# {_relative(selection.project.pyproject)}", "", *proposed.table.split("\n")]
     yield from _required_extras(selection)

@@ -10,18 +10,18 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from pytest_streamperf._cli.init.making import (
+from pytest_streamperf._cli.init.construction import (
     Callback,
     arguments,
     callbacks,
+    construction_of,
     delta_doubts,
     ending,
-    making,
     missing_arguments,
     needs_loop,
 )
-from pytest_streamperf._cli.init.proposal import Candidate, spoken, within
-from pytest_streamperf._cli.init.source import Member, Parameter, Source, last_name, own
+from pytest_streamperf._cli.init.proposal import Candidate, imported_name, indented_block
+from pytest_streamperf._cli.init.source import Member, Parameter, Source, last_name, own_nodes
 from pytest_streamperf._cli.init.throttles import Throttle, throttle
 
 MINIMUM_SCORE = 3
@@ -92,11 +92,11 @@ def find_consumers(source: Source) -> Iterator[Candidate]:
             limiter = throttle(source.tree, consumer.members, consumer.callbacks)
             # A batch empties as time passes, and a growth check runs faster than that.
             if limiter is None or not limiter.batches:
-                yield _growth(consumer)
+                yield _growth_check(consumer)
             if limiter is not None:
-                yield _throttling(consumer, limiter)
+                yield _throttling_check(consumer, limiter)
             if not consumer.fed and consumer.is_async and consumer.members[0].yields:
-                yield _responsiveness(consumer)
+                yield _responsiveness_check(consumer)
 
 
 def _is_concrete(source: Source, owner: ast.ClassDef) -> bool:
@@ -115,12 +115,12 @@ def _fed_consumer(source: Source, owner: ast.ClassDef) -> _Consumer | None:
     """Return the method of a class that most likely takes deltas, as a consumer."""
     methods = source.methods(owner)
     adds = any(_accumulates(method.node) for method in methods.values())
-    feeds = [feed for feed in (_feed(m, adds=adds) for m in methods.values()) if feed]
+    feeds = [feed for feed in (_feed_score(m, adds=adds) for m in methods.values()) if feed]
     if not feeds:
         return None
     score, member, takes = max(feeds, key=lambda feed: feed[0])
     name, scope = member.node.name, [owner, *(method.node for method in methods.values())]
-    construction, (end, result) = making(source, owner), ending(methods)
+    construction, (end, result) = construction_of(source, owner), ending(methods)
     fed = f"subject{f'.{name}' * (name != '__call__')}"
     feed = f"{fed}({arguments(member.parameters, {takes.name: 'delta'})})"
     on_loop = needs_loop(*scope) or any(
@@ -131,8 +131,8 @@ def _fed_consumer(source: Source, owner: ast.ClassDef) -> _Consumer | None:
         return f"{'await ' * method.is_async}{call}"
 
     def lines(given: Mapping[str, str]) -> list[str]:
-        body = [f"subject = {spoken(owner.name)}({construction.arguments(given)})"]
-        body += within(f"{'async ' * on_loop}for delta in stream:", [called(member, feed)])
+        body = [f"subject = {imported_name(owner.name)}({construction.arguments(given)})"]
+        body += indented_block(f"{'async ' * on_loop}for delta in stream:", [called(member, feed)])
         body += [called(end, f"subject.{end.node.name}()")] if end else []
         if result and not given:
             shown = f"subject.{result.node.name}{'()' * (not result.decorators)}"
@@ -146,14 +146,14 @@ def _fed_consumer(source: Source, owner: ast.ClassDef) -> _Consumer | None:
     ]
     doubts += delta_doubts(takes.name, takes.annotation, scope, member.name)
     why = f"{name}({takes.name}) adds each delta to the state of the object"
-    about = _about(f"{owner.name}.{name}", member, score, why, doubts)
+    about = _candidate(f"{owner.name}.{name}", member, score, why, doubts)
     every = [*methods.values()]
     return _Consumer(
         about, lines, on_loop, construction.callbacks, every, ends=end is not None, fed=True
     )
 
 
-def _feed(member: Member, *, adds: bool) -> tuple[int, Member, Parameter] | None:
+def _feed_score(member: Member, *, adds: bool) -> tuple[int, Member, Parameter] | None:
     """Return the score of a method, the method and its parameter for the delta, or None.
 
     `adds` says that a method of its class adds to an accumulator.
@@ -177,7 +177,7 @@ def _loop_consumer(source: Source, member: Member) -> _Consumer | None:
     by_name = {parameter.name: parameter for parameter in member.parameters}
     if member.node.name.startswith("__") and member.node.name != "__call__":
         return None
-    for node in own(member.node):
+    for node in own_nodes(member.node):
         match node:
             case ast.For(iter=ast.Name(id=name)) | ast.AsyncFor(iter=ast.Name(id=name)):
                 is_async = isinstance(node, ast.AsyncFor)
@@ -199,9 +199,9 @@ def _consumer_of(
     signs += (outside in _STREAM_TYPES) + (variable in _DELTA_NAMES)
     signs += _accumulates(member.node, variable)
     takes = member.parameters
-    called = [*callbacks({p.name: p.name for p in takes}, [*own(member.node)])]
+    called = [*callbacks({p.name: p.name for p in takes}, [*own_nodes(member.node)])]
     values = {callback.parameter: callback.ignored for callback in called} | {stream.name: "stream"}
-    construction = making(source, member.owner) if member.owner else None
+    construction = construction_of(source, member.owner) if member.owner else None
     doubts = [
         *member.doubts,
         *(construction.doubts if construction else []),
@@ -213,30 +213,34 @@ def _consumer_of(
     element = inside.removesuffix("]").split(",")[0]
 
     def lines(given: Mapping[str, str]) -> list[str]:
-        call, make = spoken(member.name), []
+        call, make = imported_name(member.name), []
         if construction and member.owner:
-            make = [f"subject = {spoken(member.owner.name)}({construction.arguments({})})"]
+            make = [f"subject = {imported_name(member.owner.name)}({construction.arguments({})})"]
             call = f"subject.{member.node.name}"
         call = f"{call}({arguments(takes, values | {**given})})"
         if member.yields:
-            return [*make, *within(f"{'async ' * member.is_async}for _ in {call}:", ["pass"])]
+            return [
+                *make,
+                *indented_block(f"{'async ' * member.is_async}for _ in {call}:", ["pass"]),
+            ]
         return [*make, f"return {'await ' * member.is_async}{call}"]
 
     doubts += delta_doubts(variable, element, [member.node], member.name)
     why = f"loops over {stream.name}, one {variable} at a time"
     return _Consumer(
-        about=_about(member.name, member, signs, why, doubts),
+        about=_candidate(member.name, member, signs, why, doubts),
         lines=lines,
         is_async=member.is_async,
         callbacks=called,
         members=[member],
         ends=True,
         fed=False,
-        direct=spoken(member.name) * (not construction and arguments(takes, values) == "stream"),
+        direct=imported_name(member.name)
+        * (not construction and arguments(takes, values) == "stream"),
     )
 
 
-def _about(name: str, member: Member, score: int, why: str, doubts: Sequence[str]) -> Candidate:
+def _candidate(name: str, member: Member, score: int, why: str, doubts: Sequence[str]) -> Candidate:
     uses = name.split(".", maxsplit=1)[0]
     return Candidate("growth", name, member.node.lineno, score, why, [], doubts, uses=uses)
 
@@ -255,18 +259,18 @@ def _accumulates(scope: ast.AST, variable: str = "", place: str = "") -> bool:
 # -- their tests
 
 
-def _growth(consumer: _Consumer) -> Candidate:
+def _growth_check(consumer: _Consumer) -> Candidate:
     """Return a check that the work of the consumer grows linearly."""
     head = f"{'async ' * consumer.is_async}def consume(stream):"
     head += "  # called many times: it builds its state inside"
-    body = [*within(head, consumer.lines({})), "", "assert_linear(consume)"]
+    body = [*indented_block(head, consumer.lines({})), "", "assert_linear(consume)"]
     if consumer.direct and not consumer.about.doubts:
         body = [f"assert_linear({consumer.direct})"]
     budgets = {"max_superlinear": '"25%"', "up_to": "20_000"}
     return consumer.about._replace(body=body, fixtures=["assert_linear"], budgets=budgets)
 
 
-def _throttling(consumer: _Consumer, limiter: Throttle) -> Candidate:
+def _throttling_check(consumer: _Consumer, limiter: Throttle) -> Candidate:
     """Return a check that the throttle of the consumer keeps its interval."""
     callback, about = limiter.callback, consumer.about
     # An unknown interval has a doubt, so 0.1 s is only a placeholder in the printed test.
@@ -289,7 +293,7 @@ def _throttling(consumer: _Consumer, limiter: Throttle) -> Candidate:
     body = [stream, made, *lines, *checks]
     if consumer.is_async or callback.awaited:
         waits = ["await asyncio.sleep(1)  # a late update would arrive now"] * consumer.fed
-        main = within("async def main():", [*body[:-1], *waits, body[-1]])
+        main = indented_block("async def main():", [*body[:-1], *waits, body[-1]])
         body = [*main, "", "asyncio.run(main())"]
     return about._replace(
         check="throttling",
@@ -302,18 +306,18 @@ def _throttling(consumer: _Consumer, limiter: Throttle) -> Candidate:
     )
 
 
-def _responsiveness(consumer: _Consumer) -> Candidate:
+def _responsiveness_check(consumer: _Consumer) -> Candidate:
     """Return a check that an async generator does not block its event loop."""
     doubts = [*consumer.about.doubts]
-    if any(_waits_outside_test(node) for node in own(consumer.members[0].node)):
+    if any(_waits_outside_test(node) for node in own_nodes(consumer.members[0].node)):
         doubts.append("it may wait for something outside the test, or never end: pass a stub")
-    watched = within("with stall_watch() as watch:", consumer.lines({}))
+    watched = indented_block("with stall_watch() as watch:", consumer.lines({}))
     main = ["stream = token_stream(tokens=500)", *watched, "return watch"]
     checked = "asyncio.run(main()).assert_smooth(max_stall=0.05)"
     return consumer.about._replace(
         check="responsiveness",
         why="an async generator: a blocking call in it stalls its event loop",
-        body=[*within("async def main():", main), "", checked],
+        body=[*indented_block("async def main():", main), "", checked],
         doubts=doubts,
         fixtures=["stall_watch", "token_stream"],
         budgets={"max_stall": '"50ms"'},

@@ -8,9 +8,16 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from pytest_streamperf._cli.init.making import making, needs_loop
-from pytest_streamperf._cli.init.proposal import Candidate, spoken
-from pytest_streamperf._cli.init.source import Member, Source, assigned, calls, last_name, own
+from pytest_streamperf._cli.init.construction import construction_of, needs_loop
+from pytest_streamperf._cli.init.proposal import Candidate, imported_name
+from pytest_streamperf._cli.init.source import (
+    Member,
+    Source,
+    assignments_in,
+    call_nodes,
+    last_name,
+    own_nodes,
+)
 
 # Not measured: above MINIMUM_SCORE of consumers.py, because an app or a client library is explicit.
 _SCORE = 4
@@ -71,13 +78,13 @@ def find_apps(source: Source) -> Iterator[Candidate]:
     [['no GET route without arguments was found: pass a request that succeeds']]
     """
     best = max(_routes(source), key=lambda route: (route.bare, route.streams), default=_NO_ROUTE)
-    for target, value in assigned(own(source.tree)):
+    for target, value in assignments_in(own_nodes(source.tree)):
         if not isinstance(target, ast.Name) or last_name(value) not in _APP_CLASSES:
             continue
         certain = best.bare and "dependencies" not in ast.unparse(value)
         doubt = "no GET route without arguments was found: pass a request that succeeds"
         request = f'Request("GET", "{best.path if certain else "/"}")'
-        check = f"assert_survives({spoken(target.id)}, requests=[{request}], crowd=50)"
+        check = f"assert_survives({imported_name(target.id)}, requests=[{request}], crowd=50)"
         yield Candidate(
             check="server",
             name=target.id,
@@ -94,7 +101,7 @@ def _routes(source: Source) -> Iterator[_Route]:
     """Yield the GET routes: functions with `@app.get(...)`, and those in `Route(...)`."""
     functions = {member.name: member for member in source.members}
     declared = [(member, node) for member in source.members for node in member.node.decorator_list]
-    for call in calls(ast.walk(source.tree)):
+    for call in call_nodes(ast.walk(source.tree)):
         match call:
             case ast.Call(ast.Name("Route"), [_, ast.Name(name)]) if name in functions:
                 declared.append((functions[name], call))
@@ -152,8 +159,8 @@ def _constructor_check(
         return _network_check(
             owner.name, line, when, f'assert_fetch_is_gated("{module}:{owner.name}")', []
         )
-    construction = making(source, owner)
-    check = f"{spoken(owner.name)}({construction.arguments({})})"
+    construction = construction_of(source, owner)
+    check = f"{imported_name(owner.name)}({construction.arguments({})})"
     return _network_check(owner.name, line, when, check, [*construction.doubts, *loops])._replace(
         mark="@pytest.mark.streamperf(background_fetch=False, block_network=True)", uses=owner.name
     )
@@ -186,12 +193,12 @@ def _gates(source: Source, begin: ast.AST, owner: ast.ClassDef | None) -> set[st
     functions |= {f"{it}.{name}": methods[name].node for it in ("self", "cls") for name in methods}
     clients = {
         ast.unparse(target): source.dotted(value.func)
-        for target, value in assigned(ast.walk(source.tree))
+        for target, value in assignments_in(ast.walk(source.tree))
         if isinstance(value, ast.Call) and source.dotted(value.func) in _CLIENTS
     }
     pending, visited, gates, fetched = [begin], [begin], set[str](), False
     while pending:
-        for node in own(pending.pop()):
+        for node in own_nodes(pending.pop()):
             if isinstance(node, ast.Call | ast.Subscript | ast.Compare):
                 gates |= {*_GATE_NAMES.findall(ast.unparse(node))}
             if not isinstance(node, ast.Call):

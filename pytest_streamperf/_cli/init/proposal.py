@@ -104,30 +104,30 @@ class Proposal(NamedTuple):
     doubts: Sequence[str]
 
 
-def within(head: str, body: Iterable[str]) -> list[str]:
+def indented_block(head: str, body: Iterable[str]) -> list[str]:
     """Return the lines of a compound statement with an indented body.
 
-    >>> within("for delta in stream:", ["print(delta)"])
+    >>> indented_block("for delta in stream:", ["print(delta)"])
     ['for delta in stream:', '    print(delta)']
     """
     return [head, *(f"    {line}" if line else "" for line in body)]
 
 
-def spoken(name: str) -> str:
+def imported_name(name: str) -> str:
     """Return the name under which a test imports `name`, with a prefix where it is reserved.
 
-    >>> spoken("Reply"), spoken("stream")
+    >>> spoken("Reply"), imported_name("stream")
     ('Reply', 'the_stream')
     """
     return f"the_{name}" if name in _RESERVED_NAMES else name
 
 
-def chosen(candidates: Sequence[Candidate]) -> list[Candidate]:
+def best_candidates(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Return the best candidate of each kind without doubts, or else the first candidate.
 
     The candidates come in their order, the best first.
 
-    >>> chosen([])
+    >>> best_candidates([])
     []
     """
     best = {candidate.check: candidate for candidate in reversed(candidates)}.values()
@@ -166,7 +166,7 @@ def _test(candidate: Candidate, module: str) -> Iterator[str]:
     head = (
         f"def test_{name}_{CHECKS[candidate.check].test_suffix}({', '.join(candidate.fixtures)}):"
     )
-    yield from within(head, [*_todo(candidate.doubts), *candidate.body])
+    yield from indented_block(head, [*_todo(candidate.doubts), *candidate.body])
 
 
 def _todo(doubts: Iterable[str]) -> list[str]:
@@ -183,12 +183,15 @@ def _head(
     """Yield the docstring and the groups of imports at the head of a test file."""
     yield f'"""Streaming budgets of {module}."""'
     names = sorted({candidate.uses for candidate in candidates} - {""})
-    imports = [name if spoken(name) == name else f"{name} as {spoken(name)}" for name in names]
-    own = [f"from {module} import {', '.join(imports)}"] if imports else []
+    imports = [
+        name if imported_name(name) == name else f"{name} as {imported_name(name)}"
+        for name in names
+    ]
+    own_imports = [f"from {module} import {', '.join(imports)}"] if imports else []
     for lines in (
         [line for word, line in _STANDARD_IMPORTS.items() if word in tests],
         [line for word, line in _OTHER_IMPORTS.items() if word in tests],
-        [*_todo(doubts), *own],
+        [*_todo(doubts), *own_imports],
     ):
         if lines:
             yield "\n".join(lines)

@@ -49,7 +49,7 @@ class Member(NamedTuple):
     @property
     def yields(self) -> bool:
         """True for a generator function."""
-        return any(isinstance(node, ast.Yield | ast.YieldFrom) for node in own(self.node))
+        return any(isinstance(node, ast.Yield | ast.YieldFrom) for node in own_nodes(self.node))
 
     @property
     def decorators(self) -> set[str]:
@@ -134,17 +134,17 @@ def read(name: str, text: bytes) -> Source:
 
 
 def _source(tree: ast.Module) -> Source:
-    classes = {node.name: node for node in own(tree) if isinstance(node, ast.ClassDef)}
+    classes = {node.name: node for node in own_nodes(tree) if isinstance(node, ast.ClassDef)}
     members = [
         Member(node, owner if isinstance(owner, ast.ClassDef) else None)
         for owner in (tree, *classes.values())
-        for node in own(owner)
+        for node in own_nodes(owner)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     ]
     return Source(tree, members, classes, dict(_imported(tree)))
 
 
-def own(*nodes: ast.AST) -> Iterator[ast.AST]:
+def own_nodes(*nodes: ast.AST) -> Iterator[ast.AST]:
     """Yield the nodes below these nodes, in source order, that run together with them.
 
     Bodies of nested functions and classes are left out, and so are blocks for `__main__`.
@@ -158,12 +158,12 @@ def own(*nodes: ast.AST) -> Iterator[ast.AST]:
             pending += [*ast.iter_child_nodes(node)][::-1]
 
 
-def calls(nodes: Iterable[ast.AST]) -> Iterator[ast.Call]:
+def call_nodes(nodes: Iterable[ast.AST]) -> Iterator[ast.Call]:
     """Yield the nodes that are calls."""
     return (node for node in nodes if isinstance(node, ast.Call))
 
 
-def assigned(nodes: Iterable[ast.AST]) -> Iterator[tuple[ast.expr, ast.expr]]:
+def assignments_in(nodes: Iterable[ast.AST]) -> Iterator[tuple[ast.expr, ast.expr]]:
     """Yield the target and the value of each assignment; a tuple assignment gives several pairs."""
     for node in nodes:
         match node:

@@ -10,8 +10,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from pytest_streamperf._cli.init.making import Callback
-from pytest_streamperf._cli.init.source import Member, assigned, calls, last_name, own
+from pytest_streamperf._cli.init.construction import Callback
+from pytest_streamperf._cli.init.source import (
+    Member,
+    assignments_in,
+    call_nodes,
+    last_name,
+    own_nodes,
+)
 
 _CLOCKS = {"monotonic", "time", "perf_counter"}
 _TIMERS = {"call_later", "sleep"}
@@ -42,9 +48,9 @@ def throttle(
     """Return the throttle in these functions, or None if they use neither a clock nor a timer."""
     if not callbacks:
         return None
-    nodes = [node for member in members for node in own(member.node)]
+    nodes = [node for member in members for node in own_nodes(member.node)]
     bindings = _bindings_of(tree, members)
-    timer_calls = (call for call in calls(nodes) if last_name(call.func) in _TIMERS)
+    timer_calls = (call for call in call_nodes(nodes) if last_name(call.func) in _TIMERS)
     timers = [call.args[:1] for call in timer_calls if call.args]
     compared = [[node.left, *node.comparators] for node in nodes if isinstance(node, ast.Compare)]
     waits = [sides for sides in compared if any(map(_reads_clock, _terms(sides, bindings)))]
@@ -73,9 +79,9 @@ def _bindings_of(tree: ast.Module, members: Sequence[Member]) -> _Bindings:
     """Return the values that names may have in the module, the class and these functions."""
     bindings = defaultdict[str, list[ast.expr]](list)
     owner = members[0].owner
-    for target, value in assigned(own(owner) if owner else []):
+    for target, value in assignments_in(own_nodes(owner) if owner else []):
         bindings[f"self.{ast.unparse(target)}"].append(value)
-    for target, value in assigned(own(tree, *(member.node for member in members))):
+    for target, value in assignments_in(own_nodes(tree, *(member.node for member in members))):
         bindings[ast.unparse(target)].append(value)
     for member in members:
         for parameter in member.parameters:
@@ -105,7 +111,7 @@ def _terms(expressions: Iterable[ast.expr], bindings: _Bindings) -> Iterator[ast
 
 
 def _reads_clock(term: ast.expr) -> bool:
-    return any(last_name(c.func) in _CLOCKS and not c.args for c in calls(ast.walk(term)))
+    return any(last_name(c.func) in _CLOCKS and not c.args for c in call_nodes(ast.walk(term)))
 
 
 def _text_of(sent: ast.expr, bindings: _Bindings, code: str) -> str:
@@ -129,8 +135,8 @@ def _text_of(sent: ast.expr, bindings: _Bindings, code: str) -> str:
 def _is_reset(place: str, members: Sequence[Member]) -> bool:
     """Return whether the code empties the accumulator `place`, as a batching throttle does."""
     is_attribute = place.startswith("self.")
-    nodes = [node for m in members if m.node.name != "__init__" for node in own(m.node)]
-    assignments = sum(ast.unparse(target) == place for target, _ in assigned(nodes))
+    nodes = [node for m in members if m.node.name != "__init__" for node in own_nodes(m.node)]
+    assignments = sum(ast.unparse(target) == place for target, _ in assignments_in(nodes))
     resets = {f"{place}.clear()", f"{place}.truncate(0)", f"del {place}[:]"}
     statements = (ast.unparse(n) for n in nodes if isinstance(n, ast.Expr | ast.Delete))
     return assignments > (not is_attribute) or not resets.isdisjoint(statements)

@@ -14,10 +14,10 @@ from pytest_streamperf._cli.init.source import (
     Member,
     Parameter,
     Source,
-    assigned,
-    calls,
+    assignments_in,
+    call_nodes,
     last_name,
-    own,
+    own_nodes,
 )
 
 # These bases need no arguments, or take the annotated fields of the class.
@@ -61,7 +61,7 @@ def callbacks(places: Mapping[str, str], nodes: Sequence[ast.AST]) -> Iterator[C
     awaits = [node for node in nodes if isinstance(node, ast.Await)]
     awaited = {id(node.value) for node in awaits if id(node) in statements}
     for name, place in places.items():
-        matches = [call for call in calls(nodes) if ast.unparse(call.func) == place]
+        matches = [call for call in call_nodes(nodes) if ast.unparse(call.func) == place]
         if matches and {id(call) for call in matches} <= statements | awaited:
             yield Callback(name, place, matches, any(id(call) in awaited for call in matches))
 
@@ -93,7 +93,7 @@ def missing_arguments(takes: Iterable[Parameter], given: Iterable[str]) -> list[
 # -- objects
 
 
-class Making(NamedTuple):
+class Construction(NamedTuple):
     """A constructor: its parameters, the callbacks among them, and the doubts about a call."""
 
     takes: Sequence[Parameter]
@@ -107,19 +107,19 @@ class Making(NamedTuple):
         )
 
 
-def making(source: Source, owner: ast.ClassDef) -> Making:
+def construction_of(source: Source, owner: ast.ClassDef) -> Construction:
     r"""Return how to construct an instance of a class.
 
     >>> from pytest_streamperf._cli.init.source import read
     >>> source = read("a.py", b"class Reply:\n    def __init__(self, model): pass")
-    >>> making(source, source.classes["Reply"]).doubts
+    >>> construction_of(source, source.classes["Reply"]).doubts
     ['model has no default: replace ... with a value']
     """
     methods, classes = source.methods(owner), source.with_bases(owner)
     init, doubts = methods.get("__init__"), []
     if init is not None:
         takes = init.parameters
-        pairs = assigned(own(init.node))
+        pairs = assignments_in(own_nodes(init.node))
         places = {ast.unparse(value): ast.unparse(target) for target, value in pairs}
     else:
         takes = [field for cls in reversed(classes) if _has_fields(cls) for field in _fields(cls)]
@@ -129,9 +129,9 @@ def making(source: Source, owner: ast.ClassDef) -> Making:
         doubts = [
             f"the arguments of {base} are unknown: it is not in this file" for base in elsewhere
         ]
-    nodes = [node for method in methods.values() for node in own(method.node)]
+    nodes = [node for method in methods.values() for node in own_nodes(method.node)]
     called = [*callbacks({field.name: places.get(field.name, "") for field in takes}, nodes)]
-    return Making(
+    return Construction(
         takes,
         called,
         doubts + missing_arguments(takes, [callback.parameter for callback in called]),
@@ -140,7 +140,7 @@ def making(source: Source, owner: ast.ClassDef) -> Making:
 
 def needs_loop(*scope: ast.AST) -> bool:
     """Return whether the code needs a running event loop."""
-    return any(last_name(call.func) in _LOOP_CALLS for call in calls(own(*scope)))
+    return any(last_name(call.func) in _LOOP_CALLS for call in call_nodes(own_nodes(*scope)))
 
 
 def ending(methods: Mapping[str, Member]) -> tuple[Member | None, Member | None]:
@@ -177,7 +177,7 @@ def delta_doubts(
     >>> [doubt.partition(":")[0] for doubt in delta_doubts("event", "", scope, "show")]
     ['event may not be text']
     """
-    nodes = [*own(*scope)]
+    nodes = [*own_nodes(*scope)]
     how = "with delta=, a callable from index to delta"
     if any(word in function.lower() for word in ("decode", "parse", "sse")) or _reads_format(nodes):
         yield f"the code parses a format: make deltas in that format {how}"
@@ -188,9 +188,9 @@ def delta_doubts(
 def _reads_format(nodes: Sequence[ast.AST]) -> bool:
     # Docstrings, and constants with a method call such as "\n\n".join, are no sign of a format.
     ignored = {id(n.value) for n in nodes if isinstance(n, ast.Expr)}
-    ignored |= {id(c.func.value) for c in calls(nodes) if isinstance(c.func, ast.Attribute)}
+    ignored |= {id(c.func.value) for c in call_nodes(nodes) if isinstance(c.func, ast.Attribute)}
     texts = [n for n in nodes if isinstance(n, ast.Constant) and id(n) not in ignored]
-    return any(last_name(call.func) in _PARSERS for call in calls(nodes)) or any(
+    return any(last_name(call.func) in _PARSERS for call in call_nodes(nodes)) or any(
         mark in str(text.value) for text in texts for mark in _FORMAT_MARKS
     )
 
@@ -216,6 +216,6 @@ def _text_places(nodes: Sequence[ast.AST]) -> Iterator[str]:
         match node:
             case ast.Call(func=ast.Attribute(ast.Constant(str()), "join"), args=[joined]):
                 yield ast.unparse(joined)
-    for target, value in assigned(nodes):
+    for target, value in assignments_in(nodes):
         if last_name(value) == "StringIO" or isinstance(getattr(value, "value", None), str):
             yield from {(place := ast.unparse(target)), f"self.{place}"}
