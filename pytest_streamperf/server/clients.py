@@ -1,4 +1,12 @@
-"""Clients as they are in the field: some read to the end, some leave midway, some at once."""
+"""Send HTTP requests as real clients do: they read to the end, leave midway, or leave at once.
+
+`ask` sends a `Request` over a connection of its own and returns an `Answer`. `tasks` and `until`
+help checks to run many clients at the same time.
+
+- A client that leaves aborts its connection, as a browser does when a tab is closed.
+- A server that sends nothing for 30 seconds raises `TimeoutError`. A connection that it closes
+  early raises `ConnectionError`.
+"""
 
 import asyncio
 import json
@@ -9,18 +17,27 @@ from typing import Any, Literal, overload
 from urllib.parse import urlsplit
 
 Leave = Literal["never", "midway", "at once"]
-"""When a client hangs up: when all has come, with the first piece of a body, or having asked."""
+"""When a client leaves: after the whole answer, with the first data of the body, or at once.
 
-_PATIENCE = 30.0
-_PIECE = 2**16
-# Seconds to wait for a word where one is expected, as curl does.
-_EXPECTING = 1.0
-_LOOK = 0.001
+A client that leaves at once sends its request and reads no answer.
+"""
+
+# Seconds without data after which a client gives up. Not measured: longer than any normal pause.
+_TIMEOUT_S = 30.0
+# Bytes of one read from the socket. Not measured: 64 KiB is a choice.
+_READ_BYTES = 2**16
+# Seconds to wait for an answer to `Expect: 100-continue`. curl waits as long (its option
+# CURLOPT_EXPECT_100_TIMEOUT_MS).
+_CONTINUE_TIMEOUT_S = 1.0
+# Seconds between two evaluations of a condition in `until`. Not measured.
+_POLL_S = 0.001
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a client asks for: a method, a path, and what is sent, as JSON unless it is bytes.
+    """The request of a client: a method, a path, a body and headers.
+
+    A `body` of bytes is sent unchanged, any other is sent as JSON, and None is an empty body.
 
     >>> str(Request("POST", "/v1/chat/completions", {"stream": True}))
     'POST /v1/chat/completions'
@@ -36,7 +53,7 @@ class Request:
 
     @property
     def content(self) -> bytes:
-        """The bytes of the body."""
+        """Return the body as bytes."""
         if self.body is None:
             return b""
         return self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
@@ -44,9 +61,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back: names of `headers` are in lower case.
+    """The answer of a server: its status, headers and body.
 
-    `complete` is whether all of it came.
+    The names of `headers` are in lower case. `complete` is False if the client left before the end.
     """
 
     status: int
@@ -56,7 +73,11 @@ class Answer:
 
 
 Arrived = Callable[[int, bool], None]
-"""Called with the size of each part of a body that arrives, and whether a chunk begins with it."""
+"""A callback for each part of a body that arrives.
+
+Its arguments are the size of the part in bytes, and whether a chunk of the transfer encoding begins
+with it.
+"""
 
 
 @overload
@@ -77,93 +98,101 @@ async def ask(
 async def ask(
     url: str, request: Request, leave: Leave = "never", arrived: Arrived | None = None
 ) -> Answer | None:
-    """Send a request over a connection of its own, and read the answer for as long as asked.
+    """Send a request over a connection of its own, and return the answer.
 
-    With `Expect: 100-continue` the body is held back until the server says something, or nothing
-    for a second: what refuses a body by its size hangs up on those who go on sending.
+    `leave` tells when the client leaves; `arrived` is called for each part of the body. With an
+    `Expect: 100-continue` header, the client sends the body after the first data from the server,
+    or after one second without data. It does not send the body after a refusal. A server that
+    refuses a large body may close the connection of a client that goes on sending.
 
-    None where the client left at once. Raises `TimeoutError` where the server says
-    nothing for 30 seconds, and `ConnectionError` where it hangs up.
+    Returns None for a client that leaves at once. Raises `TimeoutError` if the server sends nothing
+    for 30 seconds, and `ConnectionError` if it closes the connection early.
     """
     import h11  # noqa: PLC0415 - comes with the extra that serves
 
-    async with _connected(url) as (reader, writer):
+    async with _connect(url) as (reader, writer):
         connection = h11.Connection(h11.CLIENT)
-        head, *rest = _sent(url, request)
+        head, *rest = _request_events(url, request)
         writer.write(connection.send(head) or b"")
         event = h11.NEED_DATA
         if "expect" in request.headers:
             with suppress(TimeoutError):
-                async with asyncio.timeout(_EXPECTING):
-                    connection.receive_data(await reader.read(_PIECE))
-            event = _next(request, connection)
+                async with asyncio.timeout(_CONTINUE_TIMEOUT_S):
+                    connection.receive_data(await reader.read(_READ_BYTES))
+            event = _next_event(request, connection)
         if not isinstance(event, h11.Response):
-            for each in rest:
-                writer.write(connection.send(each) or b"")
+            for body_event in rest:
+                writer.write(connection.send(body_event) or b"")
         if leave == "at once":
             await asyncio.sleep(0)
             return None
         parts: list[bytes] = []
 
-        def keep(data: bytes, begins: bool) -> None:  # noqa: FBT001 - as h11 says it
+        def keep_part(data: bytes, chunk_begins: bool) -> None:  # noqa: FBT001 - a flag of h11
             parts.append(data)
             if arrived is not None:
-                arrived(len(data), begins)
+                arrived(len(data), chunk_begins)
 
-        status, told, complete = await _answered(
-            request, connection, reader, leave=leave, event=event, keep=keep
+        status, headers, complete = await _read_answer(
+            request, connection, reader, leave=leave, event=event, keep_part=keep_part
         )
-        return Answer(status, told, b"".join(parts), complete)
+        return Answer(status, headers, b"".join(parts), complete)
 
 
-async def _answered(  # noqa: PLR0913 - what is read, and how far
+async def _read_answer(  # noqa: PLR0913 - the connection, and when to stop
     request: Request,
     connection: Any,
     reader: asyncio.StreamReader,
     *,
     leave: Leave,
     event: Any,
-    keep: Callable[[bytes, bool], None],
+    keep_part: Callable[[bytes, bool], None],
 ) -> tuple[int, Mapping[str, str], bool]:
-    """The status, the headers, and whether all of the body came; `keep` gets its parts."""
+    """Return the status, the headers, and whether the whole body arrived.
+
+    `event` is the first event of the answer, and `keep_part` receives each part of the body.
+    """
     import h11  # noqa: PLC0415
 
-    status, some = 0, False
-    told: dict[str, str] = {}
+    status, has_data = 0, False
+    headers: dict[str, str] = {}
     while True:
         match event:
-            case h11.NEED_DATA if some and leave == "midway":
-                return status, told, False
+            case h11.NEED_DATA if has_data and leave == "midway":
+                return status, headers, False
             case h11.NEED_DATA:
-                async with asyncio.timeout(_PATIENCE):
-                    connection.receive_data(await reader.read(_PIECE))
+                async with asyncio.timeout(_TIMEOUT_S):
+                    connection.receive_data(await reader.read(_READ_BYTES))
             case h11.Response():
                 status = event.status_code
-                for name, value in event.headers:  # those that come twice are one, as pages see it
-                    before = f"{told[name.decode()]}, " if name.decode() in told else ""
-                    told[name.decode()] = before + value.decode("latin-1")
+                # Browsers join headers of the same name in this way.
+                for name, value in event.headers:
+                    before = f"{headers[name.decode()]}, " if name.decode() in headers else ""
+                    headers[name.decode()] = before + value.decode("latin-1")
             case h11.Data():
-                some = True
-                keep(bytes(event.data), event.chunk_start)
+                has_data = True
+                keep_part(bytes(event.data), event.chunk_start)
             case h11.EndOfMessage():
-                return status, told, True
+                return status, headers, True
             case h11.ConnectionClosed():
-                msg = f"the server hung up on {request}"
+                msg = f"the server closed the connection before the end of its answer to {request}"
                 raise ConnectionError(msg)
-        event = _next(request, connection)
+        event = _next_event(request, connection)
 
 
-def _next(request: Request, connection: Any) -> Any:
+def _next_event(request: Request, connection: Any) -> Any:
+    """Return the next event of h11, or raise `ConnectionError` for an answer that breaks off."""
     import h11  # noqa: PLC0415
 
     try:
         return connection.next_event()
     except h11.RemoteProtocolError as error:
-        msg = f"the server hung up on {request}: {error}"
+        msg = f"the server closed the connection of {request}: {error}"
         raise ConnectionError(msg) from error
 
 
-def _sent(url: str, request: Request) -> Iterator[Any]:
+def _request_events(url: str, request: Request) -> Iterator[Any]:
+    """Yield the h11 events of a request: the head, the body and the end."""
     import h11  # noqa: PLC0415
 
     address, content = urlsplit(url), request.content
@@ -178,14 +207,14 @@ def _sent(url: str, request: Request) -> Iterator[Any]:
 
 
 @asynccontextmanager
-async def _connected(
+async def _connect(
     url: str,
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """Connect, and hang up at the end, without a word."""
+    """Connect to a server, and abort the connection at the end."""
     address = urlsplit(url)
     secure = address.scheme == "https"
     port = address.port or (443 if secure else 80)
-    async with asyncio.timeout(_PATIENCE):
+    async with asyncio.timeout(_TIMEOUT_S):
         reader, writer = await asyncio.open_connection(
             address.hostname, port, ssl=True if secure else None
         )
@@ -197,15 +226,15 @@ async def _connected(
             await writer.wait_closed()
 
 
-async def until(met: Callable[[], bool]) -> None:
-    """Wait for what other tasks do."""
-    while not met():  # noqa: ASYNC110 - there is no event for it
-        await asyncio.sleep(_LOOK)
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until `condition()` is true, and let other tasks run meanwhile."""
+    while not condition():  # noqa: ASYNC110 - the condition has no event
+        await asyncio.sleep(_POLL_S)
 
 
 @asynccontextmanager
 async def tasks() -> AsyncIterator[list[asyncio.Task[Any]]]:
-    """Tasks that end with this, whatever came of them."""
+    """Yield a list for tasks; at the end, cancel the tasks in it, and ignore their errors."""
     running: list[asyncio.Task[Any]] = []
     try:
         yield running

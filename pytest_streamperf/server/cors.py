@@ -1,4 +1,12 @@
-"""Cross-origin headers on every answer, on errors and on what a cache holds, too."""
+"""Check that pages of another origin can read every answer of a server, errors and 304 included.
+
+`assert_cors` takes an ASGI app or a URL. It sends valid, bad and preflight requests to each route,
+and returns a `Verdict`.
+
+- Every answer must allow the origin in its `access-control-allow-origin` header.
+- A preflight answer must have a 2xx status, and allow the method and the `content-type` header.
+- For the time of the check, the app has a route that raises, so that a 500 answer is checked, too.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,17 +26,20 @@ __tracebackhide__ = True  # pytest shows the user's own frames
 
 ORIGIN = "https://page.example"
 
-_NOWHERE, _RAISES = "/streamperf-nowhere", "/streamperf-raises"
-_LARGE = 10 * 2**20
-_MOST_ROWS = 4
+# The paths are unlike any route of a user's app.
+_UNKNOWN_PATH, _RAISING_PATH = "/streamperf-nowhere", "/streamperf-raises"
+# Bytes of a body that a server with a size limit refuses. Not measured: 10 MiB is a choice.
+_LARGE_BODY_BYTES = 10 * 2**20
+# Rows of the table in a message. Not measured: a message has at most 16 lines.
+_MAX_ROWS = 4
 
 
-class Seen(NamedTuple):
-    """An answer: to what, and what it lacks, if anything."""
+class CorsAnswer(NamedTuple):
+    """The status of an answer, the request that it answers, and its CORS fault, or ""."""
 
     request: str
     status: int
-    lacks: str
+    fault: str
 
 
 def assert_cors(
@@ -38,154 +49,164 @@ def assert_cors(
     statuses: Sequence[int] = (),
     origin: str = ORIGIN,
 ) -> Verdict:
-    """Ask a server everything that it may refuse, and hold that a page of `origin` can read it.
+    """Request every kind of answer from a server, and check that a page of `origin` can read it.
 
-    Of an app with routes, as Starlette and FastAPI have them, in middleware or not, each is asked:
-    beforehand, as browsers do, then with GET, with a body that it cannot want and one of 10 MB, by
-    a method that it does not have, and with the tag that it gave for a cache; and a route is added
-    for a while that raises. `requests` are asked as well, of a URL these alone; an unknown path is,
-    always. `statuses` are those that must have been seen.
+    The check finds the routes of a Starlette or FastAPI app, inside middleware, too. Each route
+    gets preflight requests, a GET, a body that is not JSON, an unexpected JSON body, a body of
+    10 MB, and a method that it does not have. An answer with an `etag` is requested again with that
+    tag. A temporary route raises an error.
 
-    Raises `ServerExceeded`, and `NothingMeasured` where a status of `statuses` was not seen, or
-    there was nothing to ask for.
+    The check also sends `requests`, and one request for an unknown path. A server that is given by
+    its URL gets only those. `statuses` are status codes that at least one answer must have.
+
+    Raises `ServerExceeded` for an answer that a page of `origin` cannot read. Raises
+    `NothingMeasured` if no answer had a status of `statuses`, or if there was nothing to request.
 
         assert_cors(app, statuses=(200, 404, 500))
     """
     routes = _routes(server)
     if not routes and not requests:
         raise nothing_measured(
-            "server", "no routes are known of this server", "give requests=[...] to ask it"
+            "server",
+            "the check knows no routes of this server",
+            "give the requests to send: requests=[...]",
         )
-    walk = tuple(_walk(routes))
-    with _raising(routes), served(server) as url:
+    route_requests = tuple(_route_requests(routes))
+    with _raising_route(routes), served(server) as url:
 
-        async def main() -> list[Seen]:
-            raising = [Request("GET", _RAISES)] if isinstance(routes, list) else []
-            asked = [*walk, *requests, Request("GET", _NOWHERE), *raising]
-            seen = []
-            for request in asked:
-                answer = await _ask(url, request, origin)
-                seen.append(_seen(request, answer, origin))
+        async def main() -> list[CorsAnswer]:
+            raising = [Request("GET", _RAISING_PATH)] if isinstance(routes, list) else []
+            all_requests = [*route_requests, *requests, Request("GET", _UNKNOWN_PATH), *raising]
+            answers = []
+            for request in all_requests:
+                answer = await _ask_from(url, request, origin)
+                answers.append(_inspect(request, answer, origin))
                 if request.method == "GET" and "etag" in answer.headers:
                     headers = {"if-none-match": answer.headers["etag"]}
                     cached = Request(request.method, request.path, headers=headers)
-                    seen.append(_seen(cached, await _ask(url, cached, origin), origin))
-            return seen
+                    answers.append(_inspect(cached, await _ask_from(url, cached, origin), origin))
+            return answers
 
-        seen = run("assert_cors", main)
-    unseen = [status for status in statuses if status not in {each.status for each in seen}]
-    if unseen:
+        answers = run("assert_cors", main)
+    missing = [status for status in statuses if status not in {answer.status for answer in answers}]
+    if missing:
         raise nothing_measured(
             "server",
-            f"no answer had status {', '.join(map(str, unseen))}",
-            "give requests= that are answered so",
+            f"no answer had status {', '.join(map(str, missing))}",
+            "add a request that the server answers with it: requests=[...]",
         )
-    found = judged(seen, origin)
-    return concluded(found)
+    verdict = verdict_on_answers(answers, origin)
+    return concluded(verdict)
 
 
 def _routes(app: Any) -> Sequence[Any]:
-    """The routes of an app, or of what is wrapped in middleware."""
+    """Return the routes of an app, or of the app inside its middleware; none for a URL."""
     while app is not None and not hasattr(app, "routes"):
         app = getattr(app, "app", None)
     return getattr(app, "routes", ())
 
 
 @contextmanager
-def _raising(routes: Sequence[Any]) -> Iterator[None]:
-    """Have an app with routes raise where it is asked to."""
+def _raising_route(routes: Sequence[Any]) -> Iterator[None]:
+    """Add a route to the list `routes` whose handler raises an error, and remove it at the end.
+
+    Routes in another container than a list stay unchanged.
+    """
     if not isinstance(routes, list):
         yield
         return
-    from starlette.routing import Route  # noqa: PLC0415 - it has routes, so it is there
+    from starlette.routing import Route  # noqa: PLC0415 - an app with such a list has Starlette
 
-    error = RuntimeError("raised by assert_cors, to see what is answered")
+    error = RuntimeError("raised by assert_cors to get an error answer")
 
     def raises(_request: object) -> None:
         raise error
 
-    route = Route(_RAISES, raises)
+    route = Route(_RAISING_PATH, raises)
     routes.insert(0, route)
     try:
-        with unlogged(lambda raised: raised is error):  # nobody is to wonder
+        # In the server's log, this error would look like a fault of the app.
+        with unlogged(lambda raised: raised is error):
             yield
     finally:
         routes.remove(route)
 
 
-def _walk(routes: Sequence[Any], before: str = "") -> Iterator[Request]:
-    """Requests for each route that has methods: as good as any, and bad in each way."""
+def _route_requests(routes: Sequence[Any], prefix: str = "") -> Iterator[Request]:
+    """Yield valid and bad requests for each route that has methods, nested routes included."""
     for route in routes:
         methods = getattr(route, "methods", None)
-        path = sub(r"{[^}]*}", "0", before + getattr(route, "path", ""))
-        yield from _walk(getattr(route, "routes", None) or (), path)
+        path = sub(r"{[^}]*}", "0", prefix + getattr(route, "path", ""))
+        yield from _route_requests(getattr(route, "routes", None) or (), path)
         if not methods:
             continue
         for method in sorted(methods - {"HEAD", "OPTIONS"}):
-            asks = {"access-control-request-method": method}
-            if method != "GET":  # a body of JSON is asked for beforehand, too
-                asks["access-control-request-headers"] = "content-type"
-            yield Request("OPTIONS", path, headers=asks)
+            preflight = {"access-control-request-method": method}
+            if method != "GET":  # browsers ask before they send a JSON body
+                preflight["access-control-request-headers"] = "content-type"
+            yield Request("OPTIONS", path, headers=preflight)
             if method == "GET":
                 yield Request("GET", path)
             else:
                 yield Request(method, path, b"{")
                 yield Request(method, path, {"streamperf": None})
-                yield Request(method, path, b" " * _LARGE, {"expect": "100-continue"})
+                yield Request(method, path, b" " * _LARGE_BODY_BYTES, {"expect": "100-continue"})
         if "PUT" not in methods:
             yield Request("PUT", path)
 
 
-async def _ask(url: str, request: Request, origin: str) -> Answer:
+async def _ask_from(url: str, request: Request, origin: str) -> Answer:
+    """Send a request with an `origin` header, and return its status, headers and first data."""
     headers = {"origin": origin, **request.headers}
-    # Of a stream, which may have no end, the first piece is enough.
+    # A stream may never end, and the check needs only the headers.
     return await ask(url, Request(request.method, request.path, request.body, headers), "midway")
 
 
-def _seen(request: Request, answer: Answer, origin: str) -> Seen:
+def _inspect(request: Request, answer: Answer, origin: str) -> CorsAnswer:
+    """Return an answer with the reason why a page of `origin` cannot read it, if there is one."""
     allowed = answer.headers.get("access-control-allow-origin")
-    lacks = ""
+    fault = ""
     if allowed not in {"*", origin}:
-        lacks = "access-control-allow-origin" if allowed is None else f"allows {allowed}"
+        fault = "no access-control-allow-origin" if allowed is None else f"allows {allowed}"
     elif request.method == "OPTIONS":
         method = request.headers.get("access-control-request-method", "GET")
         methods = answer.headers.get("access-control-allow-methods", "")
         if method not in {"GET", "HEAD", "POST"} and method not in methods and methods != "*":
-            lacks = f"access-control-allow-methods: {method}"
+            fault = f"access-control-allow-methods lacks {method}"
         elif "access-control-request-headers" in request.headers and not any(
-            each in {"*", "content-type"}
-            for each in sub(
+            header in {"*", "content-type"}
+            for header in sub(
                 r"\s", "", answer.headers.get("access-control-allow-headers", "").lower()
             ).split(",")
         ):
-            lacks = "access-control-allow-headers: content-type"
+            fault = "access-control-allow-headers lacks content-type"
         elif answer.status >= 300:  # noqa: PLR2004 - browsers want 2xx
-            lacks = "a status of 2xx"
-    return Seen(str(request), answer.status, lacks)
+            fault = "not a 2xx status"
+    return CorsAnswer(str(request), answer.status, fault)
 
 
-def judged(seen: Sequence[Seen], origin: str) -> Verdict:
-    """Hold answers to be readable from `origin`."""
-    lacking = [each for each in seen if each.lacks]
-    figures = Figures(given={"answers": len(seen)}, counts={"lacking": len(lacking)})
-    if not lacking:
-        statuses = ", ".join(map(str, sorted({each.status for each in seen})))
-        what = f"{len(seen)} answers can be read from anywhere: {statuses}"
-        return passed(what, figures)
-    by_status = {each.status: each for each in reversed(lacking)}
+def verdict_on_answers(answers: Sequence[CorsAnswer], origin: str) -> Verdict:
+    """Return the verdict on whether a page of `origin` can read all answers."""
+    faulty = [answer for answer in answers if answer.fault]
+    figures = Figures(given={"answers": len(answers)}, counts={"lacking": len(faulty)})
+    if not faulty:
+        statuses = ", ".join(map(str, sorted({answer.status for answer in answers})))
+        headline = f"{len(answers)} answers can be read from other origins: {statuses}"
+        return passed(headline, figures)
+    by_status = {answer.status: answer for answer in reversed(faulty)}
     rows = [
-        [str(status), by_status[status].request, by_status[status].lacks]
-        for status in sorted(by_status)[:_MOST_ROWS]
+        [str(status), by_status[status].request, by_status[status].fault]
+        for status in sorted(by_status)[:_MAX_ROWS]
     ]
     statuses = ", ".join(map(str, sorted(by_status)))
     entries = {
-        "means": f"a page of {origin} sees a network error, whatever it is",
-        "try": "add the headers around the whole app: a framework answers errors, and what a cache "
-        "holds, past the code that answers the rest",
+        "means": f"a page of {origin} sees a network error instead of the answer",
+        "try": "add the headers around the whole app: a framework may send errors and 304 "
+        "answers past its inner middleware",
     }
     return exceeded(
-        f"{len(lacking)} of {len(seen)} answers keep other origins out: {statuses}",
+        f"{len(faulty)} of {len(answers)} answers keep other origins out: {statuses}",
         figures,
         labelled_lines(entries),
-        [*map(fit_line, table_lines(["status", "for", "lacks"], rows))],
+        [*map(fit_line, table_lines(["status", "request", "fault"], rows))],
     )

@@ -1,7 +1,12 @@
-"""Gauges that go back, and totals that miss nothing: what a server says of itself, held to account.
+"""Check that the gauges of a server return to their old values after its clients have gone.
 
-Clients read to the end, leave midway and leave at once, for each request; after each of these the
-gauges are to be what they were, and never below 0 on the way. Which clients did it is then known.
+`assert_gauges_settle` takes an ASGI app or a URL, requests, and names in the metrics that the
+server itself publishes. For each request, one group of clients reads the answers to the end, one
+leaves midway, and one leaves at once. The check returns a `Verdict`.
+
+- A gauge must return to the value that it had before the group, and must never fall below 0.
+- A total that counts starts must grow by as much as the total that counts ends.
+- The groups come one after the other, so the verdict names the group that left a wrong number.
 """
 
 import asyncio
@@ -22,37 +27,46 @@ from pytest_streamperf.wire.server import repeated_errors, unlogged
 __tracebackhide__ = True  # pytest shows the user's own frames
 
 Reading = Mapping[str, float]
-Read = str | Callable[[], Mapping[str, Any]]
-"""A server's metrics: a path that answers with JSON, or what returns them, from a thread."""
+"""The numbers of one reading of the metrics, by name."""
 
-_WAYS: Mapping[Leave, str] = {
+Read = str | Callable[[], Mapping[str, Any]]
+"""The path of a server's metrics (JSON), or a function that returns them, called from a thread."""
+
+_BEHAVIOURS: Mapping[Leave, str] = {
     "never": "read to the end",
     "midway": "left midway",
     "at once": "left at once",
 }
-# Seconds from look to look, and how many in a row must find everything settled.
-_LOOK = 0.02
-_MOST_ROWS = 4
-_LOOKS = 2
+# Seconds between two readings of the metrics. Not measured: short beside the default `within`, 5 s.
+_POLL_S = 0.02
+# Rows of the table in a message. Not measured: a message has at most 16 lines.
+_MAX_ROWS = 4
+# Settled readings in a row that end a phase. Not measured: the server may notice a client that left
+# at once only after the first of them.
+_SETTLED_READINGS = 2
 
 
-class Phase(NamedTuple):
-    """What some clients did, and what the server said of itself before, on the way and after."""
+class GaugePhase(NamedTuple):
+    """A group of clients with one `request` and one `behaviour`, and the metrics around it.
+
+    `before` and `after` are the metrics before and after the group. `lowest` holds the lowest value
+    of each metric from start to end.
+    """
 
     request: str
     clients: int
-    did: str
+    behaviour: str
     before: Reading
     lowest: Reading
     after: Reading
 
     def grew(self, name: str) -> float:
-        """By how much a number grew."""
+        """Return by how much the metric `name` grew from before the group to after it."""
         return self.after[name] - self.before[name]
 
 
-class Fault(NamedTuple):
-    """What is wrong: the headline, what shows it, what it means and what helps."""
+class GaugeFault(NamedTuple):
+    """A broken rule: the headline, the metrics to show in the table, the meaning and the advice."""
 
     headline: str
     names: Sequence[str]
@@ -60,7 +74,7 @@ class Fault(NamedTuple):
     advice: str
 
 
-def assert_gauges_settle(  # noqa: PLR0913 - what is sent, what is read, and how long
+def assert_gauges_settle(  # noqa: PLR0913 - options of the load and the metrics
     server: App | str,
     *,
     requests: Sequence[Request],
@@ -70,18 +84,24 @@ def assert_gauges_settle(  # noqa: PLR0913 - what is sent, what is read, and how
     clients: int = 10,
     within: Seconds = 5.0,
 ) -> Verdict:
-    """Have clients come and go, and hold what the server says of itself to that.
+    """Send `requests` from clients that stay or leave, and check the metrics of the server.
 
-    `requests` are what clients ask for: one whose answer takes a while, so that they can leave
-    before its end, and one that fails, if there is one. `read` is the path of the metrics, JSON, or
-    what returns them. `gauges` are their names, by the last part or with those before it and dots
-    between; `totals` are pairs: what counts a beginning, and what counts its end. A name that is
-    nowhere in the metrics is a `ValueError`.
+    Three groups of `clients` clients send each request: one reads the answers to the end, one
+    leaves midway, one leaves at once. Give a request whose answer takes a while, so that clients
+    can leave before its end, and one that fails, if there is one.
 
-    After `clients` of a kind have gone, each gauge has `within` to be what it was: seconds, or a
-    text such as "5s". Raises
-    `ServerExceeded`, `NothingMeasured` where no client could leave before the end, and what
-    clients meet: `TimeoutError`, `ConnectionError`.
+    `read` is the path of the metrics, which are JSON, or a function that returns them. `gauges` are
+    names of metrics that must go back. `totals` are pairs of names: a counter of starts, and the
+    counter of their ends. A name is the last part of a metric's path ("pending"), or several parts
+    with dots between them ("ws.pending").
+
+    After each group, gauges and totals have the time `within` to settle: seconds, or a text such as
+    "5s".
+
+    Raises `ServerExceeded` for a wrong gauge or total. Raises `NothingMeasured` where no request is
+    given, where the metrics cannot be read, or where no client could leave before the end. Raises
+    `ValueError` for a name that fits no metric or several, and the `TimeoutError` or
+    `ConnectionError` of a client.
 
         chat = Request("POST", "/chat", {"message": "hello"})
         assert_gauges_settle(app, requests=[chat], read="/metrics", gauges=["in_flight"])
@@ -107,113 +127,132 @@ def assert_gauges_settle(  # noqa: PLR0913 - what is sent, what is read, and how
                 for begun, ended in totals
             )
 
-        async def main() -> tuple[list[Phase], int]:
-            phases, left = [], 0
+        async def main() -> tuple[list[GaugePhase], int]:
+            phases, left_early = [], 0
             for request in requests:
-                for leave in _WAYS:
+                for leave in _BEHAVIOURS:
                     before = await reading()
-                    async with tasks() as asking:
-                        asking.extend(
+                    async with tasks() as running:
+                        running.extend(
                             asyncio.create_task(ask(url, request, leave)) for _ in range(clients)
                         )
-                        phase = await _watched(asking, before, reading, settled, within_seconds)
-                        answers = [each.result() for each in asking]
-                    phases.append(phase._replace(request=str(request), did=_did(leave, answers)))
-                    left += sum(answer is not None and not answer.complete for answer in answers)
-            return phases, left
+                        phase = await _watch_group(
+                            running, before, reading, settled, within_seconds
+                        )
+                        answers = [task.result() for task in running]
+                    phases.append(
+                        phase._replace(
+                            request=str(request), behaviour=_behaviour_text(leave, answers)
+                        )
+                    )
+                    left_early += sum(
+                        answer is not None and not answer.complete for answer in answers
+                    )
+            return phases, left_early
 
-        phases, left = run("assert_gauges_settle", main)
-    if not left:
+        phases, left_early = run("assert_gauges_settle", main)
+    if not left_early:
         raise nothing_measured(
             "server",
             "no client could leave midway: every answer was complete by then",
-            "add a request whose answer takes a while, as a stream does",
+            "add a request whose answer takes a while, such as a stream",
         )
-    found = judged(phases, gauges, totals)
-    return concluded(found)
+    verdict = verdict_on_phases(phases, gauges, totals)
+    return concluded(verdict)
 
 
 async def reading_of(url: str, read: Read, names: Sequence[str]) -> Reading:
-    """What a server says of itself now, of these names; see `assert_gauges_settle`."""
+    """Return the current values of the metrics `names`; see `assert_gauges_settle` for `read`."""
     if callable(read):
-        return named(await asyncio.to_thread(read), names)
+        return select_metrics(await asyncio.to_thread(read), names)
     answer = await ask(url, Request("GET", read))
     if answer.status != 200:  # noqa: PLR2004 - OK
         raise nothing_measured(
-            "server", f"GET {read} answers {answer.status}", "give read= the path of the metrics"
+            "server", f"GET {read} answers {answer.status}", "set read= to the path of the metrics"
         )
-    return named(json.loads(answer.body), names)
+    return select_metrics(json.loads(answer.body), names)
 
 
-def named(data: Mapping[str, Any], names: Sequence[str]) -> Reading:
-    """The numbers of these names, wherever they are in the metrics.
+def select_metrics(data: Mapping[str, Any], names: Sequence[str]) -> Reading:
+    """Return the numbers with these names, at any depth of the metrics in `data`.
 
-    >>> named({"metrics": {"pending": 2}}, ["pending"])
+    Raises `ValueError` for a name that fits no number or several.
+
+    >>> select_metrics({"metrics": {"pending": 2}}, ["pending"])
     {'pending': 2}
     """
     numbers = dict(_numbers(data))
-    found = {}
+    selected = {}
     for name in names:
         fits = [path for path in numbers if f".{path}".endswith(f".{name}")]
         if len(fits) != 1:
-            what = f"is both {' and '.join(fits)}" if fits else f"is none of {', '.join(numbers)}"
-            msg = f"{name!r} {what}"
+            problem = (
+                f"is ambiguous in the metrics: {' and '.join(fits)}"
+                if fits
+                else f"is none of the numbers in the metrics: {', '.join(numbers)}"
+            )
+            msg = f"{name!r} {problem}"
             raise ValueError(msg)
-        found[name] = numbers[fits[0]]
-    return found
+        selected[name] = numbers[fits[0]]
+    return selected
 
 
-def _numbers(data: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, float]]:
+def _numbers(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Yield the dotted path and the value of each number in nested mappings."""
     for name, value in data.items():
         if isinstance(value, Mapping):
-            yield from _numbers(value, f"{before}{name}.")
+            yield from _numbers(value, f"{prefix}{name}.")
         elif isinstance(value, int | float):
-            yield f"{before}{name}", value
+            yield f"{prefix}{name}", value
 
 
-def _did(leave: Leave, answers: Sequence[Answer | None]) -> str:
+def _behaviour_text(leave: Leave, answers: Sequence[Answer | None]) -> str:
+    """Return how a group of clients behaved and which statuses it got: "left midway (200)"."""
     statuses = sorted({answer.status for answer in answers if answer})
-    return " ".join([_WAYS[leave], *(f"({status})" for status in statuses)])
+    return " ".join([_BEHAVIOURS[leave], *(f"({status})" for status in statuses)])
 
 
-async def _watched(
-    asking: Sequence[asyncio.Task[Any]],
+async def _watch_group(
+    running: Sequence[asyncio.Task[Any]],
     before: Reading,
     reading: Callable[[], Awaitable[Reading]],
     settled: Callable[[Reading, Reading], bool],
     within: float,
-) -> Phase:
-    """Read until all clients have gone and all is settled, or for so many seconds after that."""
+) -> GaugePhase:
+    """Read the metrics until all clients have gone and the metrics are settled.
+
+    Settled metrics are awaited for at most `within` seconds after the last client has gone. The
+    caller fills in the request and the behaviour of the returned phase.
+    """
     time = asyncio.get_running_loop().time
-    after, lowest, until, looks = before, dict(before), time() + within, 0
-    # A client that left at once may come to the server's notice after the one that looks.
-    while looks < _LOOKS and time() < until:
-        over = all(each.done() for each in asking)
+    after, lowest, until, settled_readings = before, dict(before), time() + within, 0
+    while settled_readings < _SETTLED_READINGS and time() < until:
+        over = all(task.done() for task in running)
         after = await reading()
         lowest = {name: min(lowest[name], after[name]) for name in after}
-        looks = looks + 1 if over and settled(before, after) else 0
+        settled_readings = settled_readings + 1 if over and settled(before, after) else 0
         until = until if over else time() + within
-        await asyncio.sleep(_LOOK)
-    return Phase("", len(asking), "", before, lowest, after)
+        await asyncio.sleep(_POLL_S)
+    return GaugePhase("", len(running), "", before, lowest, after)
 
 
-def judged(
-    phases: Sequence[Phase], gauges: Sequence[str], totals: Sequence[tuple[str, str]]
+def verdict_on_phases(
+    phases: Sequence[GaugePhase], gauges: Sequence[str], totals: Sequence[tuple[str, str]]
 ) -> Verdict:
-    """Hold what was read against what clients did."""
+    """Return the verdict on the metrics that were read around each group of clients."""
     clients = sum(phase.clients for phase in phases)
     figures = Figures(given={"clients": clients, "gauges": len(gauges)})
     faults = ((phase, _fault(phase, phases[0], gauges, totals)) for phase in phases)
-    phase, fault = next((each for each in faults if each[1]), (None, None))
+    phase, fault = next((pair for pair in faults if pair[1]), (None, None))
     if phase is None or fault is None:
-        names = "1 gauge" if len(gauges) == 1 else f"{len(gauges)} gauges"
-        what = f"{names} back to what was before {clients} clients"
-        return passed(what, figures)
+        gauge_count = "1 gauge" if len(gauges) == 1 else f"{len(gauges)} gauges"
+        headline = f"{gauge_count} unchanged after {clients} clients"
+        return passed(headline, figures)
     until = phases[: phases.index(phase) + 1]
-    shown = [each for each in until if each.request == phase.request][-_MOST_ROWS:]
+    shown_phases = [shown for shown in until if shown.request == phase.request][-_MAX_ROWS:]
     rows = [
-        [f"{each.clients} {each.did}", *(f"{each.after[name]:g}" for name in fault.names)]
-        for each in shown
+        [f"{shown.clients} {shown.behaviour}", *(f"{shown.after[name]:g}" for name in fault.names)]
+        for shown in shown_phases
     ]
     entries = {"where": phase.request, "means": fault.means, "try": fault.advice}
     table = table_lines(["clients", *fault.names], rows, "here")
@@ -221,39 +260,45 @@ def judged(
 
 
 def _fault(
-    phase: Phase, first: Phase, gauges: Sequence[str], totals: Sequence[tuple[str, str]]
-) -> Fault | None:
-    who = f"{phase.clients} clients {phase.did}"
+    phase: GaugePhase, first: GaugePhase, gauges: Sequence[str], totals: Sequence[tuple[str, str]]
+) -> GaugeFault | None:
+    """Return the first rule that a phase breaks, or None; `first` is the first phase of the check.
+
+    All groups have the same number of clients. So a total of starts must grow in each phase by as
+    much as in the first.
+    """
+    group = f"{phase.clients} clients {phase.behaviour}"
     for name in gauges:
         least, was, now = phase.lowest[name], phase.before[name], phase.after[name]
         if least < 0:
-            return Fault(
-                f"{name} fell to {least:g} as {who}",
+            return GaugeFault(
+                f"{name} fell to {least:g} as {group}",
                 [name],
-                "an end is counted twice: where it is handled, and where all is over",
-                "count down in one place, a finally: around the whole app",
+                "the server counts more ends than starts of such requests",
+                "decrement the gauge in one place: a finally: block around the whole app",
             )
         if now != was:
-            return Fault(
-                f"{name} was {was:g}, and is {now:g} since {who}",
+            return GaugeFault(
+                f"{name} was {was:g}, and is {now:g} since {group}",
                 [name],
-                "what is counted when it begins is not counted when it ends this way",
-                "count down in a finally: around the whole app, not where its answer ends",
+                "the server does not count starts and ends of such requests alike",
+                "decrement the gauge in a finally: block around the whole app",
             )
     for begun, ended in totals:
         if phase.grew(begun) != phase.grew(ended):
-            return Fault(
+            return GaugeFault(
                 f"{ended} grew by {phase.grew(ended):g}, {begun} by {phase.grew(begun):g}",
                 [begun, ended],
-                f"some ends are not counted when {who}",
-                "count an end in a finally: around the whole app, whatever comes of it",
+                f"the server does not count starts and ends alike when {group}",
+                "count each end in a finally: block around the whole app",
             )
         missed = first.grew(begun) - phase.grew(begun)
-        if missed > 0 and phase.did != _WAYS["at once"]:  # a server may never see those
-            return Fault(
-                f"{begun} grew by {phase.grew(begun):g} when {who}",
+        # A server may never see the clients that leave at once.
+        if missed > 0 and phase.behaviour != _BEHAVIOURS["at once"]:
+            return GaugeFault(
+                f"{begun} grew by {phase.grew(begun):g} when {group}",
                 [begun],
-                f"some beginnings are not counted: there were {first.grew(begun):g} before",
-                "count a beginning before anything else is done with it",
+                f"some starts are not counted: the first group added {first.grew(begun):g}",
+                "count each start before the app does anything else with the request",
             )
     return None

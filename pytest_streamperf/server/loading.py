@@ -1,7 +1,13 @@
-"""What is costly to load: loaded once for all who ask first, warm by then, and nothing kept after.
+"""Check that a server loads its model once, runs it before the first answer, and keeps no requests.
 
-Clients come all at once, before anything is loaded; then many more. All that decides is counted: by
-the server, or by a `LoadCounter` around what loads.
+`assert_loaded_once` takes an ASGI app or a URL, and a request that needs the model. First many
+clients ask at the same moment, before anything is loaded; then many more ask in turns. The check
+returns a `Verdict`.
+
+- The number of loads decides. The server publishes it, or a `LoadCounter` counts the calls of the
+  loading function.
+- A cold answer is an answer by a model that had never run before. None is allowed.
+- Memory that grows steadily with the requests, beyond a limit for each request, is a leak.
 """
 
 import asyncio
@@ -18,18 +24,19 @@ from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf._runtime.context import Line, line_of, stack
 from pytest_streamperf.server.clients import Request, ask, tasks
 from pytest_streamperf.server.gauges import Read, Reading, reading_of
-from pytest_streamperf.server.memory import Process, memory_of, steadily
+from pytest_streamperf.server.memory import ProcessMemory, memory_of, steadily
 from pytest_streamperf.server.serving import App, Door, run, served
 from pytest_streamperf.server.verdicts import concluded, exceeded, passed
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
-# How often memory is read; the first part of the requests is for it to find its size.
+# Memory is read after each of five parts of the requests. In the first part the process finds its
+# size, so growth counts from the first reading. Not measured: five is a choice.
 _PARTS = 5
-# Seconds for a server to let go of what it has answered.
-_SETTLE = 0.05
-# How many times something was loaded before anybody asked.
-_BEFORE = {"on first use": 0, "at start": 1}
+# Seconds for a server to free the data of its answers before a reading. Not measured.
+_SETTLE_S = 0.05
+# Loads before the first request (0, or at least 1) that each value of `loaded` expects.
+_LOADS_BEFORE = {"on first use": 0, "at start": 1}
 
 
 _P = ParamSpec("_P")
@@ -37,9 +44,10 @@ _T = TypeVar("_T")
 
 
 class LoadCounter(Generic[_P, _T]):
-    """Wraps what loads a model, and counts: called as that is, it returns what that does.
+    """A wrapper around a function that loads a model: it counts the calls.
 
-    `line` is whose call was the last of many.
+    It takes the arguments of that function and returns its result. `count` is the number of calls,
+    and `line` is the source line of the last call.
 
     >>> load = LoadCounter(dict)
     >>> load(name="curves"), load.count
@@ -53,31 +61,37 @@ class LoadCounter(Generic[_P, _T]):
         self.line: Line | None = None
 
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """Load it."""
+        """Count the call, and return the result of the loading function."""
         with self._lock:
             self.count += 1
             self.line = line_of(stack(sys._getframe(1)))  # noqa: SLF001 - there is no other way
         return self._load(*args, **kwargs)
 
 
-class Counts(NamedTuple):
-    """After so many clients, said as people say it: how often it was loaded, and was asked cold."""
+class LoadCounts(NamedTuple):
+    """The numbers of loads and of cold answers after some clients, which `clients` describes.
+
+    `clients` is a text such as "20 clients at once". `cold` is None where it is not counted.
+    """
 
     clients: str
     loads: float
     cold: float | None
 
 
-class Loading(NamedTuple):
-    """What was counted: loads `before` anybody came, when all had come at once, and after more.
+class LoadMeasurement(NamedTuple):
+    """The counts and the memory readings of one check.
 
-    Memory is in bytes, after each part of `requests`; `noise` is no growth, `grew` says what for,
-    and `line` who loads.
+    `before` is the number of loads before the first request. `at_once` holds the counts after the
+    first clients, and `after` those at the end. `memory` has one reading in bytes after each part
+    of the later requests, and `requests` were sent between its first and its last reading. Growth
+    up to `noise` bytes is ignored. `grew` names the line that allocated most, and `line` the line
+    that loads.
     """
 
     before: float
-    at_once: Counts
-    after: Counts
+    at_once: LoadCounts
+    after: LoadCounts
     memory: Sequence[int] = ()
     requests: int = 0
     noise: int = 0
@@ -85,7 +99,7 @@ class Loading(NamedTuple):
     line: Line | None = None
 
 
-def assert_loaded_once(  # noqa: PLR0913 - what is asked, what is read, and how much of it
+def assert_loaded_once(  # noqa: PLR0913 - options of the load, the metrics and the limit
     server: App | str,
     request: Request,
     *,
@@ -98,22 +112,29 @@ def assert_loaded_once(  # noqa: PLR0913 - what is asked, what is read, and how 
     max_kept: float | str = 1024,
     pid: int | None = None,
 ) -> Verdict:
-    """Have `clients` ask first, all at once, then `requests` more, and hold one load to them all.
+    """Check that a server loads its model once, however many clients send `request`.
 
-    `read` is the path of what the server says of itself, JSON, or what returns it. `loads` is the
-    name in it of how often it has loaded, or a `LoadCounter`; `cold` that of how many were answered
-    by what had not run before, None where that is not counted. Names are as in
-    `assert_gauges_settle`. It has to be a server that nobody has asked; `loaded="at start"` is for
-    one that loads before it listens.
+    First `clients` clients send it at once, then `requests` more requests follow.
 
-    An app lets all of the first in at the same moment; of a URL it is up to the network. Memory may
-    grow by `max_kept` bytes for each request, in the last four fifths of them: Python's memory of
-    an app, the process `pid` of a URL. These may take 32 KiB and 1 MiB for themselves: with fewer
-    than 40 requests, and 1,280, that hides what may not be kept, and the headline says so.
+    `loads` is a `LoadCounter`, or the name of the number of loads in the server's metrics. `cold`
+    is the name of the number of cold answers: answers by a model that had never run before. Leave
+    `cold` out where the server does not count them. `read` is the path of the metrics, which are
+    JSON, or a function that returns them. Names are as in `assert_gauges_settle`.
 
-    Raises `ServerExceeded`; `NothingMeasured` where nothing was loaded, or was before, or
-    requests are refused; `ValueError` for too few clients or requests, and
-    names that are nowhere; and what clients meet: `TimeoutError`, `ConnectionError`.
+    The server must be fresh: nobody has sent it a request. Set `loaded="at start"` for a server
+    that loads before it listens. An app receives the first requests at the same moment; for a URL,
+    the network decides how they arrive.
+
+    Memory may grow by `max_kept` bytes for each request: a number, or a text such as "1kB". The
+    first fifth of the requests does not count. For an app, this is the memory that Python
+    allocates; for a URL, it is the memory of the process `pid`. The check ignores growth of 32 KiB
+    in an app and of 1 MiB in a process. So with the default `max_kept`, fewer than 40 requests (or
+    1,280 with `pid`) are too few to see a leak, and the headline says so.
+
+    Raises `ServerExceeded` for a second load, a cold answer or a leak. Raises `NothingMeasured`
+    where no load was counted, where one was counted too early, or where the server refuses the
+    request. Raises `ValueError` for too few clients or requests and for a name that is not in the
+    metrics, and the `TimeoutError` or `ConnectionError` of a client.
 
         predict = Request("POST", "/predict", {"x": [1, 2]})
         assert_loaded_once(app, predict, read="/models", loads="loads")
@@ -122,103 +143,114 @@ def assert_loaded_once(  # noqa: PLR0913 - what is asked, what is read, and how 
         if value < least:
             msg = f"{name} must be {least} or more, not {value!r}"
             raise ValueError(msg)
-    if loaded not in _BEFORE:
-        msg = f"loaded must be {' or '.join(map(repr, _BEFORE))}, not {loaded!r}"
+    if loaded not in _LOADS_BEFORE:
+        msg = f"loaded must be {' or '.join(map(repr, _LOADS_BEFORE))}, not {loaded!r}"
         raise ValueError(msg)
     max_kept_bytes = argument("max_kept", mean_bytes_of, max_kept)
     names = [name for name in (loads, cold) if isinstance(name, str)]
     if names and read is None:
-        msg = f"read= is needed: where the metrics are that hold {' and '.join(names)}"
+        msg = f"read= is needed: the path of the metrics that hold {' and '.join(names)}"
         raise ValueError(msg)
     door = Door(server) if callable(server) else None
     with served(door or server) as url:
 
-        async def counts(clients: str) -> Counts:
-            told: Reading = await reading_of(url, read, names) if read and names else {}
-            count = told[loads] if isinstance(loads, str) else loads.count
-            return Counts(clients, count, told[cold] if cold is not None else None)
+        async def counts(clients: str) -> LoadCounts:
+            reading: Reading = await reading_of(url, read, names) if read and names else {}
+            count = reading[loads] if isinstance(loads, str) else loads.count
+            return LoadCounts(clients, count, reading[cold] if cold is not None else None)
 
-        async def main() -> Loading:
+        async def main() -> LoadMeasurement:
             before = (await counts("")).loads
             _check_fresh(before, loaded)
             if door is not None:
                 door.close(clients)
-            await _asked(url, request, clients)
-            at_once = await counts(f"{clients} at once")
+            await _send_at_once(url, request, clients)
+            at_once = await counts(f"{clients} clients at once")
             part = requests // _PARTS
             with memory_of(server, pid) as process:
                 memory = [
-                    await _memory(url, request, part, clients, process) for _ in range(_PARTS)
+                    await _memory_after(url, request, part, clients, process) for _ in range(_PARTS)
                 ]
                 grew = process.where() if process else ""
             after = await counts(f"{part * _PARTS:,} more")
             _check_counted(after.loads, request)
-            return Loading(
+            return LoadMeasurement(
                 before,
                 at_once,
                 after,
-                [each for each in memory if each is not None],
+                [reading for reading in memory if reading is not None],
                 part * (_PARTS - 1),
                 process.noise if process else 0,
                 grew,
                 None if isinstance(loads, str) else loads.line,
             )
 
-        found = run("assert_loaded_once", main)
-    outcome = judged(found, str(request), max_kept_bytes)
-    return concluded(outcome)
+        measurement = run("assert_loaded_once", main)
+    verdict = verdict_on_loads(measurement, str(request), max_kept_bytes)
+    return concluded(verdict)
 
 
 def _check_fresh(count: float, loaded: str) -> None:
-    """It is not known how often it is loaded when it is there already."""
-    if min(count, 1) != _BEFORE[loaded]:
+    """Raise `NothingMeasured` if the loads before the first request do not fit `loaded`."""
+    if min(count, 1) != _LOADS_BEFORE[loaded]:
         raise nothing_measured(
             "server",
-            f"{count:g} loads were counted before the first request",
-            'give a server that nobody has asked; loaded="at start" where it is loaded by then'
+            f"the number of loads before the first request was {count:g}",
+            'start a fresh server, or set loaded="at start" if it loads before it listens'
             if count
-            else 'leave loaded="at start" out, or count a load where it is begun',
+            else 'leave out loaded="at start", or count each load where it begins',
         )
 
 
 def _check_counted(count: float, request: Request) -> None:
+    """Raise `NothingMeasured` if no load was counted after the last request."""
     if not count:
         raise nothing_measured(
             "server",
             f"{request} was answered, and no load was counted",
-            "count a load where it is begun, or give loads= a LoadCounter around what loads",
+            "count each load where it begins, or wrap the loading function in a LoadCounter",
         )
 
 
-async def _asked(url: str, request: Request, clients: int) -> None:
-    async with tasks() as asking:
-        asking.extend(asyncio.create_task(ask(url, request)) for _ in range(clients))
-        for answer in await asyncio.gather(*asking):
+async def _send_at_once(url: str, request: Request, clients: int) -> None:
+    """Send a request from several clients at once; `NothingMeasured` for an answer that is no 2xx.
+
+    Returns after the last answer.
+    """
+    async with tasks() as running:
+        running.extend(asyncio.create_task(ask(url, request)) for _ in range(clients))
+        for answer in await asyncio.gather(*running):
             if answer.status // 100 != 2:  # noqa: PLR2004 - OK
                 raise nothing_measured(
                     "server",
                     f"{request} answers {answer.status}",
-                    "give a request that is answered",
+                    "give a request that the server answers with a 2xx status",
                 )
 
 
-async def _memory(
-    url: str, request: Request, requests: int, clients: int, process: Process | None
+async def _memory_after(
+    url: str, request: Request, requests: int, clients: int, process: ProcessMemory | None
 ) -> int | None:
-    """The memory after so many requests, `clients` at a time, if it is known."""
+    """Send `requests` requests, `clients` at a time, and return the memory of `process` in bytes.
+
+    Returns None where the process is unknown.
+    """
     for begun in range(0, requests, clients):
-        await _asked(url, request, min(clients, requests - begun))
+        await _send_at_once(url, request, min(clients, requests - begun))
     if process is None:
         return None
-    await asyncio.sleep(_SETTLE)
+    await asyncio.sleep(_SETTLE_S)
     return process.read()
 
 
-def judged(found: Loading, request: str, max_kept: float) -> Verdict:
-    """Hold what was counted against one load, none of them cold, and little that is kept."""
-    _, at_once, after, memory, requests, noise, *_ = found
+def verdict_on_loads(measurement: LoadMeasurement, request: str, max_kept: float) -> Verdict:
+    """Return the verdict on the loads, the cold answers, and the bytes kept for each request.
+
+    `max_kept` is the limit of the bytes that may be kept for each request.
+    """
+    _, at_once, after, memory, requests, noise, *_ = measurement
     grew = max(0.0, (memory[-1] - memory[0] - noise) / requests) if memory else 0.0
-    # What a process may take for itself hides what few requests may not leave.
+    # With few requests, growth up to the limit is smaller than the noise, so it shows nothing.
     kept = grew if memory and (grew > max_kept or noise <= max_kept * requests) else None
     figures = Figures(
         given={"request": request, "clients": f"{at_once.clients}, {after.clients}"},
@@ -226,20 +258,23 @@ def judged(found: Loading, request: str, max_kept: float) -> Verdict:
         bytes=known({"kept per request": kept}),
         limits={"loads": 1, "cold": 0, "kept per request": max_kept},
     )
-    fault = _fault(found, grew, max_kept)
+    fault = _fault(measurement, grew, max_kept)
     if fault is None:
-        warm = "" if after.cold is None else ", warm"
-        unseen = ", too few to see what is kept" if memory else ""
-        flat = unseen if kept is None else f", {size(kept)} kept of each"
-        what = f"loaded once for {at_once.clients} and {after.clients}{warm}{flat}"
-        return passed(fit_line(what), figures)
+        warm_text = "" if after.cold is None else ", warm"
+        unmeasured_text = ", too few to see leaks" if memory else ""
+        kept_text = unmeasured_text if kept is None else f", {size(kept)} kept for each"
+        headline = f"1 load for {at_once.clients} and {after.clients}{warm_text}{kept_text}"
+        return passed(fit_line(headline), figures)
     lines = labelled_lines({"means": fault.means, "try": fault.advice, "allow": fault.allow})
     where = fault.where or labelled_lines({"where": request})
     return exceeded(fault.headline, figures, [*where, *lines], table_lines(*fault.rows, "here"))
 
 
-class _Fault(NamedTuple):
-    """What is wrong, the table that shows it, where that is known, and what helps."""
+class _LoadFault(NamedTuple):
+    """A broken rule: headline, table, guilty line, meaning and advice.
+
+    `rows` is the head and the rows of the table; `allow` is the argument that permits the fault.
+    """
 
     headline: str
     rows: tuple[Sequence[str], Sequence[Sequence[str]]]
@@ -249,64 +284,65 @@ class _Fault(NamedTuple):
     allow: str = ""
 
 
-def _fault(found: Loading, kept: float, max_kept: float) -> _Fault | None:
-    before, at_once, after, memory, requests, _, grew, line = found
+def _fault(measurement: LoadMeasurement, kept: float, max_kept: float) -> _LoadFault | None:
+    """Return the first broken rule, or None; `kept` and `max_kept` are bytes for each request."""
+    before, at_once, after, memory, requests, _, grew, line = measurement
     loader = location_lines([line.where], line.source, "") if line else []
     if before > 1:
-        return _Fault(
-            f"loaded {before:,g} times before anybody asked, limit 1",
-            _counted(at_once),
+        return _LoadFault(
+            f"{before:,g} loads before the first request, limit 1",
+            _count_table(at_once),
             loader,
-            "whatever starts the server loads it, and so does something else",
-            "load it in one place, and hand it to the others",
+            "the server loads it more than once as it starts",
+            "load it in one place, and pass it to the code that needs it",
         )
     if after.loads > at_once.loads:
-        return _Fault(
-            f"loaded {after.loads:,g} times for {at_once.clients} and {after.clients}, limit 1",
-            _counted(at_once, after),
+        return _LoadFault(
+            f"{after.loads:,g} loads for {at_once.clients} and {after.clients}, limit 1",
+            _count_table(at_once, after),
             loader,
-            "whoever asks waits for a load, and has memory taken for it",
-            "keep what was loaded for good, and look there first",
+            "later requests load it again: each load costs time and memory",
+            "keep the first result for the life of the process, and look for it there first",
         )
     if at_once.loads > 1:
-        return _Fault(
-            f"loaded {at_once.loads:,g} times for {at_once.clients}, limit 1",
-            _counted(at_once),
+        return _LoadFault(
+            f"{at_once.loads:,g} loads for {at_once.clients}, limit 1",
+            _count_table(at_once),
             loader,
-            "who comes while it is loaded has it loaded again, at each start",
-            "keep the load under way, a task, and have everyone wait for it",
+            "requests that arrive during the first load start further loads",
+            "keep the running load as a task, and let all requests await that task",
         )
     if after.cold:
-        return _Fault(
-            f"the model had never run when {after.cold:,g} asked it, limit 0",
-            _counted(at_once) if at_once.cold else _counted(at_once, after),
+        return _LoadFault(
+            f"{after.cold:,g} of the requests reached a model that had never run, limit 0",
+            _count_table(at_once) if at_once.cold else _count_table(at_once, after),
             [],
-            "a first run takes longer: people wait for what the load can do",
-            "run it once as it is loaded, on something of the usual size",
-            "cold=None, if the first may wait",
+            "the first run of a model takes longer, and clients wait for it",
+            "run the model once as part of the load, on an input of the usual size",
+            "cold=None, if the first clients may wait",
         )
     if kept > max_kept and steadily(memory):
         part = requests // (len(memory) - 1)
         rows = [
-            [f"{part * number:,}", size(each - memory[0])]
-            for number, each in enumerate(memory[1:], start=1)
+            [f"{part * number:,}", size(reading - memory[0])]
+            for number, reading in enumerate(memory[1:], start=1)
         ]
-        return _Fault(
+        return _LoadFault(
             f"{requests:,} requests left {size(kept)} each in memory, limit {size(max_kept)}",
-            (["requests", "more memory"], rows),
+            (["requests", "memory growth"], rows),
             labelled_lines({"where": grew}),
-            "something is kept of each request, until the server is killed",
-            "keep numbers instead, or the last few: deque(maxlen=...)",
-            "max_kept=..., if it has a bound that is not reached so soon",
+            "the server keeps data of each request, and its memory grows",
+            "keep counters, or only the last few requests: deque(maxlen=...)",
+            "max_kept=..., if the kept data has a bound above this growth",
         )
     return None
 
 
-def _counted(*counts: Counts) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-    """A table: its head and its rows."""
-    known_cold = all(each.cold is not None for each in counts)
+def _count_table(*counts: LoadCounts) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Return the head and the rows of a table of counts, with cold answers where all have them."""
+    known_cold = all(row.cold is not None for row in counts)
     head = ["clients", "loads", *(["cold"] if known_cold else [])]
     return head, [
-        [each.clients, f"{each.loads:,g}", *([f"{each.cold:,g}"] if known_cold else [])]
-        for each in counts
+        [row.clients, f"{row.loads:,g}", *([f"{row.cold:,g}"] if known_cold else [])]
+        for row in counts
     ]

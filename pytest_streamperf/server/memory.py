@@ -1,4 +1,12 @@
-"""The memory of a process that serves: what it is now, and whether it grows."""
+"""Measure the memory of the process that runs a server under test, and find steady growth in it.
+
+`memory_of` takes an ASGI app or a URL, and a process id. It yields a `ProcessMemory`, or None if
+the process of the server is unknown. An app runs in this process, so its memory is the memory that
+Python has allocated (`PythonMemory`), and the line that allocates most can be named.
+
+- Readings are in bytes.
+- `steadily` tells a leak, which grows all the time, from memory that an allocator takes once.
+"""
 
 import gc
 import os
@@ -12,27 +20,29 @@ from pytest_streamperf._runtime import instrumentation
 from pytest_streamperf._runtime.context import OWN, is_below, is_installed
 from pytest_streamperf.server.serving import App
 
-# The part of what memory grew by that each half of the readings has in a leak.
-_STEADY = 0.2
-# Of so many lines whose allocations grew most the user's is told, if that is a part of the most.
-_LINES, _PART = 5, 0.1
+# Each half of the readings must hold this share of the growth, else it is no leak. Not measured:
+# a constant leak has 0.5 in each half, memory that is taken once has 0 in one.
+_MIN_HALF_SHARE = 0.2
+# A line of the user's code is named if it is among the 5 lines that grew most, with at least 10% of
+# the growth of the first. Not measured: both are choices.
+_MAX_LINES, _MIN_SHARE = 5, 0.1
 
 
 def steadily(memory: Sequence[int]) -> bool:
-    """Whether it grew in both halves: what an allocator keeps for itself it takes once.
+    """Return whether memory grew in both halves of the readings, as it does with a leak.
 
     >>> steadily([100, 150, 200]), steadily([100, 200, 200])
     (True, False)
     """
     half = memory[len(memory) // 2]
-    return min(half - memory[0], memory[-1] - half) >= _STEADY * (memory[-1] - memory[0])
+    return min(half - memory[0], memory[-1] - half) >= _MIN_HALF_SHARE * (memory[-1] - memory[0])
 
 
-class Process:
-    """The memory of another process, by its id; what it is for is not seen.
+class ProcessMemory:
+    """The resident memory of another process, given by its id.
 
-    `warm` is how many rounds it may take to find its size, `noise` the bytes that it may take for
-    itself after that, whatever it does.
+    The process may take `warm` rounds of requests to find its size. After that, growth below
+    `noise` bytes is no leak. Not measured: 5 rounds and 1 MiB are choices.
     """
 
     warm, noise = 5, 2**20
@@ -43,65 +53,73 @@ class Process:
         self._process = psutil.Process(pid)
 
     def read(self) -> int:
-        """Bytes, now."""
+        """Return the resident memory of the process in bytes."""
         return int(self._process.memory_info().rss)
 
     def where(self) -> str:
-        """What it is for, if that is known."""
+        """Return "": the lines that allocate in another process are unknown."""
         return ""
 
 
-class Python(Process):
-    """The memory of this process: what it was, and what Python has allocated since, while traced.
+class PythonMemory(ProcessMemory):
+    """The memory of this process: its size at the start, plus what Python has allocated since then.
 
-    What it takes from the system says little: it has room that was taken before.
+    The resident memory alone would hide growth, because the process reuses memory that it already
+    has. Allocations must be traced. Not measured: 2 rounds and 32 KiB are choices.
     """
 
     warm, noise = 2, 2**15
 
     def __init__(self) -> None:
         super().__init__(os.getpid())
-        self._before = super().read() - tracemalloc.get_traced_memory()[0]
-        self._first: tracemalloc.Snapshot | None = None
+        self._untraced_bytes = super().read() - tracemalloc.get_traced_memory()[0]
+        self._first_snapshot: tracemalloc.Snapshot | None = None
 
     def read(self) -> int:
-        """Bytes, without what nobody holds."""
+        """Return the memory in bytes after a garbage collection, without unreachable objects."""
         gc.collect()
-        self._first = self._first or tracemalloc.take_snapshot()
-        return self._before + tracemalloc.get_traced_memory()[0]
+        self._first_snapshot = self._first_snapshot or tracemalloc.take_snapshot()
+        return self._untraced_bytes + tracemalloc.get_traced_memory()[0]
 
     def where(self) -> str:
-        """The line whose allocations grew most since it was read first: of a few, the user's."""
-        if self._first is None:
+        """Return the line whose allocations grew most since the first reading, or "" for none.
+
+        A line of the user's code comes before lines of libraries that grew about as much.
+        """
+        if self._first_snapshot is None:
             return ""
-        changed = tracemalloc.take_snapshot().compare_to(self._first, "lineno")
-        grown = [each for each in changed if each.size_diff > 0]  # what shrank may come first
+        changes = tracemalloc.take_snapshot().compare_to(self._first_snapshot, "lineno")
+        # The changes are sorted by absolute size, so lines that freed memory may come first.
+        grown = [change for change in changes if change.size_diff > 0]
         if not grown:
             return ""
-        least = grown[0].size_diff * _PART
-        many = [each for each in grown[:_LINES] if each.size_diff >= least]
-        most = next(filter(_is_theirs, many), grown[0])
-        frame = most.traceback[0]
-        return f"{Path(frame.filename).name}:{frame.lineno} allocated {size(most.size_diff)} of it"
+        least = grown[0].size_diff * _MIN_SHARE
+        largest = [change for change in grown[:_MAX_LINES] if change.size_diff >= least]
+        chosen = next(filter(_is_user_code, largest), grown[0])
+        frame = chosen.traceback[0]
+        return (
+            f"{Path(frame.filename).name}:{frame.lineno} "
+            f"allocated {size(chosen.size_diff)} of the growth"
+        )
 
 
-def _is_theirs(line: tracemalloc.StatisticDiff) -> bool:
-    """Whether a line is the user's, who knows little of those of libraries; nor of ours."""
+def _is_user_code(line: tracemalloc.StatisticDiff) -> bool:
+    """Return whether a line is in the user's own code: in no library, and not in this package."""
     file = line.traceback[0].filename
     return not (file.startswith("<") or is_below(file, OWN) or is_installed(file))
 
 
 @contextmanager
-def memory_of(server: App | str, pid: int | None) -> Iterator[Process | None]:
-    """The memory of the process that serves, if it is known which that is.
+def memory_of(server: App | str, pid: int | None) -> Iterator[ProcessMemory | None]:
+    """Yield the memory of the process `pid`, or of this process for an app; None for a bare URL.
 
     with memory_of(app, None) as process:
         process.read()
     """
     if pid is not None:
-        yield Process(pid)
+        yield ProcessMemory(pid)
     elif isinstance(server, str):
         yield None
     else:
         with instrumentation.allocations(), instrumentation.only_new_collected():
-            yield Python()
+            yield PythonMemory()

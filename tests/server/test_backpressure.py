@@ -1,4 +1,8 @@
-"""Clients of a WebSocket, fast to vanished: what a server must do, and how each mistake is told."""
+"""Tests of `assert_backpressure`, on the reference server with each regression, and on small apps.
+
+The check connects fast, slow, stalled and vanished WebSocket clients, and broadcasts to them.
+No client may wait for a slower one, and the server may keep only a limited amount for each.
+"""
 
 import asyncio
 import ctypes
@@ -26,14 +30,17 @@ PROMISE = Promise("skip", 2**20, 1.0, 5.0)
 
 
 def checked(policy="skip", idle=None):
-    """Check the reference server."""
+    """Check the reference server with the given policy.
+
+    The server closes a client that sends nothing for `idle` seconds.
+    """
     app = create_app(debug=True, hub=Hub(policy=policy, idle=idle or 30.0))
     return assert_backpressure(app, **BROADCAST, policy=policy, idle=idle, within=1.0)
 
 
 @pytest.mark.parametrize("policy", ["skip", "close"])
 def test_the_reference_server_keeps_its_promise(policy):
-    """By either policy, and closes who says nothing."""
+    """The reference server passes under both policies, and closes a client that sends nothing."""
     found = checked(policy, idle=1.0)
     assert found.verdict == "within"
     assert found.figures.bytes["kept"] <= 2**20 + IN_SOCKETS
@@ -50,14 +57,17 @@ def test_the_reference_server_keeps_its_promise(policy):
     ],
 )
 def test_a_mistake_is_told(regression, idle, says):
-    """In the first line, and what to do about it in thirteen."""
+    """Every seeded regression of the broadcast produces its own headline in at most 13 lines."""
     with regressed(regression), pytest.raises(ServerExceeded, match=says) as caught:
         checked(idle=idle)
     headline_of(caught)
 
 
 def test_an_app_that_is_not_ours():
-    """It broadcasts by a function, to one socket after the other, as many do."""
+    """An app that awaits one socket after the other fails.
+
+    The check accepts a function that broadcasts as `publish`.
+    """
     sockets, loops = {}, []
 
     async def watch(socket):
@@ -84,7 +94,7 @@ def test_an_app_that_is_not_ours():
 
 
 def test_the_other_policy():
-    """A server that goes by one policy does not keep the promise of the other."""
+    """A server that follows one policy fails the check of the other."""
     for policy, other, says in (
         ("skip", "close", "was not hung up on"),
         ("close", "skip", "was hung up on"),
@@ -95,56 +105,62 @@ def test_the_other_policy():
 
 
 def standing_still(times, idle):
-    """Our app, on a machine that does nothing for longer than it waits for a client's word."""
-    app = create_app(debug=True, hub=Hub(idle=idle))
-    left = iter(range(times))
+    """Return the reference server, which pauses the whole process at its first `times` broadcasts.
 
-    async def held_up(scope, receive, send):
+    A pause lasts 1.5 times `idle`, after which the server closes a client that sends nothing.
+    """
+    app = create_app(debug=True, hub=Hub(idle=idle))
+    pauses = iter(range(times))
+
+    async def paused_app(scope, receive, send):
         if scope["type"] == "http" and scope["method"] == "POST":
-            for _ in left:
-                ctypes.PyDLL(None).usleep(int(idle * 1.5e6))  # and lets no other thread run
+            for _ in pauses:
+                ctypes.PyDLL(None).usleep(int(idle * 1.5e6))  # PyDLL keeps the GIL: no thread runs
                 break
         await app(scope, receive, send)
 
-    return held_up
+    return paused_app
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no usleep")
 def test_a_machine_that_stood_still_once(monkeypatch):
-    """It is tried again, and what clients are told of the first time does not count."""
-    join, last = Hub.join, []
+    """After one pause of the process, the check runs a second time and can pass.
+
+    Messages of the first run that arrive in the second are ignored.
+    """
+    join, last_text = Hub.join, []
 
     def replaying(hub, session):
         join(hub, session)
-        for text in last:
+        for text in last_text:
             session.offer(text, len(text))
 
     async def remembering(hub, text):
-        last[:] = [text]
+        last_text[:] = [text]
         await broadcast(hub, text)
 
     monkeypatch.setattr(Hub, "join", replaying)
     monkeypatch.setattr("reference_impl.telemetry.broadcast", remembering)
     assert assert_backpressure(standing_still(1, 0.6), **BROADCAST, idle=0.6).verdict == "within"
-    assert last
+    assert last_text
 
 
 def test_a_gauge_that_is_read_slowly():
-    """Does not keep clients from saying something, nor a deadline from coming."""
+    """A slow function of the metrics delays neither the messages of clients nor the deadline."""
     app = create_app(debug=True, hub=Hub(idle=0.6))
-    looks = []
+    readings = []
 
     def read():
-        looks.append(time.sleep(0.45))
-        return {"clients": len(looks) > 2}
+        readings.append(time.sleep(0.45))
+        return {"clients": len(readings) > 2}
 
     with pytest.raises(ServerExceeded, match="1 of 3 clients that vanished") as caught:
         assert_backpressure(app, **BROADCAST | {"read": read}, idle=0.6, within=0.5)
-    assert len(looks) < 6, caught.value
+    assert len(readings) < 6, caught.value
 
 
 def test_clients_that_are_thrown_out():
-    """What the server said is told."""
+    """The failure message shows the close code and the reason that the server gave."""
 
     async def watch(socket):
         await socket.accept()
@@ -165,7 +181,7 @@ def test_clients_that_are_thrown_out():
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no usleep")
 def test_a_machine_that_stands_still():
-    """Nobody is to blame for the clients that it closes."""
+    """Pauses of the process in every run make the check inconclusive, if clients were closed."""
     with pytest.raises(Inconclusive, match="were closed") as caught:
         assert_backpressure(standing_still(1_000, 0.3), **BROADCAST, idle=0.3)
     headline_of(caught, most=6)
@@ -181,29 +197,29 @@ def test_a_machine_that_stands_still():
     ],
 )
 def test_nothing_is_broadcast(terms, error, says):
-    """It is told what is wrong, and not that somebody holds it up."""
+    """A broadcast that cannot reach the clients raises an error that names the reason."""
     with pytest.raises(error, match=says):
         assert_backpressure(create_app(debug=True), **BROADCAST | {"within": 0.3} | terms)
 
 
 def test_a_policy_that_there_is_not():
-    """Is refused by name."""
+    """An unknown policy raises an error that lists the two policies."""
     with pytest.raises(ValueError, match="policy must be 'skip' or 'close', not 'drop'"):
         assert_backpressure(create_app(), **BROADCAST, policy="drop")
 
 
-# -- what is made of what they got
+# -- the verdict on received messages
 
 
 def evidence(flood=20, **more):
-    """All as it should be: everyone got everything, and the stalled client little of it."""
+    """Return a run without faults: fast clients received all, slow and stalled ones a part."""
     everyone = [Heard(f"fast {n + 1}", list(range(flood + 1))) for n in range(FAST)]
     everyone += [Heard("slow", list(range(0, flood, 2))), Heard("stalled", [0, 1, flood])]
     return Evidence(flood, everyone, **{"resumed": True} | more)
 
 
 def test_all_is_well():
-    """What was kept is told."""
+    """The headline of a passed check gives the memory that the server kept."""
     assert judged(evidence(), PROMISE).headline == (
         "20 messages of 65.5 kB in step, 131 kB held for who stalled, in sockets too"
     )
@@ -228,7 +244,7 @@ def test_all_is_well():
     ],
 )
 def test_what_is_broken(change, says):
-    """One promise at a time."""
+    """A broken rule has its own headline; of several broken rules, the first decides."""
     assert judged(evidence(**change), PROMISE).headline == says
 
 
@@ -253,7 +269,10 @@ def test_what_is_broken(change, says):
     ],
 )
 def test_what_proves_nothing(change, verdict, says):
-    """A server waits a second for a word, and this process did not run for most of that."""
+    """The check is inconclusive if clients were closed while this process stood still.
+
+    It stood still for at least two thirds of the time after which the server closes clients.
+    """
     outcome = judged(evidence(**change), PROMISE)
     assert (outcome.verdict, outcome.headline) == ("inconclusive", says)
     shorter = {name: 0.6 if value == 0.7 else value for name, value in change.items()}
@@ -262,7 +281,10 @@ def test_what_proves_nothing(change, verdict, says):
 
 
 def test_who_is_to_be_closed():
-    """By that policy a client that stalled need not be told anything more, and must be gone."""
+    """The server must close a stalled client if its policy is "close".
+
+    It need not send that client any more messages.
+    """
     closing = PROMISE._replace(policy="close")
     found = evidence(resumed=False)
     assert judged(found, closing).headline == "a client that read nothing was not hung up on"
@@ -272,7 +294,7 @@ def test_who_is_to_be_closed():
 
 @given(st.integers(0, FAST), st.permutations(range(20)))
 def test_order_and_loss(which, numbers):
-    """Whoever gets them: each message later than the one before it, and to those who read, all."""
+    """The check fails if any client receives messages out of order."""
     found = evidence()
     found.clients[which].numbers = list(numbers)
     ordered = list(numbers) == list(range(20))
@@ -284,7 +306,7 @@ def test_order_and_loss(which, numbers):
 
 @given(st.integers(0, FAST - 1), st.integers(0, 19))
 def test_a_message_that_is_lost(which, number):
-    """On the way to one that reads."""
+    """The check fails if a fast client misses a message, and the headline names that client."""
     found = evidence()
     found.clients[which].numbers.remove(number)
     assert judged(found, PROMISE).headline == f"messages were lost on the way to: fast {which + 1}"
@@ -292,7 +314,7 @@ def test_a_message_that_is_lost(which, number):
 
 @given(st.integers(0, 200))
 def test_what_may_be_kept(messages):
-    """The limit, and what sockets hold."""
+    """A server passes if it keeps at most the limit for a stalled client, plus full sockets."""
     found = evidence(flood=200)
     found.clients[-1].numbers = [*range(messages), 200]
     within = messages * MESSAGE <= PROMISE.max_kept + IN_SOCKETS

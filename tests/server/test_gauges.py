@@ -1,4 +1,8 @@
-"""Gauges held to what clients do, and the clients: on the reference server and on small apps."""
+"""Tests of `assert_gauges_settle`, on the reference server and on small apps.
+
+The check sends requests from clients that stay or leave, and compares the server's own metrics
+before and after. The tests at the end are about the HTTP client that all server checks use.
+"""
 
 import asyncio
 import json
@@ -16,7 +20,7 @@ from pytest_streamperf import NothingMeasured, ServerExceeded, TokenStream
 from pytest_streamperf._runtime import clock
 from pytest_streamperf.server import Request, assert_cors, assert_gauges_settle
 from pytest_streamperf.server.clients import ask
-from pytest_streamperf.server.gauges import Phase, judged, named
+from pytest_streamperf.server.gauges import GaugePhase, select_metrics, verdict_on_phases
 from pytest_streamperf.server.serving import run
 from pytest_streamperf.wire.server import serve_app
 from reference_impl import create_app, regressed
@@ -25,14 +29,14 @@ from tests.matrix.reference_server import METRICS, TOTALS
 
 
 def engine(messages):
-    """A model that takes a while, and one that is out of order."""
+    """Return a stream of 20 tokens in 0.2 s; raise an error for the message "fail"."""
     if messages[-1]["content"] == "fail":
         raise RuntimeError("the model is out of order")
     return TokenStream(tokens=20, every=0.01)
 
 
 def chat(text):
-    """Ask the model."""
+    """Return a request for a streamed chat reply to `text`."""
     body = {"stream": True, "messages": [{"role": "user", "content": text}]}
     return Request("POST", "/v1/chat/completions", body)
 
@@ -40,18 +44,18 @@ def chat(text):
 CHATS = [chat("hello"), chat("fail")]
 
 
-def settle(app, **terms):
-    """Hold the gauges of the reference server to account."""
+def settle(app, **arguments):
+    """Check the gauges of the reference server with 3 clients in each group and 0.3 s to settle."""
     return assert_gauges_settle(
         app,
         requests=CHATS,
-        **METRICS | {"totals": TOTALS, "clients": 3, "within": 0.3} | terms,
+        **METRICS | {"totals": TOTALS, "clients": 3, "within": 0.3} | arguments,
     )
 
 
 @pytest.fixture
 def app(caplog):
-    """The reference server, with a model that fails now and then, which is logged."""
+    """Return the reference server with a model that can fail; only critical errors are logged."""
     caplog.set_level(logging.CRITICAL)
     return create_app(engine, debug=True)
 
@@ -60,12 +64,12 @@ def app(caplog):
 
 
 def test_gauges_settle(app):
-    """Whatever clients do: read to the end, leave midway or at once, and where the model fails."""
-    assert settle(app).headline == "3 gauges back to what was before 18 clients"
+    """The gauges of the reference server return to their values, also when the model fails."""
+    assert settle(app).headline == "3 gauges unchanged after 18 clients"
 
 
 @pytest.mark.parametrize(
-    ("regression", "says"),
+    ("regression", "message"),
     [
         (
             "gauge-leaks-on-disconnect",
@@ -75,29 +79,29 @@ def test_gauges_settle(app):
         ("totals-miss-failures", "responses grew by 0, requests by 3"),
     ],
 )
-def test_a_gauge_that_does_not(app, regression, says):
-    """Is named, with what clients did, and how many."""
+def test_a_gauge_that_does_not(app, regression, message):
+    """The failure message names the wrong metric, and the group of clients that made it wrong."""
     with regressed(regression), pytest.raises(ServerExceeded) as caught:
         settle(app)
-    assert headline_of(caught) == says
+    assert headline_of(caught) == message
     assert "where  POST /v1/chat/completions" in str(caught.value)
 
 
 def test_an_error_is_logged_once(app, caplog):
-    """However many clients meet it."""
+    """An error of the app is logged once, although many clients cause it."""
     with caplog.at_level(logging.ERROR, "uvicorn.error"):
         settle(app)
     assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [RuntimeError]
 
 
 def test_gauges_of_a_server_that_runs(app):
-    """By its URL."""
+    """The check accepts the URL of a running server."""
     with serve_app(app) as url:
         assert settle(f"{url}/").verdict == "within"
 
 
 def test_gauges_that_are_read_by_a_function():
-    """Under any name, and in an app that is not ours."""
+    """The check accepts a function that returns the metrics, and any name of a gauge."""
     state = {"in_flight": 0}
 
     async def stream(_request):
@@ -113,14 +117,14 @@ def test_gauges_that_are_read_by_a_function():
         return StreamingResponse(body())
 
     app = Starlette(routes=[Route("/", stream)])
-    found = assert_gauges_settle(
+    verdict = assert_gauges_settle(
         app, requests=[Request("GET", "/")], read=lambda: state, gauges=["in_flight"]
     )
-    assert found.figures.given == {"clients": 30, "gauges": 1}
+    assert verdict.figures.given == {"clients": 30, "gauges": 1}
 
 
 def test_nobody_could_leave():
-    """Where every answer is complete with its first piece, nothing was measured."""
+    """The check raises `NothingMeasured` if every answer is complete with its first data."""
     app = Starlette(routes=[Route("/", lambda _: PlainTextResponse("ok"))])
     with pytest.raises(NothingMeasured, match="no client could leave midway"):
         assert_gauges_settle(
@@ -129,35 +133,43 @@ def test_nobody_could_leave():
 
 
 @pytest.mark.parametrize(
-    ("terms", "error", "says"),
+    ("arguments", "error", "message"),
     [
         ({"requests": []}, NothingMeasured, "no request to send"),
         ({"read": "/nowhere"}, NothingMeasured, "GET /nowhere answers 404"),
-        ({"gauges": ["pending"]}, ValueError, "'pending' is none of timestampNs, metrics.pendingR"),
-        ({"gauges": ["requests"], "read": dict}, ValueError, "'requests' is none of $"),
+        (
+            {"gauges": ["pending"]},
+            ValueError,
+            "'pending' is none of the numbers in the metrics: timestampNs, metrics.pendingR",
+        ),
+        (
+            {"gauges": ["requests"], "read": dict},
+            ValueError,
+            "'requests' is none of the numbers in the metrics: $",
+        ),
     ],
 )
-def test_a_bad_argument_of_gauges(app, terms, error, says):
-    """Is refused by name."""
-    with pytest.raises(error, match=says):
-        assert_gauges_settle(app, **METRICS | {"totals": TOTALS, "requests": CHATS} | terms)
+def test_a_bad_argument_of_gauges(app, arguments, error, message):
+    """An unusable argument of `assert_gauges_settle` raises an error that names its value."""
+    with pytest.raises(error, match=message):
+        assert_gauges_settle(app, **METRICS | {"totals": TOTALS, "requests": CHATS} | arguments)
 
 
 @pytest.mark.parametrize(
-    ("server", "error", "says"),
+    ("server", "error", "message"),
     [
         (None, TypeError, "an ASGI app or a URL, not None"),
         ("localhost:8000", ValueError, "must begin with http:// or https://"),
     ],
 )
-def test_a_bad_server(server, error, says):
-    """Is refused."""
-    with pytest.raises(error, match=says):
+def test_a_bad_server(server, error, message):
+    """A server that is neither an ASGI app nor an HTTP URL raises an error that says so."""
+    with pytest.raises(error, match=message):
         assert_gauges_settle(server, requests=CHATS, **METRICS)
 
 
 def test_inside_a_running_loop(app):
-    """The error says how to call it from there."""
+    """A server check inside a running event loop raises an error with the call that works there."""
 
     async def main():
         assert_cors(app)
@@ -167,11 +179,13 @@ def test_inside_a_running_loop(app):
 
 
 def test_names_that_are_given_twice():
-    """Have to be told apart."""
+    """A name that fits two metrics raises an error; a longer name with a dot selects one."""
     data = {"http": {"pending": 1}, "ws": {"pending": 2}, "at": "noon"}
-    assert named(data, ["ws.pending"]) == {"ws.pending": 2}
-    with pytest.raises(ValueError, match=r"is both http\.pending and ws\.pending"):
-        named(data, ["pending"])
+    assert select_metrics(data, ["ws.pending"]) == {"ws.pending": 2}
+    with pytest.raises(
+        ValueError, match=r"is ambiguous in the metrics: http\.pending and ws\.pending"
+    ):
+        select_metrics(data, ["pending"])
 
 
 READINGS = st.fixed_dictionaries(
@@ -183,25 +197,32 @@ READINGS = st.fixed_dictionaries(
 
 @given(READINGS, READINGS, READINGS)
 def test_what_is_within(before, lowest, after):
-    """Gauges that are what they were, and never below zero; ends that are as many as beginnings."""
-    phase = Phase("GET /", 3, "read to the end", before, lowest, after)
+    """A group of clients passes if no gauge changed or fell below 0, and totals match.
+
+    A total that counts ends must grow by as much as its total of starts.
+    """
+    phase = GaugePhase("GET /", 3, "read to the end", before, lowest, after)
     within = (
         min(lowest[name] for name in METRICS["gauges"]) >= 0
         and all(before[name] == after[name] for name in METRICS["gauges"])
         and all(phase.grew(begun) == phase.grew(ended) for begun, ended in TOTALS)
     )
-    assert (judged([phase], METRICS["gauges"], TOTALS).verdict == "within") is within
+    assert (verdict_on_phases([phase], METRICS["gauges"], TOTALS).verdict == "within") is within
 
 
 def test_beginnings_that_are_missed():
-    """A total that does not see some requests at all."""
+    """A total of starts must grow in each phase by as much as in the first phase."""
     zero = dict.fromkeys([*METRICS["gauges"], "begun", "ended"], 0)
     phases = [
-        Phase("GET /", 3, "read to the end (200)", zero, zero, {**zero, "begun": 3, "ended": 3}),
-        Phase("GET /x", 3, "read to the end (500)", zero, zero, {**zero, "begun": 1, "ended": 1}),
+        GaugePhase(
+            "GET /", 3, "read to the end (200)", zero, zero, {**zero, "begun": 3, "ended": 3}
+        ),
+        GaugePhase(
+            "GET /x", 3, "read to the end (500)", zero, zero, {**zero, "begun": 1, "ended": 1}
+        ),
     ]
-    found = judged(phases, METRICS["gauges"], [("begun", "ended")])
-    assert found.headline == "begun grew by 1 when 3 clients read to the end (500)"
+    verdict = verdict_on_phases(phases, METRICS["gauges"], [("begun", "ended")])
+    assert verdict.headline == "begun grew by 1 when 3 clients read to the end (500)"
 
 
 # -- clients
@@ -209,15 +230,15 @@ def test_beginnings_that_are_missed():
 
 @pytest.mark.parametrize("computed", [0.0, 60.0])
 def test_time_that_a_machine_takes(monkeypatch, computed):
-    """Does not pass for clients, but that in which this process computes does."""
-    wall, cpu, gone = clock.wall, clock.cpu, [0.0, 0.0]
-    monkeypatch.setattr(clock, "wall", lambda: wall() + gone[0])
-    monkeypatch.setattr(clock, "cpu", lambda: cpu() + gone[1])
+    """A client's timeout ignores time that other processes took, and counts this process's time."""
+    wall, cpu, offsets = clock.wall, clock.cpu, [0.0, 0.0]
+    monkeypatch.setattr(clock, "wall", lambda: wall() + offsets[0])
+    monkeypatch.setattr(clock, "cpu", lambda: cpu() + offsets[1])
 
     async def main():
         with suppress(TimeoutError):
             async with asyncio.timeout(50):
-                gone[:] = 60.0, computed
+                offsets[:] = 60.0, computed
                 await asyncio.sleep(0.001)
                 return True
         return False
@@ -225,16 +246,16 @@ def test_time_that_a_machine_takes(monkeypatch, computed):
     assert run("a check", main) is not (computed > 0)
 
 
-@pytest.mark.parametrize("says", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nx"])
-def test_a_server_that_hangs_up(says):
-    """Before it has said anything, or midway: the error names the request."""
+@pytest.mark.parametrize("response", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nx"])
+def test_a_server_that_hangs_up(response):
+    """A server that closes the connection too early raises an error that names the request."""
 
     async def main():
         over = asyncio.Event()
 
         async def answer(reader, writer):
             await reader.readuntil(b"\r\n\r\n")
-            writer.write(says)
+            writer.write(response)
             writer.close()
             await writer.wait_closed()
             over.set()
@@ -246,12 +267,12 @@ def test_a_server_that_hangs_up(says):
             finally:
                 await over.wait()
 
-    with pytest.raises(ConnectionError, match="hung up on GET /x"):
+    with pytest.raises(ConnectionError, match=r"closed the connection .*GET /x"):
         asyncio.run(main())
 
 
 def test_a_server_that_waits_for_the_body():
-    """And does not say that it does: it comes after a second."""
+    """A client with `Expect: 100-continue` sends its body after a second without an answer."""
 
     async def app(_scope, receive, send):
         message = await receive()
@@ -266,7 +287,7 @@ def test_a_server_that_waits_for_the_body():
 
 
 def test_a_body_is_json_unless_it_is_bytes():
-    """And nothing where there is none."""
+    """A request sends bytes unchanged, any other body as JSON, and no body as empty bytes."""
     assert Request("POST", "/", {"a": 1}).content == json.dumps({"a": 1}).encode()
     assert Request("POST", "/", b"{").content == b"{"
     assert Request("GET", "/").content == b""

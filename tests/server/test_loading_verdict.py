@@ -1,68 +1,79 @@
-"""What was counted of loads, held to one: the verdict on plain values."""
+"""Tests of the verdict of `assert_loaded_once`, on plain numbers instead of a server.
+
+The check counts how often a server loads its model, and how much memory it keeps for each request.
+A cold answer is an answer by a model that had never run before.
+"""
 
 import pytest
 
 from pytest_streamperf._runtime.context import Line
-from pytest_streamperf.server.loading import Counts, Loading, judged
+from pytest_streamperf.server.loading import LoadCounts, LoadMeasurement, verdict_on_loads
 
 
-def loading(at_once=1, after=1, cold=(0, 0), **terms):
-    """What was counted."""
-    first, then = (
-        Counts(what, loads, each)
-        for what, loads, each in zip(("9 at once", "50 more"), (at_once, after), cold, strict=True)
+def measurement(at_once=1, after=1, cold=(0, 0), **fields):
+    """Return a measurement with these loads and cold answers after 9 clients and after 50 more."""
+    first, later = (
+        LoadCounts(clients, loads, cold_answers)
+        for clients, loads, cold_answers in zip(
+            ("9 clients at once", "50 more"), (at_once, after), cold, strict=True
+        )
     )
-    return Loading(0, first, then, **terms)
+    return LoadMeasurement(0, first, later, **fields)
 
 
-KEPT = {"requests": 40, "noise": 1_000}
+FORTY_REQUESTS = {"requests": 40, "noise": 1_000}
 
 
 @pytest.mark.parametrize(
-    ("found", "says"),
+    ("evidence", "headline"),
     [
-        (loading(), "loaded once for 9 at once and 50 more, warm"),
-        (loading(2, 2), "loaded 2 times for 9 at once, limit 1"),
-        (loading(1, 2), "loaded 2 times for 9 at once and 50 more, limit 1"),
-        (loading(cold=(1, 1)), "the model had never run when 1 asked it, limit 0"),
-        (loading(cold=(0, 3)), "the model had never run when 3 asked it, limit 0"),
+        (measurement(), "1 load for 9 clients at once and 50 more, warm"),
+        (measurement(2, 2), "2 loads for 9 clients at once, limit 1"),
+        (measurement(1, 2), "2 loads for 9 clients at once and 50 more, limit 1"),
+        (measurement(cold=(1, 1)), "1 of the requests reached a model that had never run, limit 0"),
+        (measurement(cold=(0, 3)), "3 of the requests reached a model that had never run, limit 0"),
         (
-            loading(memory=[0, 10_000, 20_000, 30_000, 41_000], **KEPT),
-            "loaded once for 9 at once and 50 more, warm, 1.0 kB kept of each",
+            measurement(memory=[0, 10_000, 20_000, 30_000, 41_000], **FORTY_REQUESTS),
+            "1 load for 9 clients at once and 50 more, warm, 1.0 kB kept for each",
         ),
         (
-            loading(memory=[0, 10_000, 20_000, 30_000, 41_001], **KEPT),
+            measurement(memory=[0, 10_000, 20_000, 30_000, 41_001], **FORTY_REQUESTS),
             "40 requests left 1.0 kB each in memory, limit 1.0 kB",
         ),
         (
-            loading(memory=[0, 90_000, 90_000, 90_000, 90_000], **KEPT),
-            "loaded once for 9 at once and 50 more, warm, 2.2 kB kept of each",
+            measurement(memory=[0, 90_000, 90_000, 90_000, 90_000], **FORTY_REQUESTS),
+            "1 load for 9 clients at once and 50 more, warm, 2.2 kB kept for each",
         ),
         (
-            loading(memory=[0, 20_000, 40_000, 60_000, 80_000], requests=40, noise=40_000),
-            "loaded once for 9 at once and 50 more, warm, 1.0 kB kept of each",
+            measurement(memory=[0, 20_000, 40_000, 60_000, 80_000], requests=40, noise=40_000),
+            "1 load for 9 clients at once and 50 more, warm, 1.0 kB kept for each",
         ),
         (
-            loading(memory=[0, 20_000, 40_000, 60_000, 80_000], requests=40, noise=40_001),
-            "loaded once for 9 at once and 50 more, warm, too few to see what is kept",
+            measurement(memory=[0, 20_000, 40_000, 60_000, 80_000], requests=40, noise=40_001),
+            "1 load for 9 clients at once and 50 more, warm, too few to see leaks",
         ),
         (
-            loading(memory=[0, 21_000, 42_000, 63_000, 84_000], requests=40, noise=40_001),
+            measurement(memory=[0, 21_000, 42_000, 63_000, 84_000], requests=40, noise=40_001),
             "40 requests left 1.1 kB each in memory, limit 1.0 kB",
         ),
     ],
 )
-def test_limits(found, says):
-    """One load, none that is cold, and so much memory; what was taken all at once is no leak."""
-    outcome = judged(found, "GET /", 1_000)
-    assert outcome.headline == says
-    assert outcome.verdict == ("exceeded" if "limit" in says else "within")
+def test_limits(evidence, headline):
+    """The limits are one load, no cold answer, and 1,000 bytes of steady growth for each request.
+
+    Memory that grows in one half of the readings only is no leak.
+    """
+    verdict = verdict_on_loads(evidence, "GET /", 1_000)
+    assert verdict.headline == headline
+    assert verdict.verdict == ("exceeded" if "limit" in headline else "within")
 
 
 def test_what_is_kept_is_told_where_it_is_seen():
-    """Where what may not be kept is less than what is no growth, it is no figure."""
+    """The verdict has a figure for kept memory only where the ignored noise is below the limit."""
     few, enough = (
-        judged(loading(memory=[0, 9, 9, 9, 9], requests=40, noise=noise), "GET /", 1_000)
+        verdict_on_loads(
+            measurement(memory=[0, 9, 9, 9, 9], requests=40, noise=noise), "GET /", 1_000
+        )
         for noise in (40_001, 40_000)
     )
     assert few.figures.bytes == {}
@@ -70,9 +81,9 @@ def test_what_is_kept_is_told_where_it_is_seen():
 
 
 def test_a_line_is_told_before_the_request():
-    """Where it is known."""
+    """The failure message shows the line that loads the model, and not the request."""
     line = Line("shop.py:3 in answer", "model = load()")
     assert (
         "where  shop.py:3 in answer: model = load()"
-        in judged(loading(2, 2, line=line), "GET /", 1_000).message
+        in verdict_on_loads(measurement(2, 2, line=line), "GET /", 1_000).message
     )

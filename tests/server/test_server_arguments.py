@@ -1,4 +1,7 @@
-"""Arguments of server checks: what they need, and times and sizes with a unit."""
+"""Tests of the arguments of all server checks: times and sizes with a unit, and joint arguments.
+
+Server checks are the functions of `pytest_streamperf.server`, such as `assert_backpressure`.
+"""
 
 import pytest
 from starlette.applications import Starlette
@@ -53,7 +56,7 @@ CHECKS = {
 @pytest.mark.parametrize(("value", "error"), [("5 parsecs", ValueError), ([], TypeError)])
 @pytest.mark.parametrize("check", CHECKS, ids="-".join)
 def test_a_wrong_time_or_size_is_named(check, value, error):
-    """The error names the argument, and repeats the value that it cannot read."""
+    """A time or size that cannot be read raises an error with the argument's name and value."""
     with pytest.raises(
         error, match=rf"^{check[1]} must be .* not {value!r}".replace("[]", r"\[\]")
     ):
@@ -62,14 +65,14 @@ def test_a_wrong_time_or_size_is_named(check, value, error):
 
 @pytest.mark.parametrize(("number", "text"), [(2_100, "2.1kB"), (2**20, "1MiB")])
 def test_a_size_with_a_unit_is_the_same_limit(number, text):
-    """A limit that is given as a text holds what the same number of bytes holds."""
+    """A size limit as a text with a unit equals the same limit as a number of bytes."""
     results = [assert_streamed(APP, ROOT, max_chunk=limit) for limit in (number, text)]
     assert results[0].figures.limits == results[1].figures.limits
     assert {result.verdict for result in results} == {"within"}
 
 
 @pytest.mark.parametrize(
-    ("check", "says"),
+    ("check", "message"),
     [
         (lambda: assert_backpressure(APP, "/ws", publish="/", read="/m"), "read= and gauge= go"),
         (lambda: assert_backpressure(APP, "/ws", publish="/", gauge="n"), "read= and gauge= go"),
@@ -82,7 +85,7 @@ def test_a_size_with_a_unit_is_the_same_limit(number, text):
         ),
     ],
 )
-def test_names_need_metrics_and_metrics_need_names(check, says):
-    """Where the metrics are and which of their numbers count are given together, or not at all."""
-    with pytest.raises(ValueError, match=says):
+def test_names_need_metrics_and_metrics_need_names(check, message):
+    """A check needs the place of the metrics and the names of its numbers together, or neither."""
+    with pytest.raises(ValueError, match=message):
         check()

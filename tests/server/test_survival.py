@@ -79,7 +79,7 @@ def test_what_is_kept(app):
     with regressed("bodies-kept"), pytest.raises(ServerExceeded) as caught:
         survives(app)
     assert headline_of(caught).startswith("2 rounds left 4")
-    assert "MB of it" in str(caught.value)
+    assert "MB of the growth" in str(caught.value)
 
 
 def test_a_server_by_its_url(app):
