@@ -183,7 +183,7 @@ def _failure(hit: Hit) -> tuple[str, str, str] | None:
         # 503 is no fault: an overloaded server answers with it.
         if status in {HUNG_UP, SILENT} or (status.startswith("5") and status != "503"):
             return (
-                f"{hit.name}: {count} of {sum(hit.statuses.values())} got {status}",
+                f"{hit.name}: {count} of {sum(hit.statuses.values())} clients got {status}",
                 "the input of a client makes the server fail, and counts as the server's fault",
                 "refuse it with 4xx; the server's log has the error (deep JSON: RecursionError)",
             )

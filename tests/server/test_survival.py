@@ -58,7 +58,7 @@ def test_nothing_is_left(app):
     ("regression", "headline"),
     [
         ("task-left-behind", r"\d+ tasks are still running after 20 clients left midway"),
-        ("deep-json-fails", "JSON nested 100,000 deep: 2 of 2 got 500"),
+        ("deep-json-fails", "JSON nested 100,000 deep: 2 of 2 clients got 500"),
         ("gauge-leaks-on-disconnect", r"pendingRequests was 0, and is 2\d after 20 clients left"),
     ],
 )
@@ -171,15 +171,18 @@ def survival_evidence(*, logged=(), memory=(), **hit):
 @pytest.mark.parametrize(
     ("evidence", "headline"),
     [
-        (survival_evidence(statuses=Counter({"200": 3, "502": 1})), "a large body: 1 of 4 got 502"),
+        (
+            survival_evidence(statuses=Counter({"200": 3, "502": 1})),
+            "a large body: 1 of 4 clients got 502",
+        ),
         (
             survival_evidence(statuses=Counter({HUNG_UP: 2})),
-            "a large body: 2 of 2 got a closed connection",
+            "a large body: 2 of 2 clients got a closed connection",
         ),
         (survival_evidence(statuses=Counter({LEFT_OPEN: 1})), "a large body was left open"),
         (
             survival_evidence(statuses=Counter({SILENT: 1})),
-            "a large body: 1 of 1 got no answer for 30 s",
+            "a large body: 1 of 1 clients got no answer for 30 s",
         ),
         (survival_evidence(answers="429"), "other clients get 429 after a large body, not 200"),
         (
