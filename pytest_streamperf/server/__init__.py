@@ -1,7 +1,8 @@
-"""Does a server behave? Real clients over real sockets, and what it counts and says to them.
+"""Check the behaviour of a server with real clients over real sockets.
 
-Each check takes an ASGI app, which it serves on loopback from a thread of this process, or the URL
-of a server that runs; `assert_fallback_parity` takes functions.
+Each check takes an ASGI app or the URL of a running server, and returns a `Verdict`. It serves an
+app on loopback from a thread of this process. `assert_stops` takes a command instead.
+`assert_atomic_reads` and `assert_fallback_parity` take functions.
 
     chat = Request("POST", "/chat", {"message": "hello"})
     assert_cors(app, requests=[chat])

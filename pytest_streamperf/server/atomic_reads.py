@@ -37,20 +37,20 @@ TORN, MADE_UP, STALE, BACK = "torn", "made up", "stale", "going back"
 # The meaning and the advice for each kind of fault, the worst kind first.
 _ADVICE = {
     TORN: (
-        "who reads gets half of one state and half of the next, which nobody wrote",
-        "a version that is odd while you write: read again where it is odd or changes",
+        "a read returns parts of two states, a combination that was never written",
+        "keep a version that is odd during a write; read again if it is odd or has changed",
     ),
     MADE_UP: (
-        "who reads gets a number that was never written, in all of its parts",
-        "publish the number, and return it, as it is; where you do, it is torn in itself",
+        "a read returns a number that was never written, the same in all parts",
+        "publish and return the number unchanged; if you do, the number itself is torn",
     ),
     STALE: (
-        "who asks is told how things were, after they were changed",
-        "read it where it is kept, each time, or drop what was kept with each write",
+        "a read returns an old state, although a newer one was published before it began",
+        "read the state itself each time, or drop cached copies with each write",
     ),
     BACK: (
-        "who asks twice sees a change, and then sees it undone",
-        "read it in one place; of two answers keep the one with the higher version",
+        "a reader sees a change, and at its next read the state from before the change",
+        "read the state in one place; of two answers, keep the one with the higher version",
     ),
 }
 
@@ -75,8 +75,8 @@ _MAX_FAULTS = 100
 _MAX_SHOWN = 2
 
 
-class Seen(NamedTuple):
-    """A read: the numbers of its parts, and the writes before and after it.
+class ReadObservation(NamedTuple):
+    """One read: the numbers of its parts, and the writes before and after it.
 
     `confirmed` is the last number whose write had returned before the read began. `begun` is the
     last number whose write had begun when the read ended. `last` is the number of the last
@@ -90,7 +90,7 @@ class Seen(NamedTuple):
 
 
 @dataclass
-class Evidence:
+class ReadEvidence:
     """The counts of one reader, or the sum of several.
 
     `overlapping` counts the reads that met a write which their reader had not met before.
@@ -102,10 +102,10 @@ class Evidence:
     overlapping: int = 0
     unanswered: int = 0
     faults: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_ADVICE, 0))
-    first: dict[str, Seen] = field(default_factory=dict)
+    first: dict[str, ReadObservation] = field(default_factory=dict)
 
-    def __add__(self, other: "Evidence") -> "Evidence":
-        return Evidence(
+    def __add__(self, other: "ReadEvidence") -> "ReadEvidence":
+        return ReadEvidence(
             self.reads + other.reads,
             self.overlapping + other.overlapping,
             self.unanswered + other.unanswered,
@@ -114,11 +114,13 @@ class Evidence:
         )
 
 
-def fault_of(observation: Seen) -> str:
+def fault_of(observation: ReadObservation) -> str:
     """Return the kind of fault of a read, or "" for a correct read.
 
-    >>> fault_of(Seen([7, 7, 8], confirmed=6, begun=8)), fault_of(Seen([7, 7], 7, 8, last=7))
-    ('torn', '')
+    >>> fault_of(ReadObservation([7, 7, 8], confirmed=6, begun=8))
+    'torn'
+    >>> fault_of(ReadObservation([7, 7], confirmed=7, begun=8, last=7))
+    ''
     """
     low, high = min(observation.parts), max(observation.parts)
     rules = (
@@ -170,7 +172,7 @@ def assert_atomic_reads(  # noqa: PLR0913 - options of the writer and of the rea
             msg = f"{name} must be 1 or more, not {value!r}"
             raise ValueError(msg)
     shared = get_context("spawn").RawArray(ctypes.c_uint64, 3)
-    evidence = [Evidence() for _ in range(readers)]
+    evidence = [ReadEvidence() for _ in range(readers)]
     seconds = argument("within", seconds_of, within)
     deadline = time.monotonic() + seconds
     with (
@@ -184,7 +186,7 @@ def assert_atomic_reads(  # noqa: PLR0913 - options of the writer and of the rea
         try:
             while time.monotonic() < deadline and not any(future.done() for future in futures):
                 check_writer()
-                so_far = sum(evidence, Evidence())
+                so_far = sum(evidence, ReadEvidence())
                 if so_far.overlapping >= reads or sum(so_far.faults.values()) >= _MAX_FAULTS:
                     break
                 time.sleep(_POLL_S)
@@ -192,10 +194,10 @@ def assert_atomic_reads(  # noqa: PLR0913 - options of the writer and of the rea
             stop.set()
         for future in futures:
             future.result()
-    return concluded(judged(sum(evidence, Evidence()), reads, seconds, writer))
+    return concluded(verdict_on_reads(sum(evidence, ReadEvidence()), reads, seconds, writer))
 
 
-def _read(read: Read, shared: Any, evidence: Evidence, stop: threading.Event) -> None:
+def _read(read: Read, shared: Any, evidence: ReadEvidence, stop: threading.Event) -> None:
     """Read and count into `evidence` until `stop` is set."""
     last = last_met = 0
     while not stop.is_set():
@@ -214,7 +216,7 @@ def _read(read: Read, shared: Any, evidence: Evidence, stop: threading.Event) ->
             last_met = begun
         else:
             time.sleep(_READER_PAUSE_S)
-        observation = Seen(parts, confirmed, begun, last)
+        observation = ReadObservation(parts, confirmed, begun, last)
         fault = fault_of(observation)
         if fault:
             evidence.faults[fault] += 1
@@ -265,7 +267,7 @@ def _process_writer(write: Write, shared: Any) -> Iterator[Callable[[], None]]:
 
     def check_writer() -> None:
         if not process.is_alive():
-            msg = f"the process that writes ended with {process.exitcode}: see what it printed"
+            msg = f"the writer process ended with status {process.exitcode}: see its output"
             raise RuntimeError(msg)
 
     try:
@@ -281,19 +283,19 @@ def _process_writer(write: Write, shared: Any) -> Iterator[Callable[[], None]]:
 _WRITERS = {"thread": _thread_writer, "process": _process_writer}
 
 
-def judged(evidence: Evidence, reads: int, within: float, writer: str) -> Verdict:
+def verdict_on_reads(evidence: ReadEvidence, reads: int, within: float, writer: str) -> Verdict:
     """Return the verdict on the reads of all readers.
 
     Raises `NothingMeasured` where all reads are correct, but too few of them met a write.
     """
     faults = [fault for fault in _ADVICE if evidence.faults[fault]]
     if not faults and evidence.overlapping < reads:
-        overlap = f"{evidence.overlapping:,} of {reads:,} reads met a write of their own"
+        overlap = f"{evidence.overlapping:,} of {reads:,} reads met a new write"
         raise nothing_measured(
             "server",
             f"{overlap} in {duration(within)}",
-            "have write= publish, and read= read it, again and again; writer='process' for what "
-            "processes share; or ask for fewer reads=",
+            "check that write= publishes the state that read= returns; give writer='process' "
+            "for shared memory, or a smaller reads=",
         )
     figures = Figures(
         given={"reads": reads, "writer": writer},
@@ -303,21 +305,21 @@ def judged(evidence: Evidence, reads: int, within: float, writer: str) -> Verdic
     )
     met = f"{evidence.overlapping:,} of {evidence.reads:,} reads met a write"
     if not faults:
-        gave_up = f"; {evidence.unanswered:,} gave up" if evidence.unanswered else ""
-        return passed(f"{met}, whole and not stale{gave_up}", figures)
+        gave_up = f"; {evidence.unanswered:,} reads gave up" if evidence.unanswered else ""
+        return passed(f"{met}, all whole and not stale{gave_up}", figures)
     worst = faults[0]
     means, advice = _ADVICE[worst]
     rows = [
         [f"{evidence.faults[fault]:,}", fault, *_row_of(evidence.first[fault])] for fault in faults
     ]
-    header = ["reads", "are", "the first says", "confirmed", "begun", "seen"]
+    header = ["reads", "fault", "first read", "confirmed", "begun", "read before"]
     headline = f"{evidence.faults[worst]:,} of {evidence.reads:,} reads are {worst}, limit 0"
     lines = labelled_lines({"means": means, "try": advice})
     table = [fit_line(line) for line in table_lines(header, rows)]
     return exceeded(headline, figures, lines, table)
 
 
-def _row_of(observation: Seen) -> list[str]:
+def _row_of(observation: ReadObservation) -> list[str]:
     """Return the table cells of a read: its first different numbers, then the writes around it."""
     numbers = list(dict.fromkeys(observation.parts))
     more = ["..."] if len(numbers) > _MAX_SHOWN else []

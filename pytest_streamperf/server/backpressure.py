@@ -40,9 +40,9 @@ from pytest_streamperf.server.websocket_clients import (
     IN_SOCKETS,
     MESSAGE,
     VANISHED,
+    BackpressureEvidence,
     Drive,
-    Evidence,
-    driven,
+    drive_clients,
 )
 
 __tracebackhide__ = True  # pytest shows the user's own frames
@@ -95,7 +95,7 @@ def assert_backpressure(  # noqa: PLR0913 - options of the load and the limits
         assert_backpressure(app, "/ws", publish="/announce")
     """
     _check(policy, publish, read, gauge)
-    limits = Promise(
+    limits = BackpressureLimits(
         policy,
         argument("max_kept", bytes_of, max_kept),
         optional_argument("idle", interval_of, idle),
@@ -113,7 +113,7 @@ def assert_backpressure(  # noqa: PLR0913 - options of the load and the limits
                 raise nothing_measured(
                     "server",
                     f"POST {publish} answers {answer.status}",
-                    "give publish= what broadcasts",
+                    "give publish= a path or a function that broadcasts",
                 )
 
         async def client_count() -> float:
@@ -125,9 +125,9 @@ def assert_backpressure(  # noqa: PLR0913 - options of the load and the limits
         for _ in range(_MAX_RUNS):
             evidence = run(
                 "assert_backpressure",
-                lambda: driven(drive, client_count, limits.max_kept, limits.idle),
+                lambda: drive_clients(drive, client_count, limits.max_kept, limits.idle),
             )
-            verdict = judged(evidence, limits)
+            verdict = verdict_on_broadcasts(evidence, limits)
             if verdict.verdict != "inconclusive":
                 break
     return concluded(verdict)
@@ -139,17 +139,17 @@ def _check(policy: str, publish: object, read: Read | None, gauge: str | None) -
         msg = f"policy must be 'skip' or 'close', not {policy!r}"
         raise ValueError(msg)
     if (read is None) is not (gauge is None):
-        msg = "read= and gauge= go together: where the metrics are, and which number counts clients"
+        msg = "read= and gauge= go together: the path of the metrics, and the gauge of clients"
         raise ValueError(msg)
     if iscoroutinefunction(publish):
         msg = (
-            "publish is called from a thread, and must be no coroutine function: "
+            "publish is called from a thread, and must not be a coroutine function: "
             "lambda text: asyncio.run_coroutine_threadsafe(publish(text), loop).result()"
         )
         raise TypeError(msg)
 
 
-class Promise(NamedTuple):
+class BackpressureLimits(NamedTuple):
     """The limits of one check; times are in seconds, sizes in bytes. See `assert_backpressure`."""
 
     policy: Policy
@@ -163,7 +163,7 @@ class Promise(NamedTuple):
         return (self.idle or _DEFAULT_IDLE_S) / _SENDS_PER_IDLE
 
 
-def judged(evidence: Evidence, limits: Promise) -> Verdict:
+def verdict_on_broadcasts(evidence: BackpressureEvidence, limits: BackpressureLimits) -> Verdict:
     """Return the verdict on the messages that the clients received."""
     failure, kept = _failure(evidence, limits), evidence.kept
     figures = Figures(
@@ -171,13 +171,13 @@ def judged(evidence: Evidence, limits: Promise) -> Verdict:
     )
     if doubt := _doubt(evidence, limits, failure):
         entries = {
-            "means": "this process hardly ran meanwhile, and a server may take clients for gone",
-            "try": "run it where less else runs, or where the server waits longer: idle=",
+            "means": "this process hardly ran then, and clients may have seemed gone to the server",
+            "try": "run it on a less busy machine, or with a longer idle= here and in the server",
         }
         return inconclusive(doubt, figures, labelled_lines(entries))
     if failure is None:
-        held = f"{size(kept)} held for who stalled, in sockets too"
-        headline = f"{evidence.flood} messages of {size(MESSAGE)} in step, {held}"
+        held = f"{size(kept)} kept for a stalled client or in sockets"
+        headline = f"{evidence.flood} messages of {size(MESSAGE)} arrived, {held}"
         return passed(headline, figures)
     headline, means, advice = failure
     rows = [
@@ -189,7 +189,9 @@ def judged(evidence: Evidence, limits: Promise) -> Verdict:
     return exceeded(headline, figures, lines, table_lines(["client", "messages", "left out"], rows))
 
 
-def _doubt(evidence: Evidence, limits: Promise, failure: object) -> str | None:
+def _doubt(
+    evidence: BackpressureEvidence, limits: BackpressureLimits, failure: object
+) -> str | None:
     """Return the headline of an inconclusive run, or None where the run proves something.
 
     A run proves nothing where this process stood still for two thirds of the `idle` period. The
@@ -199,13 +201,16 @@ def _doubt(evidence: Evidence, limits: Promise, failure: object) -> str | None:
     too_long = (_SENDS_PER_IDLE - 1) * limits.every
     closed = evidence.closed or (evidence.hung_up and limits.policy == "skip")
     if closed and evidence.silent >= too_long:
-        return f"clients that could say nothing for {duration(evidence.silent)} were closed"
-    if failure is None and limits.idle and evidence.untold >= too_long:
-        return f"a quiet client was closed, but nothing was told for {duration(evidence.untold)}"
+        return f"clients that could not send for {duration(evidence.silent)} were closed"
+    if failure is None and limits.idle and evidence.broadcast_gap >= too_long:
+        gap = duration(evidence.broadcast_gap)
+        return f"a quiet client was closed, but nothing was broadcast for {gap}"
     return None
 
 
-def _failure(evidence: Evidence, limits: Promise) -> tuple[str, str, str] | None:
+def _failure(
+    evidence: BackpressureEvidence, limits: BackpressureLimits
+) -> tuple[str, str, str] | None:
     """Return the headline, the meaning and the advice of the first broken rule, or None."""
     policy, max_kept, idle, within = limits
     fast, kept = evidence.clients[:FAST], evidence.kept
@@ -224,25 +229,25 @@ def _failure(evidence: Evidence, limits: Promise) -> tuple[str, str, str] | None
         (
             evidence.closed and idle,
             (
-                f"clients that said something every {duration(limits.every)} were closed",
-                f"{closed_names}: thrown out, with {reason}",
-                "start the clock again whenever a client says something",
+                f"clients that sent a message every {duration(limits.every)} were closed",
+                f"{closed_names}: closed with {reason}",
+                "restart the idle timer whenever a client sends a message",
             ),
         ),
         (
             evidence.closed,
             (
-                "clients that read what they were told were closed",
-                f"{closed_names}: thrown out, with {reason}",
-                "see its log; if it wants a word now and then: say=, and idle= for how often",
+                "clients that read every message were closed",
+                f"{closed_names}: closed with {reason}",
+                "see the server's log; if clients must send messages, set say= and idle=",
             ),
         ),
         (
             evidence.stuck and not any(client.numbers for client in evidence.clients),
             (
-                f"nothing of what was broadcast came to anyone, for {patience}",
-                "what publish= does reaches no client",
-                "from a thread, a loop is reached by asyncio.run_coroutine_threadsafe alone",
+                f"no client received a message for {patience}",
+                "the broadcast of publish= reaches no client",
+                "call the event loop from a thread with asyncio.run_coroutine_threadsafe only",
             ),
         ),
         (
@@ -253,23 +258,23 @@ def _failure(evidence: Evidence, limits: Promise) -> tuple[str, str, str] | None
                     f"then none for {patience}"
                 ),
                 "one client that does not read holds up all the others",
-                "keep what a client has not taken in a queue of its own, and await no socket",
+                "give each client a queue of its own, and await no socket in the broadcast",
             ),
         ),
         (
             unordered,
             (
                 f"messages came out of order to: {', '.join(unordered)}",
-                "what is kept for a client is not sent first come, first served",
-                "one queue and one task for each client",
+                "messages kept for a client are not sent in the order of the broadcasts",
+                "use one queue and one sending task for each client",
             ),
         ),
         (
             lost,
             (
                 f"messages were lost on the way to: {', '.join(lost)}",
-                "a client that keeps up is treated as one that does not",
-                "leave messages out only where the limit is reached",
+                "a client that keeps up is treated as if it had fallen behind",
+                "leave out messages only for a client that has reached its limit",
             ),
         ),
         (
@@ -277,47 +282,47 @@ def _failure(evidence: Evidence, limits: Promise) -> tuple[str, str, str] | None
             (
                 f"{size(kept)} were kept for a client that read nothing, limit {size(max_kept)}",
                 "memory grows with the slowest client, until the server is killed",
-                "count what is kept for each client, and leave out what is over the limit",
+                "count the bytes kept for each client, and leave out messages over the limit",
             ),
         ),
         (
             policy == "close" and not evidence.hung_up,
             (
-                "a client that read nothing was not hung up on",
-                "a client that is to be closed when it falls behind stays, and is kept for",
-                "close it with 1013 when its limit is reached",
+                "a client that read nothing was not closed, against policy='close'",
+                "a client that falls behind stays connected, and the server keeps messages for it",
+                "close it with status 1013 (try again later) when it reaches its limit",
             ),
         ),
         (
             policy == "skip" and evidence.hung_up,
             (
-                "a client that read nothing was hung up on, against policy='skip'",
-                "who has a slow line sees the page reconnect, again and again",
-                "leave messages out for it; or say policy='close'",
+                "a client that read nothing was closed, against policy='skip'",
+                "on a slow line, a page reconnects again and again",
+                "leave out messages for it; or give policy='close'",
             ),
         ),
         (
             policy == "skip" and not evidence.resumed,
             (
-                f"a client that reads again was told nothing for {patience}",
-                "who fell behind once is out of it for good, and sees a page that stands still",
-                "look at what is kept for a client each time, not at what once was",
+                f"a client that reads again received nothing for {patience}",
+                "a client that fell behind once gets no more messages, and its page stands still",
+                "for each message, compare the bytes kept for the client now with the limit",
             ),
         ),
         (
             evidence.still_counted,
             (
                 f"{evidence.still_counted:g} of {VANISHED} clients that vanished are still counted",
-                "what is kept for the dead is never given back, and each broadcast goes to them",
-                "take a client out in the finally: of what serves it",
+                "their memory is never released, and each broadcast is still sent to them",
+                "remove a client in a finally: of the function that serves it",
             ),
         ),
         (
             evidence.quiet_stays,
             (
-                f"a client that said nothing for {waited} was not closed, limit {allowed}",
-                "connections that nobody uses stay open as long as there is something to tell them",
-                "start the clock again for what a client says, never for what it is told",
+                f"a client that sent nothing for {waited} was not closed, limit {allowed}",
+                "unused connections stay open for as long as the server broadcasts",
+                "restart the idle timer for messages from the client, never for messages to it",
             ),
         ),
     )

@@ -1,7 +1,8 @@
 """Apply a fault load to a server: clients that leave, oversized bodies, WebSocket garbage.
 
-`Target.fires` returns the kinds of fault load by name. `Target.hit` applies one kind and returns a
-`Hit`: the statuses that the clients received, and the state of the server before and after.
+`Target.fault_loads` returns the kinds of fault load by name. `Target.hit` applies one kind and
+returns a `Hit`: the statuses that the clients received, and the state of the server before and
+after.
 
 - One kind runs at a time, so that a message can name the kind that left something behind.
 - After each kind the server has `within` seconds to finish its tasks and restore its gauges.
@@ -17,11 +18,12 @@ from typing import NamedTuple
 from pytest_streamperf._runtime.context import line_of
 from pytest_streamperf.server.clients import Leave, Request, ask, tasks
 from pytest_streamperf.server.gauges import Reading
-from pytest_streamperf.server.serving import Seen
+from pytest_streamperf.server.serving import ServedApp
 from pytest_streamperf.server.websocket_clients import connected
 
 # These texts stand for a status where the server sent none.
-HUNG_UP, SILENT, REFUSED = "hung up on", "no answer for 30 s", "refused by hanging up"
+HUNG_UP, SILENT = "a closed connection", "no answer for 30 s"
+REFUSED = "a closed connection (refused)"
 LEFT_OPEN, CLOSED = "left open", "closed"
 
 # Bytes of the oversized body. Not measured.
@@ -33,7 +35,7 @@ _FEW_CLIENTS = 10
 # Seconds between two polls of the server's state after a fault load. Not measured.
 _POLL_S = 0.02
 
-Fire = Callable[[Counter[str]], Awaitable[None]]
+FaultLoad = Callable[[Counter[str]], Awaitable[None]]
 """A function that applies one kind of fault load, and counts the statuses that clients get."""
 
 
@@ -68,11 +70,11 @@ class Target(NamedTuple):
     requests: Sequence[Request]
     websocket: str | None
     crowd: int
-    served_app: Seen | None
+    served_app: ServedApp | None
     reading: Callable[[], Awaitable[Reading]]
     within: float
 
-    def fires(self) -> Mapping[str, Fire]:
+    def fault_loads(self) -> Mapping[str, FaultLoad]:
         """Return the kinds of fault load by the name that messages use."""
         paths = sorted({request.path for request in self.requests})
         large = [
@@ -81,7 +83,7 @@ class Target(NamedTuple):
         deep = [Request("POST", path, b"[" * _JSON_DEPTH + b"]" * _JSON_DEPTH) for path in paths]
         few = [request for request in self.requests for _ in range(_FEW_CLIENTS)]
         crowd = [self.requests[n % len(self.requests)] for n in range(self.crowd)]
-        fires = {
+        loads = {
             f"{len(few)} clients left midway": self._send_all(few, "midway"),
             f"{len(crowd)} clients left at once": self._send_all(crowd, "midway"),
             f"{len(crowd)} clients left unanswered": self._send_all(crowd, "at once"),
@@ -90,17 +92,17 @@ class Target(NamedTuple):
             "a body of 10 MB": self._send_all(large, "never", hung_up=REFUSED),
             "JSON nested 100,000 deep": self._send_all(deep, "never"),
         }
-        return fires | ({"a WebSocket that sends garbage": self._garbage} if self.websocket else {})
+        return loads | ({"a WebSocket that sends garbage": self._garbage} if self.websocket else {})
 
     def _send_all(
         self, requests: Sequence[Request], leave: Leave, *, hung_up: str = HUNG_UP
-    ) -> Fire:
+    ) -> FaultLoad:
         """Return a fault load that sends all `requests` at once, each over its own connection.
 
         `leave` says when a client leaves. `hung_up` stands for the status of a closed connection.
         """
 
-        async def fire(statuses: Counter[str]) -> None:
+        async def apply_load(statuses: Counter[str]) -> None:
             async with tasks() as sending:
                 sending.extend(
                     asyncio.create_task(ask(self.url, request, leave)) for request in requests
@@ -117,7 +119,7 @@ class Target(NamedTuple):
                         if answer is not None:
                             statuses[str(answer.status)] += 1
 
-        return fire
+        return apply_load
 
     async def _garbage(self, statuses: Counter[str]) -> None:
         """Send text, random bytes and an invalid frame, and count whether the server closes."""
@@ -143,13 +145,13 @@ class Target(NamedTuple):
         (status,) = statuses
         return status
 
-    async def hit(self, name: str, fire: Fire, before: Reading, usual: str) -> Hit:
+    async def hit(self, name: str, fault_load: FaultLoad, before: Reading, usual: str) -> Hit:
         """Apply one kind of fault load, and return its result.
 
         Wait until the gauges and tasks are as before, or for `within` seconds.
         """
         hit, tasks_before = Hit(name, before=before, usual=usual), await self._tasks()
-        await fire(hit.statuses)
+        await fault_load(hit.statuses)
         hit.answers = await self.answers()
         deadline = asyncio.get_running_loop().time() + self.within
         while asyncio.get_running_loop().time() < deadline:

@@ -31,7 +31,7 @@ from pytest_streamperf._results.verdict import Verdict
 from pytest_streamperf._runtime import clock
 from pytest_streamperf._runtime.context import Line, line_of, stack
 from pytest_streamperf.server.clients import Request, ask, tasks, until
-from pytest_streamperf.server.serving import App, Seen, run, served
+from pytest_streamperf.server.serving import App, ServedApp, run, served
 from pytest_streamperf.server.verdicts import (
     check_answer,
     concluded,
@@ -120,7 +120,7 @@ def assert_responsive(  # noqa: PLR0913 - options of the load and the limit
         assert_responsive(app, Request("GET", "/report"), beside=Request("GET", "/events"))
     """
     limit = argument("max_stall", seconds_of, max_stall)
-    served_app = Seen(server) if callable(server) else None
+    served_app = ServedApp(server) if callable(server) else None
     with served(served_app or server) as url:
 
         async def main() -> list[Round]:
@@ -149,7 +149,7 @@ async def _measure_round(  # noqa: PLR0913 - the options of `assert_responsive`
     beside: Request,
     clients: int,
     max_stall: float,
-    served_app: Seen | None,
+    served_app: ServedApp | None,
 ) -> Round:
     """Read the streams, send the costly request, and return the longest stall of the round.
 

@@ -1,4 +1,13 @@
-"""What is large is sent bit by bit, as it is made, and not kept until it is whole."""
+"""Check that a server sends a large answer while it makes it, and does not keep all of it.
+
+`assert_streamed` takes an ASGI app or a URL and a request, and returns a `Verdict`. Each round
+sends the request and notes the arrival of each part of the answer. All times are in seconds.
+
+- A count decides first: no chunk may be larger than `max_chunk` bytes.
+- A clock decides next: the first quarter of the answer must not arrive in the last quarter of the
+  time. One round that is early enough passes.
+- An answer without chunks gives no chunk sizes, so only the clock decides.
+"""
 
 import time
 from collections.abc import Sequence
@@ -15,13 +24,20 @@ from pytest_streamperf.server.verdicts import check_answer, concluded, exceeded,
 
 __tracebackhide__ = True  # pytest shows the user's own frames
 
-# An answer that takes less, in seconds, is not held to come piece by piece: nobody waits for it.
-_SOON = 0.1
-_FIRST_PART, _LATE = 0.25, 0.75
+# An answer that takes fewer seconds may arrive all at once. Not measured: no user waits for it.
+_MIN_DURATION_S = 0.1
+# The first part of an answer, as a share of its bytes. Not measured.
+_FIRST_PART = 0.25
+# Share of the time after which the arrival of the first part is late. Not measured.
+_LATE = 0.75
 
 
 class Arrival(NamedTuple):
-    """A part of an answer: when it came, in seconds, its size, and whether a piece begins there."""
+    """The arrival of a part of an answer.
+
+    `at` is the time in seconds since the request, `size` is in bytes, and `begins` tells whether a
+    chunk begins with this part.
+    """
 
     at: float
     size: int
@@ -31,50 +47,55 @@ class Arrival(NamedTuple):
 def assert_streamed(
     server: App | str, request: Request, *, max_chunk: Bytes = 2**20, rounds: int = 3
 ) -> Verdict:
-    """Ask for what is large, and hold that it is sent as it is made, not kept until it is whole.
+    """Check that the server sends a large answer while it makes it, in chunks of a limited size.
 
-    No chunk, as the server sends them, may have more than `max_chunk` bytes. And a quarter of it is
-    to have come when three quarters of the time are over: that is tried `rounds` times. What takes
-    less to make than to send, or waits long for its first part, is better held by its chunks.
+    No chunk that the server sends may have more than `max_chunk` bytes. The first quarter of the
+    answer must arrive before three quarters of the time are over. The check tries that up to
+    `rounds` times, and one success is enough. The time is no evidence where the answer takes longer
+    to send than to make, or where its first part takes long; there, only the chunk size counts.
 
-    Raises `ServerExceeded`, `NothingMeasured` where the request is refused, and what clients meet:
-    `TimeoutError`, `ConnectionError`.
+    Raises `ServerExceeded` for an answer that breaks a rule, and `NothingMeasured` where the
+    request is refused. Raises the `TimeoutError` or `ConnectionError` of a client, and `TypeError`
+    or `ValueError` for a bad argument.
 
         assert_streamed(app, Request("GET", "/export"))
     """
     with served(server) as url:
 
         async def main() -> list[Sequence[Arrival]]:
-            found: list[Sequence[Arrival]] = []
-            while len(found) < rounds and (not found or _held_back(found[-1])):
-                found.append(await _arrivals(url, request))
-            return found
+            results: list[Sequence[Arrival]] = []
+            while len(results) < rounds and (not results or _first_part_is_late(results[-1])):
+                results.append(await _arrivals(url, request))
+            return results
 
-        found = run("assert_streamed", main)
-    outcome = piecemeal(found, str(request), argument("max_chunk", bytes_of, max_chunk))
+        results = run("assert_streamed", main)
+    outcome = verdict_on_arrivals(results, str(request), argument("max_chunk", bytes_of, max_chunk))
     return concluded(outcome)
 
 
 async def _arrivals(url: str, request: Request) -> Sequence[Arrival]:
-    found: list[Arrival] = []
+    """Send the request, and return the arrivals of the parts of its answer."""
+    arrivals: list[Arrival] = []
     began = time.perf_counter()
 
-    def arrived(length: int, begins: bool) -> None:  # noqa: FBT001 - as it is told
-        found.append(Arrival(time.perf_counter() - began, length, begins))
+    def arrived(length: int, begins: bool) -> None:  # noqa: FBT001 - the signature of `Arrived`
+        arrivals.append(Arrival(time.perf_counter() - began, length, begins))
 
     check_answer(request, await ask(url, request, arrived=arrived))
-    return found
+    return arrivals
 
 
-def piecemeal(found: Sequence[Sequence[Arrival]], request: str, max_chunk: int) -> Verdict:
-    """Hold the pieces of an answer against their limit, and when they came."""
-    pieces: list[int] = []
-    for each in found[-1]:
-        if each.begins:
-            pieces.append(0)
-        if pieces:  # without chunks it is not known what was sent at once
-            pieces[-1] += each.size
-    total, largest = sum(each.size for each in found[-1]), max(pieces, default=0)
+def verdict_on_arrivals(
+    rounds: Sequence[Sequence[Arrival]], request: str, max_chunk: int
+) -> Verdict:
+    """Return the verdict on the chunk sizes of the last round and on the times of all rounds."""
+    chunks: list[int] = []
+    for arrival in rounds[-1]:
+        if arrival.begins:
+            chunks.append(0)
+        if chunks:  # an answer without chunks does not tell which parts were sent at once
+            chunks[-1] += arrival.size
+    total, largest = sum(arrival.size for arrival in rounds[-1]), max(chunks, default=0)
     figures = Figures(
         given={"of": request},
         bytes={"whole": total, "largest piece": largest},
@@ -83,34 +104,35 @@ def piecemeal(found: Sequence[Sequence[Arrival]], request: str, max_chunk: int) 
     fault = None
     if largest > max_chunk:
         fault = (
-            f"one piece has {size(largest)} of {size(total)}, limit {size(max_chunk)}",
-            "it is in memory as a whole, once for each who asks",
+            f"the largest chunk has {size(largest)} of {size(total)}, limit {size(max_chunk)}",
+            "the server holds that much in memory for each client that asks",
         )
-    elif all(map(_held_back, found)):
-        late, over = _first_part(found[-1]), found[-1][-1].at
+    elif all(map(_first_part_is_late, rounds)):
+        late, over = _first_part_time(rounds[-1]), rounds[-1][-1].at
         fault = (
-            f"a quarter of {size(total)} had come after {duration(late)} of {duration(over)}",
-            "it is made as a whole, kept in memory, and sent when all of it is there",
+            f"the first quarter of {size(total)} came after {duration(late)} of {duration(over)}",
+            "the server makes the whole answer, keeps it in memory, and only then sends it",
         )
     if fault is None:
-        what = f"{size(total)} in {len(pieces):,} pieces, the largest of {size(largest)}"
-        what = what if pieces else f"{size(total)}, not in chunks, as it was made"
-        return passed(what, figures)
+        summary = f"{size(total)} in {len(chunks):,} chunks, the largest of {size(largest)}"
+        summary = summary if chunks else f"{size(total)} without chunks, sent while it was made"
+        return passed(summary, figures)
     headline, means = fault
-    entries = {"where": request, "means": means, "try": "yield each piece when it is made"}
+    entries = {"where": request, "means": means, "try": "yield each chunk as soon as it is made"}
     return exceeded(headline, figures, labelled_lines(entries))
 
 
-def _first_part(arrivals: Sequence[Arrival]) -> float:
-    """When a quarter had come."""
-    come = list(accumulate(each.size for each in arrivals))
+def _first_part_time(arrivals: Sequence[Arrival]) -> float:
+    """Return the time in seconds at which the first quarter of the bytes had arrived."""
+    totals = list(accumulate(arrival.size for arrival in arrivals))
     return next(
-        each.at
-        for each, so_far in zip(arrivals, come, strict=True)
-        if so_far >= _FIRST_PART * come[-1]
+        arrival.at
+        for arrival, so_far in zip(arrivals, totals, strict=True)
+        if so_far >= _FIRST_PART * totals[-1]
     )
 
 
-def _held_back(arrivals: Sequence[Arrival]) -> bool:
+def _first_part_is_late(arrivals: Sequence[Arrival]) -> bool:
+    """Return whether the first quarter of a long answer arrived in the last quarter of the time."""
     over = arrivals[-1].at
-    return over >= _SOON and _first_part(arrivals) > _LATE * over
+    return over >= _MIN_DURATION_S and _first_part_time(arrivals) > _LATE * over

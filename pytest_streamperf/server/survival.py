@@ -23,7 +23,7 @@ from pytest_streamperf.server.clients import Request
 from pytest_streamperf.server.fault_load import HUNG_UP, LEFT_OPEN, SILENT, Hit, Target
 from pytest_streamperf.server.gauges import Read, Reading, reading_of
 from pytest_streamperf.server.memory import memory_of, steadily
-from pytest_streamperf.server.serving import App, Seen, run, served
+from pytest_streamperf.server.serving import App, ServedApp, run, served
 from pytest_streamperf.server.verdicts import concluded, exceeded, passed
 
 __tracebackhide__ = True  # pytest shows the user's own frames
@@ -34,7 +34,7 @@ _MAX_GROWTH = 0.05
 _MAX_ROWS = 4
 
 
-class Evidence(NamedTuple):
+class SurvivalEvidence(NamedTuple):
     """The results of a check: all hits, and the memory in bytes after each round.
 
     The first memory reading follows the warm-up rounds. `logged` holds the last line of each
@@ -84,10 +84,10 @@ def assert_survives(  # noqa: PLR0913 - options of the load and of the check
     """
     _check(requests, crowd, rounds)
     if (read is None) is bool(gauges):
-        msg = "read= and gauges= go together: where the metrics are, and which numbers to hold"
+        msg = "read= and gauges= go together: the path of the metrics, and the names of gauges"
         raise ValueError(msg)
     within_seconds = argument("within", seconds_of, within)
-    served_app = Seen(server) if callable(server) else None
+    served_app = ServedApp(server) if callable(server) else None
     with (
         served(served_app or server) as url,
         _collect_errors(expected, in_process=served_app is not None) as logged,
@@ -99,26 +99,28 @@ def assert_survives(  # noqa: PLR0913 - options of the load and of the check
 
         target = Target(url, requests, websocket, crowd, served_app, reading, within_seconds)
 
-        async def main() -> Evidence:
+        async def main() -> SurvivalEvidence:
             hits: list[Hit] = []
             memory: list[int] = []
-            fires, warm_up_rounds = target.fires(), process.warm if process else 0
+            fault_loads, warm_up_rounds = target.fault_loads(), process.warm if process else 0
             before, usual = await reading(), await target.answers()
             if not usual.startswith("2"):
                 raise nothing_measured(
-                    "server", f"{requests[0]} answers {usual}", "give requests= that are answered"
+                    "server",
+                    f"{requests[0]} answers {usual}",
+                    "give requests= that the server answers with 2xx",
                 )
             for number in range(warm_up_rounds + rounds):
-                for name, fire in fires.items():
-                    hits.append(await target.hit(name, fire, before, usual))
+                for name, fault_load in fault_loads.items():
+                    hits.append(await target.hit(name, fault_load, before, usual))
                     if _failure(hits[-1]):
-                        return Evidence(hits, (), logged)
+                        return SurvivalEvidence(hits, (), logged)
                 if process is not None and number >= warm_up_rounds - 1:
                     memory.append(process.read())
-            return Evidence(hits, memory, logged, process.where() if process else "")
+            return SurvivalEvidence(hits, memory, logged, process.where() if process else "")
 
         evidence = run("assert_survives", main)
-    return concluded(judged(evidence))
+    return concluded(verdict_on_survival(evidence))
 
 
 def _check(requests: Sequence[Request], crowd: int, rounds: int) -> None:
@@ -132,7 +134,7 @@ def _check(requests: Sequence[Request], crowd: int, rounds: int) -> None:
             raise ValueError(msg)
 
 
-def judged(evidence: Evidence) -> Verdict:
+def verdict_on_survival(evidence: SurvivalEvidence) -> Verdict:
     """Return the verdict on the hits, the memory and the log."""
     hits, memory, logged, grew = evidence
     grown = memory[-1] - memory[0] if memory else 0
@@ -147,26 +149,29 @@ def judged(evidence: Evidence) -> Verdict:
     )
     if failure is None and logged:
         failure = (
-            f"in the log, {len(logged)} in all: {logged[0]}",
-            "whoever looks after the server is called at night, for what clients do",
-            "catch what a client can cause, and answer it; expected=(...) leaves others out",
+            f"errors in the log: {len(logged)}, limit 0; first: {logged[0]}",
+            "clients can cause these errors, and each one looks like a failure of the server",
+            "catch errors that a client can cause; list the types that you allow in expected=(...)",
         )
     if failure is None and memory and grown > _MAX_GROWTH * memory[0] and steadily(memory):
         failure = (
-            f"{len(memory) - 1} rounds left {size(grown)} of {size(memory[-1])} in memory",
-            "something is kept of each request, until the server is killed",
-            "look who holds it: a snapshot of the heap before and after, and the difference",
+            (
+                f"memory grew by {size(grown)} to {size(memory[-1])} in {len(memory) - 1} rounds, "
+                f"limit {_MAX_GROWTH:.0%}"
+            ),
+            "each request leaves something in memory, until the server runs out of it",
+            "compare heap snapshots from before and after, and see what holds the difference",
         )
     if failure is None:
         growth = f", memory {100 * grown / memory[0]:+.1f}%" if memory else ""
-        return passed(f"{len(hits)} times under fire, and nothing is left{growth}", figures)
+        return passed(f"{len(hits)} fault loads survived, and nothing left behind{growth}", figures)
     headline, means, advice = failure
     hits_so_far = hits[: hits.index(hit) + 1] if hit else ()
     rows = [
-        [shown.name, ", ".join(f"{count} {status}" for status, count in shown.statuses.items())]
+        [shown.name, ", ".join(f"{count} x {status}" for status, count in shown.statuses.items())]
         for shown in hits_so_far[-_MAX_ROWS:]
     ]
-    table = table_lines(["fire", "got"], rows, "here") if rows else []
+    table = table_lines(["fault load", "clients got"], rows, "here") if rows else []
     where = next(iter(hit.left), "") if hit else "" if logged else grew
     lines = labelled_lines({"where": where, "means": means, "try": advice})
     return exceeded(headline, figures, lines, table)
@@ -178,33 +183,33 @@ def _failure(hit: Hit) -> tuple[str, str, str] | None:
         # 503 is no fault: an overloaded server answers with it.
         if status in {HUNG_UP, SILENT} or (status.startswith("5") and status != "503"):
             return (
-                f"{hit.name}: {count} of {sum(hit.statuses.values())} got {status}",
-                "what a client sends makes the server fail: it is taken for the server's fault",
-                "refuse it with 4xx; its log says why (json: RecursionError for what is too deep)",
+                f"{hit.name}: {count} of {sum(hit.statuses.values())} clients got {status}",
+                "the input of a client makes the server fail, and counts as the server's fault",
+                "refuse it with 4xx; the server's log has the error (deep JSON: RecursionError)",
             )
     if hit.statuses[LEFT_OPEN]:
         return (
-            f"{hit.name} was not hung up on",
-            "whoever speaks no WebSocket holds a connection as long as they like",
-            "close it with 1002, which libraries for WebSockets do",
+            f"{hit.name} was left open",
+            "a client that breaks the protocol can hold a connection for as long as it likes",
+            "close it with status 1002 (protocol error), as WebSocket libraries do",
         )
     if hit.answers != hit.usual:
         return (
-            f"after {hit.name} others get {hit.answers}, before {hit.usual}",
+            f"other clients get {hit.answers} after {hit.name}, not {hit.usual}",
             "one client stops the server for everyone",
-            "catch what a client can cause where it is served",
+            "catch the errors of a request in the code that serves that request",
         )
     for name, value_before in hit.before.items():
         if hit.after[name] != value_before:
             return (
-                f"{name} was {value_before:g}, and is {hit.after[name]:g} since {hit.name}",
-                "what is counted when it begins is not counted when it ends this way",
-                "count down in a finally: around the whole app",
+                f"{name} was {value_before:g}, and is {hit.after[name]:g} after {hit.name}",
+                "a request that ends this way does not restore the gauge",
+                "decrement the gauge in a finally: around the whole app",
             )
     if left := sum(hit.left.values()):
         return (
-            f"{'a task is' if left == 1 else f'{left} tasks are'} left since {hit.name}",
-            "they go on for nobody, and what they hold is never given back",
+            f"{'a task is' if left == 1 else f'{left} tasks are'} still running after {hit.name}",
+            "no client needs them any more, and what they hold is never released",
             "start tasks in an asyncio.TaskGroup, or cancel them in a finally:",
         )
     return None
@@ -225,8 +230,8 @@ def _collect_errors(
     ):
         raise nothing_measured(
             "server",
-            "errors are not logged here, so nothing is known of them",
-            "take logging.disable away, or the level of the root logger",
+            "error logging is off in this process, so the check cannot see errors",
+            "remove logging.disable(...), or let the root logger pass ERROR",
         )
 
     class Handler(logging.Handler):

@@ -1,8 +1,8 @@
 """Drive WebSocket clients of each kind: fast, slow, stalled, recovering, vanished and idle.
 
-`driven` takes a `Drive` (the address of the server and a function that broadcasts a text). It
-connects the clients, broadcasts numbered messages, and returns an `Evidence`: the messages that
-each client received, and which connections the server closed.
+`drive_clients` takes a `Drive` (the address of the server and a function that broadcasts a text).
+It connects the clients, broadcasts numbered messages, and returns a `BackpressureEvidence`: the
+messages that each client received, and which connections the server closed.
 
 - Fast clients stay in step: the next message follows when all of them have received the last one.
 - One client reads nothing during the flood and reads afterwards. The messages that it then gets
@@ -42,7 +42,7 @@ _POLL_S = 0.02
 
 
 @dataclass(slots=True)
-class Heard:
+class ClientLog:
     """A client: its received message numbers, whether the server closed it, and the reason."""
 
     name: str
@@ -52,7 +52,7 @@ class Heard:
 
 
 @dataclass(slots=True)
-class Evidence:
+class BackpressureEvidence:
     """The result of one run with all kinds of clients.
 
     The server broadcast `flood` messages while the stalled client read nothing, or fewer if the
@@ -61,20 +61,20 @@ class Evidence:
     received messages again. `still_counted` is the number of vanished clients left in the gauge.
     `quiet_stays` tells whether a client that sent nothing stayed connected.
 
-    `silent` is the longest time in seconds between two messages that a client sent. `untold` is the
-    longest time between two broadcasts while the quiet client was connected.
+    `silent` is the longest time in seconds between two messages that a client sent. `broadcast_gap`
+    is the longest time between two broadcasts while the quiet client was connected.
     """
 
     flood: int
-    clients: list[Heard]
+    clients: list[ClientLog]
     stuck: bool = False
     hung_up: bool = False
     resumed: bool = False
     still_counted: float = 0.0
     quiet_stays: bool = False
-    closed: list[Heard] = field(default_factory=list)
+    closed: list[ClientLog] = field(default_factory=list)
     silent: float = 0.0
-    untold: float = 0.0
+    broadcast_gap: float = 0.0
 
     @property
     def kept(self) -> int:
@@ -106,7 +106,7 @@ async def connected(url: str) -> AsyncIterator[Any]:
     except InvalidStatus as error:
         raise nothing_measured(
             "server",
-            f"no WebSocket at {address.path}: it answers {error.response.status_code}",
+            f"no WebSocket at {address.path}: the server answers {error.response.status_code}",
             "give the path of a WebSocket",
         ) from None
     try:
@@ -142,7 +142,7 @@ class Drive:
         await self.broadcast(f"streamperf {number:06} ".ljust(MESSAGE, "x"))
         return number - self.first
 
-    async def in_step(self, fast: Sequence[Heard], messages: int) -> bool:
+    async def in_step(self, fast: Sequence[ClientLog], messages: int) -> bool:
         """Broadcast `messages`, each after all fast clients have received the one before.
 
         Return False if a fast client is closed, or receives no message for `within` seconds.
@@ -158,10 +158,10 @@ class Drive:
             return True
         return False
 
-    async def listen(self, client: Any, heard: Heard, pause: float = 0.0) -> None:
+    async def listen(self, client: Any, log: ClientLog, pause: float = 0.0) -> None:
         """Read messages until the server closes the client, with `pause` seconds after each.
 
-        The numbers go into `heard`. Numbers below 0 belong to an earlier run and are left out.
+        The numbers go into `log`. Numbers below 0 belong to an earlier run and are left out.
         """
         from websockets.exceptions import ConnectionClosed  # noqa: PLC0415
 
@@ -170,11 +170,11 @@ class Drive:
                 message = await client.recv()
                 text = message if isinstance(message, str) else message.decode("utf-8", "replace")
                 numbers = (int(number) - self.first for number in _NUMBER.findall(text))
-                heard.numbers += (number for number in numbers if number >= 0)
+                log.numbers += (number for number in numbers if number >= 0)
                 if pause:
                     await asyncio.sleep(pause)
         except ConnectionClosed as error:
-            heard.closed, heard.reason = True, str(error.rcvd or "no word")
+            log.closed, log.reason = True, str(error.rcvd or "no close frame")
 
     @asynccontextmanager
     async def connected(self, *, silent: bool = False) -> AsyncIterator[Any]:
@@ -203,20 +203,22 @@ class Drive:
                     )
 
 
-async def driven(
+async def drive_clients(
     drive: Drive,
     client_count: Callable[[], Awaitable[float]],
     limit: int,
     idle: float | None,
-) -> Evidence:
+) -> BackpressureEvidence:
     """Connect clients of all kinds, broadcast to them, and return the messages they received.
 
     `client_count` reads the gauge. `limit` is the number of bytes that the server may keep for the
     stalled client. `idle` is in seconds; without it there is no quiet client.
     """
-    fast = [Heard(f"fast {number + 1}") for number in range(FAST)]
-    slow, stalled, chatty = Heard("slow"), Heard("stalled"), Heard("chatty")
-    evidence = Evidence((limit + IN_SOCKETS + _EXCESS_BYTES) // MESSAGE, [*fast, slow, stalled])
+    fast = [ClientLog(f"fast {number + 1}") for number in range(FAST)]
+    slow, stalled, chatty = ClientLog("slow"), ClientLog("stalled"), ClientLog("chatty")
+    evidence = BackpressureEvidence(
+        (limit + IN_SOCKETS + _EXCESS_BYTES) // MESSAGE, [*fast, slow, stalled]
+    )
     drive.first, drive.silent = drive.published, 0.0
     if drive.initial_count is None:
         drive.initial_count = await client_count()
@@ -225,12 +227,12 @@ async def driven(
     async with AsyncExitStack() as stack:
         listening = await stack.enter_async_context(tasks())
 
-        async def start_listener(heard: Heard, pause: float = 0.0) -> None:
+        async def start_listener(log: ClientLog, pause: float = 0.0) -> None:
             client = await stack.enter_async_context(drive.connected())
-            listening.append(asyncio.create_task(drive.listen(client, heard, pause)))
+            listening.append(asyncio.create_task(drive.listen(client, log, pause)))
 
-        for heard in fast:
-            await start_listener(heard)
+        for log in fast:
+            await start_listener(log)
         await start_listener(slow, _SLOW_PAUSE_S)
         stalled_client = await stack.enter_async_context(drive.connected())
         count_before = await client_count()
@@ -245,14 +247,14 @@ async def driven(
             evidence.still_counted = await _still_counted(client_count, count_before, drive.within)
             if idle is not None:
                 await start_listener(chatty)
-                evidence.quiet_stays, evidence.untold = await _quiet_stays(drive, idle)
+                evidence.quiet_stays, evidence.broadcast_gap = await _quiet_stays(drive, idle)
         # Read `closed` before this block ends, because its end closes all clients.
         evidence.closed = [client for client in [*fast, chatty] if client.closed]
     evidence.silent = drive.silent
     return evidence
 
 
-async def _resumes(drive: Drive, stalled: Heard, flood: int) -> bool:
+async def _resumes(drive: Drive, stalled: ClientLog, flood: int) -> bool:
     """Return whether the stalled client receives new broadcasts once it reads again."""
     with suppress(TimeoutError):
         async with asyncio.timeout(drive.within):
@@ -281,7 +283,7 @@ async def _quiet_stays(drive: Drive, idle: float) -> tuple[bool, float]:
 
     The second value is the longest time in seconds between two broadcasts.
     """
-    quiet, untold, last_broadcast = Heard("quiet"), 0.0, clock.wall()
+    quiet, broadcast_gap, last_broadcast = ClientLog("quiet"), 0.0, clock.wall()
     async with drive.connected(silent=True) as client, tasks() as listening:
         listening.append(asyncio.create_task(drive.listen(client, quiet)))
         with suppress(TimeoutError):
@@ -289,8 +291,8 @@ async def _quiet_stays(drive: Drive, idle: float) -> tuple[bool, float]:
                 while not quiet.closed:
                     await drive.publish()
                     await asyncio.sleep(idle / 10)
-                    untold, last_broadcast = (
-                        max(untold, clock.wall() - last_broadcast),
+                    broadcast_gap, last_broadcast = (
+                        max(broadcast_gap, clock.wall() - last_broadcast),
                         clock.wall(),
                     )
-        return not quiet.closed, untold
+        return not quiet.closed, broadcast_gap

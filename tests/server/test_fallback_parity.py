@@ -1,4 +1,4 @@
-"""The check of implementations that step in for one another: who differs, where, by how much."""
+"""Tests of `assert_fallback_parity`: which implementation differs, at which place, by how much."""
 
 import math
 from array import array
@@ -14,23 +14,23 @@ from tests.failure_messages import headline_of
 
 
 def fast(values):
-    """Squares."""
-    return [[each, each * each] for each in values]
+    """Return each value and its square."""
+    return [[value, value * value] for value in values]
 
 
 def slow(values):
-    """The same, one by one."""
-    for each in values:
-        yield each, each**2
+    """Yield each value and its square."""
+    for value in values:
+        yield value, value**2
 
 
 def wrong(values):
-    """Squares, up to 3."""
-    return [[each, each * each + (0.25 if each > 3 else 0.0)] for each in values]
+    """Return each value and its square, which is 0.25 too large for values above 3."""
+    return [[value, value * value + (0.25 if value > 3 else 0.0)] for value in values]
 
 
-def differs(*answers, tolerance=1e-6):
-    """What is told of implementations that give these answers, whatever they are given."""
+def headline_of_difference(*answers, tolerance=1e-6):
+    """Return the headline of the failed check of implementations with these fixed answers."""
     named = {name: lambda _, answer=answer: answer for name, answer in zip("abc", answers)}  # noqa: B905
     with pytest.raises(ServerExceeded) as caught:
         assert_fallback_parity(named, inputs=[None], tolerance=tolerance)
@@ -38,24 +38,24 @@ def differs(*answers, tolerance=1e-6):
 
 
 def agree(*answers, tolerance=1e-6):
-    """Whether implementations that give these answers agree."""
+    """Return whether implementations with these fixed answers agree; raise if they differ."""
     named = [lambda _, answer=answer: answer for answer in answers]
     return assert_fallback_parity(named, inputs=[None], tolerance=tolerance).verdict == "within"
 
 
 def test_those_that_agree():
-    """It is told which, on how much, and how well."""
-    found = assert_fallback_parity([fast, slow], inputs=[[1.0, 2.0], [3.0]])
-    assert found.headline == "fast, slow agree on 2 inputs, to 0, limit 1e-06"
-    assert found.figures.given == {"implementations": "fast, slow", "inputs": 2, "values": 6}
+    """The verdict has the implementations, the inputs and the largest difference."""
+    verdict = assert_fallback_parity([fast, slow], inputs=[[1.0, 2.0], [3.0]])
+    assert verdict.headline == "fast, slow agree on 2 inputs, to 0, limit 1e-06"
+    assert verdict.figures.given == {"implementations": "fast, slow", "inputs": 2, "values": 6}
 
 
 @pytest.mark.parametrize("order", [(fast, slow, wrong), (wrong, fast, slow), (fast, wrong, slow)])
 def test_the_one_that_differs(order):
-    """It is named, wherever it stands; so are the input, the place, and what all of them have."""
+    """The message names the implementation that differs, the input, the place and all values."""
     with pytest.raises(ServerExceeded) as caught:
         assert_fallback_parity(order, inputs=[[1.0], [1.0, 2.0, 4.0]])
-    other = next(each.__name__ for each in order if each is not wrong)
+    other = next(function.__name__ for function in order if function is not wrong)
     assert headline_of(caught) == f"wrong differs from {other} by 0.25 at [2][1], limit 1.6e-05"
     message = str(caught.value)
     assert "  wrong    16.25   <- differs\n" in message
@@ -64,13 +64,13 @@ def test_the_one_that_differs(order):
 
 
 def test_two_that_differ():
-    """The first is the one that the other steps in for."""
+    """Of two implementations, the message names the second as the one that differs."""
     with pytest.raises(ServerExceeded, match="fast differs from wrong by"):
         assert_fallback_parity([wrong, fast], inputs=[[4.0]])
 
 
 def test_what_is_allowed_is_enough():
-    """It is the farthest of all places that decides, not the first."""
+    """The tolerance that the message suggests covers the largest difference of all places."""
     answers = [1.0, 1.0, 4.0], [1.1, 2.0, 4.0]
     with pytest.raises(ServerExceeded, match=r"by 0\.1 at \[0\].*\n(?s:.*)tolerance=0\.3,"):
         assert_fallback_parity([lambda _: answers[0], lambda _: answers[1]], inputs=[None])
@@ -78,7 +78,7 @@ def test_what_is_allowed_is_enough():
 
 
 def test_what_is_allowed_of_next_to_nothing():
-    """Is a number that `tolerance` can be, however far below the largest number that is."""
+    """The message suggests a valid tolerance even for the smallest difference of two floats."""
     answers = [1e10, 5e-324], [1e10, 0.0]
     with pytest.raises(ServerExceeded, match=r"allow  tolerance=3e-308, of the largest number"):
         assert_fallback_parity(
@@ -89,9 +89,13 @@ def test_what_is_allowed_of_next_to_nothing():
 
 @pytest.mark.parametrize(("other", "same"), [(1_000_001.0, True), (1_000_001.1, False)])
 def test_the_limit(other, same):
-    """Is a part of the largest number in both, whichever place is off."""
+    """The tolerance is a share of the largest number in both answers, at every place."""
     one, two = [0.0, 1_000_000.0], [0.0, other]
-    assert agree(one, two, tolerance=1e-6) if same else differs(one, two, tolerance=1e-6)
+    assert (
+        agree(one, two, tolerance=1e-6)
+        if same
+        else headline_of_difference(one, two, tolerance=1e-6)
+    )
 
 
 @pytest.mark.parametrize(
@@ -123,8 +127,8 @@ def test_the_limit(other, same):
     ],
 )
 def test_what_differs(one, other):
-    """Other shapes, other kinds, and numbers of which one is none; never an error, nor green."""
-    assert "differs from" in differs(one, other)
+    """Values of another shape or kind, and numbers that are too far apart, fail the check."""
+    assert "differs from" in headline_of_difference(one, other)
 
 
 @pytest.mark.parametrize(
@@ -143,12 +147,12 @@ def test_what_differs(one, other):
     ],
 )
 def test_what_is_the_same(one, other):
-    """Whatever it is kept in; NaN is what NaN was expected to be."""
+    """Equal values in different containers agree, and NaN equals NaN."""
     assert agree(one, other)
 
 
 def fails(error):
-    """An implementation that raises."""
+    """Return an implementation that raises `error`."""
 
     def failing(_):
         raise error
@@ -157,7 +161,7 @@ def fails(error):
 
 
 def test_one_that_raises():
-    """Differs from one that answers, and what it says is told; later in its answer, too."""
+    """An implementation that raises, even late in its answer, differs from one that answers."""
     with pytest.raises(ServerExceeded) as caught:
         assert_fallback_parity({"fast": fast, "new": fails(ValueError("too few"))}, inputs=[[1.0]])
     assert headline_of(caught) == "new differs from fast: raises ValueError, not 1 value"
@@ -167,7 +171,7 @@ def test_one_that_raises():
 
 
 def test_all_that_raise():
-    """Agree where the type is the same; that alone is nothing that was measured."""
+    """Errors of the same type measure nothing, and errors of two types differ."""
     raising = [fails(ValueError("a")), fails(ValueError("b"))]
     with pytest.raises(NothingMeasured, match=r"1 input, and no answer(?s:.*)raises ValueError"):
         assert_fallback_parity(raising, inputs=[1])
@@ -176,7 +180,7 @@ def test_all_that_raise():
 
 
 @pytest.mark.parametrize(
-    ("implementations", "inputs", "says"),
+    ("implementations", "inputs", "message"),
     [
         ([], [1], "nothing has no other implementation to agree with"),
         ([fast], [[1.0]], "fast has no other implementation to agree with"),
@@ -187,27 +191,27 @@ def test_all_that_raise():
         ([lambda _: ["", b"", {}]] * 2, [1], "1 input, and no answer with anything to compare"),
     ],
 )
-def test_nothing_to_measure(implementations, inputs, says):
-    """Is not green."""
-    with pytest.raises(NothingMeasured, match=says):
+def test_nothing_to_measure(implementations, inputs, message):
+    """A single implementation, no inputs, and answers without values measure nothing."""
+    with pytest.raises(NothingMeasured, match=message):
         assert_fallback_parity(implementations, inputs=inputs)
 
 
 def test_names():
-    """Two of a name are told apart, and what has none goes by its kind."""
-    found = assert_fallback_parity([fast, fast, partial(fast)], inputs=[[1.0]])
-    assert found.headline.startswith("fast, fast (2), partial agree")
+    """A repeated name gets a number, and an object without a name goes by its type."""
+    verdict = assert_fallback_parity([fast, fast, partial(fast)], inputs=[[1.0]])
+    assert verdict.headline.startswith("fast, fast (2), partial agree")
 
 
 @pytest.mark.parametrize("tolerance", [-1e-9, math.nan, math.inf])
 def test_a_limit_that_is_none(tolerance):
-    """Is refused."""
+    """A tolerance that is negative or not finite is a ValueError."""
     with pytest.raises(ValueError, match=r"tolerance=.* must be 0 or more, and finite"):
         assert_fallback_parity([fast, slow], inputs=[[1.0]], tolerance=tolerance)
 
 
 def test_an_answer_that_has_to_be_awaited():
-    """Is refused: it is not there yet."""
+    """An implementation whose answer must be awaited is a TypeError."""
 
     async def later(_):
         return 1
@@ -217,7 +221,7 @@ def test_an_answer_that_has_to_be_awaited():
 
 
 def test_a_message_keeps_its_form():
-    """However long names, values and inputs are."""
+    """A message keeps its width and its length, however long names, values and inputs are."""
     named = {"n" * 90: lambda _: "x" * 900, "m" * 90: lambda _: "\N{SNOWMAN}" * 900}
     with pytest.raises(ServerExceeded) as caught:
         assert_fallback_parity(named, inputs=["y" * 900])

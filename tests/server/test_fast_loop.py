@@ -1,4 +1,7 @@
-"""The reference server on uvloop and httptools: all that it does on asyncio and h11 elsewhere."""
+"""Run the server checks against the reference server on uvloop and httptools.
+
+All other tests run it on asyncio and h11. The verdicts must be the same on both.
+"""
 
 import sys
 from contextlib import contextmanager
@@ -29,7 +32,8 @@ HEAP = Request("GET", "/api/dev/heap")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="uvloop is not for Windows")
 
 
-# In a process of its own: what has uvloop in it cannot say who phones out.
+# The server has a process of its own, because the checks of network access cannot name the guilty
+# line in a process that has loaded uvloop.
 SERVER = """
 import sys
 from pytest_streamperf import TokenStream
@@ -38,8 +42,8 @@ from reference_impl import create_app, regressed
 from reference_impl.telemetry import Hub
 
 def engine(messages):
-    asked_by_an_agent = messages[0]["role"] == "system"
-    return TokenStream(tokens=3_000 if asked_by_an_agent else 20, every=0.01)
+    agent_request = messages[0]["role"] == "system"
+    return TokenStream(tokens=3_000 if agent_request else 20, every=0.01)
 
 app = create_app(engine, debug=True, snapshot_limit=0.3, hub=Hub(idle=1.0))
 with regressed(*sys.argv[1:]), serve_app(app, loop="uvloop", http="httptools") as url:
@@ -50,7 +54,7 @@ with regressed(*sys.argv[1:]), serve_app(app, loop="uvloop", http="httptools") a
 
 @contextmanager
 def served(*regressions):
-    """Run the server, with these mistakes in place; its URL."""
+    """Run the server with these seeded regressions, and yield its URL."""
     command = [sys.executable, "-c", SERVER, *regressions]
     with Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True) as server:
         try:
@@ -61,7 +65,7 @@ def served(*regressions):
 
 @pytest.fixture(scope="module")
 def url():
-    """The URL of one server for all checks that pass."""
+    """Yield the URL of one healthy server, which all passing checks share."""
     with served() as url:
         yield url
 
@@ -85,10 +89,10 @@ CHECKS = {
 
 @pytest.mark.parametrize(
     "check",
-    [pytest.param(each, marks=pytest.mark.alone) if each in TIMED else each for each in CHECKS],
+    [pytest.param(check, marks=pytest.mark.alone) if check in TIMED else check for check in CHECKS],
 )
 def test_every_check_passes(url, check):
-    """As it does on the other loop."""
+    """Each server check passes on uvloop and httptools, as on asyncio and h11."""
     assert CHECKS[check](url).verdict == "within"
 
 
@@ -104,19 +108,19 @@ def test_every_check_passes(url, check):
     ],
 )
 def test_a_mistake_is_caught(regression, check):
-    """By each check."""
+    """Each server check finds its seeded regression on uvloop and httptools."""
     with served(regression) as url, pytest.raises(ServerExceeded):
         CHECKS[check](url)
 
 
 def test_streams_end_as_they_should():
-    """Told to stop, with an error event."""
+    """A server on uvloop ends its streams with an error event when it receives SIGTERM."""
     command = [sys.executable, "-m", "reference_impl", "--loop", "uvloop", "--http", "httptools"]
-    found = assert_stops([*command, "--every", "0.2", "--grace", "0.1"], CHAT, ends=LAST_EVENTS)
-    assert found.headline.startswith("3 ended with an error, ")
+    verdict = assert_stops([*command, "--every", "0.2", "--grace", "0.1"], CHAT, ends=LAST_EVENTS)
+    assert verdict.headline.startswith("streams: 3 ended with an error; exit ")
 
 
-SEEN = """
+PRINT_LOOPS = """
 import asyncio
 from urllib.request import urlopen
 from pytest_streamperf.wire.server import serve_app
@@ -126,20 +130,22 @@ async def app(_scope, _receive, send):
     await send({"type": "http.response.start", "status": 204, "headers": []})
     await send({"type": "http.response.body"})
 
-for terms in ({"loop": "uvloop", "http": "httptools"}, {}):
-    with serve_app(app, lifespan="off", **terms) as url:
+for options in ({"loop": "uvloop", "http": "httptools"}, {}):
+    with serve_app(app, lifespan="off", **options) as url:
         urlopen(url).close()
 """
 
 
 def test_the_loop_is_the_one_that_was_asked_for():
-    """And not the one that happens to be there."""
-    seen = run([sys.executable, "-c", SEEN], stdout=PIPE, text=True, check=True).stdout.split()
-    assert [module.partition(".")[0] for module in seen] == ["uvloop", "asyncio"]
+    """`serve_app` uses the event loop that its arguments name, and asyncio without arguments."""
+    modules = run(
+        [sys.executable, "-c", PRINT_LOOPS], stdout=PIPE, text=True, check=True
+    ).stdout.split()
+    assert [module.partition(".")[0] for module in modules] == ["uvloop", "asyncio"]
 
 
 def test_a_loop_that_is_not_installed(monkeypatch):
-    """Is named, with the command that installs it."""
+    """An event loop that is not installed is an error, which gives the command that installs it."""
     monkeypatch.setattr(
         "pytest_streamperf.wire.server.find_spec", lambda name: name != "uvloop" or None
     )
@@ -150,7 +156,7 @@ def test_a_loop_that_is_not_installed(monkeypatch):
         pass
 
 
-STOPS = """
+PRINT_VERDICT_ON_STOP = """
 import asyncio, sys, uvloop
 from pytest_streamperf.server import Request, assert_stops
 asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
@@ -161,9 +167,12 @@ print(assert_stops(command, Request("POST", "/v1/chat/completions", body)).verdi
 
 
 @pytest.mark.skipif(
-    sys.version_info >= (3, 14), reason="policies are going, and with them watchers"
+    sys.version_info >= (3, 14),
+    reason="event loop policies and child watchers are deprecated or removed",
 )
 def test_a_server_is_stopped_where_uvloop_is_the_policy():
-    """It starts processes on its own loops alone."""
-    done = run([sys.executable, "-c", STOPS], stdout=PIPE, text=True, check=True)
-    assert done.stdout == "within\n"
+    """`assert_stops` can start a server where the event loop policy is that of uvloop."""
+    completed = run(
+        [sys.executable, "-c", PRINT_VERDICT_ON_STOP], stdout=PIPE, text=True, check=True
+    )
+    assert completed.stdout == "within\n"

@@ -1,4 +1,8 @@
-"""What is costly is answered beside the event loop, by the reference server and by others."""
+"""Tests of `assert_responsive`: a costly request must not block the event loop of a server.
+
+The check runs against the reference server, whose costly request is a heap snapshot, and against
+small apps. The tests of `longest`, `settled` and `undisturbed` need no server.
+"""
 
 import asyncio
 import ctypes
@@ -23,13 +27,16 @@ from tests.failure_messages import headline_of
 from tests.matrix.checks import CHAT, HEAP, app
 
 TICKS, REPORT = Request("GET", "/"), Request("GET", "/report")
-# Each delta by itself, where replies are flushed every 50 ms.
+# This stream sends each delta by itself; chat replies are flushed only every 50 ms.
 TURN = Request("POST", "/agents/demo/run", {"messages": [{"role": "user", "content": "hello"}]})
 
 
 @pytest.fixture
 def small_heap():
-    """As a server has: pytest's, with all tests in it, takes as long to list as may be stalled."""
+    """Freeze the objects that exist, so that a heap snapshot has as few to list as in a server.
+
+    To list all objects of a test run takes as long as a stall may last.
+    """
     gc.collect()
     gc.freeze()
     yield
@@ -39,13 +46,13 @@ def small_heap():
 @pytest.mark.alone
 @pytest.mark.usefixtures("small_heap")
 def test_streams_go_on_beside_a_snapshot():
-    """It is taken in a thread, which rests."""
-    found = assert_responsive(app(3_000), HEAP, beside=CHAT)
-    assert found.figures.seconds["longest stall"] <= 0.05
+    """Streams go on while the server takes a heap snapshot in a thread that pauses."""
+    verdict = assert_responsive(app(3_000), HEAP, beside=CHAT)
+    assert verdict.figures.seconds["longest stall"] <= 0.05
 
 
 def test_streams_stand_still():
-    """Where it is taken on the loop; the function that blocks is named."""
+    """A heap snapshot on the event loop fails the check, and the message blames a line."""
     with regressed("snapshot-on-the-loop"), pytest.raises(ServerExceeded) as caught:
         assert_responsive(app(3_000), HEAP, beside=CHAT, rounds=2)
     assert "10 streams stood still for" in headline_of(caught, most=10)
@@ -54,7 +61,7 @@ def test_streams_stand_still():
 
 
 def test_a_server_that_runs():
-    """By its URL; which line blocks is not seen from there."""
+    """The check of a URL finds a stall, and names the request but no line."""
     with (
         serve_app(app(3_000)) as url,
         regressed("snapshot-on-the-loop"),
@@ -65,28 +72,31 @@ def test_a_server_that_runs():
     assert "while  GET /api/dev/heap" in str(caught.value)
 
 
-async def computed(_request):
-    """Compute an answer where it is asked for."""
+async def compute_on_the_loop(_request):
+    """Answer after 0.2 s of computing on the event loop."""
     until = time.thread_time() + 0.2
     while time.thread_time() < until:
         pass
     return PlainTextResponse("done")
 
 
-async def slept(_request):
-    """Wait where it is asked for, and let other threads run."""
-    time.sleep(0.2)  # noqa: ASYNC251 - the mistake
+async def sleep_on_the_loop(_request):
+    """Answer after a sleep that blocks the event loop, but no other thread."""
+    time.sleep(0.2)  # noqa: ASYNC251 - the fault to find
     return PlainTextResponse("done")
 
 
-async def kept(_request):
-    """Wait in C, and let no other thread run."""
+async def block_in_c(_request):
+    """Answer after a call into C that lets no other thread run."""
     ctypes.PyDLL(None).usleep(200_000)
     return PlainTextResponse("done")
 
 
-def small(answer, every=0.01):
-    """An app that is not ours: a stream without an end, and something that is asked for."""
+def ticking_app(answer, every=0.01):
+    """Return an app with an endless stream at `/` and the endpoint `answer` at `/report`.
+
+    The stream sends a part every `every` seconds.
+    """
 
     async def ticks():
         while True:
@@ -98,19 +108,21 @@ def small(answer, every=0.01):
     )
 
 
-@pytest.mark.parametrize(("answer", "line"), [(computed, "while "), (slept, r"time\.sleep")])
+@pytest.mark.parametrize(
+    ("answer", "line"), [(compute_on_the_loop, "while "), (sleep_on_the_loop, r"time\.sleep")]
+)
 def test_the_line_that_blocks(answer, line):
-    """Is told of any app."""
+    """The message names the file, the function and the line that block the loop of an app."""
     where = rf"where  test_responsive\.py:\d+ in {answer.__name__}:\s+{line}"
     with pytest.raises(ServerExceeded, match=where):
-        assert_responsive(small(answer), REPORT, beside=TICKS, rounds=1, clients=3)
+        assert_responsive(ticking_app(answer), REPORT, beside=TICKS, rounds=1, clients=3)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no usleep")
 @pytest.mark.parametrize("serve", [nullcontext, serve_app])
 def test_a_process_that_stood_still(serve):
-    """Is nobody's fault for sure: the machine's, or that of a call into C."""
-    with serve(small(kept)) as server, pytest.raises(Inconclusive) as caught:
+    """A stall in which no thread of the process ran is inconclusive."""
+    with serve(ticking_app(block_in_c)) as server, pytest.raises(Inconclusive) as caught:
         assert_responsive(server, REPORT, beside=TICKS, rounds=1, clients=3)
     assert re.fullmatch(
         r"3 streams stood still for \d+ ms, or the machine did", headline_of(caught, most=10)
@@ -118,13 +130,13 @@ def test_a_process_that_stood_still(serve):
 
 
 def test_a_loop_that_waits_for_a_core(monkeypatch):
-    """Is not held to it: what the system has the thread wait is no stall."""
+    """Run-queue delay of the loop's thread does not count as a stall."""
     monkeypatch.setattr(responsive.clock.RunQueue, "waited", lambda _: time.perf_counter())
-    assert_responsive(small(slept), REPORT, beside=TICKS, rounds=1, clients=3)
+    assert_responsive(ticking_app(sleep_on_the_loop), REPORT, beside=TICKS, rounds=1, clients=3)
 
 
 @pytest.mark.parametrize(
-    ("request_", "beside", "says"),
+    ("request_", "beside", "message"),
     [
         (Request("GET", "/nowhere"), TICKS, "GET /nowhere answers 404, 9 B"),
         (
@@ -134,61 +146,61 @@ def test_a_loop_that_waits_for_a_core(monkeypatch):
         ),
     ],
 )
-def test_nothing_to_measure(request_, beside, says):
-    """Where one of them is not there, or too short."""
-    empty = small(lambda _: PlainTextResponse("done"))
-    with pytest.raises(NothingMeasured, match=says):
-        assert_responsive(empty, request_, beside=beside, clients=2)
+def test_nothing_to_measure(request_, beside, message):
+    """A request that is refused, and a stream that ends before the answer, measure nothing."""
+    quick_app = ticking_app(lambda _: PlainTextResponse("done"))
+    with pytest.raises(NothingMeasured, match=message):
+        assert_responsive(quick_app, request_, beside=beside, clients=2)
 
 
 def test_a_server_that_is_none():
-    """Is refused as other checks do."""
+    """A server that is neither an app nor a URL is a TypeError."""
     with pytest.raises(TypeError, match="an ASGI app or a URL, not None"):
         assert_responsive(None, REPORT, beside=TICKS)
 
 
 def test_gaps_that_hide_a_stall():
-    """Of a server that is seen from outside alone, nothing is measured in them."""
+    """A check of a URL measures nothing where the usual gaps of the streams would hide a stall."""
     with (
-        serve_app(small(lambda _: PlainTextResponse("done"))) as url,
+        serve_app(ticking_app(lambda _: PlainTextResponse("done"))) as url,
         pytest.raises(NothingMeasured, match=r"has gaps of .*: a stall of 1\.0 ms is"),
     ):
         assert_responsive(url, REPORT, beside=TICKS, max_stall=0.001, clients=2)
 
 
 def test_a_stall_that_is_shorter_than_the_gaps():
-    """Of an app it is seen by the beats of its loop."""
-    seldom = small(computed, every=0.15)
+    """For an app, heartbeats find a stall although the gaps of the streams are as long."""
+    slow_stream_app = ticking_app(compute_on_the_loop, every=0.15)
     with pytest.raises(ServerExceeded, match="3 streams stood still for"):
-        assert_responsive(seldom, REPORT, beside=TICKS, clients=3, rounds=1, max_stall=0.1)
+        assert_responsive(slow_stream_app, REPORT, beside=TICKS, clients=3, rounds=1, max_stall=0.1)
 
 
-# -- what is made of what was seen
+# -- the stall of a round, the number of rounds, and the verdict
 
 
 @pytest.mark.parametrize(
     ("waited", "thread", "process", "stall"),
     [
-        (0.0, 0.1, 0.1, 0.1),  # it computed
-        (0.0, 0.0, 0.0, 0.1),  # it was blocked
-        (0.08, 0.02, 0.02, 0.02),  # others of the machine had its core
-        (0.08, 0.02, 0.1, 0.1),  # another thread of ours had it
-        (0.08, 0.02, 0.05, 0.05),  # both
+        (0.0, 0.1, 0.1, 0.1),  # the loop's thread computed
+        (0.0, 0.0, 0.0, 0.1),  # the loop's thread was blocked
+        (0.08, 0.02, 0.02, 0.02),  # other processes had the core
+        (0.08, 0.02, 0.1, 0.1),  # another thread of this process had the core
+        (0.08, 0.02, 0.05, 0.05),  # other processes and another thread of this process had the core
     ],
 )
 def test_what_a_loop_waits(waited, thread, process, stall):
-    """For a core is no stall, but where this process is what had it."""
+    """Run-queue delay reduces a stall, unless other threads of this process had the core."""
     gap = Beat(7.0, 1.0, 1.0, 1.0), Beat(7.1, 1.0 + waited, 1.0 + thread, 1.0 + process)
-    found = longest([gap], 0.0, [])
-    assert found.stall == pytest.approx(stall)
-    assert found.sure == pytest.approx(stall)
+    result = longest([gap], 0.0, [])
+    assert result.stall == pytest.approx(stall)
+    assert result.sure == pytest.approx(stall)
 
 
 LINE = Line("app.py:3 in report", "time.sleep(1)")
 
 
-def looked(begin, end, line=None):
-    """Looks at a server, every 5 ms, in which nothing is computed."""
+def idle_samples(begin, end, line=None):
+    """Return samples from `begin` to `end`, every 5 ms, in which this process computed nothing."""
     return [Look(begin + n / 200, 0.0, line) for n in range(round((end - begin) * 200) + 1)]
 
 
@@ -196,42 +208,42 @@ def looked(begin, end, line=None):
     ("looks", "sure"),
     [
         ([], 0.1),
-        ([Look(0.0, 0.0), Look(2.0, 0.0)], 0.005),  # nobody ran
-        ([Look(0.0, 0.0), Look(2.0, 2.0)], 0.1),  # somebody computed
-        ([Look(0.0, 0.0), Look(2.0, 0.04)], 0.045),  # and for some of the time
-        ([Look(0.0, 0.0), *looked(1.02, 1.2)], 0.085),  # nobody ran in the beginning
-        ([*looked(0.9, 1.08), Look(2.0, 0.0)], 0.085),  # and in the end
-        (looked(0.0, 2.0), 0.1),  # it was looked at all the time
-        ([Look(0.0, 0.0), Look(1.0, 0.0)], 0.1),  # that was before it
-        ([Look(1.1, 0.0), Look(2.0, 0.0)], 0.1),  # and that was afterwards
+        ([Look(0.0, 0.0), Look(2.0, 0.0)], 0.005),  # no sample and no CPU time in the whole stall
+        ([Look(0.0, 0.0), Look(2.0, 2.0)], 0.1),  # no sample, but this process computed
+        ([Look(0.0, 0.0), Look(2.0, 0.04)], 0.045),  # no sample, but 40 ms of CPU time
+        ([Look(0.0, 0.0), *idle_samples(1.02, 1.2)], 0.085),  # no sample in the first 20 ms
+        ([*idle_samples(0.9, 1.08), Look(2.0, 0.0)], 0.085),  # no sample in the last 20 ms
+        (idle_samples(0.0, 2.0), 0.1),  # samples during the whole stall
+        ([Look(0.0, 0.0), Look(1.0, 0.0)], 0.1),  # the sampler stood still before the stall
+        ([Look(1.1, 0.0), Look(2.0, 0.0)], 0.1),  # the sampler stood still after the stall
     ],
 )
 def test_who_looks(looks, sure):
-    """And was held up as well, though this process did nothing, makes a stall less than sure."""
-    found = longest([(Beat(1.0), Beat(1.1))], 0.0, looks)
-    assert found.stall == pytest.approx(0.1)
-    assert found.sure == pytest.approx(sure)
+    """The time in which the sampler stood still and this process was idle is not sure."""
+    result = longest([(Beat(1.0), Beat(1.1))], 0.0, looks)
+    assert result.stall == pytest.approx(0.1)
+    assert result.sure == pytest.approx(sure)
 
 
 def test_the_machine_is_seen_once():
-    """A thread that waits for a core while nobody else runs either waits once."""
+    """A stall of the machine that is also run-queue delay is subtracted once."""
     gap = Beat(1.0), Beat(1.1, waited=0.06)
     assert longest([gap], 0.0, [Look(1.0, 0.0), Look(1.08, 0.0)]).sure == pytest.approx(0.025)
 
 
 def test_the_gap_that_is_sure():
-    """Goes before one that is longer, and has its line told."""
+    """The longest sure stall decides which line is blamed, not a longer stall of the machine."""
     frozen, blocked = (Beat(1.0), Beat(2.0)), (Beat(2.0), Beat(2.5))
-    looks = [Look(1.0, 0.0), *looked(2.0, 2.5, LINE)]
-    found = longest([frozen, blocked], 0.002, looks)
-    assert found == (pytest.approx(0.998), pytest.approx(0.498), LINE)
+    looks = [Look(1.0, 0.0), *idle_samples(2.0, 2.5, LINE)]
+    result = longest([frozen, blocked], 0.002, looks)
+    assert result == (pytest.approx(0.998), pytest.approx(0.498), LINE)
 
 
 FINE, BLOCKED, FROZEN = Round(0.05, 0.05), Round(0.2, 0.0501), Round(0.2, 0.05)
 
 
 @pytest.mark.parametrize(
-    ("found", "over"),
+    ("results", "over"),
     [
         ([], False),
         ([FINE], True),
@@ -243,13 +255,13 @@ FINE, BLOCKED, FROZEN = Round(0.05, 0.05), Round(0.2, 0.0501), Round(0.2, 0.05)
         ([FROZEN] * 6, True),
     ],
 )
-def test_how_often_it_is_tried(found, over):
-    """Twice here, and three times as often where it may have been the machine."""
-    assert settled(found, 0.05, rounds=2) == over
+def test_how_often_it_is_tried(results, over):
+    """The check ends after one good round, 2 sure stalls, or 6 rounds with a doubtful stall."""
+    assert settled(results, 0.05, rounds=2) == over
 
 
 @pytest.mark.parametrize(
-    ("found", "outcome", "stall"),
+    ("results", "outcome", "stall"),
     [
         ([FINE], "within", 0.05),
         ([BLOCKED, FINE], "within", 0.05),
@@ -257,7 +269,7 @@ def test_how_often_it_is_tried(found, over):
         ([BLOCKED, FROZEN], "inconclusive", 0.2),
     ],
 )
-def test_the_limit_of_a_stall(found, outcome, stall):
-    """Is the last that is allowed, in one of the rounds."""
-    verdict = undisturbed(found, "GET /report", 3, 0.05)
+def test_the_limit_of_a_stall(results, outcome, stall):
+    """The best round decides, and a stall as long as the limit is within it."""
+    verdict = undisturbed(results, "GET /report", 3, 0.05)
     assert (verdict.verdict, verdict.figures.seconds["longest stall"]) == (outcome, stall)

@@ -1,4 +1,4 @@
-"""What is large comes bit by bit, of the reference server and of others."""
+"""Tests of `assert_streamed`: a server must send a large answer while it makes it."""
 
 import pytest
 from starlette.applications import Starlette
@@ -7,7 +7,7 @@ from starlette.routing import Route
 
 from pytest_streamperf import ServerExceeded
 from pytest_streamperf.server import Request, assert_streamed
-from pytest_streamperf.server.streamed import Arrival, piecemeal
+from pytest_streamperf.server.streamed import Arrival, verdict_on_arrivals
 from reference_impl import regressed
 from tests.failure_messages import headline_of
 from tests.matrix.checks import HEAP, app
@@ -16,38 +16,39 @@ REPORT = Request("GET", "/report")
 
 
 def test_a_snapshot_is_streamed():
-    """It is sent as it is made."""
+    """The reference server sends a heap snapshot while it makes it."""
     assert assert_streamed(app(3_000), HEAP, max_chunk=2**18).verdict == "within"
 
 
 def test_a_snapshot_that_is_kept_until_it_is_whole():
-    """Is found by when it comes, whatever its size."""
+    """A server that keeps the whole answer fails by the arrival times, at any chunk size."""
     with regressed("snapshot-in-memory"), pytest.raises(ServerExceeded) as caught:
         assert_streamed(app(3_000), HEAP, max_chunk=2**30)
-    assert headline_of(caught, most=10).startswith("a quarter of ")
+    assert headline_of(caught, most=10).startswith("the first quarter of ")
 
 
-def sends(answer):
-    """An app that is not ours."""
+def report_app(answer):
+    """Return an app that sends `answer` at `/report`."""
     return Starlette(routes=[Route("/report", lambda _: answer)])
 
 
 def test_one_large_piece():
-    """Counts decide."""
+    """A chunk over the limit fails the check."""
     with pytest.raises(ServerExceeded) as caught:
-        assert_streamed(sends(StreamingResponse(iter(["x" * 2_000_000]))), REPORT)
-    assert headline_of(caught, most=10) == "one piece has 2.0 MB of 2.0 MB, limit 1.0 MB"
+        assert_streamed(report_app(StreamingResponse(iter(["x" * 2_000_000]))), REPORT)
+    assert headline_of(caught, most=10) == "the largest chunk has 2.0 MB of 2.0 MB, limit 1.0 MB"
 
 
 def test_no_chunks():
-    """A file, say: what was sent at once is not known, and no fault."""
-    plain = sends(PlainTextResponse("x" * 2_000_000))
-    assert assert_streamed(plain, REPORT).headline == "2.0 MB, not in chunks, as it was made"
+    """An answer without chunks passes, because the sizes of its parts on the server are unknown."""
+    plain_app = report_app(PlainTextResponse("x" * 2_000_000))
+    verdict = assert_streamed(plain_app, REPORT)
+    assert verdict.headline == "2.0 MB without chunks, sent while it was made"
 
 
-def arrivals(*parts):
-    """Parts of 100 bytes that came at these times."""
-    return [Arrival(at, 100, begins=True) for at in parts]
+def arrivals(*times):
+    """Return the arrivals of chunks of 100 bytes at these times, in seconds."""
+    return [Arrival(at, 100, begins=True) for at in times]
 
 
 @pytest.mark.parametrize(
@@ -61,12 +62,12 @@ def arrivals(*parts):
     ],
 )
 def test_when_it_comes(rounds, outcome):
-    """A quarter before three quarters of the time, in one round; what is quick may come at once."""
-    assert piecemeal(rounds, "GET /report", 1_000).verdict == outcome
+    """One round in time passes the check, and so does an answer that takes less than 0.1 s."""
+    assert verdict_on_arrivals(rounds, "GET /report", 1_000).verdict == outcome
 
 
 def test_a_piece_may_come_in_parts():
-    """What is held to the limit is what the server sent at once."""
+    """The parts of one chunk count together against the limit."""
     parts = [Arrival(0.1 * n, 60, begins) for n, begins in enumerate([True, False, True])]
-    found = piecemeal([parts], "GET /report", 100)
-    assert found.headline == "one piece has 120 B of 180 B, limit 100 B"
+    verdict = verdict_on_arrivals([parts], "GET /report", 100)
+    assert verdict.headline == "the largest chunk has 120 B of 180 B, limit 100 B"

@@ -1,4 +1,8 @@
-"""Under fire, and told to stop: the reference server, with each mistake, and servers of others."""
+"""Tests of `assert_survives` (fault loads on a server) and of `assert_stops` (SIGTERM to a server).
+
+Both checks run against the reference server, healthy and with seeded regressions, and against small
+apps. The tests of `verdict_on_survival` and `verdict_on_stop` need no server.
+"""
 
 import asyncio
 import logging
@@ -15,9 +19,8 @@ from pytest_streamperf import NothingMeasured, ServerExceeded, TokenStream
 from pytest_streamperf.server import Request, assert_stops, assert_survives
 from pytest_streamperf.server.clients import Answer
 from pytest_streamperf.server.fault_load import HUNG_UP, LEFT_OPEN, REFUSED, SILENT, Hit
-from pytest_streamperf.server.stopping import ENDS, Stop
-from pytest_streamperf.server.stopping import judged as stopped
-from pytest_streamperf.server.survival import Evidence, judged
+from pytest_streamperf.server.stopping import ENDS, StopResult, verdict_on_stop
+from pytest_streamperf.server.survival import SurvivalEvidence, verdict_on_survival
 from pytest_streamperf.wire.server import serve_app
 from reference_impl import create_app, regressed
 from tests.failure_messages import headline_of
@@ -30,67 +33,67 @@ TURN = Request("POST", "/agents/demo/run", MESSAGES)
 
 @pytest.fixture
 def app():
-    """The reference server, with a model that takes a while."""
+    """Return the reference server, with a model that sends 20 tokens, one every 10 ms."""
     return create_app(lambda _: TokenStream(tokens=20, every=0.01), debug=True)
 
 
-def survives(app, **terms):
-    """Fire at the reference server, a little."""
-    terms = {"crowd": 20, "rounds": 2, "within": 0.5, "websocket": "/ws/telemetry"} | terms
-    return assert_survives(app, requests=[CHAT, TURN], **METRICS | terms)
+def check_survival(app, **options):
+    """Run `assert_survives` on the reference server, with a small fault load."""
+    options = {"crowd": 20, "rounds": 2, "within": 0.5, "websocket": "/ws/telemetry"} | options
+    return assert_survives(app, requests=[CHAT, TURN], **METRICS | options)
 
 
-# -- under fire
+# -- `assert_survives`
 
 
 def test_nothing_is_left(app):
-    """With a hundred clients that leave at once, too."""
-    found = survives(app, crowd=100, within=5.0)
-    assert found.headline.startswith("24 times under fire, and nothing is left, memory ")
-    assert found.figures.counts["errors logged"] == 0
-    assert found.figures.given["clients"] == 4 * (20 + 100 + 2 + 2 + 1)
+    """The reference server survives a crowd of 100 clients, and logs no error."""
+    verdict = check_survival(app, crowd=100, within=5.0)
+    assert verdict.headline.startswith("24 fault loads survived, and nothing left behind, memory ")
+    assert verdict.figures.counts["errors logged"] == 0
+    assert verdict.figures.given["clients"] == 4 * (20 + 100 + 2 + 2 + 1)
 
 
 @pytest.mark.parametrize(
-    ("regression", "says"),
+    ("regression", "headline"),
     [
-        ("task-left-behind", r"\d+ tasks are left since 20 clients left midway"),
-        ("deep-json-fails", "JSON nested 100,000 deep: 2 of 2 got 500"),
-        ("gauge-leaks-on-disconnect", r"pendingRequests was 0, and is 2\d since 20 clients left"),
+        ("task-left-behind", r"\d+ tasks are still running after 20 clients left midway"),
+        ("deep-json-fails", "JSON nested 100,000 deep: 2 of 2 clients got 500"),
+        ("gauge-leaks-on-disconnect", r"pendingRequests was 0, and is 2\d after 20 clients left"),
     ],
 )
-def test_what_is_left(app, regression, says):
-    """Is told, with what did it."""
+def test_what_is_left(app, regression, headline):
+    """The message names the fault that a server shows, and the fault load that caused it."""
     with regressed(regression), pytest.raises(ServerExceeded) as caught:
-        survives(app)
-    assert re.match(says, headline_of(caught))
+        check_survival(app)
+    assert re.match(headline, headline_of(caught))
     assert "<- here" in str(caught.value)
 
 
 def test_the_line_of_a_task_that_is_left(app):
-    """Is where it waits."""
+    """A task that is left behind is blamed on the line where it waits."""
     with regressed("task-left-behind"), pytest.raises(ServerExceeded) as caught:
-        survives(app)
+        check_survival(app)
     assert "in ResponseWriter._flush_now_and_then" in str(caught.value)
 
 
 def test_what_is_kept(app):
-    """Bodies of 10 MB, which show in the memory of the process."""
+    """A server that keeps the bodies of 10 MB fails by the growth of its memory."""
     with regressed("bodies-kept"), pytest.raises(ServerExceeded) as caught:
-        survives(app)
-    assert headline_of(caught).startswith("2 rounds left 4")
+        check_survival(app)
+    assert headline_of(caught).startswith("memory grew by 4")
     assert "MB of the growth" in str(caught.value)
 
 
 def test_a_server_by_its_url(app):
-    """Its tasks and its log are not seen, nor its memory without a pid."""
+    """The check of a URL looks at answers and gauges only, and reads no memory without `pid`."""
     with serve_app(app) as url:
-        found = survives(url)
-    assert found.headline == "12 times under fire, and nothing is left"
+        verdict = check_survival(url)
+    assert verdict.headline == "12 fault loads survived, and nothing left behind"
 
 
 def test_what_is_logged():
-    """An error that clients cause, and asyncio's own complaints; not what is expected."""
+    """An error in the log fails the check, unless its type is `expected`."""
 
     async def stream(_request):
         async def body():
@@ -105,33 +108,35 @@ def test_what_is_logged():
         return StreamingResponse(body())
 
     app = Starlette(routes=[Route("/", stream)])
-    terms = {"requests": [Request("GET", "/")], "read": None, "crowd": 3, "rounds": 2}
-    with pytest.raises(ServerExceeded, match=r"in the log, .* in all: CancelledError: "):
-        assert_survives(app, **terms)
-    assert assert_survives(app, **terms, expected=(asyncio.CancelledError,)).verdict == "within"
+    options = {"requests": [Request("GET", "/")], "read": None, "crowd": 3, "rounds": 2}
+    with pytest.raises(
+        ServerExceeded, match=r"errors in the log: \d+, limit 0; first: CancelledError: "
+    ):
+        assert_survives(app, **options)
+    assert assert_survives(app, **options, expected=(asyncio.CancelledError,)).verdict == "within"
 
 
 def test_too_few_rounds():
-    """Do not tell what grows from what is there."""
+    """Fewer than two rounds are a ValueError, because one round cannot show growth."""
     with pytest.raises(ValueError, match="rounds must be 2 or more"):
         assert_survives(create_app(), requests=[CHAT], rounds=1)
 
 
 def test_a_request_that_is_refused():
-    """Measures nothing."""
+    """A request that the server refuses from the start measures nothing."""
     with pytest.raises(NothingMeasured, match="GET /nowhere answers 404"):
         assert_survives(create_app(), requests=[Request("GET", "/nowhere")])
 
 
 def test_a_log_that_is_off(app, caplog):
-    """Tells nothing, and that is no success."""
+    """A process that does not log errors measures nothing."""
     caplog.set_level(logging.CRITICAL)
-    with pytest.raises(NothingMeasured, match="errors are not logged here"):
-        survives(app)
+    with pytest.raises(NothingMeasured, match="error logging is off in this process"):
+        check_survival(app)
 
 
 def test_a_slot_that_is_lost():
-    """A server that refuses everyone since clients left."""
+    """A server that refuses other clients after some clients left fails."""
     free = [5]
 
     async def stream(_request):
@@ -143,82 +148,108 @@ def test_a_slot_that_is_lost():
             for _ in range(50):
                 yield b"."
                 await asyncio.sleep(0.01)
-            free[0] += 1  # and not where the client leaves
+            free[0] += 1  # not reached where the client leaves midway
 
         return StreamingResponse(body())
 
     app = Starlette(routes=[Route("/", stream)])
-    with pytest.raises(ServerExceeded, match="others get 429, before 200"):
+    with pytest.raises(ServerExceeded, match=r"other clients get 429 after .* midway, not 200"):
         assert_survives(app, requests=[Request("GET", "/")], crowd=3)
 
 
 def test_no_request():
-    """Nothing to fire at is nothing measured."""
+    """A check without requests measures nothing."""
     with pytest.raises(NothingMeasured, match="there is no request"):
         assert_survives(create_app(), requests=[])
 
 
-def evidence(*, logged=(), memory=(), **hit):
-    """What came of one hit."""
-    return Evidence([Hit("fire", **hit)], memory, logged)
+def survival_evidence(*, logged=(), memory=(), **hit):
+    """Return the evidence of the fault load "a large body"; `hit` gives the fields of a `Hit`."""
+    return SurvivalEvidence([Hit("a large body", **hit)], memory, logged)
 
 
 @pytest.mark.parametrize(
-    ("found", "says"),
+    ("evidence", "headline"),
     [
-        (evidence(statuses=Counter({"200": 3, "502": 1})), "fire: 1 of 4 got 502"),
-        (evidence(statuses=Counter({HUNG_UP: 2})), "fire: 2 of 2 got hung up on"),
-        (evidence(statuses=Counter({LEFT_OPEN: 1})), "fire was not hung up on"),
-        (evidence(statuses=Counter({SILENT: 1})), "fire: 1 of 1 got no answer for 30 s"),
-        (evidence(answers="429"), "after fire others get 429, before 200"),
-        (evidence(answers=HUNG_UP), "after fire others get hung up on, before 200"),
-        (evidence(before={"x": 1.0}, after={"x": 0.0}), "x was 1, and is 0 since fire"),
-        (evidence(left=Counter({"app.py:1 in f": 2})), "2 tasks are left since fire"),
-        (evidence(logged=["KeyError: 'x'"]), "in the log, 1 in all: KeyError: 'x'"),
-        (evidence(memory=[1_000, 1_020, 1_051]), "2 rounds left 51 B of 1.1 kB in memory"),
+        (
+            survival_evidence(statuses=Counter({"200": 3, "502": 1})),
+            "a large body: 1 of 4 clients got 502",
+        ),
+        (
+            survival_evidence(statuses=Counter({HUNG_UP: 2})),
+            "a large body: 2 of 2 clients got a closed connection",
+        ),
+        (survival_evidence(statuses=Counter({LEFT_OPEN: 1})), "a large body was left open"),
+        (
+            survival_evidence(statuses=Counter({SILENT: 1})),
+            "a large body: 1 of 1 clients got no answer for 30 s",
+        ),
+        (survival_evidence(answers="429"), "other clients get 429 after a large body, not 200"),
+        (
+            survival_evidence(answers=HUNG_UP),
+            "other clients get a closed connection after a large body, not 200",
+        ),
+        (
+            survival_evidence(before={"x": 1.0}, after={"x": 0.0}),
+            "x was 1, and is 0 after a large body",
+        ),
+        (
+            survival_evidence(left=Counter({"app.py:1 in f": 2})),
+            "2 tasks are still running after a large body",
+        ),
+        (
+            survival_evidence(logged=["KeyError: 'x'"]),
+            "errors in the log: 1, limit 0; first: KeyError: 'x'",
+        ),
+        (
+            survival_evidence(memory=[1_000, 1_020, 1_051]),
+            "memory grew by 51 B to 1.1 kB in 2 rounds, limit 5%",
+        ),
     ],
 )
-def test_each_fault(found, says):
-    """Has a headline of its own."""
-    assert judged(found).headline == says
+def test_each_fault(evidence, headline):
+    """Each kind of fault produces its own headline."""
+    assert verdict_on_survival(evidence).headline == headline
 
 
 @pytest.mark.parametrize(
-    "found",
+    "evidence",
     [
-        evidence(statuses=Counter({"404": 3, "closed": 1}), before={"x": 1.0}, after={"x": 1.0}),
-        evidence(statuses=Counter({"503": 3, REFUSED: 1}), usual="201", answers="201"),
-        evidence(memory=[1_000, 1_025, 1_050]),
-        evidence(memory=[1_000, 1_005, 1_200]),
-        evidence(memory=[1_000, 1_200, 1_205, 1_205]),
+        survival_evidence(
+            statuses=Counter({"404": 3, "closed": 1}), before={"x": 1.0}, after={"x": 1.0}
+        ),
+        survival_evidence(statuses=Counter({"503": 3, REFUSED: 1}), usual="201", answers="201"),
+        survival_evidence(memory=[1_000, 1_025, 1_050]),
+        survival_evidence(memory=[1_000, 1_005, 1_200]),
+        survival_evidence(memory=[1_000, 1_200, 1_205, 1_205]),
     ],
 )
-def test_what_is_no_fault(found):
-    """Who is refused is refused; memory may grow a little."""
-    assert judged(found).verdict == "within"
+def test_what_is_no_fault(evidence):
+    """A refusal, a growth of 5% and a single step of memory are no fault."""
+    assert verdict_on_survival(evidence).verdict == "within"
 
 
-# -- told to stop
+# -- `assert_stops`
 
 SERVER = [sys.executable, "-m", "reference_impl"]
 
 
 def test_streams_end_with_an_error():
-    """Where the grace is over before they are."""
-    found = assert_stops([*SERVER, "--every", "0.2", "--grace", "0.1"], CHAT, ends=LAST_EVENTS)
-    assert found.headline.startswith("3 ended with an error, ")
+    """Streams that outlast the grace period of a stop may end with an error event."""
+    verdict = assert_stops([*SERVER, "--every", "0.2", "--grace", "0.1"], CHAT, ends=LAST_EVENTS)
+    assert verdict.headline.startswith("streams: 3 ended with an error; exit ")
 
 
 def test_streams_come_to_their_end():
-    """Where there is time."""
-    found = assert_stops(
+    """Streams that end within the grace period of a stop are whole."""
+    verdict = assert_stops(
         [*SERVER, "--every", "0.02", "--grace", "30"], TURN, clients=2, ends=LAST_EVENTS
     )
-    assert found.headline.startswith("2 whole, ")
+    assert verdict.headline.startswith("streams: 2 whole; exit ")
 
 
 def test_streams_are_cut_off():
-    """Where a stop is left to whatever it hits."""
+    """A server that cuts streams off when it stops fails."""
     slow = [*SERVER, "--every", "0.2", "--grace", "0.1", "--regress", "cut-off-at-stop"]
     with pytest.raises(ServerExceeded) as caught:
         assert_stops(slow, CHAT, ends=LAST_EVENTS)
@@ -226,20 +257,20 @@ def test_streams_are_cut_off():
 
 
 @pytest.mark.parametrize(
-    ("command", "request_", "says"),
+    ("command", "request_", "message"),
     [
         ([sys.executable, "-c", "print('hello')"], CHAT, "no URL was printed by"),
         (SERVER, Request("GET", "/v1/models"), "was over before the server was stopped .200."),
     ],
 )
-def test_nothing_to_stop(command, request_, says):
-    """Where there is no server, or no stream."""
-    with pytest.raises(NothingMeasured, match=says):
+def test_nothing_to_stop(command, request_, message):
+    """A command that prints no URL, and an answer that is over at once, measure nothing."""
+    with pytest.raises(NothingMeasured, match=message):
         assert_stops(command, request_)
 
 
 def answer(body, *, complete=True):
-    """What a client got."""
+    """Return the answer that a client received, with status 200."""
     return Answer(200, {}, body, complete)
 
 
@@ -247,31 +278,55 @@ WHOLE = answer(b"data: [DONE]\n\n")
 
 
 @pytest.mark.parametrize(
-    ("found", "says"),
+    ("result", "headline"),
     [
-        (Stop([WHOLE, None], 0.1, 0, []), "1 of 2 streams were cut off as the server stopped"),
-        (Stop([answer(b"", complete=False)], 0.1, 0, []), "1 of 1 streams were cut off as the"),
-        (Stop([answer(b"data: x\n\n")], 0.1, 0, []), "1 of 1 streams ended early without a word"),
-        (Stop([WHOLE], None, -9, []), "the server was still there 5.0 s after it was told to stop"),
-        (Stop([WHOLE], 0.1, 0, ["Traceback (most recent call last):"]), "the server printed a tr"),
-        (Stop([WHOLE], 0.1, 3, []), "the server exited with 3"),
-        (Stop([WHOLE], 0.1, -15, []), "1 whole, 100 ms after SIGTERM"),
-        (Stop([answer(b'{"error": 1}')], 0.1, 143, []), "1 ended with an error, 100 ms after"),
-        (Stop([answer(b'data: {"error": null}\n\n')], 0.1, 0, []), "1 of 1 streams ended early"),
-        (Stop([answer(b"event: error\n\ndata: an error\n\n")], 0.1, 0, []), "1 of 1 streams ended"),
-        (Stop([answer(b'{"x": 1}\n{"done": true}\n')], 0.1, 0, []), "1 whole"),
-        (Stop([answer(b"event: error\r\ndata: x\r\n\r\n")], 0.1, 0, []), "1 ended with an error"),
-        (Stop([WHOLE], 0.1, 0, ["ERROR:    Traceback (most recent call last):"]), "the server pr"),
-        (Stop([None], None, -9, []), "the server was still there 5.0 s after it was told to stop"),
+        (
+            StopResult([WHOLE, None], 0.1, 0, []),
+            "1 of 2 streams were cut off as the server stopped",
+        ),
+        (
+            StopResult([answer(b"", complete=False)], 0.1, 0, []),
+            "1 of 1 streams were cut off as the",
+        ),
+        (StopResult([answer(b"data: x\n\n")], 0.1, 0, []), "1 of 1 streams ended early without an"),
+        (StopResult([WHOLE], None, -9, []), "the server was still running 5.0 s after SIGTERM"),
+        (
+            StopResult([WHOLE], 0.1, 0, ["Traceback (most recent call last):"]),
+            "tracebacks that the server printed: 1, limit 0",
+        ),
+        (StopResult([WHOLE], 0.1, 3, []), "the server exited with status 3, not 0"),
+        (StopResult([WHOLE], 0.1, -15, []), "streams: 1 whole; exit 100 ms after SIGTERM"),
+        (
+            StopResult([answer(b'{"error": 1}')], 0.1, 143, []),
+            "streams: 1 ended with an error; exit 100 ms after",
+        ),
+        (
+            StopResult([answer(b'data: {"error": null}\n\n')], 0.1, 0, []),
+            "1 of 1 streams ended early",
+        ),
+        (
+            StopResult([answer(b"event: error\n\ndata: an error\n\n")], 0.1, 0, []),
+            "1 of 1 streams ended",
+        ),
+        (StopResult([answer(b'{"x": 1}\n{"done": true}\n')], 0.1, 0, []), "streams: 1 whole"),
+        (
+            StopResult([answer(b"event: error\r\ndata: x\r\n\r\n")], 0.1, 0, []),
+            "streams: 1 ended with an error",
+        ),
+        (
+            StopResult([WHOLE], 0.1, 0, ["ERROR:    Traceback (most recent call last):"]),
+            "tracebacks that the server printed: 1, limit 0",
+        ),
+        (StopResult([None], None, -9, []), "the server was still running 5.0 s after SIGTERM"),
     ],
 )
-def test_how_it_stops(found, says):
-    """Each way of it."""
-    assert stopped(found, ENDS, 5.0).headline.startswith(says)
+def test_how_it_stops(result, headline):
+    """Each way in which streams and a process can end produces its own headline."""
+    assert verdict_on_stop(result, ENDS, 5.0).headline.startswith(headline)
 
 
 def test_an_app_of_others_is_fired_at():
-    """Which answers all that it is asked with a refusal, and survives."""
+    """An app that refuses a request with 422 survives the fault load."""
     app = Starlette(
         routes=[
             Route("/", lambda _: PlainTextResponse("ok")),
