@@ -48,7 +48,7 @@ SHOWS: Final = {
     "cors-missing-on-errors": "With ?server= of another port, request a path that does not exist.",
     "snapshot-on-the-loop": "Run, and take a snapshot meanwhile: all streams wait for it.",
     "snapshot-in-memory": "Take a snapshot: its first byte arrives late, and all others with it.",
-    "deep-json-fails": "Send JSON nested 100,000 deep: the answer is 500 instead of 400.",
+    "deep-json-fails": "Send JSON nested 100,000 deep: the status is 500 instead of 400.",
     "cut-off-at-stop": "Run, and press Ctrl-C in the terminal: the streams end without an error.",
 }
 """How to see a seeded regression on the page, by name; only a check shows the missing ones."""
