@@ -179,4 +179,4 @@ async def _internal_error(_request: Request, _error: Exception) -> Response:
 
 
 async def _client_left(_request: Request, _error: Exception) -> Response:
-    return Response(status_code=400)  # nobody reads it: the client left within its request
+    return Response(status_code=400)  # not read: the client left before the end of its request

@@ -16,7 +16,8 @@ from starlette.responses import JSONResponse, Response
 from reference_impl.agent import Message
 from reference_impl.writers import error_body
 
-# A browser sends the origin of the page with every POST; other clients need not send one.
+# Matches the origin of a page from this machine. A browser sends the origin of its page with every
+# POST; other clients need not send one.
 _LOOPBACK_ORIGIN = re.compile(r"https?://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?")
 
 

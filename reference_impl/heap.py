@@ -6,8 +6,9 @@
 
 The list has the objects that the garbage collector tracks. Strings and numbers are untracked; their
 bytes count with the objects that refer to them. A thread takes the snapshot and the server sends it
-piece by piece, so it fills neither the event loop nor the memory. The exception is the collector's
-list of objects: nothing else runs while the collector makes it, in 10 to 90 ns for each object.
+piece by piece, so it neither blocks the event loop nor holds the whole snapshot in memory. The one
+exception is the collector's list of objects. Nothing else runs while the collector makes that list,
+which takes 10 to 90 ns for each object.
 After the time limit the list of objects ends early, but the JSON is complete.
 """
 
@@ -47,8 +48,8 @@ _TO_READ = 10.0
 class Snapshot(StreamingResponse):
     """An ASGI response that takes a snapshot of the heap and sends it piece by piece.
 
-    The caller has acquired `lock`; the response releases it at its end. `limit` is the
-    longest time, in seconds, for the list of objects. The response ends ten seconds after that
+    The caller has acquired `lock`; the response releases it at its end. `limit` is the longest
+    time, in seconds, for the list of objects. The response ends at most ten seconds after that
     time, even if the client has not read all of it.
     """
 
@@ -116,17 +117,17 @@ def pieces(name: str, limit: float) -> Iterator[bytes]:
 def _object_lines() -> Iterator[str]:
     """Yield a line of JSON for each object that the garbage collector tracks."""
     type_names: dict[type, str] = {}
-    for listed in gc.get_objects():
-        kind = type(listed)
+    for tracked in gc.get_objects():
+        kind = type(tracked)
         if kind not in type_names:
             type_names[kind] = json.dumps(f"{kind.__module__}.{kind.__qualname__}")
         ids, untracked_bytes = [], 0
-        for referent in _referents(listed):
+        for referent in _referents(tracked):
             if gc.is_tracked(referent):
                 ids.append(id(referent))
             else:
                 untracked_bytes += _bytes_of(referent)
-        yield f"[{id(listed)}, {type_names[kind]}, {_bytes_of(listed)}, {untracked_bytes}, {ids}]"
+        yield f"[{id(tracked)}, {type_names[kind]}, {_bytes_of(tracked)}, {untracked_bytes}, {ids}]"
 
 
 def _referents(thing: object) -> Iterable[object]:

@@ -1,4 +1,4 @@
-"""The server's metrics: gauges of what is in flight, and totals of what has ended.
+"""The server's metrics: gauges of requests and WebSockets in flight, and totals since the start.
 
 `CountingApp` wraps the whole app and counts its requests and WebSockets by their ASGI messages.
 `Metrics.snapshot` returns this:

@@ -71,13 +71,13 @@ def regressed(*names: str) -> Iterator[None]:
         if name not in REGRESSIONS:
             allowed = ", ".join(sorted(REGRESSIONS))
             raise ValueError(f"unknown regression {name!r}, allowed: {allowed}")
-    with ExitStack() as replacements:
+    with ExitStack() as stack:
         for name in names:
-            replacements.enter_context(_replacement_in_place(REGRESSIONS[name]))
+            stack.enter_context(_replacement_in_place(REGRESSIONS[name]))
         yield
 
 
-_layers: dict[str, dict[object, object]] = {}
+_replacements_by_target: dict[str, dict[object, object]] = {}
 """The replacements in place for each target, oldest first; the healthy code has the key None.
 
 Blocks of `regressed` may overlap and end in any order, so each target keeps all its replacements.
@@ -86,15 +86,17 @@ Blocks of `regressed` may overlap and end in any order, so each target keeps all
 
 @contextmanager
 def _replacement_in_place(regression: Regression) -> Iterator[None]:
-    module, attribute = regression.place()
-    layers = _layers.setdefault(regression.target, {None: getattr(module, attribute)})
-    layer = object()
-    layers[layer] = regression.replacement
+    module, attribute = regression.locate()
+    replacements = _replacements_by_target.setdefault(
+        regression.target, {None: getattr(module, attribute)}
+    )
+    key = object()
+    replacements[key] = regression.replacement
     setattr(module, attribute, regression.replacement)
     try:
         yield
     finally:
-        del layers[layer]
-        setattr(module, attribute, layers[next(reversed(layers))])
-        if len(layers) == 1:
-            del _layers[regression.target]
+        del replacements[key]
+        setattr(module, attribute, replacements[next(reversed(replacements))])
+        if len(replacements) == 1:
+            del _replacements_by_target[regression.target]

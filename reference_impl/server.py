@@ -37,7 +37,7 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop at SIGINT and SIGTERM without raising them again, as uvicorn does by default."""
+        """Exit with 0 after SIGINT or SIGTERM; uvicorn's own method raises the signal again."""
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, self.handle_exit)
         yield

@@ -34,22 +34,25 @@ SHOWS: Final = {
     "stale-value": "Run: the updates lag behind the written text.",
     "flush-per-token": "Run: every token has its own flush; without it, several tokens share one.",
     "held-back-tail": "Run: the flushes stop before the last tokens and the end of the stream.",
-    "swallowed-error-flush": "Run the message that fails: the flushes stop without an error.",
+    "swallowed-error-flush": "Run the message that fails: the flushes stop without an error "
+    "message.",
     "gauge-leaks-on-disconnect": "Run and stop midway: pendingRequests stays above 0 "
     "until the server restarts.",
     "gauge-goes-negative": "Ask for two snapshots at once: pendingRequests falls below 0 "
     "until the server restarts.",
     "totals-miss-failures": "Ask for two snapshots at once: responses grows less than requests.",
-    "buffer-without-end": "Broadcast beside a client that reads nothing: bufferedBytes exceeds 1 "
-    "MiB.",
+    "buffer-without-end": "Broadcast beside a client that reads nothing: bufferedBytes exceeds "
+    "1 MiB.",
     "broadcast-waits": "Broadcast beside a client that reads nothing: this page waits for it.",
-    "never-resumes": "Broadcast beside a client that reads nothing: later it gets no messages.",
+    "never-resumes": "Broadcast beside a client that reads nothing: once it reads, it gets "
+    "no messages.",
     "dead-clients-kept": "Reload this page: clients still counts the page before the reload.",
     "cors-missing-on-errors": "With ?server= of another port, request a path that does not exist.",
     "snapshot-on-the-loop": "Run, and take a snapshot meanwhile: all streams wait for it.",
-    "snapshot-in-memory": "Take a snapshot: its first byte arrives late, and all others with it.",
+    "snapshot-in-memory": "Take a snapshot: its first byte arrives as late as its last byte.",
     "deep-json-fails": "Send JSON nested 100,000 deep: the status is 500 instead of 400.",
-    "cut-off-at-stop": "Run, and press Ctrl-C in the terminal: the streams end without an error.",
+    "cut-off-at-stop": "Run, and press Ctrl-C in the terminal: the streams end without an error "
+    "event.",
 }
 """How to see a seeded regression on the page, by name; only a check shows the missing ones."""
 
@@ -101,6 +104,6 @@ def _as_json(regression: Regression) -> dict[str, object]:
         "name": regression.name,
         "check": regression.check,
         "story": regression.story,
-        "on": getattr(*regression.place()) is regression.replacement,
+        "on": getattr(*regression.locate()) is regression.replacement,
         "shows": SHOWS.get(regression.name, ""),
     }

@@ -1,8 +1,8 @@
 """The seeded regressions: faults for the reference server, in one module for each area of it.
 
 Each module lists its regressions in `REGRESSIONS`. A regression names a function or class of the
-healthy server and its faulty replacement. The first docstring line of the replacement is the story:
-one sentence for users. `reference_impl.regressions` puts the replacements in place.
+healthy server and its faulty replacement. The docstring of the replacement is the story of the
+regression: one sentence for users. `reference_impl.regressions` puts the replacements in place.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from types import ModuleType
 
 @dataclass(frozen=True, slots=True)
 class Regression:
-    """One seeded regression: what it replaces, the check that must catch it, and its story.
+    """A seeded regression: its target and replacement, the check that must catch it, and its story.
 
     `target` is the replaced function or class, as `module:name`. `breaks` lists the numbers of the
     throttle invariants that the regression is meant to break.
@@ -25,8 +25,8 @@ class Regression:
     story: str
     breaks: tuple[int, ...] = ()
 
-    def place(self) -> tuple[ModuleType, str]:
-        """Return the module of the target, imported, and the name of the target in that module."""
+    def locate(self) -> tuple[ModuleType, str]:
+        """Import the module of the target; return it and the name of the target in it."""
         module, _, name = self.target.partition(":")
         return import_module(module), name
 

@@ -9,7 +9,7 @@ from functools import partial
 from reference_impl.seeded_regressions import seeded
 from reference_impl.slots import SIZE, State, read, unpacked
 
-# How long a cached state is returned. Not measured: workers write far more often.
+# How long a reader returns a cached state. Not measured; a worker writes more often.
 _CACHED_SECONDS = 0.1
 _cached_states: dict[tuple[int, int], tuple[float, State | None]] = {}
 
