@@ -1,7 +1,8 @@
-"""A small, real agent server: the thing that `pytest-streamperf` is demonstrated and tested on.
+"""A small, real agent server, on which `pytest-streamperf` is demonstrated and tested.
 
-An engine (the model) yields deltas, the agent loop turns them into events, the server streams
-those as server-sent events. Regressions can be put in place by name, to see a check fail.
+An engine (the model) yields deltas. The agent loop turns the deltas into events, and the server
+streams the events as server-sent events. `regressed` puts seeded regressions in place by name, so
+that a check fails.
 
     >>> from reference_impl import create_app
     >>> from starlette.testclient import TestClient
@@ -10,8 +11,8 @@ those as server-sent events. Regressions can be put in place by name, to see a c
     >>> answer.text.splitlines()[-2]
     'data: {"text": "Word count: 3."}'
 
-Public names are loaded on first use (PEP 562): the agent loop needs the standard library alone,
-`create_app` needs starlette. `python -m reference_impl` serves the app, and needs uvicorn too.
+Each public name is imported on first use (PEP 562). The agent loop needs only the standard library,
+and `create_app` needs starlette. `python -m reference_impl` serves the app and also needs uvicorn.
 """
 
 from importlib import import_module

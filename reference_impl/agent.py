@@ -1,8 +1,8 @@
-"""The agent loop, without I/O: from an engine's deltas to the events of one turn.
+"""The agent loop, without I/O: it turns an engine's deltas into the events of one turn.
 
 An engine yields the model's reply in deltas. A delta that starts with the sentinel U+FFFE is a
-control delta and never shown: `Invocation.to_delta` makes the one that invokes a tool, any other
-(a hint that arguments are being written, say) is skipped.
+control delta, and no user sees it. `Invocation.to_delta` makes the control delta that invokes a
+tool. The loop skips any other control delta, such as a hint that arguments are being written.
 """
 
 import inspect
@@ -19,27 +19,30 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 Message = dict[str, Any]
-"""What engines read: `role` and `content`, with `tool_call` where the assistant invoked a tool.
+"""A message of a conversation: `role`, `content`, and `tool_call` if the assistant invoked a tool.
 
-The answer follows as a message of role `tool`, with the `name` of the tool.
+The result of the tool follows as a message of role `tool`, with the `name` of the tool.
 """
 
 Engine = Callable[[list[Message]], AsyncIterable[str]]
-"""The model: from the messages so far to the deltas of its reply. Called once per iteration."""
+"""A model: it takes the messages so far and yields the deltas of its reply.
+
+The agent loop calls it once in each iteration.
+"""
 
 Tool = Callable[..., object]
-"""A tool, sync or async, called with the model's arguments by name.
+"""A sync or async function that the agent loop calls with the model's arguments by name.
 
-What it returns goes to the model: a string as it is, anything else as JSON. A sync tool runs on
-the event loop, so one that blocks must be async.
+Its return value goes to the model: a string unchanged, any other value as JSON. A sync tool runs
+on the event loop, so a tool that waits must be async.
 """
 
 _SENTINEL = "\ufffe"
-_CALL = f"{_SENTINEL}call:"
+_CALL_PREFIX = f"{_SENTINEL}call:"
 
 
 class AgentError(RuntimeError):
-    """The turn cannot go on: a malformed invocation, or tools invoked without end."""
+    """The turn cannot go on: an invocation is malformed, or the model invokes too many tools."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """The model invokes a tool, which starts now.
+    """The model invokes a tool, and the tool starts.
 
     >>> is_sentinel(Invocation("search", {"query": "streams"}).to_delta())
     True
@@ -61,15 +64,15 @@ class Invocation:
     arguments: dict[str, Any]
 
     def to_delta(self) -> str:
-        """Return the control delta by which an engine says this."""
-        return _CALL + json.dumps({"name": self.name, "arguments": self.arguments})
+        """Return the control delta by which an engine invokes the tool."""
+        return _CALL_PREFIX + json.dumps({"name": self.name, "arguments": self.arguments})
 
     @classmethod
     def from_delta(cls, delta: str) -> Self:
-        """Read a control delta; an `AgentError` says what is wrong with a malformed one."""
+        """Parse a control delta. A malformed one raises an `AgentError` that names the problem."""
         problem = "wrong shape"
         try:
-            match json.loads(delta.removeprefix(_CALL)):
+            match json.loads(delta.removeprefix(_CALL_PREFIX)):
                 case {"name": str(name), "arguments": dict(arguments)}:
                     return cls(name, arguments)
         except (ValueError, RecursionError) as error:
@@ -82,7 +85,7 @@ class Invocation:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """A tool is done; `content` is what the model is told, an error message if `failed`."""
+    """A tool has ended. `content` goes to the model; it is an error message if `failed`."""
 
     name: str
     content: str
@@ -91,9 +94,9 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The turn is over; `text` is the final reply, `messages` the whole conversation with it.
+    """The turn is over. `text` is the final reply; `messages` is the conversation including it.
 
-    Text said before a tool call is not in `text`, but in its own assistant message.
+    Text before a tool call is not in `text`; it has an assistant message of its own.
     """
 
     text: str
@@ -104,7 +107,7 @@ Event = TextDelta | Invocation | ToolResult | Done
 
 
 def is_sentinel(delta: str) -> bool:
-    r"""Tell whether a delta is a control delta, which no user may see.
+    r"""Return whether a delta is a control delta, which no user may see.
 
     >>> is_sentinel("\ufffetool:search"), is_sentinel("text")
     (True, False)
@@ -113,26 +116,26 @@ def is_sentinel(delta: str) -> bool:
 
 
 class Reply:
-    """Gathers the text of one iteration."""
+    """The text of the model's reply in one iteration, joined from its deltas."""
 
     def __init__(self) -> None:
         self._deltas: list[str] = []
 
     def feed(self, delta: str) -> None:
-        """Add a delta."""
+        """Append a delta to the text."""
         self._deltas.append(delta)
 
     def text(self) -> str:
-        """Return all the text so far."""
+        """Return the text of all deltas so far."""
         return "".join(self._deltas)
 
 
-async def said(deltas: AsyncIterable[str]) -> AsyncGenerator[str, None]:
-    """What a model says, delta by delta, and nothing of the tools that it would like to use.
+async def text_deltas(deltas: AsyncIterable[str]) -> AsyncGenerator[str, None]:
+    """Yield the text deltas of a model's reply, without its control deltas.
 
-    The engine's stream is closed on every path; whoever leaves early closes this one.
+    It closes the engine's stream on every path. A consumer that stops early must close this stream.
 
-        async for text in said(engine([{"role": "user", "content": "hi"}])):
+        async for text in text_deltas(engine([{"role": "user", "content": "hi"}])):
             print(text)
     """
     stream = aiter(deltas)
@@ -151,16 +154,16 @@ async def run_turn(
     tools: Mapping[str, Tool],
     max_iterations: int = 8,
 ) -> AsyncGenerator[Event, None]:
-    """Run one turn: stream the reply, run the tools it invokes, go on until it invokes none.
+    """Run one turn: stream the reply, run its tool, and repeat until a reply invokes no tool.
 
-    The events are `TextDelta` for every piece of text, `Invocation` and `ToolResult` around a
-    tool, and `Done` at the end. An invocation ends its iteration: nothing more is pulled from that
-    stream. A tool that is unknown, refuses its arguments or raises is a message to the model,
-    which may do better in the next iteration.
+    The events are a `TextDelta` for every text delta, an `Invocation` and a `ToolResult` around
+    each tool, and a `Done` at the end. An invocation ends its iteration: the loop reads nothing
+    more from that stream. If a tool is unknown, refuses its arguments or raises, the model gets an
+    error message and may correct itself in the next iteration.
 
-    `AgentError` is raised for a malformed invocation, and when the model still invokes tools
-    after `max_iterations` iterations. What the engine raises passes through. On every path the
-    engine's stream is closed; whoever leaves early closes the turn, by `contextlib.aclosing`.
+    A malformed invocation raises an `AgentError`, and so does a model that still invokes tools
+    after `max_iterations` iterations. Errors of the engine pass through. The engine's stream is
+    closed on every path. A consumer that stops early must close the turn, by `contextlib.aclosing`.
 
         async for event in run_turn(engine, [{"role": "user", "content": "hi"}], tools={}):
             print(event)
@@ -175,7 +178,7 @@ async def run_turn(
                 if not is_sentinel(delta):
                     reply.feed(delta)
                     yield TextDelta(delta)
-                elif delta.startswith(_CALL):
+                elif delta.startswith(_CALL_PREFIX):
                     invocation = Invocation.from_delta(delta)
                     break
         finally:
@@ -185,7 +188,7 @@ async def run_turn(
             history.append({"role": "assistant", "content": text})
             yield Done(text, history)
             return
-        # What was said before the call is part of the conversation: the model must see it again.
+        # The text before the call is part of the conversation, so the model must see it again.
         call = {"name": invocation.name, "arguments": invocation.arguments}
         history.append({"role": "assistant", "content": text, "tool_call": call})
         yield invocation
@@ -193,7 +196,7 @@ async def run_turn(
         history.append({"role": "tool", "name": result.name, "content": result.content})
         yield result
     raise AgentError(
-        f"the model still invokes tools after {max_iterations} iterations, the most allowed"
+        f"the model still invokes tools after {max_iterations} iterations, the maximum"
     )
 
 
@@ -212,6 +215,6 @@ async def _run_tool(tools: Mapping[str, Tool], invocation: Invocation) -> ToolRe
         if inspect.isawaitable(value):
             value = await value
         content = value if isinstance(value, str) else json.dumps(value)
-    except Exception as error:  # noqa: BLE001 - whatever a tool raises, the model can be told
+    except Exception as error:  # noqa: BLE001 - the model gets any error of a tool
         return ToolResult(name, f"error: {type(error).__name__}: {error}", failed=True)
     return ToolResult(name, content, failed=False)

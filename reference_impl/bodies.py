@@ -1,4 +1,8 @@
-"""What requests ask, read within a bound, and checked; a refusal says what is allowed."""
+"""Reading and checking of requests: JSON bodies up to a size, messages, and the `Origin` header.
+
+A request that fails a check raises a `RequestError`. `refuse` turns the error into a response whose
+message says which input is allowed.
+"""
 
 import json
 import re
@@ -12,40 +16,42 @@ from starlette.responses import JSONResponse, Response
 from reference_impl.agent import Message
 from reference_impl.writers import error_body
 
-# Browsers say whose page a POST comes from, and what is no browser need not.
-_LOOPBACK = re.compile(r"https?://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?")
+# Matches the origin of a page from this machine. A browser sends the origin of its page with every
+# POST; other clients need not send one.
+_LOOPBACK_ORIGIN = re.compile(r"https?://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?")
 
 
 class RequestError(Exception):
-    """A request that is refused: its status, and the type and the message of the error."""
+    """A refused request: HTTP status, type of the error, and message of the error."""
 
     def __init__(self, status: int, kind: str, message: str) -> None:
         super().__init__(status, kind, message)
 
 
 async def refuse(_request: Request, refusal: Exception) -> Response:
-    """Answer with the error."""
+    """Return the response for a `RequestError`: an exception handler of Starlette."""
     status, kind, message = refusal.args
     return JSONResponse(error_body(kind, message), status)
 
 
-def refuse_strangers(request: Request) -> None:
-    """Refuse what a page from elsewhere asks for: whoever is visited could change something here.
+def refuse_foreign_origin(request: Request) -> None:
+    """Raise a `RequestError` if the request comes from a page of another machine.
 
-    refuse_strangers(request)  # a RequestError, or nothing
+    Otherwise any web page that a developer visits could change the server on their machine. A
+    request without an `Origin` header passes.
     """
     origin = request.headers.get("origin")
-    if origin is not None and not _LOOPBACK.fullmatch(origin):
+    if origin is not None and not _LOOPBACK_ORIGIN.fullmatch(origin):
         raise RequestError(
             403,
             "foreign_origin",
-            f"a page from {short(origin)} changes nothing here, "
+            f"a page from {short(origin)} may not change this server, "
             "allowed: pages from 127.0.0.1, localhost and [::1]",
         )
 
 
 async def read_json(request: Request, limit: int, allowed: str) -> Any:
-    """Read the body, of `limit` bytes at most, as JSON; `allowed` is what it should look like."""
+    """Return the body as JSON, at most `limit` bytes; `allowed` shows its shape in errors."""
     body = await read(request, limit)
     try:
         return json.loads(body)
@@ -56,7 +62,7 @@ async def read_json(request: Request, limit: int, allowed: str) -> Any:
 
 
 async def read(request: Request, limit: int) -> bytes:
-    """Read the body, of `limit` bytes at most."""
+    """Return the body, at most `limit` bytes; a larger one raises a `RequestError`."""
     too_large = RequestError(
         413, "body_too_large", f"the body is too large, allowed: {limit} bytes"
     )
@@ -71,9 +77,10 @@ async def read(request: Request, limit: int) -> bytes:
 
 
 def messages_of(data: Any, roles: Collection[str], allowed: str) -> list[Message]:
-    """Check `data["messages"]`: objects with one of the roles, and text.
+    """Return the messages in `data["messages"]`, each checked for its role and its text.
 
-    Text is a string, or a list of parts as SDKs send it.
+    The text of a message is a string, or a list of text parts as the SDKs send it. A wrong shape
+    raises a `RequestError`; `allowed` shows the right one.
     """
     messages = data.get("messages") if isinstance(data, dict) else None
     if not isinstance(messages, list) or not messages:
@@ -83,7 +90,7 @@ def messages_of(data: Any, roles: Collection[str], allowed: str) -> list[Message
     checked: list[Message] = []
     for index, message in enumerate(messages):
         role = message.get("role") if isinstance(message, dict) else None
-        text = _text(message.get("content")) if isinstance(message, dict) else None
+        text = _text_of_content(message.get("content")) if isinstance(message, dict) else None
         if not isinstance(role, str) or role not in roles or text is None:
             raise RequestError(
                 422, "wrong_shape", f"messages[{index}] is {short(message)}, allowed: {allowed}"
@@ -93,18 +100,18 @@ def messages_of(data: Any, roles: Collection[str], allowed: str) -> list[Message
 
 
 def message_in(request: Request) -> list[Message]:
-    """Take what a user says from the query: a browser's EventSource can send nothing else."""
+    """Return the user's message of the query `?message=`: an EventSource can send no body."""
     text = request.query_params.get("message")
     if not text:
         raise RequestError(422, "wrong_shape", "the query has no message, allowed: ?message=text")
     return [{"role": "user", "content": text}]
 
 
-def _text(content: Any) -> str | None:
+def _text_of_content(content: Any) -> str | None:
     match content:
         case str(text):
             return text
         case [{"type": "text", "text": str(text)}, *more]:
-            rest = _text(more) if more else ""
+            rest = _text_of_content(more) if more else ""
             return None if rest is None else text + rest
     return None

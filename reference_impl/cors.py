@@ -1,7 +1,8 @@
-"""Cross-origin requests: every answer may be read by pages from anywhere.
+"""CORS: every response may be read by pages of any origin.
 
-What a browser asks beforehand is answered here, with 204. Starlette has a middleware for the same,
-whose answer is 200, and which its own answer to what failed passes by.
+`CrossOrigin` wraps the whole app and adds the CORS headers to each response, errors included. It
+answers the preflight request of a browser, `OPTIONS`, with 204. Starlette's own CORS middleware
+answers it with 200 and adds no headers to Starlette's 500 response.
 """
 
 from typing import TYPE_CHECKING, Final
@@ -17,18 +18,18 @@ HEADERS: Final = (
 
 
 def allowed(_status: int) -> bool:
-    """Whether an answer of this status may be read: any."""
+    """Return whether a response of this status gets the CORS headers: always true."""
     return True
 
 
 class CrossOrigin:
-    """An ASGI app whose answers have the headers."""
+    """An ASGI app that adds the CORS headers to the responses of another app."""
 
     def __init__(self, app: "ASGIApp") -> None:
         self._app = app
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
-        """Answer, or have the app answer."""
+        """Answer a preflight request, or pass any other request to the app."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

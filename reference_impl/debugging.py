@@ -1,4 +1,8 @@
-"""What is under `/api/dev`, and tells of the server's inside: there only where it was asked for."""
+"""The diagnostic paths under `/api/dev`; an app has them only with `create_app(debug=True)`.
+
+They report the metrics, the heap and the worker processes of the server. They also broadcast a text
+as telemetry, and switch seeded regressions.
+"""
 
 import asyncio
 from threading import Lock
@@ -8,49 +12,50 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from reference_impl import heap, metrics, switches, telemetry, workers
-from reference_impl.bodies import RequestError, read, refuse_strangers
+from reference_impl.bodies import RequestError, read, refuse_foreign_origin
 
 
 def routes(
-    counted: metrics.Metrics, hub: telemetry.Hub, max_body: int, snapshot_limit: float
+    server_metrics: metrics.Metrics, hub: telemetry.Hub, max_body: int, snapshot_limit: float
 ) -> list[Route]:
-    """Metrics, workers, a snapshot of the heap, a way to tell all who get telemetry, switches.
+    """Return the routes of metrics, heap snapshots, workers, broadcasts and switches.
 
-    Bodies are of `max_body` bytes at most; a snapshot is taken for `snapshot_limit` seconds.
+    A request body has at most `max_body` bytes. A heap snapshot takes at most `snapshot_limit`
+    seconds.
     """
-    taking, staff = Lock(), workers.OfTheLoop()
+    snapshot_lock, loop_workers = Lock(), workers.OfTheLoop()
 
-    async def measures(_request: Request) -> Response:
-        found = {**counted.snapshot(), "telemetry": hub.snapshot()}
-        return JSONResponse(found, headers={"Cache-Control": "no-store"})
+    async def report_metrics(_request: Request) -> Response:
+        report = {**server_metrics.snapshot(), "telemetry": hub.snapshot()}
+        return JSONResponse(report, headers={"Cache-Control": "no-store"})
 
     async def publish(request: Request) -> Response:
-        refuse_strangers(request)
+        refuse_foreign_origin(request)
         try:
             text = (await read(request, max_body)).decode()
         except UnicodeDecodeError as error:
             raise RequestError(
-                400, "malformed_text", f"the body is no text ({error}), allowed: UTF-8"
+                400, "malformed_text", f"the body is not text ({error}), allowed: UTF-8"
             ) from None
         await telemetry.broadcast(hub, text)
         return Response(status_code=202)
 
-    async def snapshot(_request: Request) -> Response:
-        if not taking.acquire(blocking=False):
+    async def take_snapshot(_request: Request) -> Response:
+        if not snapshot_lock.acquire(blocking=False):
             raise RequestError(503, "busy", "a snapshot is being taken, allowed: one at a time")
-        return heap.Snapshot(taking, snapshot_limit)
+        return heap.Snapshot(snapshot_lock, snapshot_limit)
 
-    async def working(_request: Request) -> Response:
+    async def report_workers(_request: Request) -> Response:
         try:
-            found = await asyncio.to_thread((await staff.get()).snapshot)
+            report = await asyncio.to_thread((await loop_workers.get()).snapshot)
         except (ChildProcessError, RuntimeError) as error:
-            raise RequestError(503, "no_workers", f"{error}, allowed: to ask again") from None
-        return JSONResponse(found, headers={"Cache-Control": "no-cache"})
+            raise RequestError(503, "no_workers", f"{error}, allowed: a new request") from None
+        return JSONResponse(report, headers={"Cache-Control": "no-cache"})
 
     return [
-        Route(metrics.PATH, measures, methods=["GET"]),
-        Route(heap.PATH, snapshot, methods=["GET"]),
-        Route(workers.PATH, working, methods=["GET"]),
+        Route(metrics.PATH, report_metrics, methods=["GET"]),
+        Route(heap.PATH, take_snapshot, methods=["GET"]),
+        Route(workers.PATH, report_workers, methods=["GET"]),
         Route("/api/dev/telemetry", publish, methods=["POST"]),
         *switches.routes(max_body),
     ]

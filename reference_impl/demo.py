@@ -1,4 +1,8 @@
-"""What the server runs out of the box: one agent, one tool, and a scripted model that uses it."""
+"""The defaults of the server: one agent, one tool, and a scripted engine that invokes the tool.
+
+`demo_engine` needs no model. It counts the words of a message by the tool, or yields as many words
+as the message asks for, at the pace that the message asks for. `paced` slows any engine down.
+"""
 
 import asyncio
 import re
@@ -9,15 +13,15 @@ from itertools import cycle, islice
 from reference_impl.agent import Engine, Invocation, Message
 
 AGENTS = {"demo": "You count the words of what the user says."}
-"""The agents the server knows: id and system prompt."""
+"""The system prompt of each agent that the server has, by the id of the agent."""
 
-# What the model can be asked for, so that there is something to look at.
-_TELL = re.compile(
+# A message of this form chooses the deltas of the reply, so that a user of the page can vary them.
+_SCRIPT_REQUEST = re.compile(
     r"tell me (?P<words>\d{1,4}) words(?: of (?P<letters>\d{1,4}) letters)?"
     r"(?:,? (?P<pause>\d{1,4}) ms apart)?(?P<fails>,? then fail)?",
     re.IGNORECASE,
 )
-_TALE = (
+_SCRIPT_TEXT = (
     "A stream that is fine by itself may stutter beside another one. Nobody sees the stall in a "
     "test that waits for the whole reply, and everybody sees it on the screen: the words stop, and "
     "then they all come at once. So we count what is sent, and look at the longest silence."
@@ -25,18 +29,19 @@ _TALE = (
 
 
 async def demo_engine(messages: list[Message]) -> AsyncIterator[str]:
-    """Say some text and count the words of the last message, then say the count.
+    """Yield a short text, invoke the tool that counts the words, then yield the count.
 
-    Asked to "tell me 300 words of 5 letters, 20 ms apart, then fail", or a part of that, it does.
+    A last message such as "Tell me 300 words of 5 letters, 20 ms apart, then fail", or a part of
+    it, makes the engine yield these words instead of the short text.
     """
     last = messages[-1]
     if last["role"] == "tool":
         for delta in ("Word ", "count: ", last["content"], "."):
             yield delta
         return
-    if asked := _TELL.search(last["content"]):
-        async with aclosing(_tale(asked)) as tale:
-            async for delta in tale:
+    if script := _SCRIPT_REQUEST.search(last["content"]):
+        async with aclosing(_scripted_deltas(script)) as deltas:
+            async for delta in deltas:
                 yield delta
     else:
         for delta in ("Let", " me", " count", "."):
@@ -45,18 +50,18 @@ async def demo_engine(messages: list[Message]) -> AsyncIterator[str]:
     yield Invocation("word_count", {"text": last["content"]}).to_delta()
 
 
-async def _tale(asked: re.Match[str]) -> AsyncGenerator[str, None]:
-    letters, pause = int(asked["letters"] or 0), int(asked["pause"] or 0)
-    for number, word in enumerate(islice(cycle(_TALE.split()), int(asked["words"]))):
+async def _scripted_deltas(script: re.Match[str]) -> AsyncGenerator[str, None]:
+    letters, pause = int(script["letters"] or 0), int(script["pause"] or 0)
+    for number, word in enumerate(islice(cycle(_SCRIPT_TEXT.split()), int(script["words"]))):
         await asyncio.sleep(pause / 1000)
         text = (word * letters)[:letters] if letters else word
         yield f" {text}" if number else text
-    if asked["fails"]:
-        raise ConnectionError("the model hung up, as it was asked to")
+    if script["fails"]:
+        raise ConnectionError("the model hung up, as the message asked")
 
 
 def paced(engine: Engine, every: float) -> Engine:
-    """Have an engine take so many seconds for each delta."""
+    """Return an engine that waits `every` seconds before each delta of `engine`."""
 
     async def slow(messages: list[Message]) -> AsyncIterator[str]:
         async for delta in engine(messages):
@@ -67,7 +72,7 @@ def paced(engine: Engine, every: float) -> Engine:
 
 
 def word_count(text: str) -> int:
-    """Count the words of a text."""
+    """Return the number of words in a text."""
     return len(text.split())
 
 

@@ -1,14 +1,17 @@
-"""What the server is doing: gauges and totals, counted by the events that it sees.
+"""The server's metrics: gauges of requests and WebSockets in flight, and totals since the start.
+
+`CountingApp` wraps the whole app and counts its requests and WebSockets by their ASGI messages.
+`Metrics.snapshot` returns this:
 
     {"timestamp", "timestampNs", "metrics": {
-        "pendingRequests", "pendingWebSockets",     in flight
-        "activeConnections",                        sockets with something in flight
+        "pendingRequests", "pendingWebSockets",     requests and WebSockets in flight
+        "activeConnections",                        sockets with at least one of them in flight
         "totals": {"requests", "responses", "failures", "disconnects",
                    "websocketOpens", "websocketCloses"}}}
 
-Every request comes to an end, and is a response then: `failures` are those that raised or were
-answered with 5xx, `disconnects` those whose client left first. To ask for the metrics does not
-count.
+Every request counts in `responses` when it ends. `failures` counts requests and WebSockets that
+raised an error, and requests with a status of 500 or more. `disconnects` counts those whose client
+left before the end. A request for the metrics does not count.
 """
 
 import time
@@ -20,11 +23,11 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 PATH: Final = "/api/dev/metrics"
-_FAILED = 500
+_FIRST_FAILURE_STATUS = 500
 
 
 class Metrics:
-    """The gauges and the totals."""
+    """The gauges and the totals of one server."""
 
     def __init__(self) -> None:
         self.pending = Counter(http=0, websocket=0)
@@ -39,7 +42,7 @@ class Metrics:
         )
 
     def snapshot(self) -> dict[str, Any]:
-        """All of it, as it is now."""
+        """Return the current gauges and totals, with the time, as JSON data."""
         now = time.time_ns()
         return {
             "timestamp": datetime.fromtimestamp(now / 1e9, UTC).isoformat(),
@@ -54,9 +57,9 @@ class Metrics:
 
 
 class Tracked:
-    """A request or a WebSocket, from its start to its end.
+    """One request or WebSocket that the metrics count, from its start to its end.
 
-    `client` is the address of its socket.
+    `kind` is "http" or "websocket"; `client` is the address of its socket.
     """
 
     def __init__(self, metrics: Metrics, kind: str, client: object) -> None:
@@ -69,67 +72,67 @@ class Tracked:
         metrics.totals["requests"] += kind == "http"
 
     def opened(self) -> None:
-        """The WebSocket was accepted."""
+        """Count that the server accepted the WebSocket."""
         self._open = True
         self._metrics.totals["websocketOpens"] += 1
 
-    def over(self, *, failed: bool, left: bool) -> None:
-        """It failed, or its client left first, or neither."""
-        self._ended()
+    def finish(self, *, failed: bool, client_left: bool) -> None:
+        """Count the end of a request or WebSocket: a failure, an early disconnect, or neither."""
+        self._count_down()
         totals = self._metrics.totals
         totals["responses"] += self._kind == "http"
         totals["websocketCloses"] += self._open
         totals["failures"] += failed
-        totals["disconnects"] += left
+        totals["disconnects"] += client_left
 
-    def _ended(self) -> None:
+    def _count_down(self) -> None:
         self._metrics.pending[self._kind] -= 1
-        self._metrics.connections -= Counter([self._client])  # forgets those that have none left
+        self._metrics.connections -= Counter([self._client])  # `-=` drops clients at 0
 
 
-class Counted:
-    """An ASGI app, and what it does taken down."""
+class CountingApp:
+    """An ASGI app that counts the requests and WebSockets of another app in `metrics`."""
 
     def __init__(self, app: "ASGIApp", metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
-        """Have the app answer, and see how it ends."""
+        """Run the app for one request or WebSocket, and count its start and its end."""
         if scope["type"] not in self._metrics.pending or scope["path"] == PATH:
             await self._app(scope, receive, send)
             return
-        tracked = Tracked(self._metrics, scope["type"], tuple(scope.get("client") or ()))
-        failed = left = complete = False
+        exchange = Tracked(self._metrics, scope["type"], tuple(scope.get("client") or ()))
+        failed = client_left = complete = False
 
-        async def hear() -> "Message":
-            nonlocal left
+        async def receive_and_watch() -> "Message":
+            nonlocal client_left
             message = await receive()
-            # Servers say so too when all is over, and there is nothing more to come.
-            left = left or (message["type"].endswith(".disconnect") and not complete)
+            # Servers send a disconnect after a complete response, too; that one does not count.
+            client_left = client_left or (message["type"].endswith(".disconnect") and not complete)
             return message
 
-        async def tell(message: "Message") -> None:
-            nonlocal failed, left, complete
+        async def send_and_watch(message: "Message") -> None:
+            nonlocal failed, client_left, complete
             try:
                 await send(message)
             except OSError:
-                left = True
+                client_left = True
                 raise
             match message["type"]:
                 case "http.response.start":
-                    failed = message["status"] >= _FAILED
+                    failed = message["status"] >= _FIRST_FAILURE_STATUS
                 case "http.response.body":
                     complete = not message.get("more_body", False)
                 case "websocket.accept":
-                    tracked.opened()
+                    exchange.opened()
                 case "websocket.close":
                     complete = True
 
         try:
-            await self._app(scope, hear, tell)
+            await self._app(scope, receive_and_watch, send_and_watch)
         except BaseException:
             failed = True
             raise
         finally:
-            tracked.over(failed=failed and not left, left=left)
+            exchange.finish(failed=failed and not client_left, client_left=client_left)

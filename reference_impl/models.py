@@ -1,7 +1,8 @@
-"""The models that people choose from: curated ones, those an organisation publishes, their own.
+"""The list of models to choose from: curated, fetched from an organisation, or added by a user.
 
-The organisation's listing is fetched in the background when a manager is made: not under test,
-where it would race with whatever the test does, and hang on somebody else's server.
+`ModelManager` fetches the organisation's listing in the background when it is created. Under test
+it does not: the fetch would race with the test and depend on another server. `under_test` is that
+gate.
 """
 
 import os
@@ -17,7 +18,7 @@ ORGANISATION = "mlx-community"
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model by its id, "organisation/name", and how it came to be in the list."""
+    """A model: its id, "organisation/name", and the source that put it into the list."""
 
     id: str
     source: Literal["curated", "fetched", "added"] = "curated"
@@ -27,37 +28,37 @@ CURATED = (Model("mlx-community/Qwen3-4B-4bit"), Model("mlx-community/gemma-3-4b
 
 
 def under_test() -> bool:
-    """Whether this is a test process: pytest says so from its start on, also while it collects."""
+    """Return whether pytest runs this process; pytest sets the variable before it collects."""
     return "PYTEST_VERSION" in os.environ
 
 
 @dataclass(slots=True)
 class Catalogue:
-    """What is to choose from, by where it comes from, so that nobody's turn matters."""
+    """The model ids by their source, so that the order in which they arrive does not matter."""
 
     fetched: tuple[str, ...] = ()
     added: list[str] = field(default_factory=list)
 
     def apply(self, ids: Iterable[str]) -> None:
-        """Take a listing: it stands for the one before it, of which nothing is kept."""
+        """Replace the fetched ids by those of a new listing."""
         self.fetched = tuple(ids)
 
     def add(self, model: str) -> None:
-        """Add one of somebody's own."""
+        """Add the id of a user's own model."""
         self.added.append(model)
 
     def models(self) -> tuple[Model, ...]:
-        """Curated ones first, then new ones of the listing, then people's own; each once."""
-        found = {model.id: model for model in CURATED}
-        for each in self.fetched:
-            found.setdefault(each, Model(each, "fetched"))
-        for each in self.added:
-            found.setdefault(each, Model(each, "added"))
-        return tuple(found.values())
+        """Return each model once: curated models first, then fetched ones, then added ones."""
+        models = {model.id: model for model in CURATED}
+        for model_id in self.fetched:
+            models.setdefault(model_id, Model(model_id, "fetched"))
+        for model_id in self.added:
+            models.setdefault(model_id, Model(model_id, "added"))
+        return tuple(models.values())
 
 
 class ModelManager:
-    """Knows the models. `client` makes an HTTP client: `httpx.Client`, or one like it.
+    """The models to choose from. `client` creates the HTTP client, by default `httpx.Client`.
 
     >>> ModelManager().models()[0].id
     'mlx-community/Qwen3-4B-4bit'
@@ -71,35 +72,35 @@ class ModelManager:
             threading.Thread(target=self._refresh_quietly, name="models", daemon=True).start()
 
     def models(self) -> tuple[Model, ...]:
-        """All there are, now."""
+        """Return all models in the list."""
         with self._lock:
             return self._catalogue.models()
 
     def add(self, model: str) -> None:
-        """Add one of somebody's own, by its id."""
+        """Add a user's own model by its id."""
         with self._lock:
             self._catalogue.add(model)
 
     def apply(self, ids: Iterable[str]) -> None:
-        """Take the organisation's listing."""
+        """Replace the fetched models by those of a new listing."""
         with self._lock:
             self._catalogue.apply(ids)
 
     def refresh(self) -> None:
-        """Fetch the listing, and take it. Raises what the client raises."""
-        with self._open() as client:
+        """Fetch the organisation's listing and apply it. Errors of the client pass through."""
+        with self._open_client() as client:
             response = client.get(LISTING, params={"author": ORGANISATION, "limit": 50})
             response.raise_for_status()
             listing = response.json()
-        self.apply(each["id"] for each in listing)
+        self.apply(entry["id"] for entry in listing)
 
     def _refresh_quietly(self) -> None:
-        with suppress(Exception):  # nobody asked for it: without it, there are the others
+        with suppress(Exception):  # without the listing, the other models remain
             self.refresh()
 
-    def _open(self) -> Any:
+    def _open_client(self) -> Any:
         if self._client is not None:
             return self._client()
-        import httpx  # noqa: PLC0415 - tens of milliseconds, and not needed before the first fetch
+        import httpx  # noqa: PLC0415 - the import takes tens of ms; only a fetch needs it
 
         return httpx.Client(timeout=10)

@@ -1,9 +1,9 @@
-"""Streamed replies in three dialects, a few deltas to a flush.
+"""Streamed replies in three dialects: OpenAI, Anthropic and NDJSON, several deltas to a flush.
 
-The first delta goes out at once, so that people see that something comes; after it, what comes
-within a few milliseconds goes out together. What is pending goes out at the end, before an error
-too. Nothing is gathered up: each delta is written and forgotten, and where a client is slow, the
-model is waited with.
+`ResponseWriter` takes the deltas of one reply and pushes bytes. It flushes the first delta at once,
+so that the user sees it early. Later deltas share a flush, at most one every 50 ms. The writer
+flushes all pending bytes at the end, and also before an error. It does not keep the reply. A slow
+client holds the model back: the writer takes no further delta while too many bytes are pending.
 """
 
 import asyncio
@@ -11,16 +11,17 @@ import json
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-# A reply rests when so much is pending, in bytes, and after so many deltas: a model that never
-# suspends would have everybody else wait.
-_MOST_PENDING, _DELTAS_BEFORE_REST = 2**16, 64
+# Above this number of pending bytes, the writer flushes before it takes the next delta. After this
+# number of deltas it yields to the event loop, because a model that never suspends would block all
+# other clients. Neither number is measured.
+_MAX_PENDING_BYTES, _DELTAS_BEFORE_SLEEP = 2**16, 64
 
 Push = Callable[[bytes], Awaitable[None]]
-"""Where the bytes go; a flush each time."""
+"""An async function that sends bytes to the client; each call is one flush."""
 
 
 class Dialect(NamedTuple):
-    """How a reply is written: its start, a piece of text, its end, an error."""
+    """A wire format of replies: functions that encode the start, a delta, the end and an error."""
 
     media_type: str
     start: Callable[[], bytes]
@@ -29,16 +30,16 @@ class Dialect(NamedTuple):
     error: Callable[[str], bytes]
 
 
-# Made once: with separators of one's own `json.dumps` makes one each time.
+# `json.dumps` would create an encoder at each call, because the separators are not the default.
 _encoder = json.JSONEncoder(separators=(",", ":"))
 
 
 def _json(data: Mapping[str, Any]) -> bytes:
-    # As pure ASCII, JSON holds no line break and survives half a surrogate pair.
+    # JSON in ASCII has no line breaks, and a lone surrogate does not fail to encode.
     return _encoder.encode(data).encode("ascii")
 
 
-def _openai(delta: Mapping[str, str], finish: str | None = None) -> bytes:
+def _openai_chunk(delta: Mapping[str, str], finish: str | None = None) -> bytes:
     choice = {"index": 0, "delta": delta, "finish_reason": finish}
     chunk = {
         "id": "chatcmpl-0",
@@ -50,11 +51,11 @@ def _openai(delta: Mapping[str, str], finish: str | None = None) -> bytes:
     return b"data: %b\n\n" % _json(chunk)
 
 
-def _anthropic(kind: str, **more: Any) -> bytes:
+def _anthropic_event(kind: str, **more: Any) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (kind.encode("ascii"), _json({"type": kind, **more}))
 
 
-def _ndjson(content: str, **more: Any) -> bytes:
+def _ndjson_line(content: str, **more: Any) -> bytes:
     message = {"role": "assistant", "content": content}
     return _json({"model": "reference", "message": message, "done": False, **more}) + b"\n"
 
@@ -64,17 +65,17 @@ _USAGE = {"input_tokens": 0, "output_tokens": 0}
 DIALECTS: Final[Mapping[str, Dialect]] = {
     "openai": Dialect(
         "text/event-stream",
-        start=lambda: _openai({"role": "assistant", "content": ""}),
-        delta=lambda text: _openai({"content": text}),
-        end=lambda: _openai({}, "stop") + b"data: [DONE]\n\n",
-        error=lambda says: (
-            b"data: %b\n\n" % _json({"error": {"type": "server_error", "message": says}})
+        start=lambda: _openai_chunk({"role": "assistant", "content": ""}),
+        delta=lambda text: _openai_chunk({"content": text}),
+        end=lambda: _openai_chunk({}, "stop") + b"data: [DONE]\n\n",
+        error=lambda message: (
+            b"data: %b\n\n" % _json({"error": {"type": "server_error", "message": message}})
         ),
     ),
     "anthropic": Dialect(
         "text/event-stream",
         start=lambda: (
-            _anthropic(
+            _anthropic_event(
                 "message_start",
                 message={
                     "id": "msg_0",
@@ -87,49 +88,53 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
                     "usage": _USAGE,
                 },
             )
-            + _anthropic("content_block_start", index=0, content_block={"type": "text", "text": ""})
+            + _anthropic_event(
+                "content_block_start", index=0, content_block={"type": "text", "text": ""}
+            )
         ),
-        delta=lambda text: _anthropic(
+        delta=lambda text: _anthropic_event(
             "content_block_delta", index=0, delta={"type": "text_delta", "text": text}
         ),
         end=lambda: (
-            _anthropic("content_block_stop", index=0)
-            + _anthropic(
+            _anthropic_event("content_block_stop", index=0)
+            + _anthropic_event(
                 "message_delta",
                 delta={"stop_reason": "end_turn", "stop_sequence": None},
                 usage=_USAGE,
             )
-            + _anthropic("message_stop")
+            + _anthropic_event("message_stop")
         ),
-        error=lambda says: _anthropic("error", error={"type": "api_error", "message": says}),
+        error=lambda message: _anthropic_event(
+            "error", error={"type": "api_error", "message": message}
+        ),
     ),
     "ndjson": Dialect(
         "application/x-ndjson",
         start=lambda: b"",
-        delta=_ndjson,
-        end=lambda: _ndjson("", done=True, done_reason="stop"),
-        error=lambda says: _json({"error": says}) + b"\n",
+        delta=_ndjson_line,
+        end=lambda: _ndjson_line("", done=True, done_reason="stop"),
+        error=lambda message: _json({"error": message}) + b"\n",
     ),
 }
-"""OpenAI chat completions, Anthropic messages, and lines of JSON as Ollama sends them."""
+"""The dialects by name: OpenAI chat completions, Anthropic messages, and Ollama's NDJSON."""
 
 
 class ResponseWriter:
-    """Writes one reply; `within` is how many seconds a delta may wait for others."""
+    """The writer of one reply. A delta waits at most `within` seconds to share a flush."""
 
     def __init__(self, push: Push, dialect: Dialect, *, within: float = 0.05) -> None:
         self._push = push
         self._dialect = dialect
-        self._within = within
+        self._interval_seconds = within
         self._pending: list[bytes] = []
-        self._some = asyncio.Event()
-        self._turnstile = asyncio.Lock()
-        self._flushing: asyncio.Task[None] | None = None
+        self._has_pending = asyncio.Event()
+        self._push_lock = asyncio.Lock()
+        self._flush_task: asyncio.Task[None] | None = None
 
     async def write(self, deltas: AsyncIterable[str]) -> None:
-        """Write all of a reply; one that fails ends with an error, and raises."""
+        """Write a whole reply. If `deltas` raises, write an error of the dialect and re-raise."""
         self._pending.append(self._dialect.start())
-        self._flushing = asyncio.create_task(self._flush_now_and_then())
+        self._flush_task = asyncio.create_task(self._flush_periodically())
         written = pending = 0
         try:
             async for text in deltas:
@@ -138,46 +143,46 @@ class ResponseWriter:
                 piece = self._dialect.delta(text)
                 self._pending.append(piece)
                 written, pending = written + 1, pending + len(piece)
-                await self._written()
-                if pending > _MOST_PENDING:
+                await self._after_delta()
+                if pending > _MAX_PENDING_BYTES:
                     await self._flush()
-                elif written % _DELTAS_BEFORE_REST == 0:
+                elif written % _DELTAS_BEFORE_SLEEP == 0:
                     await asyncio.sleep(0)
         except Exception as error:
             await self.fail(f"{type(error).__name__}: {error}")
             raise
         else:
             self._pending.append(self._dialect.end())
-            await self._ended()
+            await self._after_last_delta()
         finally:
-            await self._stop(self._flushing)
+            await self._stop_flush_task(self._flush_task)
 
-    async def _written(self) -> None:
-        self._some.set()
-        if self._flushing is not None and self._flushing.done():
-            self._flushing.result()  # the client has left
+    async def _after_delta(self) -> None:
+        self._has_pending.set()
+        if self._flush_task is not None and self._flush_task.done():
+            self._flush_task.result()  # raises if the client has left
 
-    async def fail(self, says: str) -> None:
-        """End with an error, after what is pending."""
-        self._pending.append(self._dialect.error(says))
+    async def fail(self, message: str) -> None:
+        """End the reply with an error, after all pending deltas."""
+        self._pending.append(self._dialect.error(message))
         await self._flush()
 
-    async def _ended(self) -> None:
+    async def _after_last_delta(self) -> None:
         await self._flush()
 
-    async def _stop(self, flushing: asyncio.Task[None]) -> None:
-        flushing.cancel()
-        await asyncio.wait([flushing])
+    async def _stop_flush_task(self, flush_task: asyncio.Task[None]) -> None:
+        flush_task.cancel()
+        await asyncio.wait([flush_task])
 
-    async def _flush_now_and_then(self) -> None:
+    async def _flush_periodically(self) -> None:
         while True:
-            await self._some.wait()
+            await self._has_pending.wait()
             await self._flush()
-            await asyncio.sleep(self._within)
+            await asyncio.sleep(self._interval_seconds)
 
     async def _flush(self) -> None:
-        self._some.clear()
-        async with self._turnstile:  # a slow client is waited for: its bytes stay in order
+        self._has_pending.clear()
+        async with self._push_lock:  # one push at a time, so the bytes stay in order
             data = b"".join(self._pending)
             self._pending.clear()
             if data:

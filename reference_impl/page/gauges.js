@@ -1,28 +1,29 @@
-// What the server counts: from its WebSocket every second, and with --debug what it keeps for others.
+// The metrics of the server: over its WebSocket every second, and with --debug from /api/dev/metrics,
+// which also has the bytes that the server buffers for slow clients.
 
 import { pair } from "./lane.js";
 
-const STAY = 10_000; // milliseconds: who says nothing for 30 s is hung up on
-const AGAIN = 2_000;
-const ORDER = ["pendingRequests", "pendingWebSockets", "activeConnections"];
-const SHOWN = new Intl.NumberFormat("en");
+const KEEP_ALIVE_EVERY = 10_000; // milliseconds; the server closes a client that is silent for 30 s
+const RECONNECT_AFTER = 2_000; // milliseconds after the WebSocket was closed
+const FIRST_GAUGES = ["pendingRequests", "pendingWebSockets", "activeConnections"];
+const INTEGER = new Intl.NumberFormat("en");
 
 export class Gauges {
-  open = 0; // what this page asks for now
-  heard = () => {}; // whoever wants every message of the WebSocket
+  openRequests = 0; // requests of this page that are in flight
+  onMessage = () => {}; // a probe sets it to get every message of the WebSocket
   #server;
   #list;
-  #note;
-  #left;
-  #adrift = 0;
+  #status;
+  #leakNotice;
+  #mismatches = 0;
   #debug = false;
   #cells = new Map();
 
-  constructor(server, list, note, left) {
+  constructor(server, list, status, leakNotice) {
     this.#server = server;
     this.#list = list;
-    this.#note = note;
-    this.#left = left;
+    this.#status = status;
+    this.#leakNotice = leakNotice;
   }
 
   watch(debug) {
@@ -30,34 +31,34 @@ export class Gauges {
     const address = new URL("/ws/telemetry", this.#server);
     address.protocol = "ws:";
     const socket = new WebSocket(address);
-    const staying = setInterval(() => socket.readyState === WebSocket.OPEN && socket.send("ping"), STAY);
-    socket.addEventListener("message", ({ data }) => this.#hear(data));
+    const keepAlive = setInterval(() => socket.readyState === WebSocket.OPEN && socket.send("ping"), KEEP_ALIVE_EVERY);
+    socket.addEventListener("message", ({ data }) => this.#receive(data));
     socket.addEventListener("close", () => {
-      clearInterval(staying);
-      this.#note.textContent = "The server is not there. Trying again.";
-      setTimeout(() => this.watch(debug), AGAIN);
+      clearInterval(keepAlive);
+      this.#status.textContent = "The server does not answer. Trying again.";
+      setTimeout(() => this.watch(debug), RECONNECT_AFTER);
     });
   }
 
-  // What the server says of itself, now: only with --debug.
-  async ask() {
+  // The current metrics of the server; needs --debug.
+  async fetchMetrics() {
     const answer = await fetch(new URL("/api/dev/metrics", this.#server));
     const { metrics, telemetry } = await answer.json();
     return { ...metrics, telemetry };
   }
 
-  async #hear(data) {
-    this.heard(data);
-    let told = null;
+  async #receive(data) {
+    this.onMessage(data);
+    let reported = null;
     try {
-      told = JSON.parse(data).metrics;
+      reported = JSON.parse(data).metrics;
     } catch {
-      // Somebody's broadcast, which need not be JSON.
+      // A broadcast text need not be JSON.
     }
-    if (!told) return;
-    const { totals, telemetry = {}, ...gauges } = this.#debug ? await this.ask() : told;
-    this.#note.textContent = "Told every second over /ws/telemetry.";
-    for (const name of ORDER) this.#show(name, gauges[name]);
+    if (!reported) return;
+    const { totals, telemetry = {}, ...gauges } = this.#debug ? await this.fetchMetrics() : reported;
+    this.#status.textContent = "Updated every second over /ws/telemetry.";
+    for (const name of FIRST_GAUGES) this.#show(name, gauges[name]);
     for (const [name, value] of Object.entries({ ...telemetry, ...totals })) this.#show(name, value);
     this.#compare(gauges.pendingRequests);
   }
@@ -70,15 +71,15 @@ export class Gauges {
       this.#cells.set(name, cell);
     }
     const cell = this.#cells.get(name);
-    const text = SHOWN.format(value);
+    const text = INTEGER.format(value);
     cell.classList.toggle("off", value < 0);
     if (cell.textContent !== text) cell.textContent = text;
   }
 
   #compare(pending) {
-    // What has just been left may be counted once more.
-    this.#adrift = this.open || pending === 0 ? 0 : this.#adrift + 1;
-    this.#left.hidden = this.#adrift < 2;
-    if (this.#adrift > 1) this.#left.textContent = `Nothing is open on this page, and the server counts ${pending}.`;
+    // A request that has just ended may still be counted once, so one mismatch is no leak.
+    this.#mismatches = this.openRequests || pending === 0 ? 0 : this.#mismatches + 1;
+    this.#leakNotice.hidden = this.#mismatches < 2;
+    if (this.#mismatches > 1) this.#leakNotice.textContent = `No request of this page is open, but the server counts ${pending}.`;
   }
 }

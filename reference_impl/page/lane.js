@@ -1,10 +1,10 @@
-// A lane of the page: one stream, its figures, and its strip.
+// A lane of the page: one stream, its figures and its strip chart.
 
 import { STREAMS } from "./streams.js";
 import { Strip } from "./strip.js";
 import { Tally, duration, number } from "./tally.js";
 
-const MOST_SHOWN = 1500; // characters of the reply
+const MAX_REPLY = 1500; // characters at the end of the reply
 
 const FIGURES = {
   tokens: [
@@ -18,19 +18,19 @@ const FIGURES = {
     ["Flushes/s", (run) => number(run.tally.rate)],
     ["First after", (run) => duration(run.tally.first)],
     ["Longest gap", (run) => duration(run.tally.longest)],
-    ["Tokens", (run) => number(run.texts)],
+    ["Tokens", (run) => number(run.tokenCount)],
   ],
   updates: [
     ["Updates", (run) => number(run.tally.count)],
     ["Updates/s", (run) => number(run.tally.rate)],
     ["Longest gap", (run) => duration(run.tally.longest)],
-    ["Furthest behind", (run) => letters(run.behind)],
-    ["Missing at the end", (run) => (run.missing === null ? "-" : letters(run.missing))],
-    ["After the end", (run) => number(run.late)],
+    ["Furthest behind", (run) => letters(run.furthestBehind)],
+    ["Missing at the end", (run) => (run.missingLetters === null ? "-" : letters(run.missingLetters))],
+    ["After the end", (run) => number(run.lateUpdates)],
   ],
 };
 
-const ENDS_WELL = new Set([undefined, "running", "done", "stopped"]);
+const EXPECTED_ENDS = new Set([undefined, "running", "done", "stopped"]);
 
 function letters(count) {
   return `${number(count)} ${count === 1 ? "letter" : "letters"}`;
@@ -43,12 +43,12 @@ export class Lane {
     this.#section = section;
     this.#reply = reply;
     this.#strip = new Strip(section.querySelector("canvas"));
-    this.#figures = FIGURES[this.name].map(([name, of]) => {
+    this.#figures = FIGURES[this.name].map(([name, figureOf]) => {
       const value = document.createElement("dd");
       value.append(span("value", "-"), span("was", ""));
       value.dataset.figure = name;
       section.querySelector("dl").append(pair(name, value));
-      return [value, of];
+      return [value, figureOf];
     });
   }
 
@@ -57,83 +57,83 @@ export class Lane {
   #strip;
   #figures;
   #healthy = null;
-  #said = "";
-  #leave = () => {};
+  #replyText = "";
+  #closeStream = () => {};
 
-  // Streams the message, and calls back when that is over.
-  start(server, message, healthy, over) {
+  // Stream the message, and call back at the end.
+  start(server, message, healthy, onEnd) {
     const began = performance.now();
     const run = {
-      tally: new Tally(), began, elapsed: 0, texts: 0, written: 0, shown: 0,
-      behind: 0, missing: null, late: 0, end: "running", open: true,
+      tally: new Tally(), began, elapsed: 0, tokenCount: 0, writtenLetters: 0, shownLetters: 0,
+      furthestBehind: 0, missingLetters: null, lateUpdates: 0, end: "running", open: true,
     };
     this.run = run;
     this.#healthy = healthy;
     this.#section.classList.remove("idle");
-    this.#said = "";
+    this.#replyText = "";
     const text = (piece) => {
-      run.texts += 1;
-      run.written += piece.length;
+      run.tokenCount += 1;
+      run.writtenLetters += piece.length;
     };
-    this.#leave = STREAMS[this.name](server, message, {
+    this.#closeStream = STREAMS[this.name](server, message, {
       text,
       arrival: (piece) => {
         run.tally.arrive(performance.now() - began);
-        if (piece) this.#say(piece);
+        if (piece) this.#appendReply(piece);
       },
-      note: (words) => this.#say(` [${words}] `),
-      update: (value, late) => {
+      note: (words) => this.#appendReply(` [${words}] `),
+      update: (value, lateUpdates) => {
         run.tally.arrive(performance.now() - began);
-        run.late += late;
-        run.shown = late ? run.shown : value.length;
-        run.behind = Math.max(run.behind, run.written - value.length);
+        run.lateUpdates += lateUpdates;
+        run.shownLetters = lateUpdates ? run.shownLetters : value.length;
+        run.furthestBehind = Math.max(run.furthestBehind, run.writtenLetters - value.length);
       },
-      over: (end) => this.#over(end, over),
+      end: (end) => this.#finish(end, onEnd),
     });
   }
 
   stop() {
     if (!this.run?.open) return;
-    this.#leave();
-    this.#over("stopped", () => {});
+    this.#closeStream();
+    this.#finish("stopped", () => {});
   }
 
-  // There is nothing in it this time.
-  rest() {
+  // Leave this lane out of the current run.
+  skip() {
     this.run = null;
     this.#section.classList.add("idle");
     this.show();
   }
 
   show() {
-    for (const [value, of] of this.#figures) {
-      const text = this.run ? of(this.run) : "-";
-      const was = this.run && this.#healthy ? of(this.#healthy) : text;
-      put(value.firstChild, text);
-      put(value.lastChild, was === text ? "" : `was ${was}`);
+    for (const [value, figureOf] of this.#figures) {
+      const text = this.run ? figureOf(this.run) : "-";
+      const previous = this.run && this.#healthy ? figureOf(this.#healthy) : text;
+      setText(value.firstChild, text);
+      setText(value.lastChild, previous === text ? "" : `was ${previous}`);
     }
-    put(this.#section.querySelector(".end"), this.run?.end ?? "not in this run");
-    this.#section.querySelector(".end").classList.toggle("off", !ENDS_WELL.has(this.run?.end));
-    if (this.#reply && put(this.#reply, this.#said)) this.#reply.scrollTop = this.#reply.scrollHeight;
+    setText(this.#section.querySelector(".end"), this.run?.end ?? "not in this run");
+    this.#section.querySelector(".end").classList.toggle("off", !EXPECTED_ENDS.has(this.run?.end));
+    if (this.#reply && setText(this.#reply, this.#replyText)) this.#reply.scrollTop = this.#reply.scrollHeight;
     const { tally = null, open, began, elapsed } = this.run ?? {};
     this.#strip.show(tally, this.run && this.#healthy?.tally, open ? performance.now() - began : elapsed ?? 0);
   }
 
-  #over(end, over) {
+  #finish(end, onEnd) {
     const run = this.run;
     run.open = false;
     run.end = end;
     run.elapsed = performance.now() - run.began;
-    run.missing = end === "done" ? run.written - run.shown : null;
+    run.missingLetters = end === "done" ? run.writtenLetters - run.shownLetters : null;
     this.#strip.describe(
-      `Gaps between ${this.name}: ${run.tally.count} came, the longest gap was ${duration(run.tally.longest)}`,
+      `Gaps between ${this.name}: ${run.tally.count} arrivals, the longest gap was ${duration(run.tally.longest)}`,
     );
     this.show();
-    over();
+    onEnd();
   }
 
-  #say(piece) {
-    this.#said = (this.#said + piece).slice(-MOST_SHOWN);
+  #appendReply(piece) {
+    this.#replyText = (this.#replyText + piece).slice(-MAX_REPLY);
   }
 }
 
@@ -141,14 +141,14 @@ function span(className, text) {
   return Object.assign(document.createElement("span"), { className, textContent: text });
 }
 
-// As text, whatever is in it; says whether that is new.
-function put(element, text) {
+// Set the text of an element, without markup; return whether it changed.
+function setText(element, text) {
   if (element.textContent === text) return false;
   element.textContent = text;
   return true;
 }
 
-// A name and a value, for a list of figures.
+// A name and a value for a list of figures.
 export function pair(name, value) {
   const term = document.createElement("dt");
   term.textContent = name;

@@ -1,62 +1,62 @@
-// What can be asked of the server while it streams, and what came of it.
+// The probes: requests that a user can send while the server streams, each with its result.
 
 import { make } from "./switches.js";
 import { duration, number } from "./tally.js";
 
-const MESSAGES = 40; // of half a MiB: more than the sockets of a client that reads nothing hold
-const SIZE = 2 ** 19;
-const [PATIENCE, ON_ITS_WAY] = [6_000, 500]; // milliseconds
+const MESSAGES = 40; // of half a MiB each: more than the socket buffers of a client that reads nothing
+const SIZE = 2 ** 19; // characters of a message
+const [MAX_WAIT, DELIVERY_TIME] = [6_000, 500]; // milliseconds
 
-export function probes(server, place, gauges, debug) {
-  const to = (path) => new URL(path, server);
-  const closed = debug ? "" : "Only with --debug.";
-  const slow = "WebSocketStream" in window ? closed : "Not in this browser: it has no WebSocketStream.";
-  const offered = [
-    ["Take a snapshot of the heap", () => snapshot(to("/api/dev/heap")), closed],
-    ["Ask for two snapshots at once", () => twice(to("/api/dev/heap")), closed],
-    ["Broadcast beside a client that reads nothing", () => crowd(to, gauges), slow],
-    ["Ask for what is not there", () => missing(to("/not-there")), ""],
-    ["Send JSON nested 100,000 deep", () => deep(to("/agents/demo/run")), ""],
+export function probes(server, container, gauges, debug) {
+  const urlOf = (path) => new URL(path, server);
+  const debugReason = debug ? "" : "Needs --debug.";
+  const slowReason = "WebSocketStream" in window ? debugReason : "Needs a browser with WebSocketStream.";
+  const probeList = [
+    ["Take a snapshot of the heap", () => snapshot(urlOf("/api/dev/heap")), debugReason],
+    ["Ask for two snapshots at once", () => twoSnapshots(urlOf("/api/dev/heap")), debugReason],
+    ["Broadcast beside a client that reads nothing", () => broadcastBesideSlowClient(urlOf, gauges), slowReason],
+    ["Request a path that does not exist", () => missingPath(urlOf("/not-there")), ""],
+    ["Send JSON nested 100,000 deep", () => deepJson(urlOf("/agents/demo/run")), ""],
   ];
-  place.replaceChildren(...offered.map(([title, ask, hindered]) => probe(gauges, title, ask, hindered)));
+  container.replaceChildren(...probeList.map(([title, send, disabledReason]) => probe(gauges, title, send, disabledReason)));
 }
 
-function probe(gauges, title, ask, hindered) {
+function probe(gauges, title, send, disabledReason) {
   const row = make("li");
-  const button = make("button", { type: "button", textContent: title, disabled: hindered !== "" });
-  const said = make("output", { textContent: hindered });
+  const button = make("button", { type: "button", textContent: title, disabled: disabledReason !== "" });
+  const output = make("output", { textContent: disabledReason });
   button.addEventListener("click", async () => {
-    if (button.ariaBusy === "true") return; // it stays enabled, or the keyboard would lose its place
+    if (button.ariaBusy === "true") return; // a disabled button would lose the keyboard focus
     button.ariaBusy = "true";
-    said.textContent = "Asked.";
-    gauges.open += 1;
+    output.textContent = "Waiting for the response.";
+    gauges.openRequests += 1;
     try {
-      said.textContent = await ask();
+      output.textContent = await send();
     } catch (error) {
-      said.textContent = `No answer can be read: ${error.message}`;
+      output.textContent = `The page cannot read a response: ${error.message}`;
     }
-    gauges.open -= 1;
+    gauges.openRequests -= 1;
     button.ariaBusy = "false";
   });
-  row.append(button, said);
+  row.append(button, output);
   return row;
 }
 
-async function missing(address) {
-  const answer = await fetch(address);
-  return `${answer.status}: ${(await answer.json()).error.type}`;
+async function missingPath(address) {
+  const response = await fetch(address);
+  return `${response.status}: ${(await response.json()).error.type}`;
 }
 
-async function deep(address) {
-  const answer = await fetch(address, { method: "POST", body: "[".repeat(100_000) });
-  return `${answer.status}: ${(await answer.json()).error.type}`;
+async function deepJson(address) {
+  const response = await fetch(address, { method: "POST", body: "[".repeat(100_000) });
+  return `${response.status}: ${(await response.json()).error.type}`;
 }
 
 async function snapshot(address) {
   const began = performance.now();
-  const answer = await fetch(address);
-  if (!answer.ok) return `${answer.status}: ${(await answer.json()).error.type}`;
-  const reader = answer.body.getReader();
+  const response = await fetch(address);
+  if (!response.ok) return `${response.status}: ${(await response.json()).error.type}`;
+  const reader = response.body.getReader();
   let [first, bytes] = [null, 0];
   for (;;) {
     const { done, value } = await reader.read();
@@ -64,44 +64,45 @@ async function snapshot(address) {
     first ??= performance.now() - began;
     bytes += value.length;
   }
-  const all = performance.now() - began;
-  return `${number(bytes / 2 ** 20)} MiB, the first after ${duration(first)}, all after ${duration(all)}`;
+  const total = performance.now() - began;
+  return `${number(bytes / 2 ** 20)} MiB, the first byte after ${duration(first)}, all after ${duration(total)}`;
 }
 
-async function twice(address) {
+async function twoSnapshots(address) {
   const answers = await Promise.all([snapshot(address), snapshot(address)]);
   return answers.join(" | ");
 }
 
-// This page is told of every message too, and should not notice who else is behind.
-async function crowd(to, gauges) {
-  const address = to("/ws/telemetry");
+// Broadcast while one client reads nothing. This page gets every message, too, and must not wait.
+async function broadcastBesideSlowClient(urlOf, gauges) {
+  const address = urlOf("/ws/telemetry");
   address.protocol = "ws:";
-  const slow = new WebSocketStream(address);
-  const { readable } = await slow.opened;
+  const silentClient = new WebSocketStream(address);
+  const { readable } = await silentClient.opened;
   const text = incompressible(SIZE);
-  let heard = 0;
-  gauges.heard = (data) => {
-    heard += data.length === SIZE;
+  let received = 0;
+  gauges.onMessage = (data) => {
+    received += data.length === SIZE;
   };
   try {
-    await publish(to("/api/dev/telemetry"), text);
-    const { telemetry } = await gauges.ask();
-    await pause(ON_ITS_WAY);
-    const [got, later] = [heard, await readsAgain(readable)];
+    await publish(urlOf("/api/dev/telemetry"), text);
+    const { telemetry } = await gauges.fetchMetrics();
+    await pause(DELIVERY_TIME);
+    const [receivedCount, resumed] = [received, await readsAgain(readable)];
     return (
-      `This page got ${got} of ${MESSAGES} messages, ${number(telemetry.bufferedBytes / 2 ** 20)} MiB were ` +
-      `kept for the other, which ${later ? "is told again" : "is told nothing more"} since it reads.`
+      `This page received ${receivedCount} of ${MESSAGES} messages. The server buffered ` +
+      `${number(telemetry.bufferedBytes / 2 ** 20)} MiB for the client that read nothing. ` +
+      `Now that it reads, it gets ${resumed ? "messages again" : "no messages"}.`
     );
   } finally {
-    gauges.heard = () => {};
-    slow.close();
+    gauges.onMessage = () => {};
+    silentClient.close();
   }
 }
 
-// All of them, or as many as the server takes while there is patience.
+// Publish all messages, or as many as the server accepts within the longest wait.
 async function publish(address, text) {
-  const signal = AbortSignal.timeout(PATIENCE);
+  const signal = AbortSignal.timeout(MAX_WAIT);
   try {
     for (let sent = 0; sent < MESSAGES; sent += 1) await fetch(address, { method: "POST", body: text, signal });
   } catch (error) {
@@ -109,7 +110,7 @@ async function publish(address, text) {
   }
 }
 
-// WebSockets compress what they are sent, and this is as large as it looks.
+// Random text, because WebSockets compress their messages.
 function incompressible(size) {
   const bytes = new Uint8Array((size / 4) * 3);
   for (let at = 0; at < bytes.length; at += 2 ** 16) {
@@ -118,16 +119,16 @@ function incompressible(size) {
   return btoa(bytes.reduce((text, byte) => text + String.fromCharCode(byte), ""));
 }
 
-// Whether it is told of what comes up after it began to read: the server's metrics, every second.
+// Return whether the client gets metrics that the server sent after the client began to read.
 async function readsAgain(readable) {
   const reader = readable.getReader();
   const began = Date.now();
-  const late = pause(PATIENCE).then(() => ({ done: true }));
+  const timeout = pause(MAX_WAIT).then(() => ({ done: true }));
   for (;;) {
-    const { done, value } = await Promise.race([reader.read(), late]);
+    const { done, value } = await Promise.race([reader.read(), timeout]);
     if (done) return false;
-    const told = value.length < SIZE ? JSON.parse(value) : {};
-    if (told.timestampNs / 1e6 > began) return true;
+    const reported = value.length < SIZE ? JSON.parse(value) : {};
+    if (reported.timestampNs / 1e6 > began) return true;
   }
 }
 

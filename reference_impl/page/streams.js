@@ -1,70 +1,71 @@
-// The three ways in which a message is streamed. Each is started with a server, a message and whom
-// to tell, and returns what stops it. It tells `text`, `arrival`, `update` and, once, `over`.
+// The three ways to stream a message. Each function takes a server, a message and handlers, starts
+// the stream and returns a function that stops it. It calls the handlers `text`, `arrival`, `note` and
+// `update` as the stream goes on, and `end` once.
 
-function ask(server, path, message) {
+function addressOf(server, path, message) {
   return new URL(`${path}?${new URLSearchParams({ message })}`, server);
 }
 
-// An `error` that the server sends has data; where the connection is lost there is none.
-function saidBy(event) {
+// An `error` event from the server has data; the one of a lost connection has none.
+function errorText(event) {
   if (event.data === undefined) return null;
   const { type, message } = JSON.parse(event.data).error;
   return `error: ${type}, ${message}`;
 }
 
-function events(address, listeners, over) {
+function events(address, listeners, onEnd) {
   const source = new EventSource(address);
   for (const [name, listener] of Object.entries(listeners)) {
     source.addEventListener(name, (event) => listener(JSON.parse(event.data)));
   }
-  // At the end of a stream an EventSource connects again, and would have the turn run again.
+  // An EventSource reconnects at the end of a stream, which would run the turn again.
   source.addEventListener("error", (event) => {
     source.close();
-    over(saidBy(event));
+    onEnd(errorText(event));
   });
   return () => source.close();
 }
 
-function tokens(server, message, tell) {
+function tokens(server, message, handlers) {
   let end = "cut off";
   return events(
-    ask(server, "/agents/demo/run", message),
+    addressOf(server, "/agents/demo/run", message),
     {
-      delta: ({ text }) => tell.arrival(text),
-      tool_call: ({ name, arguments: given }) => tell.note(`${name}(${JSON.stringify(given)})`),
-      tool_result: ({ content }) => tell.note(`returned ${content}`),
+      delta: ({ text }) => handlers.arrival(text),
+      tool_call: ({ name, arguments: args }) => handlers.note(`${name}(${JSON.stringify(args)})`),
+      tool_result: ({ content }) => handlers.note(`returned ${content}`),
       done: () => {
         end = "done";
       },
     },
-    (error) => tell.over(error ?? end),
+    (error) => handlers.end(error ?? end),
   );
 }
 
-function updates(server, message, tell) {
+function updates(server, message, handlers) {
   let end = "cut off";
   return events(
-    ask(server, "/page/tool-calls", message),
+    addressOf(server, "/page/tool-calls", message),
     {
-      delta: ({ text }) => tell.text(text),
-      tool_call: ({ arguments: given }) => tell.update(given?.text ?? "", end === "done"),
+      delta: ({ text }) => handlers.text(text),
+      tool_call: ({ arguments: args }) => handlers.update(args?.text ?? "", end === "done"),
       done: () => {
         end = "done";
       },
     },
-    (error) => tell.over(error ?? end),
+    (error) => handlers.end(error ?? end),
   );
 }
 
-function flushes(server, message, tell) {
-  const leaving = new AbortController();
-  readChunks(server, message, tell, leaving.signal).then(tell.over, (error) => {
-    if (!leaving.signal.aborted) tell.over(`cut off: ${error.message}`);
+function flushes(server, message, handlers) {
+  const aborting = new AbortController();
+  readChunks(server, message, handlers, aborting.signal).then(handlers.end, (error) => {
+    if (!aborting.signal.aborted) handlers.end(`cut off: ${error.message}`);
   });
-  return () => leaving.abort();
+  return () => aborting.abort();
 }
 
-async function readChunks(server, message, tell, signal) {
+async function readChunks(server, message, handlers, signal) {
   const response = await fetch(new URL("/v1/chat/completions", server), {
     method: "POST",
     headers: { "Content-Type": "application/json" },
@@ -75,7 +76,7 @@ async function readChunks(server, message, tell, signal) {
   let end = "cut off";
   let pending = "";
   for await (const chunk of chunksOf(response.body.pipeThrough(new TextDecoderStream()))) {
-    tell.arrival("");
+    handlers.arrival("");
     const lines = (pending + chunk).split("\n\n");
     pending = lines.pop();
     for (const line of lines) {
@@ -86,7 +87,7 @@ async function readChunks(server, message, tell, signal) {
       }
       const { choices, error } = JSON.parse(data);
       if (error) end = `error: ${error.type}, ${error.message}`;
-      else if (choices[0].delta.content) tell.text(choices[0].delta.content);
+      else if (choices[0].delta.content) handlers.text(choices[0].delta.content);
     }
   }
   return end;

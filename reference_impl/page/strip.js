@@ -1,16 +1,16 @@
-// A strip chart: a bar for each arrival, as tall as the silence before it. This run is drawn on top,
-// and below it, mirrored, the last run without mistakes, by the same scales. What is taller than the
-// largest scale has another color, and all of its time: people feel that.
+// A strip chart: one bar for each arrival, whose height is the time since the arrival before it. The
+// bars of this run point up. The bars of the last healthy run point down, at the same scale. A gap
+// above the largest scale has another color, and its whole duration is shaded: users notice such gaps.
 
 const SCALES = [5, 10, 25, 50, 100, 250]; // milliseconds
-const LEAST_SPAN = 1000; // milliseconds
+const MIN_SPAN = 1000; // milliseconds
 
 function scaleOf(tallies) {
   const longest = Math.max(...tallies.map((tally) => tally.longest));
   return SCALES.find((scale) => scale >= longest) ?? SCALES.at(-1);
 }
 
-// The tallest bar in each column of pixels: there may be far more arrivals than columns.
+// The longest gap in each column of pixels, because there may be more arrivals than columns.
 function columns(tally, width, span) {
   const tallest = new Float64Array(width);
   let before = 0;
@@ -24,33 +24,33 @@ function columns(tally, width, span) {
 
 export class Strip {
   #canvas;
-  #now = null;
+  #current = null;
   #healthy = null;
   #elapsed = 0;
-  #asked = false;
+  #isScheduled = false;
 
   constructor(canvas) {
     this.#canvas = canvas;
-    new ResizeObserver(() => this.#soon()).observe(canvas);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#soon());
+    new ResizeObserver(() => this.#scheduleDraw()).observe(canvas);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#scheduleDraw());
   }
 
-  show(now, healthy, elapsed) {
-    this.#now = now;
+  show(current, healthy, elapsed) {
+    this.#current = current;
     this.#healthy = healthy;
     this.#elapsed = elapsed;
-    this.#soon();
+    this.#scheduleDraw();
   }
 
-  describe(words) {
-    this.#canvas.setAttribute("aria-label", words);
+  describe(text) {
+    this.#canvas.setAttribute("aria-label", text);
   }
 
-  #soon() {
-    if (this.#asked) return;
-    this.#asked = true;
+  #scheduleDraw() {
+    if (this.#isScheduled) return;
+    this.#isScheduled = true;
     requestAnimationFrame(() => {
-      this.#asked = false;
+      this.#isScheduled = false;
       this.#draw();
     });
   }
@@ -58,50 +58,50 @@ export class Strip {
   #draw() {
     const canvas = this.#canvas;
     const style = getComputedStyle(canvas);
-    const dense = devicePixelRatio || 1;
-    const width = Math.round(canvas.clientWidth * dense);
-    const height = Math.round(canvas.clientHeight * dense);
+    const pixelRatio = devicePixelRatio || 1;
+    const width = Math.round(canvas.clientWidth * pixelRatio);
+    const height = Math.round(canvas.clientHeight * pixelRatio);
     if (!width || !height) return;
     canvas.width = width;
     canvas.height = height;
-    const pen = canvas.getContext("2d");
+    const context = canvas.getContext("2d");
     const color = (name) => style.getPropertyValue(name);
-    const tallies = [this.#now, this.#healthy].filter(Boolean);
+    const tallies = [this.#current, this.#healthy].filter(Boolean);
     const scale = scaleOf(tallies);
     const ends = tallies.map((tally) => tally.times.at(-1) ?? 0);
-    const span = Math.max(LEAST_SPAN, this.#elapsed, ...ends);
-    const middle = Math.round(height * 0.6);
+    const span = Math.max(MIN_SPAN, this.#elapsed, ...ends);
+    const baseline = Math.round(height * 0.6);
 
-    pen.fillStyle = color("--line");
-    pen.fillRect(0, middle, width, dense);
-    if (this.#now) bars(this.#now, color("--now"), middle, -middle);
-    if (this.#healthy) bars(this.#healthy, color("--healthy"), middle + dense, height - middle - dense);
-    pen.font = `${11 * dense}px ${style.fontFamily}`;
-    pen.textAlign = "right";
-    pen.textBaseline = "top";
+    context.fillStyle = color("--line");
+    context.fillRect(0, baseline, width, pixelRatio);
+    if (this.#current) bars(this.#current, color("--now"), baseline, -baseline);
+    if (this.#healthy) bars(this.#healthy, color("--healthy"), baseline + pixelRatio, height - baseline - pixelRatio);
+    context.font = `${11 * pixelRatio}px ${style.fontFamily}`;
+    context.textAlign = "right";
+    context.textBaseline = "top";
     if (tallies.length) label(`${scale} ms high, ${(span / 1000).toFixed(1)} s wide`);
 
-    function bars(tally, fill, from, room) {
-      const wide = Math.max(1, Math.round(2 * dense));
-      const tallest = columns(tally, Math.floor(width / wide), span);
+    function bars(tally, fill, from, space) {
+      const barWidth = Math.max(1, Math.round(2 * pixelRatio));
+      const tallest = columns(tally, Math.floor(width / barWidth), span);
       tallest.forEach((gap, column) => {
         if (!gap) return;
-        const tall = Math.sign(room) * Math.max(dense, Math.abs(room) * Math.min(1, gap / scale));
-        pen.fillStyle = gap > SCALES.at(-1) ? color("--bad") : fill;
-        pen.fillRect(column * wide, from, wide, tall);
+        const barHeight = Math.sign(space) * Math.max(pixelRatio, Math.abs(space) * Math.min(1, gap / scale));
+        context.fillStyle = gap > SCALES.at(-1) ? color("--bad") : fill;
+        context.fillRect(column * barWidth, from, barWidth, barHeight);
         if (gap <= SCALES.at(-1)) return;
-        pen.globalAlpha = 0.15;
-        pen.fillRect(column * wide, from, (-gap / span) * width, room);
-        pen.globalAlpha = 1;
+        context.globalAlpha = 0.15;
+        context.fillRect(column * barWidth, from, (-gap / span) * width, space);
+        context.globalAlpha = 1;
       });
     }
 
     function label(text) {
-      const room = pen.measureText(text).width + 6 * dense;
-      pen.fillStyle = color("--sheet");
-      pen.fillRect(width - room, 0, room, 15 * dense);
-      pen.fillStyle = color("--muted");
-      pen.fillText(text, width - 3 * dense, 2 * dense);
+      const space = context.measureText(text).width + 6 * pixelRatio;
+      context.fillStyle = color("--sheet");
+      context.fillRect(width - space, 0, space, 15 * pixelRatio);
+      context.fillStyle = color("--muted");
+      context.fillText(text, width - 3 * pixelRatio, 2 * pixelRatio);
     }
   }
 }

@@ -1,85 +1,85 @@
-// A switch for each regression of the server, by the check that catches it.
+// The switches of the seeded regressions, grouped by the check that catches them.
 
 export class Switches {
   #address;
-  #place;
-  #heal;
-  #say;
-  #listed = [];
-  #wanted = []; // what is on when all that was asked for is answered
-  #answered = Promise.resolve();
+  #container;
+  #allOff;
+  #showStatus;
+  #regressions = [];
+  #requested = []; // the names that are on after all pending requests
+  #lastRequest = Promise.resolve();
 
-  constructor(server, place, heal, say) {
+  constructor(server, container, allOff, showStatus) {
     this.#address = new URL("/api/dev/regressions", server);
-    this.#place = place;
-    this.#heal = heal;
-    this.#say = say;
-    heal.addEventListener("click", () => this.#switch([]));
+    this.#container = container;
+    this.#allOff = allOff;
+    this.#showStatus = showStatus;
+    allOff.addEventListener("click", () => this.#switch([]));
   }
 
   on() {
-    return this.#listed.filter((each) => each.on).map((each) => each.name);
+    return this.#regressions.filter((regression) => regression.on).map((regression) => regression.name);
   }
 
   async load() {
-    this.#listed = (await (await fetch(this.#address)).json()).regressions;
+    this.#regressions = (await (await fetch(this.#address)).json()).regressions;
     this.#build();
     this.#show();
   }
 
-  // One after the other, and each with what was clicked before it.
+  // Requests go one after the other, in the order of the clicks; each has the names of earlier clicks.
   #switch(names) {
-    this.#wanted = names;
-    this.#answered = this.#answered
-      .then(() => this.#ask(names))
-      .catch((error) => this.#say(`Nothing was switched, the server does not answer: ${error.message}`))
-      .then(() => this.#wanted === names && this.#show());
+    this.#requested = names;
+    this.#lastRequest = this.#lastRequest
+      .then(() => this.#post(names))
+      .catch((error) => this.#showStatus(`Nothing was switched, the server does not answer: ${error.message}`))
+      .then(() => this.#requested === names && this.#show());
   }
 
-  async #ask(names) {
-    const answer = await fetch(this.#address, {
+  async #post(names) {
+    const response = await fetch(this.#address, {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ on: names }),
     });
-    const told = await answer.json();
-    if (!answer.ok) this.#say(`Refused: ${told.error.message}`);
+    const body = await response.json();
+    if (!response.ok) this.#showStatus(`Refused: ${body.error.message}`);
     else {
-      this.#listed = told.regressions;
+      this.#regressions = body.regressions;
       const kept = this.on().filter((name) => !names.includes(name));
       const on = this.on().join(", ") || "none";
-      this.#say(
+      this.#showStatus(
         kept.length
           ? `${kept.join(", ")} stays: the server was started with it.`
-          : `Mistakes from the next run on: ${on}.`,
+          : `Seeded regressions from the next run on: ${on}.`,
       );
     }
   }
 
   #show() {
-    this.#wanted = this.on();
-    const on = new Set(this.#wanted);
-    this.#heal.hidden = !on.size;
-    for (const box of this.#place.querySelectorAll("input")) box.checked = on.has(box.value);
-    for (const group of this.#place.querySelectorAll("details")) {
+    this.#requested = this.on();
+    const on = new Set(this.#requested);
+    this.#allOff.hidden = !on.size;
+    for (const box of this.#container.querySelectorAll("input")) box.checked = on.has(box.value);
+    for (const group of this.#container.querySelectorAll("details")) {
       const count = group.querySelectorAll("input:checked").length;
       group.querySelector(".count").textContent = count ? `${count} on` : "";
     }
   }
 
   #build() {
-    const groups = Map.groupBy(this.#listed, (each) => each.check);
-    // Those that show something on the page come first, and are open.
-    const shows = ([, group]) => group.some((each) => each.shows);
+    const groups = Map.groupBy(this.#regressions, (regression) => regression.check);
+    // The groups with a regression that shows on the page come first and are open.
+    const shows = ([, group]) => group.some((regression) => regression.shows);
     const sorted = [...groups].sort((one, other) => shows(other) - shows(one));
-    this.#place.replaceChildren(...sorted.map(([check, group]) => this.#group(check, group, shows([0, group]))));
+    this.#container.replaceChildren(...sorted.map(([check, group]) => this.#group(check, group, shows([0, group]))));
   }
 
   #group(check, regressions, open) {
     const details = make("details", { open });
     const summary = make("summary");
     summary.append(make("code", { textContent: check }), make("span", { className: "count" }));
-    details.append(summary, ...regressions.map((each) => this.#row(each)));
+    details.append(summary, ...regressions.map((regression) => this.#row(regression)));
     return details;
   }
 
@@ -89,15 +89,15 @@ export class Switches {
     box.setAttribute("role", "switch");
     box.setAttribute("aria-describedby", `story-${name}`);
     box.addEventListener("change", () => {
-      const others = this.#wanted.filter((each) => each !== name);
-      this.#switch(box.checked ? [...others, name] : others);
+      const otherNames = this.#requested.filter((onName) => onName !== name);
+      this.#switch(box.checked ? [...otherNames, name] : otherNames);
     });
     const about = make("p", { id: `story-${name}` });
     about.append(make("span", { textContent: `${story} ` }));
     about.append(
       shows
         ? make("span", { className: "shows", textContent: shows })
-        : make("span", { className: "hides", textContent: `Not to be seen here: ${check} tells.` }),
+        : make("span", { className: "hides", textContent: `Not visible on this page; ${check} catches it.` }),
     );
     row.append(box, make("label", { htmlFor: box.id, textContent: name }), about);
     return row;

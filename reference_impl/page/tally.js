@@ -1,4 +1,4 @@
-// What arrived and when, in milliseconds since a run began: values, and nothing of the page.
+// The arrival times of one stream in milliseconds since its run began, and how to format figures.
 
 export class Tally {
   times = [];
@@ -13,7 +13,7 @@ export class Tally {
     return this.times.length;
   }
 
-  // Arrivals a second, from the first to the last.
+  // Arrivals per second between the first and the last arrival; null without a time between them.
   get rate() {
     const span = this.count > 1 ? this.times.at(-1) - this.times[0] : 0;
     return span > 0 ? ((this.count - 1) * 1000) / span : null;
@@ -24,12 +24,12 @@ export class Tally {
   }
 }
 
-const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
-const fine = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
+const integer = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const oneDecimal = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 
 export function number(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "-";
-  return (Math.abs(value) < 100 ? fine : whole).format(value);
+  return (Math.abs(value) < 100 ? oneDecimal : integer).format(value);
 }
 
 export function duration(milliseconds) {

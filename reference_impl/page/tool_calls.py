@@ -1,10 +1,10 @@
-"""A tool call while a model writes it, and what a UI is sent of its arguments meanwhile.
+"""A tool call while the model writes it, with the throttled updates that a UI would get.
 
-    delta       {"text"}                             what the model has written
+    delta       {"text"}                             the next piece of the arguments
     tool_call   {"name", "arguments": {"text"}}      an update: the arguments so far
-    done        {"text"}                             all of it; an update that follows is too late
+    done        {"text"}                             the whole text; a later update is too late
 
-What the model says is taken for the text that it hands to a tool.
+The reply of the engine serves as the text that the model passes to the tool.
 """
 
 import asyncio
@@ -14,19 +14,21 @@ from contextlib import aclosing
 from typing import Any
 
 from reference_impl import throttle
-from reference_impl.agent import Done, Engine, Event, Invocation, Message, TextDelta, said
+from reference_impl.agent import Done, Engine, Event, Invocation, Message, TextDelta, text_deltas
 
-# Characters of arguments, which are parsed whole for each update; a piece of none counts as one.
+# Longest arguments, in characters: each update parses all of them, so they need a limit. An empty
+# piece counts as one character. Not measured.
 _MOST_WRITTEN = 2**16
-# Seconds in which an update that comes after the end is still seen.
+# Seconds for which the stream stays open after `done`, so that the page sees an update that is too
+# late. This is twice the interval of the throttle.
 _TOO_LATE = 0.2
 
 
 async def written(engine: Engine, messages: list[Message]) -> AsyncGenerator[Event, None]:
-    """Write a tool call, and throttle what is sent of it.
+    """Yield the events of one tool call while the engine writes its arguments.
 
-    What the engine raises is raised when all that came before it was yielded. It is asked for more
-    when that was taken: so little waits for a client that does not read.
+    An error of the engine is raised after all earlier events were yielded. The engine is asked for
+    its next delta only after the consumer has taken the earlier events.
 
         async for event in written(engine, [{"role": "user", "content": "hi"}]):
             print(event)
@@ -53,7 +55,7 @@ async def _write(
     texts: list[str] = []
     try:
         updates.feed(0, "call_0", '{"text": "')
-        async with aclosing(_bounded(engine, messages)) as deltas:
+        async with aclosing(_bounded_deltas(engine, messages)) as deltas:
             async for text in deltas:
                 texts.append(text)
                 outbox.put_nowait(TextDelta(text))
@@ -71,11 +73,11 @@ async def _write(
         outbox.put_nowait(None)
 
 
-async def _bounded(engine: Engine, messages: list[Message]) -> AsyncGenerator[str, None]:
-    left = _MOST_WRITTEN
-    async with aclosing(said(engine(messages))) as deltas:
+async def _bounded_deltas(engine: Engine, messages: list[Message]) -> AsyncGenerator[str, None]:
+    remaining = _MOST_WRITTEN
+    async with aclosing(text_deltas(engine(messages))) as deltas:
         async for text in deltas:
-            yield text[:left]
-            left -= max(1, len(text))
-            if left <= 0:
+            yield text[:remaining]
+            remaining -= max(1, len(text))
+            if remaining <= 0:
                 return

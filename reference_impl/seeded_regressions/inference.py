@@ -1,4 +1,7 @@
-"""Mistakes in how a model is kept: when it is loaded, for whom, and what is kept beside it."""
+"""Seeded regressions of the model cache in `inference`: loading, warm-up and memory.
+
+`assert_loaded_once` must catch each of them.
+"""
 
 from functools import partial
 from typing import Any
@@ -7,34 +10,36 @@ from reference_impl import inference
 from reference_impl.seeded_regressions import seeded
 
 
-async def loaded_each_time(cached: inference.Cached) -> inference.Model | None:
-    """Loads the model where it is needed, which is in every request."""
+async def loaded_for_each_request(cached: inference.Cached) -> inference.Model | None:
+    """The model is loaded anew for every request."""
     return await inference.load(cached)
 
 
-async def loaded_by_all_who_wait(cached: inference.Cached) -> inference.Model | None:
-    """Looks whether the model is there, and goes and loads it: so do all who come meanwhile."""
+async def loaded_by_each_waiting_request(cached: inference.Cached) -> inference.Model | None:
+    """Requests that arrive while the model is being loaded load it again."""
     if cached.model is None:
         await inference.load(cached)
     return cached.model
 
 
 def not_warmed_up(_model: inference.Model) -> None:
-    """Leaves the first run, which takes longer, to the first who ask."""
+    """The model is not warmed up, so the first requests wait for its slow first run."""
 
 
-def inferred_and_kept(model: inference.Model, prices: list[float]) -> tuple[dict[str, Any], float]:
-    """Keeps all that it was asked, to see one day whether that has changed."""
-    vars(model).setdefault("asked", []).append(prices)
-    return _inferred(model, prices)
+def inferred_with_prices_kept(
+    model: inference.Model, prices: list[float]
+) -> tuple[dict[str, Any], float]:
+    """The model keeps the prices of every request in memory."""
+    vars(model).setdefault("kept_prices", []).append(prices)
+    return _healthy_inferred(model, prices)
 
 
-_inferred = inference.inferred  # as it is, whatever takes its place
-_once = partial(seeded, "assert_loaded_once")
+_healthy_inferred = inference.inferred  # the healthy function, saved before it is replaced
+_loading_regression = partial(seeded, "assert_loaded_once")
 
 REGRESSIONS = (
-    _once("load-per-request", "inference:loaded", loaded_each_time),
-    _once("thundering-herd", "inference:loaded", loaded_by_all_who_wait),
-    _once("no-warm-up", "inference:warm_up", not_warmed_up),
-    _once("inputs-kept", "inference:inferred", inferred_and_kept),
+    _loading_regression("load-per-request", "inference:loaded", loaded_for_each_request),
+    _loading_regression("thundering-herd", "inference:loaded", loaded_by_each_waiting_request),
+    _loading_regression("no-warm-up", "inference:warm_up", not_warmed_up),
+    _loading_regression("inputs-kept", "inference:inferred", inferred_with_prices_kept),
 )

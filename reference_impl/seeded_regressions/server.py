@@ -1,4 +1,8 @@
-"""Mistakes in how the server behaves: what it counts, sends, keeps and says to whom."""
+"""Seeded regressions of the server: its metrics, telemetry, CORS, snapshots, streams and bodies.
+
+The server checks must catch them: `assert_gauges_settle`, `assert_backpressure`, `assert_cors`,
+`assert_responsive`, `assert_streamed`, `assert_survives` and `assert_stops`.
+"""
 
 import asyncio
 import json
@@ -15,104 +19,104 @@ if TYPE_CHECKING:
 
 
 class LeaksOnDisconnect(metrics.Tracked):
-    """Counts a request as over where its response ends, and not where its client leaves first."""
+    """A request whose client disconnects early stays in the gauges forever."""
 
-    def over(self, *, failed: bool, left: bool) -> None:
-        """It is over."""
-        if not left:
-            super().over(failed=failed, left=left)
+    def finish(self, *, failed: bool, client_left: bool) -> None:
+        """Count the end of a request, but not an early disconnect."""
+        if not client_left:
+            super().finish(failed=failed, client_left=client_left)
 
 
 class EndsTwiceOnError(metrics.Tracked):
-    """Counts down in the error handler, and again when all is over."""
+    """A failed request lowers the gauges twice: in the error handler and at its end."""
 
-    def over(self, *, failed: bool, left: bool) -> None:
-        """It is over."""
+    def finish(self, *, failed: bool, client_left: bool) -> None:
+        """Count the end of a request, and the end of a failed one twice."""
         if failed:
-            self._ended()
-        super().over(failed=failed, left=left)
+            self._count_down()
+        super().finish(failed=failed, client_left=client_left)
 
 
 class MissesFailures(metrics.Tracked):
-    """Counts a response where one was sent as it should be: what failed has none."""
+    """A failed request lowers the gauges but is missing in the totals of responses."""
 
-    def over(self, *, failed: bool, left: bool) -> None:
-        """It is over."""
+    def finish(self, *, failed: bool, client_left: bool) -> None:
+        """Count the end of a request, but no failure in the totals."""
         if failed:
-            self._ended()
+            self._count_down()
         else:
-            super().over(failed=failed, left=left)
+            super().finish(failed=failed, client_left=client_left)
 
 
 class BuffersWithoutEnd(telemetry.Session):
-    """Keeps whatever a slow client has not taken."""
+    """The server keeps every message that a slow client has not read, without a limit."""
 
     def offer(self, text: str, size: int) -> None:
-        """Take a message."""
+        """Buffer a message, even above the limit."""
         self._keep(text, size)
 
 
 class NeverResumes(telemetry.Session):
-    """Takes a client that fell behind once for one that is behind."""
+    """A client that fell behind once gets no more messages, even after it has caught up."""
 
     behind = False
 
     def offer(self, text: str, size: int) -> None:
-        """Take a message, from those that never fell behind."""
+        """Buffer a message, unless the client has ever fallen behind."""
         self.behind = self.behind or self.buffered + size > self._hub.limit
         if not self.behind:
             super().offer(text, size)
 
 
-class HeardBySending(telemetry.Session):
-    """Starts the idle clock again whenever something passes, its own messages too."""
+class SendingResetsIdleClock(telemetry.Session):
+    """Messages to a client restart its idle clock, so a silent client is never closed."""
 
     async def _send(self, text: str) -> None:
         await super()._send(text)
         self._heard()
 
 
-class KeepsTheDead(telemetry.Session):
-    """Finds out that clients are gone when it is told so, and nobody tells."""
+class KeepsVanishedClients(telemetry.Session):
+    """A client that has vanished stays in the list of clients."""
 
     def _leave(self) -> None:
         pass
 
 
 async def broadcast_and_wait(hub: telemetry.Hub, text: str) -> None:
-    """Goes on to the next client when this one has taken all there was."""
+    """A broadcast waits for each client to read everything before it serves the next one."""
     for session in tuple(hub.sessions):
         session.offer(text, len(text.encode()))
-        while session.buffered and session in hub.sessions:  # noqa: ASYNC110 - as people write it
+        while session.buffered and session in hub.sessions:  # noqa: ASYNC110 - a realistic fault
             await asyncio.sleep(0.001)
 
 
-def allowed_unless_an_error(status: int) -> bool:
-    """Adds the headers where an answer is made, and errors are made elsewhere."""
-    return status < 400  # noqa: PLR2004 - where errors begin
+def allowed_without_error(status: int) -> bool:
+    """Responses with an error status lack the CORS headers."""
+    return status < 400  # noqa: PLR2004 - the first error status
 
 
 def allowed_unless_not_modified(status: int) -> bool:
-    """Takes an answer without a body for one that nobody reads."""
+    """Responses with status 304 (Not Modified) lack the CORS headers."""
     return status != 304  # noqa: PLR2004 - "Not Modified"
 
 
 async def taken_on_the_loop(steps: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Takes the snapshot where it is asked for, and everyone else waits."""
+    """The snapshot is taken on the event loop, so every other client waits."""
     for step in list(steps):
         yield step
 
 
-async def taken_whole(steps: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Takes it in a thread, and sends it when there is all of it."""
+async def taken_in_one_piece(steps: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """The whole snapshot is built in memory before its first byte is sent."""
     yield await asyncio.to_thread(b"".join, steps)
 
 
 async def cut_off(
     writing: Coroutine[Any, Any, None], _stopping: Callable[[], Awaitable[None]], send: "Send"
 ) -> None:
-    """Has a stop cancel what is being written, as whatever knows nothing of stops."""
-    from starlette.requests import ClientDisconnect  # noqa: PLC0415 - the rest goes without
+    """A server that stops cancels its streams without sending them an error event."""
+    from starlette.requests import ClientDisconnect  # noqa: PLC0415 - only this needs starlette
 
     try:
         await writing
@@ -121,22 +125,22 @@ async def cut_off(
         pass
 
 
-class LeavesItsTask(responses.ResponseWriter):
-    """Ends the task that flushes where a reply ends, and not where its client leaves."""
+class LeavesFlushTask(responses.ResponseWriter):
+    """The flush task of a reply keeps running if the client leaves before the end."""
 
-    over = False
+    has_ended = False
 
-    async def _ended(self) -> None:
-        self.over = True
-        await super()._ended()
+    async def _after_last_delta(self) -> None:
+        self.has_ended = True
+        await super()._after_last_delta()
 
-    async def _stop(self, flushing: asyncio.Task[None]) -> None:
-        if self.over:
-            await super()._stop(flushing)
+    async def _stop_flush_task(self, flush_task: asyncio.Task[None]) -> None:
+        if self.has_ended:
+            await super()._stop_flush_task(flush_task)
 
 
 async def read_if_shallow(request: "Request", limit: int, allowed: str) -> Any:
-    """Expects what is not JSON, and not what is nested too deep to be read."""
+    """JSON that is nested too deep raises an error that the server does not handle."""
     from reference_impl import bodies  # noqa: PLC0415
 
     try:
@@ -145,36 +149,36 @@ async def read_if_shallow(request: "Request", limit: int, allowed: str) -> Any:
         raise bodies.RequestError(400, "malformed_json", f"{error}, allowed: {allowed}") from None
 
 
-async def read_and_kept(request: "Request", _limit: int, _allowed: str) -> Any:
-    """Reads whatever comes, and keeps it for whoever may ask what that was."""
+async def read_and_keep_body(request: "Request", _limit: int, _allowed: str) -> Any:
+    """Every request body is read without a limit and kept in memory."""
     body = await request.body()
-    vars(request.app.state).setdefault("kept", []).append(body)
+    vars(request.app.state).setdefault("kept_bodies", []).append(body)
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
         return None
 
 
-_gauges = partial(seeded, "assert_gauges_settle")
-_telemetry = partial(seeded, "assert_backpressure")
-_cors = partial(seeded, "assert_cors")
-_fire = partial(seeded, "assert_survives")
+_gauge_regression = partial(seeded, "assert_gauges_settle")
+_telemetry_regression = partial(seeded, "assert_backpressure")
+_cors_regression = partial(seeded, "assert_cors")
+_survival_regression = partial(seeded, "assert_survives")
 
 REGRESSIONS = (
-    _gauges("gauge-leaks-on-disconnect", "metrics:Tracked", LeaksOnDisconnect),
-    _gauges("gauge-goes-negative", "metrics:Tracked", EndsTwiceOnError),
-    _gauges("totals-miss-failures", "metrics:Tracked", MissesFailures),
-    _telemetry("buffer-without-end", "telemetry:Session", BuffersWithoutEnd),
-    _telemetry("broadcast-waits", "telemetry:broadcast", broadcast_and_wait),
-    _telemetry("never-resumes", "telemetry:Session", NeverResumes),
-    _telemetry("idle-reset-by-sends", "telemetry:Session", HeardBySending),
-    _telemetry("dead-clients-kept", "telemetry:Session", KeepsTheDead),
-    _cors("cors-missing-on-errors", "cors:allowed", allowed_unless_an_error),
-    _cors("cors-missing-on-304", "cors:allowed", allowed_unless_not_modified),
+    _gauge_regression("gauge-leaks-on-disconnect", "metrics:Tracked", LeaksOnDisconnect),
+    _gauge_regression("gauge-goes-negative", "metrics:Tracked", EndsTwiceOnError),
+    _gauge_regression("totals-miss-failures", "metrics:Tracked", MissesFailures),
+    _telemetry_regression("buffer-without-end", "telemetry:Session", BuffersWithoutEnd),
+    _telemetry_regression("broadcast-waits", "telemetry:broadcast", broadcast_and_wait),
+    _telemetry_regression("never-resumes", "telemetry:Session", NeverResumes),
+    _telemetry_regression("idle-reset-by-sends", "telemetry:Session", SendingResetsIdleClock),
+    _telemetry_regression("dead-clients-kept", "telemetry:Session", KeepsVanishedClients),
+    _cors_regression("cors-missing-on-errors", "cors:allowed", allowed_without_error),
+    _cors_regression("cors-missing-on-304", "cors:allowed", allowed_unless_not_modified),
     seeded("assert_responsive", "snapshot-on-the-loop", "heap:stepwise", taken_on_the_loop),
-    seeded("assert_streamed", "snapshot-in-memory", "heap:stepwise", taken_whole),
-    _fire("task-left-behind", "responses:ResponseWriter", LeavesItsTask),
-    _fire("deep-json-fails", "app:read_json", read_if_shallow),
-    _fire("bodies-kept", "app:read_json", read_and_kept),
+    seeded("assert_streamed", "snapshot-in-memory", "heap:stepwise", taken_in_one_piece),
+    _survival_regression("task-left-behind", "responses:ResponseWriter", LeavesFlushTask),
+    _survival_regression("deep-json-fails", "app:read_json", read_if_shallow),
+    _survival_regression("bodies-kept", "app:read_json", read_and_keep_body),
     seeded("assert_stops", "cut-off-at-stop", "writers:to_the_end", cut_off),
 )

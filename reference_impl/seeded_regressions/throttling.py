@@ -1,4 +1,7 @@
-"""Mistakes in how often something is sent: by the throttle of tool calls, and by the writers."""
+"""Seeded regressions of throttling: the updates of tool calls, and the flushes of replies.
+
+`assert_throttled` must catch those of `throttle`, and `assert_coalesced` those of `responses`.
+"""
 
 import asyncio
 import time
@@ -8,64 +11,64 @@ from reference_impl import responses, throttle
 from reference_impl.seeded_regressions import Regression, seeded
 
 
-class EveryPiece(throttle.ToolCallUpdates):
-    """No throttle at all."""
+class UpdatesForEveryPiece(throttle.ToolCallUpdates):
+    """The throttle sends an update for every piece of the arguments."""
 
     def __init__(self, send: throttle.Send, **options: Any) -> None:
         super().__init__(send, **{**options, "every": 0.0})
 
 
 class ParsesEveryPiece(throttle.ToolCallUpdates):
-    """Parses each time, and looks at the clock afterwards."""
+    """The throttle parses the arguments at every piece, even when it sends no update."""
 
     def feed(self, index: int, call_id: str, piece: str) -> None:
-        """Take a piece."""
-        so_far = self._calls[index].pieces if index in self._calls else []
-        throttle.parse("".join([*so_far, piece]))
+        """Parse the arguments, then take the piece."""
+        earlier_pieces = self._calls[index].pieces if index in self._calls else []
+        throttle.parse("".join([*earlier_pieces, piece]))
         super().feed(index, call_id, piece)
 
 
-class LosesTheTail(throttle.ToolCallUpdates):
-    """Stops its timers at the end, and what they were to send is gone."""
+class LosesLastUpdate(throttle.ToolCallUpdates):
+    """The end of a turn cancels the timers, so the last update is never sent."""
 
     def end(self) -> None:
-        """Forget to send what is pending."""
+        """Stop the timers without sending pending updates."""
         self._clear()
 
 
-class FlushesAfterTheEnd(throttle.ToolCallUpdates):
-    """Leaves the last flush to the event loop, which comes to it after the end event."""
+class SendsAfterTheEnd(throttle.ToolCallUpdates):
+    """The last update is left to the event loop, which sends it after the end event."""
 
     def end(self) -> None:
-        """Send what is pending, soon."""
+        """Send pending updates in the next round of the event loop."""
         asyncio.get_running_loop().call_soon(super().end)
 
 
-class FlushesOnCancel(throttle.ToolCallUpdates):
-    """Treats a cancel as an end."""
+class SendsOnCancel(throttle.ToolCallUpdates):
+    """A cancelled turn still sends its pending updates."""
 
     def cancel(self) -> None:
-        """Send what nobody waits for."""
+        """Send pending updates, as at the end."""
         self.end()
 
 
-class SharesAKey(throttle.ToolCallUpdates):
-    """Tells calls apart by their id, which some servers leave empty."""
+class SharesOneKey(throttle.ToolCallUpdates):
+    """Tool calls without an id share one key, so their arguments are mixed."""
 
     def feed(self, index: int, call_id: str, piece: str) -> None:
-        """Take a piece, for the first call where there is no id."""
+        """Take a piece; without an id, take it for the first call."""
         super().feed(index if call_id else 0, call_id, piece)
 
 
 class LeadingOnly(throttle.ToolCallUpdates):
-    """Throws away what comes within the interval."""
+    """An update that falls within the interval is dropped instead of sent later."""
 
     def _wait(self, call: throttle.ToolCall, _seconds: float) -> None:
         call.pending = False
 
 
 class Debounces(throttle.ToolCallUpdates):
-    """Starts the interval again for every piece."""
+    """Every piece restarts the interval, so a steady stream gets no updates in between."""
 
     def _wait(self, call: throttle.ToolCall, _seconds: float) -> None:
         self._stop(call)
@@ -73,82 +76,82 @@ class Debounces(throttle.ToolCallUpdates):
         call.sent = time.monotonic()
 
 
-class SendsWhatItPlanned(throttle.ToolCallUpdates):
-    """Takes the value when it sets the timer, not when that fires."""
+class SendsStaleValue(throttle.ToolCallUpdates):
+    """A delayed update sends the arguments as they were when its timer was set."""
 
     def _wait(self, call: throttle.ToolCall, seconds: float) -> None:
         if call.timer is None:
-            planned = list(call.pieces)
+            planned_pieces = list(call.pieces)
 
             def fire() -> None:
-                call.pieces, whole = planned, call.pieces
+                call.pieces, all_pieces = planned_pieces, call.pieces
                 self._update(call)
-                call.pieces = whole
+                call.pieces = all_pieces
 
             call.timer = self._later(seconds, fire)
 
 
-class LeavesATimer(throttle.ToolCallUpdates):
-    """Looks for something to send every so often, for ever."""
+class LeavesTimerRunning(throttle.ToolCallUpdates):
+    """A timer that looks for pending updates keeps running after the end of the turn."""
 
     def _update(self, call: throttle.ToolCall) -> None:
         super()._update(call)
-        self._look_again(call)
+        self._schedule_next_look(call)
 
-    def _look_again(self, call: throttle.ToolCall) -> None:
-        call.timer = self._later(self._every, lambda: self._look(call))
+    def _schedule_next_look(self, call: throttle.ToolCall) -> None:
+        call.timer = self._later(self._every, lambda: self._send_if_pending(call))
 
-    def _look(self, call: throttle.ToolCall) -> None:
+    def _send_if_pending(self, call: throttle.ToolCall) -> None:
         if call.pending:
             self._update(call)
         else:
-            self._look_again(call)
+            self._schedule_next_look(call)
 
     def _clear(self) -> None:
         self._calls.clear()
 
 
-class FlushesEveryToken(responses.ResponseWriter):
-    """Pushes every delta by itself."""
+class FlushesEveryDelta(responses.ResponseWriter):
+    """The writer flushes every delta by itself."""
 
-    async def _written(self) -> None:
+    async def _after_delta(self) -> None:
         await self._flush()
 
 
-class HoldsTheTail(responses.ResponseWriter):
-    """Closes what it writes to, which is taken to flush it, and does not."""
+class EndsWithoutFlush(responses.ResponseWriter):
+    """The writer does not flush at the end, so the last deltas are never sent."""
 
-    async def _ended(self) -> None:
+    async def _after_last_delta(self) -> None:
         pass
 
 
-class SwallowsTheError(responses.ResponseWriter):
-    """Raises before it has flushed, so that nobody hears of the error, nor of what came before."""
+class SwallowsError(responses.ResponseWriter):
+    """The writer does not flush after an error, so the last deltas and the error are lost."""
 
-    async def fail(self, says: str) -> None:
-        """End with an error."""
+    async def fail(self, message: str) -> None:
+        """Write neither the error nor the pending deltas."""
 
 
-def _throttle(name: str, replacement: type, *breaks: int) -> Regression:
+def _throttle_regression(name: str, replacement: type, *breaks: int) -> Regression:
     return seeded("assert_throttled", name, "throttle:ToolCallUpdates", replacement, *breaks)
 
 
-def _writer(name: str, replacement: type) -> Regression:
+def _writer_regression(name: str, replacement: type) -> Regression:
     return seeded("assert_coalesced", name, "responses:ResponseWriter", replacement)
 
 
 REGRESSIONS = (
-    _throttle("no-throttle", EveryPiece, 2),
-    _throttle("parse-per-delta", ParsesEveryPiece, 14),
-    _throttle("trailing-value-lost", LosesTheTail, 5),
-    _throttle("final-flush-after-end", FlushesAfterTheEnd, 5, 6),
-    _throttle("flush-on-cancel", FlushesOnCancel, 7),
-    _throttle("shared-key", SharesAKey, 8),
-    _throttle("leading-only", LeadingOnly, 4, 5),
-    _throttle("trailing-debounce", Debounces, 9),
-    _throttle("stale-value", SendsWhatItPlanned, 3),
-    _throttle("timer-left-running", LeavesATimer, 6),
-    _writer("flush-per-token", FlushesEveryToken),
-    _writer("held-back-tail", HoldsTheTail),
-    _writer("swallowed-error-flush", SwallowsTheError),
+    _throttle_regression("no-throttle", UpdatesForEveryPiece, 2),
+    _throttle_regression("parse-per-delta", ParsesEveryPiece, 14),
+    _throttle_regression("trailing-value-lost", LosesLastUpdate, 5),
+    _throttle_regression("final-flush-after-end", SendsAfterTheEnd, 5, 6),
+    _throttle_regression("flush-on-cancel", SendsOnCancel, 7),
+    _throttle_regression("shared-key", SharesOneKey, 8),
+    _throttle_regression("leading-only", LeadingOnly, 4, 5),
+    _throttle_regression("trailing-debounce", Debounces, 9),
+    _throttle_regression("stale-value", SendsStaleValue, 3),
+    _throttle_regression("timer-left-running", LeavesTimerRunning, 6),
+    _writer_regression("flush-per-token", FlushesEveryDelta),
+    _writer_regression("held-back-tail", EndsWithoutFlush),
+    _writer_regression("swallowed-error-flush", SwallowsError),
 )

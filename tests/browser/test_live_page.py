@@ -1,4 +1,4 @@
-"""The page of the reference server in a browser: real streams, and mistakes that can be seen."""
+"""The page of the reference server in a browser: real streams, and seeded regressions that show."""
 
 import json
 import re
@@ -40,10 +40,12 @@ def ends(page):
 
 @contextmanager
 def switched(page, name):
-    """Switch a mistake on by its switch, and off again."""
+    """Switch a seeded regression on for the block, and off after it."""
     switch = page.get_by_role("switch", name=name, exact=True)
     switch.check()
-    expect(page.locator("#status")).to_have_text(f"Mistakes from the next run on: {name}.")
+    expect(page.locator("#status")).to_have_text(
+        f"Seeded regressions from the next run on: {name}."
+    )
     yield
     page.get_by_role("button", name="All off").click()
     expect(switch).not_to_be_checked()
@@ -148,7 +150,7 @@ def test_a_stop_leaves_the_server(url, visited):
     expect(note).to_be_hidden()
     with switched(page, "gauge-leaks-on-disconnect"):
         stop_midway()
-        expect(note).to_have_text("Nothing is open on this page, and the server counts 3.")
+        expect(note).to_have_text("No request of this page is open, but the server counts 3.")
 
 
 def test_it_watches_another_server(url, visited):
@@ -200,7 +202,7 @@ def test_markup_in_a_delta_is_text(visited):
 
 
 def test_an_error_is_told(url, visited):
-    """By each stream, but where a mistake swallows it."""
+    """Each stream shows the error of the model, unless a seeded regression swallows it."""
     page = visited(url)
     fails = "Tell me 5 words, then fail."
     run(page, fails)
@@ -246,7 +248,7 @@ def test_without_debug_it_says_what_opens_the_switches(visited):
     ("scheme", "viewport"), [("light", WIDE), ("dark", PHONE)], ids=["light-wide", "dark-phone"]
 )
 def test_it_is_accessible(url, visited, pictures, scheme, viewport):
-    """Names, roles, order and contrast (WCAG 2.2 AA), after a run with a mistake."""
+    """Names, roles, order and contrast (WCAG 2.2 AA), after a run with a regression."""
     page = visited(url, color_scheme=scheme, viewport=viewport)
     run(page)
     with switched(page, "no-throttle"):
@@ -256,7 +258,9 @@ def test_it_is_accessible(url, visited, pictures, scheme, viewport):
         assert found.violations_count == 0, found.generate_report()
         assert page.evaluate("document.documentElement.scrollWidth") == viewport["width"]
     for canvas in page.locator("canvas").all():
-        assert re.search(r": \d+ came, the longest gap was ", canvas.get_attribute("aria-label"))
+        assert re.search(
+            r": \d+ arrivals, the longest gap was ", canvas.get_attribute("aria-label")
+        )
 
 
 def test_it_is_used_by_keyboard(url, visited):
@@ -276,7 +280,7 @@ def test_it_is_used_by_keyboard(url, visited):
             break
     page.keyboard.press("Space")
     status = page.locator("#status")
-    expect(status).to_have_text("Mistakes from the next run on: quadratic-accumulator.")
+    expect(status).to_have_text("Seeded regressions from the next run on: quadratic-accumulator.")
 
 
 def test_what_a_server_was_started_with_stays(url, visited):

@@ -30,7 +30,9 @@ def test_clicks_come_quicker_than_answers(url, page):
     expect(switch.first).to_be_visible()
     page.evaluate(CLICK, ["stale-value", "flush-per-token", "no-throttle"])
     on = ["no-throttle", "flush-per-token"]  # which replaced stale-value
-    expect(page.locator("#status")).to_have_text(f"Mistakes from the next run on: {', '.join(on)}.")
+    expect(page.locator("#status")).to_have_text(
+        f"Seeded regressions from the next run on: {', '.join(on)}."
+    )
     listed = httpx.get(f"{url}/api/dev/regressions").json()["regressions"]
     assert {each["name"] for each in listed if each["on"]} == set(on)
     assert {each.input_value() for each in switch.all() if each.is_checked()} == set(on)
