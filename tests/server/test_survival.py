@@ -74,7 +74,7 @@ def test_the_line_of_a_task_that_is_left(app):
     """A task that is left behind is blamed on the line where it waits."""
     with regressed("task-left-behind"), pytest.raises(ServerExceeded) as caught:
         check_survival(app)
-    assert "in ResponseWriter._flush_now_and_then" in str(caught.value)
+    assert "in ResponseWriter._flush_periodically" in str(caught.value)
 
 
 def test_what_is_kept(app):
