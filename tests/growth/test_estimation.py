@@ -469,7 +469,7 @@ def test_along_with_rare_costs():
 
 
 def test_along_takes_the_longest_and_the_least():
-    """The cost curve shows the least cost of the longest runs, and hides shorter and disturbed runs."""
+    """The cost curve shows the longest runs alone, and the least cost of these in each block."""
     quiet, disturbed, shorter = (
         climbing_run(length, base, 0.0) for length, base in ((6_400, 2.0), (6_400, 3.0), (640, 1.0))
     )
@@ -495,7 +495,7 @@ def test_half_of_the_work(share, length):
 
 
 def test_no_share_is_never_a_half():
-    """For linear work `half_at` returns None: no length has a share of a half."""
+    """`half_at` returns None for linear work, as its share is a half at no length."""
     assert half_at(0.0, 20_000) is None
 
 
@@ -538,7 +538,7 @@ def test_falling_cost_is_always_within(length, fall, base):
 
 @given(st.integers(1, 20_000), PRICES, PRICES)
 def test_periodic_spikes_never_exceed(period, base, spike):
-    """A flush of constant cost at every n-th delta never exceeds, whatever it costs."""
+    """A flush of constant cost at every n-th delta never exceeds, however dear it is."""
     spikes = dict.fromkeys(range(period, MAX_LENGTH, period), spike)
     assert not counts_or_times_exceed(lambda length: run_with_spikes(length, base, spikes))
 
@@ -546,7 +546,7 @@ def test_periodic_spikes_never_exceed(period, base, spike):
 @given(st.integers(50, MAX_LENGTH // 16), st.floats(0, 0.2))
 def test_growing_work_in_batches_exceeds(period, base):
     """A scan of the whole text at every n-th delta is quadratic work, and exceeds by time."""
-    spikes = {at: float(period * at) for at in range(period - 1, MAX_LENGTH, period)}
+    spikes = {index: float(period * index) for index in range(period - 1, MAX_LENGTH, period)}
     run = run_with_spikes(MAX_LENGTH, base * MAX_LENGTH, spikes)
     assert timed_verdict([run] * 4, NO_EXCESS, LIMIT, MAX_LENGTH, last=False) == "exceeded"
 
@@ -554,7 +554,7 @@ def test_growing_work_in_batches_exceeds(period, base):
 @given(st.integers(50, MAX_LENGTH // 64), st.floats(0, 0.2))
 def test_growing_work_in_batches_exceeds_by_count(period, base):
     """Counts of two lengths that each hold 16 or more scans of the whole text exceed."""
-    spikes = {at: float(period * at) for at in range(period - 1, MAX_LENGTH, period)}
+    spikes = {index: float(period * index) for index in range(period - 1, MAX_LENGTH, period)}
     runs = [run_with_spikes(n, base * MAX_LENGTH, spikes) for n in (MAX_LENGTH // 4, MAX_LENGTH)]
     assert counted_verdict("allocated_bytes", runs, LIMIT, MAX_LENGTH) == "exceeded"
 
@@ -584,28 +584,28 @@ def test_growing_containers_never_exceed(ratio, first, base, item_price):
 
 
 @given(st.integers(0, MAX_LENGTH), PRICES, PRICES)
-def test_one_step_never_exceeds(at, before, after):
+def test_one_step_never_exceeds(index, before, after):
     """A cost that changes once, as when a window is full and slides, never exceeds."""
 
     def make_run(length):
         edges = block_edges(length)
-        spent = (min(edge, at) * before + max(0, edge - at) * after for edge in edges)
+        spent = (min(edge, index) * before + max(0, edge - index) * after for edge in edges)
         return Run(length, edges, tuple(spent), 0.0)
 
     assert not counts_or_times_exceed(make_run)
 
 
-@pytest.mark.parametrize("at", [3_000, 9_000, 13_000, 19_000])
-def test_one_large_cost_is_within(at):
-    """One late cost, as when a large container is moved in memory, is within by time."""
-    run = run_with_spikes(MAX_LENGTH, 1.0, {at: 0.8 * MAX_LENGTH})
+@pytest.mark.parametrize("index", [3_000, 9_000, 13_000, 19_000])
+def test_one_large_cost_is_within(index):
+    """A single late cost, as when a large container is moved in memory, is within by time."""
+    run = run_with_spikes(MAX_LENGTH, 1.0, {index: 0.8 * MAX_LENGTH})
     assert timed_verdict([run] * 2, NO_EXCESS, LIMIT, MAX_LENGTH, last=False) == "within"
 
 
 @given(st.integers(0, MAX_LENGTH), PRICES)
-def test_one_late_spike_never_exceeds(at, spike):
-    """One costly delta never exceeds, wherever it is."""
-    assert not counts_or_times_exceed(lambda length: run_with_spikes(length, 1.0, {at: spike}))
+def test_one_late_spike_never_exceeds(index, spike):
+    """A single costly delta never exceeds, at any place in the stream."""
+    assert not counts_or_times_exceed(lambda length: run_with_spikes(length, 1.0, {index: spike}))
 
 
 @pytest.mark.parametrize("base", [0.0, 1.0])
@@ -646,7 +646,7 @@ def test_extrapolation_is_not_enough_to_fail():
 
 
 def test_one_timed_run_is_not_enough():
-    """One timed run passes only if a second cannot be afforded, and it never fails."""
+    """A single timed run never fails, and passes only if a second run cannot be afforded."""
     flat = climbing_run(MAX_LENGTH, 1.0, 0.0)
     steep = climbing_run(MAX_LENGTH, 0.0, 1.0)
     assert timed_verdict([flat], NO_EXCESS, LIMIT, MAX_LENGTH, last=False) is None
@@ -708,7 +708,7 @@ def test_small_length_alone_does_not_fail():
 
 
 def test_small_copies_are_not_growth():
-    """A slope of allocated bytes below the threshold is within, but the same slope of calls is not."""
+    """A slope below the threshold is within for allocated bytes, and undecided for calls."""
     slopes = (factor * THRESHOLDS.min_allocation_slope_bytes for factor in (0.9, 1.1))
     runs = [climbing_run(1_250, 1_000.0, slope) for slope in slopes]
     assert counted_verdict("allocated_bytes", runs[:1], LIMIT, MAX_LENGTH) == "within"

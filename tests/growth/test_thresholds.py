@@ -30,7 +30,7 @@ STRUCTURAL = {
 
 @pytest.mark.parametrize("field", fields(Thresholds), ids=lambda field: field.name)
 def test_each_threshold_has_a_reason(field):
-    """Each threshold has a default value, and a text that gives the reason for this value."""
+    """Every threshold has a default value, and a text that gives the reason for this value."""
     reason = field.metadata.get("reason", "")
     assert field.default is not MISSING
     assert len(reason.split()) >= 8, field.name
@@ -38,13 +38,13 @@ def test_each_threshold_has_a_reason(field):
 
 
 def test_no_two_thresholds_share_a_reason():
-    """Each threshold has a reason of its own, because a copied reason explains nothing."""
+    """No two thresholds have the same reason, because a copied reason explains nothing."""
     reasons = [field.metadata["reason"] for field in fields(Thresholds)]
     assert len(set(reasons)) == len(reasons)
 
 
 def test_each_threshold_is_used():
-    """Each threshold is read by at least one module of the package `growth`."""
+    """Every threshold is read by at least one other module of the package `growth`."""
     code = "".join(
         file.read_text(encoding="utf-8")
         for file in GROWTH.glob("*.py")
@@ -83,7 +83,7 @@ def _names_of_numbers(tree):
 
 
 def test_no_other_module_has_a_numeric_constant():
-    """Each numeric constant in `growth` is a threshold, or stands in `STRUCTURAL` with a reason."""
+    """Every numeric constant in `growth` is a threshold, or `STRUCTURAL` has a reason for it."""
     constants = {
         (file.name, name)
         for file in GROWTH.glob("*.py")
