@@ -187,7 +187,7 @@ def growth(test: str, *, bent: float, verdict: str = "", rows: int = 9) -> dict[
 
 
 def updates(test: str, *, every: float, rows: int = 40) -> dict[str, Any]:
-    """Return a throttling check of a view that updates every `every` seconds, with a limit of 0.1."""
+    """Return a throttling check of a view that updates every `every` seconds (limit: 0.1 s)."""
     exceeded = every < INTERVAL
     deltas = [[_four_digits(index * 0.05), 11 * (index + 1)] for index in range(rows)]
     kept = round(max(1.0, every / 0.05))

@@ -40,13 +40,16 @@ from pytest_streamperf.growth.estimation import (
 from pytest_streamperf.growth.metered_stream import BLOCKS, Run
 from pytest_streamperf.growth.thresholds import THRESHOLDS
 
+# The default maximum length of a growth check, in deltas, and lengths of runs up to it.
 MAX_LENGTH = 20_000
 LENGTHS = (78, 312, 1_250, 5_000, 10_000, 20_000)
+# The default limit of a growth check: the largest superlinear share that is within.
 LIMIT = 0.25
 # Number of timed runs of one length. Not measured: the runs are equal, so that more of them would
 # change no verdict. A real check makes at most 160 (`Thresholds.max_timed_runs`).
 MANY_RUNS = 40
 
+# Strategies for shares, for factors between two lengths, and for costs in any unit.
 SHARES = st.floats(0, 1)
 FACTORS = st.integers(1, 1_000)
 PRICES = st.floats(0.01, 1e6)
@@ -275,6 +278,7 @@ def test_unit_does_not_matter(base, slope, unit):
     assert counted_shares([run]) == pytest.approx(counted_shares([scaled]), rel=1e-6)
 
 
+# A strategy for the costs of the deltas of one run.
 COSTS = st.lists(st.floats(0, 1e6), min_size=BLOCKS, max_size=2 * BLOCKS)
 
 

@@ -295,7 +295,7 @@ def test_a_collection_in_another_thread_is_not_sure(monkeypatch):
     ],
 )
 def test_what_is_within_says_what_was_measured(measured, limits, expected):
-    """The headline of a check that is within lists what was measured, and skips values of None."""
+    """The headline of a check that is within lists its measurements, but none whose value is None."""
     verdict, headline, _ = message.verdict_on_responsiveness(
         measurements() | {"stalls": None} | measured, message.Limits(**limits)
     )
@@ -561,7 +561,7 @@ sorted_in_c = sorted
 
 @pytest.mark.parametrize(("name", "call"), CALLS.items(), ids=CALLS)
 def test_shares_of_cpu_time(name, call, monkeypatch):
-    """A watch measures a function's share of CPU time under any reference, and then restores it."""
+    """A watch measures the CPU share of a function of any kind, and restores the function afterwards."""
     monkeypatch.setitem(sys.modules, "responsiveness_test", THIS_MODULE)
     full_name, before = (
         f"responsiveness_test:{name}",
@@ -578,7 +578,7 @@ def test_shares_of_cpu_time(name, call, monkeypatch):
 
 
 def test_a_timed_function_looks_the_same(monkeypatch):
-    """A function that is timed keeps its signature and its defaults."""
+    """A function whose CPU time is measured keeps its signature and its defaults."""
     monkeypatch.setitem(sys.modules, "responsiveness_test", THIS_MODULE)
     before = inspect.signature(json.loads)
     with StallWatch(cpu_share=["json:loads", "responsiveness_test:measurements"]) as watch:
@@ -611,7 +611,7 @@ def _burn_is_restored(monkeypatch):
 
 @pytest.mark.usefixtures("_burn_is_restored")
 def test_what_another_thread_spends_is_not_this_ones():
-    """A call in another thread is not in the shares: in the watch's own thread it never ran."""
+    """A function that ran in another thread only has no CPU share, so its limit measures nothing."""
 
     async def main():
         with StallWatch(cpu_share=[BURN]) as watch:
@@ -658,7 +658,7 @@ def call_function(function):
 )
 @pytest.mark.parametrize("first_to_exit", [0, 1])
 def test_two_watches_of_one_function(name, call, first_to_exit):
-    """Two watches of one function may overlap without nesting; a call counts for the open one."""
+    """Two watches of one function may overlap without nesting; a call counts for an open one."""
     watches = [StallWatch(cpu_share=[name]), StallWatch(cpu_share=[name])]
     for watch in watches:
         watch.__enter__()
@@ -671,7 +671,7 @@ def test_two_watches_of_one_function(name, call, first_to_exit):
 
 @pytest.mark.usefixtures("_burn_is_restored")
 def test_a_watch_that_ends_within_a_call_has_what_ran_so_far():
-    """A watch that ends inside a timed call counts the CPU time up to its own end."""
+    """A watch that ends inside a call of a timed function counts CPU time up to its own end."""
     watch = StallWatch(cpu_share=["responsiveness_test:exit_watch"])
     watch.__enter__()
     exit_watch(watch)
@@ -718,12 +718,12 @@ def decorate(function):
 
 @decorate
 async def coroutine_function():
-    """Return a coroutine, behind a decorator."""
+    """Return a coroutine: an async function behind a decorator, which `cpu_share` refuses."""
 
 
 @decorate
 def generator_function():
-    """Return a generator, behind a decorator."""
+    """Return a generator: a function behind a decorator, which `cpu_share` refuses."""
     yield
 
 
