@@ -295,7 +295,7 @@ def test_a_collection_in_another_thread_is_not_sure(monkeypatch):
     ],
 )
 def test_what_is_within_says_what_was_measured(measured, limits, expected):
-    """The headline of a check that is within lists its measurements, but none whose value is None."""
+    """The headline of a check that is within lists its measurements, but no value of None."""
     verdict, headline, _ = message.verdict_on_responsiveness(
         measurements() | {"stalls": None} | measured, message.Limits(**limits)
     )
@@ -561,7 +561,7 @@ sorted_in_c = sorted
 
 @pytest.mark.parametrize(("name", "call"), CALLS.items(), ids=CALLS)
 def test_shares_of_cpu_time(name, call, monkeypatch):
-    """A watch measures the CPU share of a function of any kind, and restores the function afterwards."""
+    """A watch measures the CPU share of functions of each kind, and restores them afterwards."""
     monkeypatch.setitem(sys.modules, "responsiveness_test", THIS_MODULE)
     full_name, before = (
         f"responsiveness_test:{name}",
@@ -611,7 +611,7 @@ def _burn_is_restored(monkeypatch):
 
 @pytest.mark.usefixtures("_burn_is_restored")
 def test_what_another_thread_spends_is_not_this_ones():
-    """A function that ran in another thread only has no CPU share, so its limit measures nothing."""
+    """A function that ran in another thread only has no CPU share: `NothingMeasured` says so."""
 
     async def main():
         with StallWatch(cpu_share=[BURN]) as watch:
