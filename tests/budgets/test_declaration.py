@@ -1,4 +1,8 @@
-"""What a project declares: read whole, or refused with the name of what is wrong."""
+"""Settings and budgets of a project: reading, merging, and the errors for wrong values.
+
+A budget is a limit for whole tests. A layer holds the budgets of one place, such as a profile in
+`pyproject.toml` or a marker. `budget_of` merges the layers of a test, farthest first.
+"""
 
 from contextlib import suppress
 
@@ -18,15 +22,15 @@ from pytest_streamperf.budgets.declaration import budget_of, layer_of, line_of, 
 from pytest_streamperf.exceptions import BudgetError
 
 
-def read(tmp_path, text):
-    """Read a `pyproject.toml` with this text."""
+def read_project(tmp_path, text):
+    """Return the policy that `read_policy` reads from a `pyproject.toml` with this text."""
     file = tmp_path / "pyproject.toml"
     file.write_text(text, encoding="utf-8")
     return read_policy(file)
 
 
 def test_every_setting_is_read(tmp_path):
-    """All there are."""
+    """`read_policy` reads every setting of `[tool.streamperf]`."""
     text = """
     [tool.streamperf]
     up_to = 5_000
@@ -35,7 +39,7 @@ def test_every_setting_is_read(tmp_path):
     inconclusive = "warn"
     mode = "warn"
     """
-    assert read(tmp_path, text) == Policy(
+    assert read_project(tmp_path, text) == Policy(
         growth={"copies": "warn", "max_superlinear": 0.4, "up_to": 5_000},
         inconclusive="warn",
         mode="warn",
@@ -51,23 +55,23 @@ def test_every_setting_is_read(tmp_path):
     ],
 )
 def test_a_limit_that_is_said_twice_is_the_same(tmp_path, setting, budget):
-    """Two values are an error, with both lines."""
+    """A setting and a budget that contradict each other are an error that names both lines."""
     text = f"[tool.streamperf]\n{setting}\n[tool.streamperf.budgets]\n{{}}"
-    assert read(tmp_path, text.format("max_gap = '1s'"))
+    assert read_project(tmp_path, text.format("max_gap = '1s'"))
     with pytest.raises(
         BudgetError, match=r"toml:4: .* contradicts pyproject\.toml:2, .*say it once"
     ):
-        read(tmp_path, text.format(budget))
+        read_project(tmp_path, text.format(budget))
 
 
 @pytest.mark.parametrize("text", ["", "[tool.other]", "[tool.streamperf]", "tool = {}"])
 def test_no_setting_is_every_default(tmp_path, text):
-    """A project may say nothing."""
-    assert read(tmp_path, text) == Policy()
+    """A project without settings gets the default policy."""
+    assert read_project(tmp_path, text) == Policy()
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message_part"),
     [
         ("upto = 5", r"no setting 'upto'; it has allow_hosts, background_fetch, "),
         ("background_fetch = 0", r"background_fetch must be true or false, not 0"),
@@ -84,35 +88,35 @@ def test_no_setting_is_every_default(tmp_path, text):
         ("mode = ", "Invalid value"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path, text, says):
-    """The file, the key, what it is, and what is allowed."""
-    with pytest.raises(BudgetError, match=rf"^pyproject\.toml(:2)?: .*{says}"):
-        read(tmp_path, f"[tool.streamperf]\n{text}")
+def test_what_is_wrong_is_named(tmp_path, text, message_part):
+    """The error for a wrong setting names the file, the key, the value, and the allowed values."""
+    with pytest.raises(BudgetError, match=rf"^pyproject\.toml(:2)?: .*{message_part}"):
+        read_project(tmp_path, f"[tool.streamperf]\n{text}")
 
 
 def test_settings_are_a_table(tmp_path):
-    """Anything else is refused."""
+    """A `streamperf` entry that is not a table is an error."""
     with pytest.raises(BudgetError, match="streamperf must be a table, not 5"):
-        read(tmp_path, "[tool]\nstreamperf = 5")
+        read_project(tmp_path, "[tool]\nstreamperf = 5")
 
 
 def test_tools_are_a_table(tmp_path):
-    """Anything else is refused."""
+    """A `tool` entry that is not a table is an error."""
     with pytest.raises(BudgetError, match="tool must be a table, not 5"):
-        read(tmp_path, "tool = 5")
+        read_project(tmp_path, "tool = 5")
 
 
 # -- budgets
 
 
-def place(_key):
-    """Where everything stands, in these tests."""
+def origin_of(_key):
+    """Return "here" as the origin of every key."""
     return "here"
 
 
-def layer(**declared):
-    """What one place declares."""
-    return layer_of(declared, place)
+def layer_with(**declared):
+    """Return the layer of a place that declares these budgets, with the origin "here"."""
+    return layer_of(declared, origin_of)
 
 
 BUDGETS = """
@@ -138,8 +142,8 @@ tighter = true
 
 
 def test_every_budget_is_read(tmp_path):
-    """The default under no name, profiles under theirs; in seconds, bytes and shares."""
-    layers = read(tmp_path, BUDGETS).budgets
+    """Budgets are read in seconds, bytes and shares, the default budget under the name ""."""
+    layers = read_project(tmp_path, BUDGETS).budgets
     assert list(layers) == ["", "chat-ui", "batch"]
     assert layers[""].values == {
         "max_superlinear": 0.3,
@@ -156,14 +160,14 @@ def test_every_budget_is_read(tmp_path):
 
 
 def test_each_budget_knows_its_line(tmp_path):
-    """And its profile."""
-    layers = read(tmp_path, BUDGETS).budgets
+    """A budget records its file, its line, and the profile that it belongs to."""
+    layers = read_project(tmp_path, BUDGETS).budgets
     assert layers[""].origins["max_gap"] == "pyproject.toml:7"
     assert layers["chat-ui"].origins["max_gap"] == "pyproject.toml:13 (chat-ui)"
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message_part"),
     [
         ("max_gaps = 1", r":2: there is no budget 'max_gaps'; there are max_superlinear, up_to, "),
         ('updates_every = "0ms"', r":2: updates_every must be more than 0 seconds, not '0ms'"),
@@ -193,10 +197,10 @@ def test_each_budget_knows_its_line(tmp_path):
         ),
     ],
 )
-def test_a_wrong_budget_is_named_with_its_line(tmp_path, text, says):
-    """And what is allowed."""
-    with pytest.raises(BudgetError, match=rf"^pyproject\.toml{says}"):
-        read(tmp_path, f"[tool.streamperf.budgets]\n{text}")
+def test_a_wrong_budget_is_named_with_its_line(tmp_path, text, message_part):
+    """The error for a wrong budget names its file, line and profile, and the allowed values."""
+    with pytest.raises(BudgetError, match=rf"^pyproject\.toml{message_part}"):
+        read_project(tmp_path, f"[tool.streamperf.budgets]\n{text}")
 
 
 @pytest.mark.parametrize(
@@ -204,20 +208,20 @@ def test_a_wrong_budget_is_named_with_its_line(tmp_path, text, says):
     ["budgets = {max_gap = []}", "budgets.max_gap = []", "budgets = {ui = {max_gap = []}}"],
 )
 def test_a_budget_in_one_line_is_named_with_it(tmp_path, text):
-    """TOML has several ways to say the same."""
+    """The error for a budget in an inline table or with a dotted key names its line."""
     with pytest.raises(BudgetError, match=r"^pyproject\.toml:3( \(ui\))?: max_gap must be"):
-        read(tmp_path, f"[tool.streamperf]\nmode = 'warn'\n{text}")
+        read_project(tmp_path, f"[tool.streamperf]\nmode = 'warn'\n{text}")
 
 
 def test_budgets_are_a_table(tmp_path):
-    """Anything else is refused."""
+    """A `budgets` entry that is not a table is an error that names its line."""
     with pytest.raises(BudgetError, match=r"pyproject.toml:2: .*budgets must be a table, not 5"):
-        read(tmp_path, "[tool.streamperf]\nbudgets = 5")
+        read_project(tmp_path, "[tool.streamperf]\nbudgets = 5")
 
 
 def test_the_nearest_wins():
-    """Key by key."""
-    budget = budget_of([layer(max_gap=1, max_stall=1), layer(max_gap=2)])
+    """The nearest layer that declares a key wins."""
+    budget = budget_of([layer_with(max_gap=1, max_stall=1), layer_with(max_gap=2)])
     assert {key: limit.value for key, limit in budget.limits.items()} == {
         "max_gap": 2,
         "max_stall": 1,
@@ -240,54 +244,59 @@ def test_the_nearest_wins():
     ],
 )
 def test_the_tightest_wins_where_that_is_said(key, loose, tight):
-    """Whichever is nearer, and wherever it is said."""
-    tightest = budget_of([layer(**{key: tight})]).value(key)
-    for far, near in ((loose, tight), (tight, loose)):
-        for said in ([True, False], [False, True]):
+    """If either layer says `tighter`, the tighter of two limits wins, whichever layer is nearer."""
+    tightest = budget_of([layer_with(**{key: tight})]).value(key)
+    for far_value, near_value in ((loose, tight), (tight, loose)):
+        for flags in ([True, False], [False, True]):
             layers = [
-                layer(**{key: value}, tighter=each)
-                for value, each in zip((far, near), said, strict=True)
+                layer_with(**{key: value}, tighter=tighter)
+                for value, tighter in zip((far_value, near_value), flags, strict=True)
             ]
             assert budget_of(layers).value(key) == tightest
 
 
 def test_tighter_shares_are_of_all_functions():
-    """Each with its own."""
-    far, near = {"a:b": "20%", "c:d": "10%"}, {"a:b": "10%", "e:f": "5%"}
-    budget = budget_of([layer(cpu_share=far), layer(cpu_share=near, tighter=True)])
+    """If a layer says `tighter`, each function keeps the tighter of its limits on CPU share."""
+    far_shares, near_shares = {"a:b": "20%", "c:d": "10%"}, {"a:b": "10%", "e:f": "5%"}
+    budget = budget_of(
+        [layer_with(cpu_share=far_shares), layer_with(cpu_share=near_shares, tighter=True)]
+    )
     assert budget.value("cpu_share") == {"a:b": 0.1, "c:d": 0.1, "e:f": 0.05}
 
 
 def test_what_is_not_tighter_stays_where_it_was():
-    """It is said of the place that it really comes from."""
-    near = layer_of({"max_gap": 3, "tighter": True}, lambda _: "there")
-    assert budget_of([layer(max_gap=2), near]).limits["max_gap"].origin == "here"
+    """A limit keeps its origin if a nearer layer that says `tighter` declares a looser value."""
+    near_layer = layer_of({"max_gap": 3, "tighter": True}, lambda _: "there")
+    assert budget_of([layer_with(max_gap=2), near_layer]).limits["max_gap"].origin == "here"
 
 
 def test_what_a_marker_asks_for_has_to_be_measured_even_if_another_is_tighter():
-    """Else a default would excuse a test that has nothing to measure."""
+    """A budget of a marker must be measured, even if the tighter limit comes from the default.
+
+    Otherwise a default would excuse a test that has nothing to measure.
+    """
     marker = layer_of({"max_gap": 2, "tighter": True}, lambda _: "marker", must=True)
-    assert budget_of([layer(max_gap=1), marker]).limits["max_gap"] == (1, "here", True)
+    assert budget_of([layer_with(max_gap=1), marker]).limits["max_gap"] == (1, "here", True)
 
 
 def test_memory_is_measured_in_a_run_of_its_own():
-    """Where that is said, and needed."""
-    assert budget_of([layer(max_stall=1, peak_memory=1, rerun=True)]).rerun
-    assert not budget_of([layer(peak_memory=1, rerun=True)]).rerun
-    assert not budget_of([layer(max_stall=1, rerun=True)]).rerun
+    """A test runs twice only if `rerun` is set and tracing memory would disturb another limit."""
+    assert budget_of([layer_with(max_stall=1, peak_memory=1, rerun=True)]).rerun
+    assert not budget_of([layer_with(peak_memory=1, rerun=True)]).rerun
+    assert not budget_of([layer_with(max_stall=1, rerun=True)]).rerun
 
 
 def test_the_nearest_says_whether_a_test_runs_twice():
-    """So one may say that it does not; then both cannot be had."""
-    project = layer(max_stall=1, peak_memory=1, rerun=True)
+    """A near layer can turn `rerun` off; memory and stalls together are an error then."""
+    project = layer_with(max_stall=1, peak_memory=1, rerun=True)
     with pytest.raises(BudgetError, match="peak_memory cannot be measured together with"):
-        budget_of([project, layer(rerun=False)])
+        budget_of([project, layer_with(rerun=False)])
 
 
 def test_what_applies_is_said_in_columns():
-    """Key, limit, and where it comes from."""
+    """`Budget.lines` returns the key, the limit and the origin of each limit, in columns."""
     lines = budget_of(
-        [layer(max_gap="200ms", max_superlinear="25%", background_fetch=False)]
+        [layer_with(max_gap="200ms", max_superlinear="25%", background_fetch=False)]
     ).lines()
     assert lines == [
         "max_superlinear   25% superlinear  here",
@@ -298,7 +307,7 @@ def test_what_applies_is_said_in_columns():
 
 @pytest.mark.parametrize("name", ['"chat.ui"', "'chat.ui'", '"chat.ui" '])
 def test_a_line_is_found_in_a_table_whose_name_is_quoted(name):
-    """It may have dots."""
+    """`line_of` finds a key in a table whose quoted name has a dot."""
     text = f"[tool.streamperf . budgets.{name}]\nmax_gap = 1"
     assert line_of(text, ["tool", "streamperf", "budgets", "chat.ui"], "max_gap") == 2
 
@@ -308,7 +317,7 @@ def test_a_line_is_found_in_a_table_whose_name_is_quoted(name):
     st.lists(st.sampled_from(["", "# max_gap = 1", "[other]", "max_gap = 7", "[[many]]"])),
 )
 def test_lines_are_found_whatever_is_around(declared, noise):
-    """In a file that says much else before it."""
+    """`line_of` finds a key below other tables, comments and keys of the same name."""
     text = "\n".join(
         [*noise, "[tool.streamperf.budgets]", *(f"{k} = {v}" for k, v in declared.items())]
     )
@@ -318,8 +327,8 @@ def test_lines_are_found_whatever_is_around(declared, noise):
         assert lines[number - 1] == f"{key} = {value}"
 
 
-def called(key, value):
-    """Make the call of a check whose argument the budget `key` is."""
+def call_check(key, value):
+    """Call the check that takes the budget `key` as an argument, with this value."""
     if key == "updates_every":
         UpdateCounter().assert_throttled(every=value)
     elif key == "flushes_per_second":
@@ -350,13 +359,13 @@ def called(key, value):
     ],
 )
 def test_a_budget_and_a_call_accept_the_same(key, value):
-    """A form of a quantity is accepted in both, or refused in both."""
+    """A budget and the argument of its check accept the same values, and refuse the same."""
     value = {"json:loads": value} if key == "cpu_share" else value
     try:
-        layer(**{key: value})
+        layer_with(**{key: value})
     except BudgetError:
         with pytest.raises((ValueError, TypeError), match="must be"):
-            called(key, value)
+            call_check(key, value)
     else:
-        with suppress(NothingMeasured, ResponsivenessExceeded):  # a verdict, so it was accepted
-            called(key, value)
+        with suppress(NothingMeasured, ResponsivenessExceeded):  # the value was accepted
+            call_check(key, value)

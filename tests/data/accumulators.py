@@ -1,6 +1,7 @@
-"""Consumers of a stream whose growth is known: what the verdict is tested and benchmarked on.
+"""Accumulators: consumers of a stream whose growth is known, for tests and benchmarks of verdicts.
 
-`LINEAR` and `SUPERLINEAR` map a name to `(consume, keyword arguments of measure_growth)`.
+A consumer takes a stream of deltas, and its work is linear or superlinear by construction.
+`LINEAR` and `SUPERLINEAR` map a name to a consumer and its keyword arguments of `measure_growth`.
 """
 
 import ast
@@ -17,7 +18,7 @@ from pytest_streamperf import object_arguments, string_arguments
 
 
 def local_string(stream):
-    """CPython extends a string that nothing else refers to in place."""
+    """Extend a local string: linear, as CPython does it in place if no other name refers to it."""
     text = ""
     for delta in stream:
         text += delta
@@ -25,7 +26,7 @@ def local_string(stream):
 
 
 def list_and_join(stream):
-    """The remedy."""
+    """Collect deltas in a list, and join them once: linear."""
     parts = []
     for delta in stream:
         parts.append(delta)
@@ -33,7 +34,7 @@ def list_and_join(stream):
 
 
 def string_io(stream):
-    """A buffer made for it."""
+    """Write deltas to a `StringIO`: linear."""
     buffer = io.StringIO()
     for delta in stream:
         buffer.write(delta)
@@ -41,7 +42,7 @@ def string_io(stream):
 
 
 def byte_array(stream):
-    """Extended in place, with room to spare."""
+    """Extend a `bytearray`, which keeps spare room: linear."""
     buffer = bytearray()
     for delta in stream:
         buffer += delta.encode()
@@ -49,23 +50,23 @@ def byte_array(stream):
 
 
 def one_dict_each(stream):
-    """One object per delta: memory that was never used before costs page faults."""
+    """Make one dict per delta: linear, with page faults for new memory."""
     return [{"delta": delta} for delta in stream]
 
 
 def a_growing_set(stream):
-    """A set quadruples when it is full: one delta in thousands pays for that."""
+    """Add deltas to a set: linear, as it quadruples when full, at one delta in thousands."""
     return {(index, delta) for index, delta in enumerate(stream)}
 
 
 def costly_set_up(stream):
-    """200 us before the first delta, at every run."""
+    """Work for about 200 us before the first delta: linear."""
     _spin(40)
     return "".join(stream)
 
 
 def costly_deltas(stream):
-    """150 us a delta, as a current SDK's stream state takes."""
+    """Work for about 150 us per delta, like the stream state of an SDK: linear."""
     parts = []
     for delta in stream:
         _spin(30)
@@ -74,23 +75,23 @@ def costly_deltas(stream):
 
 
 def _spin(rounds: int) -> int:
-    # About 5 us a round, on a machine of today.
+    # A round takes about 5 us on a recent machine, and took 8 us on a shared core (CPython 3.11.7).
     return sum(sum(range(750)) for _ in range(rounds))
 
 
 class Reply:
-    """Quadratic: an attribute cannot be extended in place."""
+    """Reply whose text is an attribute, which CPython cannot extend in place: quadratic."""
 
     def __init__(self) -> None:
         self.text = ""
 
     def feed(self, delta: str) -> None:
-        """Copy all of the text, and the delta."""
+        """Append a delta, which copies all the text before it."""
         self.text += delta
 
 
 def attribute(stream):
-    """Collects in an attribute."""
+    """Extend a string attribute: quadratic."""
     reply = Reply()
     for delta in stream:
         reply.feed(delta)
@@ -98,7 +99,7 @@ def attribute(stream):
 
 
 def dict_item(stream):
-    """Nor can a dict's item."""
+    """Extend a string in a dict: quadratic, as CPython cannot extend the item in place."""
     message = {"content": ""}
     for delta in stream:
         message["content"] += delta
@@ -106,7 +107,7 @@ def dict_item(stream):
 
 
 def closure_cell(stream):
-    """Nor, since 3.11, a variable that a closure shares."""
+    """Extend a string that a closure shares: quadratic since Python 3.11."""
     text = ""
 
     def feed(delta):
@@ -119,7 +120,7 @@ def closure_cell(stream):
 
 
 def f_string(stream):
-    """A new string each time."""
+    """Make a new string of all the text per delta with an f-string: quadratic."""
     text = ""
     for delta in stream:
         text = f"{text}{delta}"
@@ -127,7 +128,7 @@ def f_string(stream):
 
 
 def immutable_bytes(stream):
-    """`bytes +=` makes a new object."""
+    """Extend `bytes`, which makes a new object per delta: quadratic."""
     data = b""
     for delta in stream:
         data += delta.encode()
@@ -135,7 +136,10 @@ def immutable_bytes(stream):
 
 
 def kept_snapshot(stream):
-    """A second reference forces the copy; the one before it is freed as the new one is made."""
+    """Extend a string that a second name refers to: quadratic, as this forces a copy.
+
+    The earlier copy is freed when the new one is made.
+    """
     text = before = ""
     for delta in stream:
         before = text
@@ -144,7 +148,7 @@ def kept_snapshot(stream):
 
 
 def rescanned(stream):
-    """Looks through all the text for what is not in it, and allocates nothing."""
+    """Search all the text per delta for a missing fence: quadratic, without allocations."""
     text, fences = "", 0
     for delta in stream:
         text += delta
@@ -153,7 +157,7 @@ def rescanned(stream):
 
 
 def reparsed(stream):
-    """Parses all the arguments again on every delta."""
+    """Parse all the arguments again per delta: quadratic."""
     buffer, arguments = "", None
     for delta in stream:
         buffer += delta
@@ -161,11 +165,12 @@ def reparsed(stream):
     return arguments
 
 
-# -- from earlier twenties: a false alarm, one that was inconclusive, and one that was hard to blame
+# -- consumers of earlier benchmarks (docs/benchmarks.md) that got a wrong or an unclear verdict,
+# -- or that were hard to blame
 
 
 def framed(stream):
-    """Packs frames into one buffer, and unpacks them at the end, by offset."""
+    """Pack frames into one buffer, and unpack them by offset at the end: linear."""
     buffer, texts, offset = bytearray(), [], 0
     for delta in stream:
         data = delta.encode()
@@ -179,15 +184,15 @@ def framed(stream):
 
 
 def drawn_by_lot(stream):
-    """Puts all deltas in an order drawn by lot, when all have come, to show a sample."""
-    lots = random.Random(7)  # noqa: S311 - not a secret
+    """Sort all deltas by a random ticket after the last one: n log n, over scattered objects."""
+    lots = random.Random(7)  # noqa: S311 - no secret
     deltas = list(stream)
     tickets = sorted((lots.random(), index) for index in range(len(deltas)))
     return [deltas[index] for _, index in tickets]
 
 
 def merged_at_the_end(stream):
-    """Puts events into pages of 32, and merges the pages by rank when all has come."""
+    """Collect sorted pages of 32 events, and merge them after the last delta: n log n."""
     pages = [[]]
     for index, delta in enumerate(stream):
         if len(pages[-1]) == 32:
@@ -197,7 +202,7 @@ def merged_at_the_end(stream):
 
 
 def removed_by_value(stream):
-    """Strikes what is done off a list, from its end, when all has come."""
+    """Remove items by value from the end of a list, after the last delta: quadratic."""
     pending = [index for index, _ in enumerate(stream)]
     for index in reversed(range(len(pending))):
         pending.remove(index)
@@ -205,7 +210,7 @@ def removed_by_value(stream):
 
 
 def generated_code(stream):
-    """Parses a program when all its lines have come, and takes the texts out of the tree."""
+    """Parse a program after its last line, and take the texts out of the tree: linear."""
     lines = [f"say({delta!r}, line={index})" for index, delta in enumerate(stream)]
     tree = ast.parse("\n".join(lines))
     return [call.value.args[0].value for call in tree.body]
@@ -215,7 +220,7 @@ Case = tuple[Any, dict[str, Any]]
 
 
 def by_name(*consumers: Any) -> dict[str, Case]:
-    """Make a table of them, with no terms of their own."""
+    """Return a table of these consumers by name, without arguments for `measure_growth`."""
     return {consume.__name__: (consume, {}) for consume in consumers}
 
 
@@ -248,7 +253,7 @@ SUPERLINEAR["reparsed_objects"] = reparsed, {"delta": object_arguments}
 
 
 def cases() -> Iterator[tuple[str, Any, dict[str, Any], str]]:
-    """Every case, with the verdict that is right for it."""
+    """Yield each consumer's name, the consumer, its arguments, and the right verdict."""
     for expected, table in (("within", LINEAR), ("exceeded", SUPERLINEAR)):
-        for name, (consume, terms) in table.items():
-            yield name, consume, terms, expected
+        for name, (consume, arguments) in table.items():
+            yield name, consume, arguments, expected

@@ -1,4 +1,8 @@
-"""Reports as a run leaves them: what their faces are tested, measured and looked at with."""
+"""Example reports, in the format that a test run writes.
+
+Tests and benchmarks render them as an HTML page, Markdown and text. A report has a list of checks.
+A check has a stem, which is its kind ("growth", "throttling"), a verdict, figures and series.
+"""
 
 from collections.abc import Mapping
 from math import log2
@@ -8,12 +12,14 @@ from pytest_streamperf._results.metrics import MOST_DRAWN
 from pytest_streamperf._results.text import sparkline
 from pytest_streamperf._results.units import duration, percent, size, thousands
 
-SUPERLINEAR, INTERVAL, STALL = 0.25, 0.1, 0.05  # limits
+# The limits of the checks: a share, and seconds between updates and for a stall.
+SUPERLINEAR, INTERVAL, STALL = 0.25, 0.1, 0.05
+# A made-up commit id.
 COMMIT = "5f1c9e0b7a2d4c6e8f90a1b2c3d4e5f60718293a"
 
 
 def sample() -> dict[str, Any]:
-    """One run with checks of all stems and all verdicts."""
+    """Return a report of 12 checks, with every stem and every verdict."""
     return document(
         [
             growth("tests/test_reply.py::test_reply_is_linear", bent=1.0),
@@ -35,13 +41,18 @@ def sample() -> dict[str, Any]:
 
 
 def many(checks: int = 500) -> dict[str, Any]:
-    """One run with so many checks of all stems, one in ten not within, as long as they get."""
+    """Return a report of many checks, of which one in ten exceeds its limit.
+
+    The series of growth, updates and responsiveness are as long as a report can draw.
+    """
     makers = (
-        lambda test, bad: growth(test, bent=0.93 if bad else 0.04, rows=MOST_DRAWN),
-        lambda test, bad: updates(test, every=0.02 if bad else 0.1, rows=MOST_DRAWN),
-        lambda test, bad: responsiveness(test, stall=0.2 if bad else 0.01, rows=MOST_DRAWN),
-        lambda test, bad: service(test, verdict="exceeded" if bad else "within"),
-        lambda test, _bad: gate(test),
+        lambda test, exceeded: growth(test, bent=0.93 if exceeded else 0.04, rows=MOST_DRAWN),
+        lambda test, exceeded: updates(test, every=0.02 if exceeded else 0.1, rows=MOST_DRAWN),
+        lambda test, exceeded: responsiveness(
+            test, stall=0.2 if exceeded else 0.01, rows=MOST_DRAWN
+        ),
+        lambda test, exceeded: service(test, verdict="exceeded" if exceeded else "within"),
+        lambda test, _exceeded: gate(test),
     )
     return document(
         [
@@ -55,7 +66,7 @@ def many(checks: int = 500) -> dict[str, Any]:
 
 
 def document(checks: list[dict[str, Any]], **changed: Any) -> dict[str, Any]:
-    """A report of these checks."""
+    """Return a report of these checks; `changed` replaces top-level entries."""
     return {
         "format": "pytest-streamperf report",
         "version": 1,
@@ -81,7 +92,7 @@ def document(checks: list[dict[str, Any]], **changed: Any) -> dict[str, Any]:
 
 
 def check(stem: str, test: str, **changed: Any) -> dict[str, Any]:
-    """A check that found nothing wrong, but for what is changed."""
+    """Return a check that is within; `changed` replaces its entries."""
     verdict = changed.get("verdict", "within")
     return {
         "test": test,
@@ -106,17 +117,20 @@ def check(stem: str, test: str, **changed: Any) -> dict[str, Any]:
 
 
 def growth(test: str, *, bent: float, verdict: str = "", rows: int = 9) -> dict[str, Any]:
-    """Consumers whose work is superlinear by this share at 20,000 deltas."""
+    """Return a growth check with the superlinear share `bent` at 20,000 deltas.
+
+    `rows` is the number of points of its cost curves. A `verdict` of "" follows from the share.
+    """
     lengths = [round(64 * 2 ** (index * log2(20_000 / 64) / (rows - 1))) for index in range(rows)]
-    uneven = [1 + 0.03 * ((index * 7) % 5 - 2) for index in range(rows)]
+    noise_factors = [1 + 0.03 * ((index * 7) % 5 - 2) for index in range(rows)]
     slope = bent * 4.2
     copies = [
-        [length, _rounded((140 + slope * length) * noise)]
-        for length, noise in zip(lengths, uneven, strict=True)
+        [length, _four_digits((140 + slope * length) * noise)]
+        for length, noise in zip(lengths, noise_factors, strict=True)
     ]
     time = [
-        [length, _rounded((1.5e-7 + slope * length * 2e-11) * noise)]
-        for length, noise in zip(lengths, uneven, strict=True)
+        [length, _four_digits((1.5e-7 + slope * length * 2e-11) * noise)]
+        for length, noise in zip(lengths, noise_factors, strict=True)
     ]
     verdict = verdict or ("exceeded" if bent > SUPERLINEAR else "within")
     total = 20_000 * copies[-1][1]
@@ -155,10 +169,10 @@ def growth(test: str, *, bent: float, verdict: str = "", rows: int = 9) -> dict[
         counts={"allocated bytes": round(total), "calls": 60_003},
         shares={
             "superlinear": bent,
-            "superlinear low": _rounded(bent * 0.6),
-            "superlinear high": _rounded(min(1.0, bent * 1.4)),
+            "superlinear low": _four_digits(bent * 0.6),
+            "superlinear high": _four_digits(min(1.0, bent * 1.4)),
         },
-        seconds={"at the maximum length": _rounded(20_000 * time[-1][1])},
+        seconds={"at the maximum length": _four_digits(20_000 * time[-1][1])},
         limits={"superlinear": SUPERLINEAR},
         where=[
             {"place": place, "source": source, "share": 0.97},
@@ -173,9 +187,9 @@ def growth(test: str, *, bent: float, verdict: str = "", rows: int = 9) -> dict[
 
 
 def updates(test: str, *, every: float, rows: int = 40) -> dict[str, Any]:
-    """A view that shows text so often, in seconds; ten a second were promised."""
+    """Return a throttling check of a view that updates every `every` seconds (limit: 0.1 s)."""
     exceeded = every < INTERVAL
-    deltas = [[_rounded(index * 0.05), 11 * (index + 1)] for index in range(rows)]
+    deltas = [[_four_digits(index * 0.05), 11 * (index + 1)] for index in range(rows)]
     kept = round(max(1.0, every / 0.05))
     return check(
         "throttling",
@@ -206,8 +220,8 @@ def updates(test: str, *, every: float, rows: int = 40) -> dict[str, Any]:
 
 
 def flushes(test: str) -> dict[str, Any]:
-    """A server that writes each chunk, and flushes by time."""
-    writes = [[_rounded(index * 0.031), 480 * (index + 1)] for index in range(48)]
+    """Return a throttling check of a server that flushes its 48 writes by time."""
+    writes = [[_four_digits(index * 0.031), 480 * (index + 1)] for index in range(48)]
     carried = [[row[0], 480 * 4] for row in writes[3::4]]
     return check(
         "throttling",
@@ -221,14 +235,17 @@ def flushes(test: str) -> dict[str, Any]:
 
 
 def responsiveness(test: str, *, stall: float, rows: int = 48) -> dict[str, Any]:
-    """A stream whose event loop once stood still for so long, in seconds."""
+    """Return a responsiveness check whose longest stall lasted `stall` seconds."""
     exceeded = stall > STALL
-    gaps = [[_rounded(index * 0.12), _rounded(0.02 + 0.003 * (index % 7))] for index in range(rows)]
+    gaps = [
+        [_four_digits(index * 0.12), _four_digits(0.02 + 0.003 * (index % 7))]
+        for index in range(rows)
+    ]
     return check(
         "responsiveness",
         test,
         verdict="exceeded" if exceeded else "within",
-        # A project that starts lets this pass.
+        # `mode = "warn"` accepts exceeded checks.
         accepted=True,
         headline=f"the event loop stood still for {duration(stall)}, limit 50.0 ms"
         if exceeded
@@ -243,7 +260,7 @@ def responsiveness(test: str, *, stall: float, rows: int = 48) -> dict[str, Any]
         if exceeded
         else [],
         counts={"messages": rows},
-        shares={"of the time held": _rounded(stall / 6)},
+        shares={"of the time held": _four_digits(stall / 6)},
         seconds={"longest stall": stall, "longest gap": 0.038, "longest pause": 0.0021},
         limits={"longest stall": STALL, "longest gap": 0.2},
         where=[
@@ -257,14 +274,14 @@ def responsiveness(test: str, *, stall: float, rows: int = 48) -> dict[str, Any]
         else [],
         series={
             "gaps": gaps,
-            "stalls": [[2.31, stall], [4.07, _rounded(stall / 3)]],
+            "stalls": [[2.31, stall], [4.07, _four_digits(stall / 3)]],
             "pauses": [[1.2, 0.0021], [3.9, 0.0012]],
         },
     )
 
 
 def network(test: str) -> dict[str, Any]:
-    """A constructor that phones home."""
+    """Return a network check that found an attempt of a constructor to fetch."""
     return check(
         "network",
         test,
@@ -299,7 +316,7 @@ def network(test: str) -> dict[str, Any]:
 
 
 def gate(test: str) -> dict[str, Any]:
-    """A gate that holds in each environment."""
+    """Return a network check of a gate that holds in each of 4 environments."""
     return check(
         "network",
         test,
@@ -318,8 +335,8 @@ def gate(test: str) -> dict[str, Any]:
 
 
 def service(test: str, *, verdict: str = "inconclusive") -> dict[str, Any]:
-    """A server, asked by real clients."""
-    said: Mapping[str, tuple[str, list[str]]] = {
+    """Return a server check with 50 clients and this verdict."""
+    texts: Mapping[str, tuple[str, list[str]]] = {
         "within": (f"all gauges settle, after {thousands(1000)} clients", []),
         "exceeded": (
             "streams_open is 3 after 50 clients have left, limit 0",
@@ -330,7 +347,7 @@ def service(test: str, *, verdict: str = "inconclusive") -> dict[str, Any]:
             ["", "  means  what is watched is not what is used", "  try    name gauges=[...]"],
         ),
     }
-    headline, details = said[verdict]
+    headline, details = texts[verdict]
     return check(
         "server",
         test,
@@ -344,5 +361,6 @@ def service(test: str, *, verdict: str = "inconclusive") -> dict[str, Any]:
     )
 
 
-def _rounded(value: float) -> float:
+def _four_digits(value: float) -> float:
+    """Return the value rounded to four significant digits."""
     return float(f"{value:.4g}")

@@ -1,4 +1,8 @@
-"""Properties, ready to use: what holds passes, and what does not is shown small."""
+"""`assert_chunking_invariant`: a consumer gives the same result, with linear work, for all chunks.
+
+The consumers here are decoders of bytes. Some are right; some depend on where chunks end, or do
+quadratic work.
+"""
 
 import doctest
 import json
@@ -15,7 +19,7 @@ TURN = Turn(Text("Grüße, 👩\u200d👧! " * 20), ToolCall("read", {"path": "�
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_our_decoders_do(name):
-    """Each dialect's gives the same however it is cut, for work that is linear."""
+    """The decoder of each built-in dialect gives the same deltas for all cuts, with linear work."""
 
     def consume(chunks):
         decoder = dialect(name).Decoder()
@@ -25,7 +29,7 @@ def test_our_decoders_do(name):
 
 
 def test_a_decoder_that_splits_characters():
-    """The smallest cut that makes a difference is shown, and what became of it."""
+    """The error shows the smallest cut that changes the result, and both results."""
 
     def consume(chunks):
         return "".join(chunk.decode(errors="replace") for chunk in chunks)
@@ -45,7 +49,7 @@ def test_a_decoder_that_splits_characters():
 
 
 def test_a_decoder_that_takes_chunks_for_events():
-    """It breaks wherever a chunk is no event."""
+    """An exception of the consumer gets a note that lists where the chunks ended."""
 
     def consume(chunks):
         return [json.loads(chunk.removeprefix(b"data: ")) for chunk in chunks]
@@ -53,20 +57,20 @@ def test_a_decoder_that_takes_chunks_for_events():
     with pytest.raises(json.JSONDecodeError) as failed:
         assert_chunking_invariant(consume, sse.encode_json({"a": 1}))
     (note,) = failed.value.__notes__
-    said, *_, cut = note.splitlines()
-    assert said == "consume raised this for chunks that end here:"
-    assert " | " in cut
+    headline, *_, cut_line = note.splitlines()
+    assert headline == "consume raised this for chunks that end here:"
+    assert " | " in cut_line
 
 
 def test_many_cuts_are_counted():
-    """A few are shown."""
+    """A table of eight cuts shows four of them, and counts the other four."""
     *shown, more = chunking_invariance._cuts([b"a"] * 9)
     assert "and in 4 more places" in more
     assert "".join(shown).count("b'a' | b'a'") == 4
 
 
 def test_a_decoder_that_copies_what_it_has():
-    """The same result for more and more work is growth; nothing is timed for that."""
+    """A consumer with the right result but quadratic work fails, by a count of allocated bytes."""
 
     def consume(chunks):
         buffer = b""
@@ -79,7 +83,7 @@ def test_a_decoder_that_copies_what_it_has():
 
 
 def test_a_decoder_that_copies_only_where_chunks_are_longer():
-    """Work is counted for other cuts than the smallest, and the line is named."""
+    """Growth that only chunks of two or more bytes cause fails too, and its line is blamed."""
 
     def consume(chunks):
         buffer, bytes_alone = b"", []
@@ -96,13 +100,13 @@ def test_a_decoder_that_copies_only_where_chunks_are_longer():
 
 
 def test_too_little_to_see_growth():
-    """What is that short passes nothing."""
+    """Data of less than 64 bytes, too short to show growth, is a `ValueError`."""
     with pytest.raises(ValueError, match=r"data must be 64 bytes or more, .*, not 8"):
         assert_chunking_invariant(b"".join, b"data: 1\n")
 
 
 def test_examples_in_docstrings():
-    """The module's doctests hold."""
+    """The module's doctests exist and pass."""
     failed, attempted = doctest.testmod(chunking_invariance)
     assert attempted
     assert not failed

@@ -1,4 +1,8 @@
-"""Growth through the wire: application code, SDK and all, against a server in another process."""
+"""Growth checks with `serve`: a consumer reads its deltas from a server in another process.
+
+The consumer gets a URL instead of a stream, and reads from it with a real SDK. A dialect is the
+protocol of the server, such as that of OpenAI's chat completions.
+"""
 
 import asyncio
 import socket
@@ -19,20 +23,20 @@ pytestmark = pytest.mark.alone
 HELLO = [{"role": "user", "content": "hello"}]
 
 
-def deltas(url):
-    """What an application does with an SDK."""
+def openai_deltas(url):
+    """Yield the texts of a reply that the SDK of OpenAI reads from the server at `url`."""
     with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
         for chunk in client.chat.completions.create(model="m", messages=HELLO, stream=True):
             yield from (choice.delta.content or "" for choice in chunk.choices)
 
 
-def by_openai(url):
-    """Joins once, at the end."""
-    return "".join(deltas(url))
+def join_with_openai(url):
+    """Read a reply with the SDK of OpenAI, and join its texts once."""
+    return "".join(openai_deltas(url))
 
 
-def by_anthropic(url):
-    """Leaves it to the SDK."""
+def read_with_anthropic(url):
+    """Read the events of a reply with the SDK of Anthropic."""
     with (
         anthropic.Anthropic(base_url=url, api_key="none", max_retries=0) as client,
         client.messages.create(model="m", max_tokens=9, messages=HELLO, stream=True) as stream,
@@ -40,16 +44,16 @@ def by_anthropic(url):
         return [event.type for event in stream]
 
 
-def by_ollama(url):
-    """Takes NDJSON."""
+def read_with_ollama(url):
+    """Read the lines of a reply, which are NDJSON, with the SDK of Ollama."""
     with ollama.Client(host=url) as client:
         return list(client.chat(model="m", messages=HELLO, stream=True))
 
 
-def counts_again(url):
-    """Looks at every word again for every delta."""
+def recount_titles(url):
+    """Count the capitalized words of the whole text again for every delta: quadratic work."""
     text, titles = "", 0
-    for delta in deltas(url):
+    for delta in openai_deltas(url):
         text += delta
         titles += sum(word.istitle() and word.isalpha() for word in text.split(" "))
     return titles
@@ -58,22 +62,22 @@ def counts_again(url):
 @pytest.mark.parametrize(
     ("consume", "dialect"),
     [
-        (by_openai, "openai-chat"),
-        (by_anthropic, "anthropic-messages"),
-        (by_ollama, "ollama-chat"),
+        (join_with_openai, "openai-chat"),
+        (read_with_anthropic, "anthropic-messages"),
+        (read_with_ollama, "ollama-chat"),
     ],
 )
 def test_an_sdk_is_linear(consume, dialect):
-    """Calls are counted, and what it takes to set up a client is taken off."""
+    """Reading a reply with an SDK is linear, as the cost of setting up a client is subtracted."""
     growth = assert_linear(consume, serve=dialect, up_to=500, seconds=6.0)
     assert growth.superlinear_share < 0.05
     assert growth.curves["calls"].length >= 250
 
 
 def test_what_an_application_does_again_is_found():
-    """Its line is blamed, not the SDK."""
+    """Quadratic work of an application is blamed on its own line, not on the SDK."""
     with pytest.raises(GrowthExceeded) as exceeded:
-        assert_linear(counts_again, serve="openai-chat", up_to=500, seconds=6.0)
+        assert_linear(recount_titles, serve="openai-chat", up_to=500, seconds=6.0)
     growth = exceeded.value.verdict
     assert growth.metric == "calls"
     assert "word.istitle()" in growth.blame[0].source
@@ -81,7 +85,7 @@ def test_what_an_application_does_again_is_found():
 
 
 def test_an_async_application():
-    """It is awaited in the current task."""
+    """`assert_linear.aio` awaits an async consumer, and its growth over the wire is within."""
 
     async def consume(url):
         async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none") as client:
@@ -95,41 +99,41 @@ def test_an_async_application():
 
 
 def test_a_dialect_at_the_base_url():
-    """AG-UI has no path of its own: what an agent's URL is called is up to its users."""
+    """A dialect without a path of its own, such as AG-UI, is served at the base URL."""
     growth = measure_growth(httpx.post, serve="ag-ui", up_to=200)
     assert growth.verdict == "within"
 
 
 @pytest.mark.parametrize(
-    ("terms", "says"),
+    ("arguments", "message_part"),
     [
         ({"serve": "openai"}, "no dialect is named 'openai': there are 'ag-ui', "),
         ({"serve": "openai-chat", "delta": str}, "with serve= consume gets a URL"),
         ({"serve": "openai-chat", "up_to": 127}, "up_to must be at least 128, not 127"),
     ],
 )
-def test_what_cannot_be_served(terms, says):
-    """It is said what can."""
-    with pytest.raises(ValueError, match=says):
-        measure_growth(by_openai, **terms)
+def test_what_cannot_be_served(arguments, message_part):
+    """An unknown dialect, or an argument that `serve` rules out, is a `ValueError` with advice."""
+    with pytest.raises(ValueError, match=message_part):
+        measure_growth(join_with_openai, **arguments)
 
 
 @pytest.mark.parametrize(
-    ("consume", "says"),
+    ("consume", "message_part"),
     [
         (lambda _url: None, "it asked the server for nothing"),
         (lambda url: httpx.post(f"{url}/v1/messages"), "it asked for /[0-9]+/v1/messages"),
     ],
     ids=["nothing", "another path"],
 )
-def test_an_application_that_takes_nothing(consume, says):
-    """A check that measured nothing is an error."""
-    with pytest.raises(NothingMeasured, match=says):
+def test_an_application_that_takes_nothing(consume, message_part):
+    """If the consumer takes no stream from the server, the check raises `NothingMeasured`."""
+    with pytest.raises(NothingMeasured, match=message_part):
         measure_growth(consume, serve="openai-chat", up_to=200)
 
 
-def refuses(url):
-    """Whether nobody listens any more."""
+def refuses_connections(url):
+    """Return whether the server at this URL refuses connections."""
     host, port = url.removeprefix("http://").split("/")[0].split(":")
     with socket.socket() as client:
         return client.connect_ex((host, int(port))) != 0
@@ -137,19 +141,19 @@ def refuses(url):
 
 @pytest.mark.parametrize("error", [None, ZeroDivisionError, KeyboardInterrupt])
 def test_the_server_ends_with_its_check(error):
-    """However that ends."""
+    """The server process ends with its check, also if the check raises an error."""
     try:
         with served_elsewhere("openai-chat") as url_for:
-            assert by_openai(url_for(1))
+            assert join_with_openai(url_for(1))
             if error:
                 raise error
     except (ZeroDivisionError, KeyboardInterrupt):
         assert error
-    assert refuses(url_for(1))
+    assert refuses_connections(url_for(1))
 
 
 def test_a_server_that_does_not_start(monkeypatch, tmp_path):
-    """The command is named; why is on standard error."""
+    """A server process that does not start raises a `RuntimeError` that names its command."""
     broken = tmp_path / "python"
     broken.write_text("#!/bin/sh\nexit 1\n")
     broken.chmod(0o755)

@@ -1,4 +1,7 @@
-"""Every number that decides a growth check has one place and a reason."""
+"""Every number that decides a growth check stands in `thresholds.py`, with a reason.
+
+`STRUCTURAL` lists the numeric constants of the other modules of `growth`. They decide no verdict.
+"""
 
 import ast
 from dataclasses import MISSING, fields
@@ -9,8 +12,9 @@ import pytest
 from pytest_streamperf.growth import thresholds
 from pytest_streamperf.growth.thresholds import THRESHOLDS, Thresholds
 
+# The folder of the package `growth`.
 GROWTH = Path(thresholds.__file__).parent
-# Numbers that decide no verdict and tune no check, by module and name, each with the reason.
+# Constants that decide no verdict and tune no check: the reason by module and name.
 STRUCTURAL = {
     ("metered_stream.py", "BLOCKS"): "the format of a run's record: six octaves lie on its edges",
     ("message.py", "_MAX_TABLE_ROWS"): "the layout of a message",
@@ -26,7 +30,7 @@ STRUCTURAL = {
 
 @pytest.mark.parametrize("field", fields(Thresholds), ids=lambda field: field.name)
 def test_each_threshold_has_a_reason(field):
-    """A threshold has a default, and a sentence that says why it has this value."""
+    """Every threshold has a default value, and a text that gives the reason for this value."""
     reason = field.metadata.get("reason", "")
     assert field.default is not MISSING
     assert len(reason.split()) >= 8, field.name
@@ -34,19 +38,19 @@ def test_each_threshold_has_a_reason(field):
 
 
 def test_no_two_thresholds_share_a_reason():
-    """A reason belongs to one threshold: a copied one explains nothing."""
+    """No two thresholds have the same reason, because a copied reason explains nothing."""
     reasons = [field.metadata["reason"] for field in fields(Thresholds)]
     assert len(set(reasons)) == len(reasons)
 
 
 def test_each_threshold_is_used():
-    """A threshold that no module of growth reads is removed."""
+    """Every threshold is read by at least one other module of the package `growth`."""
     code = "".join(
         file.read_text(encoding="utf-8")
         for file in GROWTH.glob("*.py")
         if file.name != "thresholds.py"
     )
-    aliases = code.replace("least.", "THRESHOLDS.")  # `timed_verdict` has a short name for it
+    aliases = code.replace("least.", "THRESHOLDS.")  # `timed_verdict` has an alias
     unused = [
         field.name for field in fields(Thresholds) if f"THRESHOLDS.{field.name}" not in aliases
     ]
@@ -54,12 +58,12 @@ def test_each_threshold_is_used():
 
 
 def test_thresholds_cannot_be_changed():
-    """A check that changed a threshold would change it for all others."""
+    """An assignment to a threshold raises `AttributeError`, so that no check can change it."""
     with pytest.raises(AttributeError):
         THRESHOLDS.runs_to_fail = 1
 
 
-def _numbers(tree):
+def _names_of_numbers(tree):
     """Yield the names that a module binds to literal numbers at its top level."""
     for node in tree.body:
         if isinstance(node, ast.Assign):
@@ -79,11 +83,11 @@ def _numbers(tree):
 
 
 def test_no_other_module_has_a_numeric_constant():
-    """All numeric constants of growth are thresholds, or are structural with a reason."""
+    """Every numeric constant in `growth` is a threshold, or `STRUCTURAL` has a reason for it."""
     constants = {
         (file.name, name)
         for file in GROWTH.glob("*.py")
         if file.name != "thresholds.py"
-        for name in _numbers(ast.parse(file.read_text(encoding="utf-8")))
+        for name in _names_of_numbers(ast.parse(file.read_text(encoding="utf-8")))
     }
     assert constants == set(STRUCTURAL)

@@ -1,4 +1,9 @@
-"""How smoothly: gaps, stalls and their lines, collections, memory, shares of CPU time."""
+"""`StallWatch`: message gaps, event-loop stalls, GC pauses, peak memory and CPU shares.
+
+A watch measures the code in its `with` block. `result` returns the measurements, `assert_smooth`
+checks them against limits. A stall or a pause is sure if the run-queue delay is known, or if the
+thread was on the CPU; otherwise it can only make a check inconclusive.
+"""
 
 import asyncio
 import functools
@@ -29,25 +34,27 @@ from pytest_streamperf._runtime.context import Line
 from pytest_streamperf.responsiveness import Collections, Pause, message, stalls
 from pytest_streamperf.responsiveness.stalls import Stall, StallMeter
 
-ME = sys.modules[__name__]
+# This module, which tests register as "responsiveness_test" to name its functions in `cpu_share`.
+THIS_MODULE = sys.modules[__name__]
 
 
 def run_asyncio(main):
-    """On a real loop."""
+    """Run a test's main coroutine on a real asyncio loop."""
     return asyncio.run(main())
 
 
 def run_virtual(main):
-    """On a virtual one."""
+    """Run a test's main coroutine on the virtual loop of a `VirtualClock`."""
     with VirtualClock():
         return asyncio.run(main())
 
 
+# Runs a test on an asyncio loop, on a virtual loop, and on trio.
 LOOPS = pytest.mark.parametrize("run", [run_asyncio, run_virtual, lambda main: trio.run(main)])  # noqa: PLW0108
 
 
-async def rest():
-    """Let the loop go round, on whichever."""
+async def let_loop_run():
+    """Let the event loop, of trio or of asyncio, run other work for 10 ms."""
     if "trio" in sys.modules and trio.lowlevel.in_trio_run():
         await trio.sleep(0.01)
     else:
@@ -57,40 +64,43 @@ async def rest():
 # -- stalls
 
 
-def block():
-    """Hold the loop for 60 ms of CPU time."""
+def block_loop():
+    """Keep the event loop busy for 60 ms of CPU time."""
     end = clock.thread_cpu() + 0.06
     while clock.thread_cpu() < end:
         pass
 
 
 def test_the_line_of_a_stall_is_that_of_most_looks(monkeypatch):
-    """Not that of the last, which may come when it is over; of as many the first."""
+    """A stall names the line that most samples hit, and the first of two lines with as many.
+
+    The last sample may come after the stall.
+    """
     now = [0.0]
     monkeypatch.setattr(clock, "wall", lambda: now[0])
     frame = sys._getframe()
     lines = {"held": Line("a.py:1 in held", "x"), "over": Line("a.py:2 in over", "y")}
-    for looks in (["held", "over"], ["over", "held", "held"], ["held", "held", "over"]):
+    for samples in (["held", "over"], ["over", "held", "held"], ["held", "held", "over"]):
         meter = stalls.StallMeter()
         meter.began()
-        for name in looks:
+        for name in samples:
             now[0] += 0.03
             monkeypatch.setattr(stalls, "line_of", lambda _, name=name: lines[name])
             meter.look(frame)
         meter.ended()
         meter.close()
-        assert [each.where for each in meter.stalls] == ["a.py:1 in held"]
+        assert [stall.where for stall in meter.stalls] == ["a.py:1 in held"]
 
 
 @LOOPS
 def test_a_stall_is_caught_and_its_line_named(run):
-    """Whoever holds the loop is told by file, line and function."""
+    """A stall above the limit fails the check; the message names its file, line and function."""
 
     async def main():
         with StallWatch() as watch:
-            await rest()
-            block()
-            await rest()
+            await let_loop_run()
+            block_loop()
+            await let_loop_run()
         return watch
 
     watch = run(main)
@@ -99,18 +109,18 @@ def test_a_stall_is_caught_and_its_line_named(run):
     stall = caught.value.verdict.stalls[0]
     assert stall.seconds > 0.05
     assert stall.where.startswith("test_stall_watch.py:")
-    assert stall.where.endswith("in block")
+    assert stall.where.endswith("in block_loop")
     assert "where  test_stall_watch.py:" in str(caught.value)
     assert "asyncio.to_thread" in str(caught.value)
 
 
 def test_a_sleep_on_the_loop_is_caught():
-    """`time.sleep` is a stall, in real time."""
+    """A `time.sleep` on the event loop is a stall in real time."""
 
     async def main():
         with StallWatch() as watch:
             await asyncio.sleep(0.01)
-            time.sleep(0.06)  # noqa: ASYNC251 - that is the fault
+            time.sleep(0.06)  # noqa: ASYNC251 - the fault under test
             await asyncio.sleep(0.01)
         return watch
 
@@ -121,12 +131,12 @@ def test_a_sleep_on_the_loop_is_caught():
 
 @LOOPS
 def test_a_healthy_loop_has_no_stalls(run):
-    """Waiting is not stalling."""
+    """An event loop that only waits has no stall."""
 
     async def main():
         with StallWatch() as watch:
             for _ in range(20):
-                await rest()
+                await let_loop_run()
         return watch
 
     assert run(main).assert_smooth(max_stall=0.05).verdict == "within"
@@ -134,28 +144,31 @@ def test_a_healthy_loop_has_no_stalls(run):
 
 @LOOPS
 def test_watches_within_and_beside_each_other(run):
-    """Each sees the stalls of its own time, and no other."""
+    """Nested and overlapping watches record the stalls of their own time only."""
 
     async def main():
         with StallWatch() as outer:
             with StallWatch():
-                await rest()
+                await let_loop_run()
             other = StallWatch().__enter__()
             for _ in range(6):
-                await rest()
+                await let_loop_run()
                 burn(0.02)
-        await rest()
-        block()
+        await let_loop_run()
+        block_loop()
         other.__exit__()
-        return [each.result().stalls for each in (outer, other)]
+        return [watch.result().stalls for watch in (outer, other)]
 
     outer, other = run(main)
     assert outer[0].seconds < 0.1
-    assert other[0].where.endswith("in block")
+    assert other[0].where.endswith("in block_loop")
 
 
-class Scripted:
-    """Clocks that say what they are told."""
+class ScriptedClocks:
+    """Clocks that the test sets: wall time, CPU time and run-queue delay, in seconds.
+
+    A `waited` of None makes the run-queue delay unknown.
+    """
 
     def __init__(self, monkeypatch, waited=0.0):
         self.now, self.cpu, self.queued = 100.0, 1.0, waited
@@ -164,8 +177,8 @@ class Scripted:
         queue = SimpleNamespace(waited=lambda: self.queued, close=lambda: None)
         monkeypatch.setattr(clock, "RunQueue", lambda: queue)
 
-    def stalls(self, *, wall, cpu=0.0, waited=0.0, allowed=0.0):
-        """What a meter makes of one callback."""
+    def stalls_of_callback(self, *, wall, cpu=0.0, waited=0.0, allowed=0.0):
+        """Return the stalls that a meter records for one callback that takes these seconds."""
         meter = StallMeter()
         meter.began()
         self.now += wall
@@ -177,33 +190,33 @@ class Scripted:
 
 
 def test_what_a_thread_waits_for_a_core_is_no_stall(monkeypatch):
-    """On a busy machine a healthy callback takes three times as long."""
-    scripted = Scripted(monkeypatch)
-    assert scripted.stalls(wall=0.06, waited=0.055) == []
-    (stall,) = scripted.stalls(wall=0.06, waited=0.01)
+    """The run-queue delay, in which the thread had no core, is subtracted from a stall."""
+    clocks = ScriptedClocks(monkeypatch)
+    assert clocks.stalls_of_callback(wall=0.06, waited=0.055) == []
+    (stall,) = clocks.stalls_of_callback(wall=0.06, waited=0.01)
     assert stall.seconds == pytest.approx(0.05)
     assert stall.sure
 
 
 def test_a_heartbeats_interval_is_no_stall(monkeypatch):
-    """The loop was asked to wait for so long."""
-    scripted = Scripted(monkeypatch)
-    assert scripted.stalls(wall=0.012, allowed=0.005) == []
+    """The heartbeat's interval, in which the loop waits on purpose, is subtracted from a stall."""
+    clocks = ScriptedClocks(monkeypatch)
+    assert clocks.stalls_of_callback(wall=0.012, allowed=0.005) == []
 
 
 @pytest.mark.parametrize(("cpu", "sure"), [(0.01, False), (0.05, True)])
 def test_where_the_run_queue_is_not_known(cpu, sure, monkeypatch):
-    """Time on the CPU decides: under half of it, nothing is proven."""
-    (stall,) = Scripted(monkeypatch, waited=None).stalls(wall=0.06, cpu=cpu)
+    """Without a run-queue delay, a stall is sure only if the thread had the CPU for half of it."""
+    (stall,) = ScriptedClocks(monkeypatch, waited=None).stalls_of_callback(wall=0.06, cpu=cpu)
     assert stall.sure is sure
     verdict, *_ = message.verdict_on_responsiveness(
-        found(stalls=[stall]), message.Limits(stall=0.05)
+        measurements(stalls=[stall]), message.Limits(stall=0.05)
     )
     assert verdict == ("exceeded" if sure else "inconclusive")
 
 
-def found(*, stalls=(), pauses=(), gap=None):
-    """What a watch may have seen."""
+def measurements(*, stalls=(), pauses=(), gap=None):
+    """Return the measurements of a watch with these stalls, pauses and longest gap."""
     return {
         "messages": 0,
         "first": None,
@@ -217,36 +230,36 @@ def found(*, stalls=(), pauses=(), gap=None):
 
 
 def test_what_is_sure_decides():
-    """Before what is longer and is not, and before another kind that is not."""
+    """A sure excess decides the verdict, even if a longer one or another kind's is not sure."""
     pauses = [Pause(0.9, 2, sure=False), Pause(0.3, 2, sure=True), Pause(0.1, 2, sure=True)]
     verdict, headline, _ = message.verdict_on_responsiveness(
-        found(pauses=pauses), message.Limits(pause=0.2)
+        measurements(pauses=pauses), message.Limits(pause=0.2)
     )
     assert (verdict, headline) == (
         "exceeded",
         "the garbage collector paused for 300 ms, limit 200 ms",
     )
-    seen = found(stalls=[Stall(0.9, "", "", sure=False)], pauses=pauses)
+    measured = measurements(stalls=[Stall(0.9, "", "", sure=False)], pauses=pauses)
     verdict, headline, _ = message.verdict_on_responsiveness(
-        seen, message.Limits(stall=0.2, pause=0.2)
+        measured, message.Limits(stall=0.2, pause=0.2)
     )
     assert (verdict, headline[:21]) == ("exceeded", "the garbage collector")
     verdict, headline, _ = message.verdict_on_responsiveness(
-        seen, message.Limits(stall=0.2, pause=0.4)
+        measured, message.Limits(stall=0.2, pause=0.4)
     )
     assert (verdict, headline[:14]) == ("inconclusive", "the event loop")
 
 
 @pytest.mark.parametrize(("waited", "sure"), [(0.05, True), (None, False)])
 def test_what_a_collection_waits_for_a_core_is_no_pause(waited, sure, monkeypatch):
-    """A collection on a busy machine takes as long as others let it."""
-    scripted = Scripted(monkeypatch, waited)
+    """The run-queue delay is subtracted from a pause; an unknown delay makes the pause unsure."""
+    clocks = ScriptedClocks(monkeypatch, waited)
     with StallWatch() as watch:
         (collected,) = gc.callbacks[-1:]
         collected("start", {"generation": 2})
-        scripted.now += 0.06
+        clocks.now += 0.06
         if waited:
-            scripted.queued += waited
+            clocks.queued += waited
         collected("stop", {"generation": 2})
     pause = watch.result().pauses[0]
     assert pause.seconds == pytest.approx(0.01 if waited else 0.06)
@@ -254,23 +267,23 @@ def test_what_a_collection_waits_for_a_core_is_no_pause(waited, sure, monkeypatc
 
 
 def test_a_collection_in_another_thread_is_not_sure(monkeypatch):
-    """What that thread waits for is not known here."""
-    scripted = Scripted(monkeypatch)
+    """A pause in another thread is not sure, as that thread's run-queue delay is unknown."""
+    clocks = ScriptedClocks(monkeypatch)
 
-    def elsewhere(collected):
+    def collect_in_thread(collected):
         collected("start", {"generation": 0})
-        scripted.now += 0.06
+        clocks.now += 0.06
         collected("stop", {"generation": 0})
 
     with StallWatch() as watch:
-        thread = threading.Thread(target=elsewhere, args=gc.callbacks[-1:])
+        thread = threading.Thread(target=collect_in_thread, args=gc.callbacks[-1:])
         thread.start()
         thread.join()
     assert watch.result().pauses[0][:3] == (pytest.approx(0.06), 0, False)
 
 
 @pytest.mark.parametrize(
-    ("seen", "limits", "says"),
+    ("measured", "limits", "expected"),
     [
         ({}, {}, "no pause"),
         ({}, {"pause": 1.0}, "no pause"),
@@ -281,16 +294,16 @@ def test_a_collection_in_another_thread_is_not_sure(monkeypatch):
         ({"longest_gap": 0.1}, {"gap": 1.0}, "longest gap 100 ms"),
     ],
 )
-def test_what_is_within_says_what_was_measured(seen, limits, says):
-    """Nothing of stalls where no event loop was seen."""
+def test_what_is_within_says_what_was_measured(measured, limits, expected):
+    """The headline of a check that is within lists its measurements, but no value of None."""
     verdict, headline, _ = message.verdict_on_responsiveness(
-        found() | {"stalls": None} | seen, message.Limits(**limits)
+        measurements() | {"stalls": None} | measured, message.Limits(**limits)
     )
-    assert (verdict, headline) == ("within", says)
+    assert (verdict, headline) == ("within", expected)
 
 
 def test_unsure_is_inconclusive():
-    """The check says so, and why."""
+    """A stall that is not sure makes the check inconclusive, and the message gives the reason."""
 
     async def main():
         with StallWatch() as watch:
@@ -305,7 +318,7 @@ def test_unsure_is_inconclusive():
 
 
 def test_no_loop_is_nothing_measured():
-    """A sync test has no event loop to stall."""
+    """A limit on stalls raises `NothingMeasured` if no event loop ran."""
     with StallWatch() as watch:
         pass
     with pytest.raises(NothingMeasured, match="no event loop was running"):
@@ -316,7 +329,7 @@ def test_no_loop_is_nothing_measured():
 
 
 def test_gaps_go_by_virtual_time():
-    """Ten minutes with one gap of a second in them."""
+    """The gaps between messages are measured in virtual time where a `VirtualClock` is active."""
     stream = TokenStream(tokens=100, every=0.1)
     with VirtualClock(), StallWatch(of=stream) as watch:
         time.sleep(0.5)
@@ -340,7 +353,7 @@ def test_gaps_go_by_virtual_time():
 
 @pytest.mark.parametrize("how", [{"of": True}, {}])
 def test_no_gap_is_between_two_readings(how):
-    """What a test does between two is its own affair, also where the first was left early."""
+    """The time between two readings of a stream is no gap, even if the first was left early."""
     stream = TokenStream(tokens=3)
 
     async def read():
@@ -358,7 +371,7 @@ def test_no_gap_is_between_two_readings(how):
 
 
 def test_what_was_read_before_is_none_of_it():
-    """A fixture's reading, before the test began."""
+    """Deltas that a fixture read before the watch began do not count as messages."""
     stream, watch = TokenStream(tokens=3), StallWatch()
     with VirtualClock():
         watch.follow(stream)
@@ -371,7 +384,7 @@ def test_what_was_read_before_is_none_of_it():
 
 
 def test_messages_of_ones_own():
-    """`message` notes what no stream knows of."""
+    """A call of `StallWatch.message` records a message that no stream hands out."""
     with VirtualClock(), StallWatch() as watch:
         watch.message()
         time.sleep(3)
@@ -380,13 +393,13 @@ def test_messages_of_ones_own():
 
 
 @pytest.mark.parametrize(
-    ("limit", "says"), [("max_gap", "no two messages"), ("max_first", "no message")]
+    ("limit", "message_part"), [("max_gap", "no two messages"), ("max_first", "no message")]
 )
-def test_no_messages_are_nothing_measured(limit, says):
-    """A gap has two ends."""
+def test_no_messages_are_nothing_measured(limit, message_part):
+    """A limit on gaps or on the first message raises `NothingMeasured` if there are no messages."""
     with StallWatch(of=TokenStream(3)) as watch:
         pass
-    with pytest.raises(NothingMeasured, match=says):
+    with pytest.raises(NothingMeasured, match=message_part):
         watch.assert_smooth(**{limit: 0.1})
 
 
@@ -394,7 +407,7 @@ def test_no_messages_are_nothing_measured(limit, says):
 
 
 def test_collections_are_timed():
-    """Each by its generation; callbacks are as they were afterwards."""
+    """The watch times every garbage collection by generation, and then restores `gc.callbacks`."""
     before = list(gc.callbacks)
     with StallWatch() as watch:
         gc.collect(1)
@@ -411,13 +424,13 @@ def test_collections_are_timed():
 
 
 def test_the_longest_are_kept(monkeypatch):
-    """Of a million small ones all are counted, and a thousand kept."""
-    scripted = Scripted(monkeypatch)
+    """A watch counts all of 1,200 pauses, and keeps the thousand longest."""
+    clocks = ScriptedClocks(monkeypatch)
     with StallWatch() as watch:
         (collected,) = gc.callbacks[-1:]
         for milliseconds in range(1, 1_201):
             collected("start", {"generation": 0})
-            scripted.now += milliseconds / 1000
+            clocks.now += milliseconds / 1000
             collected("stop", {"generation": 0})
     result = watch.result()
     assert result.collections[0].runs == 1_200
@@ -426,12 +439,12 @@ def test_the_longest_are_kept(monkeypatch):
 
 
 def test_the_longest_stalls_are_kept(monkeypatch):
-    """Whenever they come."""
-    scripted = Scripted(monkeypatch)
+    """A meter keeps the thousand longest of 1,200 stalls, even if the longest come first."""
+    clocks = ScriptedClocks(monkeypatch)
     meter = StallMeter()
     for milliseconds in range(1_200, 0, -1):
         meter.began()
-        scripted.now += (milliseconds + 20) / 1000
+        clocks.now += (milliseconds + 20) / 1000
         meter.ended()
     seconds = sorted(stall.seconds for stall in meter.stalls)
     assert [seconds[0], seconds[-1]] == pytest.approx([0.221, 1.22])
@@ -439,7 +452,7 @@ def test_the_longest_stalls_are_kept(monkeypatch):
 
 
 def test_memory_at_the_peak():
-    """What was held and let go again counts."""
+    """Memory that was freed before the end of the watch counts for its peak."""
     with StallWatch(peak_memory=True) as watch:
         held = bytearray(3_000_000)
         del held
@@ -450,7 +463,7 @@ def test_memory_at_the_peak():
 
 
 def test_memory_within_a_watch_of_memory():
-    """A check inside, whichever it is, takes nothing from the watch around it."""
+    """A watch or a growth check inside a watch of memory does not change the outer peak."""
     with StallWatch(peak_memory=True) as watch:
         bytearray(3_000_000)
         with StallWatch(peak_memory=True) as inner:
@@ -461,7 +474,7 @@ def test_memory_within_a_watch_of_memory():
 
 
 def test_growth_is_timed_within_a_watch_of_memory():
-    """Whose tracing rests meanwhile."""
+    """A growth check inside a watch of memory measures CPU time, as tracing pauses meanwhile."""
     with StallWatch(peak_memory=True) as watch:
         growth = measure_growth("".join, up_to=640)
         bytearray(3_000_000)
@@ -470,7 +483,7 @@ def test_growth_is_timed_within_a_watch_of_memory():
 
 
 def test_memory_and_stalls_disturb_each_other():
-    """So that they are not measured at once."""
+    """A limit on stalls raises `NothingMeasured` in a watch of memory, as tracing disturbs them."""
 
     async def main():
         with StallWatch(peak_memory=True) as watch:
@@ -482,95 +495,103 @@ def test_memory_and_stalls_disturb_each_other():
 
 
 def test_growth_of_the_process():
-    """What it has grown by is told, where psutil is."""
+    """`grown` is the growth of the process's resident memory in bytes, by psutil."""
     with StallWatch() as watch:
-        held = mmap.mmap(-1, 100_000_000)  # not what an allocator may have at hand
+        held = mmap.mmap(-1, 100_000_000)  # new memory, which no allocator had before
         held.write(b"x" * len(held))
     assert watch.result().grown > 80_000_000
     held.close()
 
 
 def parse(text):
-    """Be costly."""
+    """Spend CPU time on parsing JSON."""
     return [json.loads(text) for _ in range(2_000)]
 
 
 class Parser:
-    """Holds functions of each kind."""
+    """Class with a method, a static method and a class method, which all spend CPU time."""
 
     def method(self, text):
-        """Be costly."""
+        """Spend CPU time in a method."""
         return parse(text)
 
     @staticmethod
     def static(text):
-        """Be costly."""
+        """Spend CPU time in a static method."""
         return parse(text)
 
     @classmethod
     def of_class(cls, text):
-        """Be costly."""
+        """Spend CPU time in a class method."""
         return parse(text)
 
 
 @functools.lru_cache
 def cached(text):
-    """Be costly once."""
+    """Spend CPU time in a cached function."""
     return parse(text)
 
 
 @functools.singledispatch
 def dispatched(text):
-    """Be costly, in a function that has free variables."""
+    """Spend CPU time in a single-dispatch function, whose wrapper has free variables."""
     return parse(text)
 
 
-BY_NAME = {"parse": parse, "cached": cached, "dispatched": dispatched, "static": Parser.static}
-NAMES = {
-    "cached": lambda: BY_NAME["cached"]("[1]"),
-    "dispatched": lambda: BY_NAME["dispatched"]("[1]"),
-    "Parser.of_class": lambda: Parser().of_class("[1]"),
-    "parse": lambda: BY_NAME["parse"]("[1]"),
-    "Parser.method": lambda: Parser().method("[1]"),
-    "Parser.static": lambda: BY_NAME["static"]("[1]"),
-    "sorted_in_c": lambda: ME.sorted_in_c(range(1_000_000)),
+# References from before the watch: a call through one of them is timed too.
+EARLIER_REFERENCES = {
+    "parse": parse,
+    "cached": cached,
+    "dispatched": dispatched,
+    "static": Parser.static,
 }
+# For each function to time, its name in this module and a call of it.
+CALLS = {
+    "cached": lambda: EARLIER_REFERENCES["cached"]("[1]"),
+    "dispatched": lambda: EARLIER_REFERENCES["dispatched"]("[1]"),
+    "Parser.of_class": lambda: Parser().of_class("[1]"),
+    "parse": lambda: EARLIER_REFERENCES["parse"]("[1]"),
+    "Parser.method": lambda: Parser().method("[1]"),
+    "Parser.static": lambda: EARLIER_REFERENCES["static"]("[1]"),
+    "sorted_in_c": lambda: THIS_MODULE.sorted_in_c(range(1_000_000)),
+}
+# A C function, which is timed by replacing this name, not its code.
 sorted_in_c = sorted
 
 
-@pytest.mark.parametrize(("name", "call"), NAMES.items(), ids=NAMES)
+@pytest.mark.parametrize(("name", "call"), CALLS.items(), ids=CALLS)
 def test_shares_of_cpu_time(name, call, monkeypatch):
-    """A function's share of the thread's CPU time, however it is called; it is as it was then."""
-    monkeypatch.setitem(sys.modules, "responsiveness_test", ME)
-    full, before = (
+    """A watch measures the CPU share of functions of each kind, and restores them afterwards."""
+    monkeypatch.setitem(sys.modules, "responsiveness_test", THIS_MODULE)
+    full_name, before = (
         f"responsiveness_test:{name}",
-        (dict(vars(Parser)), ME.sorted_in_c, vars(parse).copy()),
+        (dict(vars(Parser)), THIS_MODULE.sorted_in_c, vars(parse).copy()),
     )
     code = parse.__code__
-    with StallWatch(cpu_share=[full]) as watch:
+    with StallWatch(cpu_share=[full_name]) as watch:
         call()
-    assert before == (dict(vars(Parser)), ME.sorted_in_c, vars(parse))
+    assert before == (dict(vars(Parser)), THIS_MODULE.sorted_in_c, vars(parse))
     assert parse.__code__ is code
-    assert 0.5 < watch.result().cpu_shares[full] <= 1
+    assert 0.5 < watch.result().cpu_shares[full_name] <= 1
     with pytest.raises(ResponsivenessExceeded, match=r"took \d+% of the CPU time, limit 1%"):
-        watch.assert_smooth(cpu_share={full: 0.01})
+        watch.assert_smooth(cpu_share={full_name: 0.01})
 
 
 def test_a_timed_function_looks_the_same(monkeypatch):
-    """Whoever asks for its signature, as frameworks do, gets that; its defaults hold."""
-    monkeypatch.setitem(sys.modules, "responsiveness_test", ME)
+    """A function whose CPU time is measured keeps its signature and its defaults."""
+    monkeypatch.setitem(sys.modules, "responsiveness_test", THIS_MODULE)
     before = inspect.signature(json.loads)
-    with StallWatch(cpu_share=["json:loads", "responsiveness_test:found"]) as watch:
+    with StallWatch(cpu_share=["json:loads", "responsiveness_test:measurements"]) as watch:
         assert inspect.signature(json.loads) == before
-        assert found()["stalls"] == ()
-        assert found(gap=1.0)["longest_gap"] == 1.0
+        assert measurements()["stalls"] == ()
+        assert measurements(gap=1.0)["longest_gap"] == 1.0
         with pytest.raises(TypeError, match="unexpected keyword argument 'no'"):
-            found(no=1)
-    assert watch.result().cpu_shares.keys() == {"responsiveness_test:found"}
+            measurements(no=1)
+    assert watch.result().cpu_shares.keys() == {"responsiveness_test:measurements"}
 
 
 def burn(seconds=0.02):
-    """Use so much CPU time in this thread."""
+    """Spend this many seconds of CPU time in this thread."""
     end = clock.thread_cpu() + seconds
     while clock.thread_cpu() < end:
         pass
@@ -580,17 +601,17 @@ BURN = "responsiveness_test:burn"
 
 
 @pytest.fixture
-def _burn_as_it_was(monkeypatch):
-    """Let the function be named, and see that it is as it was."""
-    monkeypatch.setitem(sys.modules, "responsiveness_test", ME)
-    before = burn.__code__, vars(burn).copy(), ME.sorted_in_c
+def _burn_is_restored(monkeypatch):
+    """Register this module by name, and assert afterwards that `burn` is restored."""
+    monkeypatch.setitem(sys.modules, "responsiveness_test", THIS_MODULE)
+    before = burn.__code__, vars(burn).copy(), THIS_MODULE.sorted_in_c
     yield
-    assert before == (burn.__code__, vars(burn), ME.sorted_in_c)
+    assert before == (burn.__code__, vars(burn), THIS_MODULE.sorted_in_c)
 
 
-@pytest.mark.usefixtures("_burn_as_it_was")
+@pytest.mark.usefixtures("_burn_is_restored")
 def test_what_another_thread_spends_is_not_this_ones():
-    """What was handed to a thread, as advised, is none of the loop's: it never ran here."""
+    """A function that ran in another thread only has no CPU share: `NothingMeasured` says so."""
 
     async def main():
         with StallWatch(cpu_share=[BURN]) as watch:
@@ -603,66 +624,69 @@ def test_what_another_thread_spends_is_not_this_ones():
         watch.assert_smooth(cpu_share={BURN: 0.2})
 
 
-@pytest.mark.usefixtures("_burn_as_it_was")
+@pytest.mark.usefixtures("_burn_is_restored")
 def test_a_thread_in_a_function_does_not_hide_this_one():
-    """Both are inside at once."""
+    """A call in the watch's thread is timed while another thread is inside the same function."""
     inside, over = threading.Event(), threading.Event()
 
     def wait():
         inside.set()
         over.wait()
 
-    with StallWatch(cpu_share=["responsiveness_test:call"]) as watch:
-        other = threading.Thread(target=call, args=[wait])
+    with StallWatch(cpu_share=["responsiveness_test:call_function"]) as watch:
+        other = threading.Thread(target=call_function, args=[wait])
         other.start()
         inside.wait()
-        call(burn)
+        call_function(burn)
         over.set()
         other.join()
-    assert watch.result().cpu_shares["responsiveness_test:call"] > 0.5
+    assert watch.result().cpu_shares["responsiveness_test:call_function"] > 0.5
 
 
-def call(function):
-    """Spend what another function does."""
+def call_function(function):
+    """Call another function, so that its CPU time counts for this one."""
     function()
 
 
-@pytest.mark.usefixtures("_burn_as_it_was")
+@pytest.mark.usefixtures("_burn_is_restored")
 @pytest.mark.parametrize(
     ("name", "call"),
-    [(BURN, lambda: burn(0.0)), ("responsiveness_test:sorted_in_c", lambda: ME.sorted_in_c([]))],
+    [
+        (BURN, lambda: burn(0.0)),
+        ("responsiveness_test:sorted_in_c", lambda: THIS_MODULE.sorted_in_c([])),
+    ],
 )
-@pytest.mark.parametrize("first_out", [0, 1])
-def test_two_watches_of_one_function(name, call, first_out):
-    """They may overlap without nesting, as two tasks do; each has what ran while it was open."""
+@pytest.mark.parametrize("first_to_exit", [0, 1])
+def test_two_watches_of_one_function(name, call, first_to_exit):
+    """Two watches of one function may overlap without nesting; a call counts for an open one."""
     watches = [StallWatch(cpu_share=[name]), StallWatch(cpu_share=[name])]
-    for each in watches:
-        each.__enter__()
-    first, last = watches[first_out], watches[1 - first_out]
+    for watch in watches:
+        watch.__enter__()
+    first, last = watches[first_to_exit], watches[1 - first_to_exit]
     first.__exit__()
     call()
     last.__exit__()
     assert (first.result().cpu_shares.keys(), last.result().cpu_shares.keys()) == (set(), {name})
 
 
-@pytest.mark.usefixtures("_burn_as_it_was")
+@pytest.mark.usefixtures("_burn_is_restored")
 def test_a_watch_that_ends_within_a_call_has_what_ran_so_far():
-    """No more: its own time is over, too."""
-    watch = StallWatch(cpu_share=["responsiveness_test:leave"])
+    """A watch that ends inside a call of a timed function counts CPU time up to its own end."""
+    watch = StallWatch(cpu_share=["responsiveness_test:exit_watch"])
     watch.__enter__()
-    leave(watch)
-    assert 0.5 < watch.result().cpu_shares["responsiveness_test:leave"] <= 1
+    exit_watch(watch)
+    assert 0.5 < watch.result().cpu_shares["responsiveness_test:exit_watch"] <= 1
 
 
-def leave(watch):
-    """End a watch within."""
+def exit_watch(watch):
+    """Exit a watch between two equal periods of CPU time."""
     burn()
     watch.__exit__()
     burn()
 
 
 def test_what_never_ran_has_no_share():
-    """It is not green: perhaps it is not the one that is meant."""
+    """A limit on the share of a function that never ran raises `NothingMeasured`."""
     with StallWatch(cpu_share=["json:loads"]) as watch:
         pass
     with pytest.raises(NothingMeasured, match="json:loads never ran") as caught:
@@ -671,7 +695,7 @@ def test_what_never_ran_has_no_share():
 
 
 def test_a_share_that_was_not_taken():
-    """Functions are named when the watch is made."""
+    """A limit on a function that the watch was not given raises `NothingMeasured`, with advice."""
     with StallWatch() as watch:
         pass
     with pytest.raises(NothingMeasured, match="json:loads was not taken") as caught:
@@ -682,8 +706,8 @@ def test_a_share_that_was_not_taken():
 # -- misuse
 
 
-def decorated(function):
-    """Do nothing, but look like a function."""
+def decorate(function):
+    """Wrap a function in a plain function, which hides its kind."""
 
     @functools.wraps(function)
     def wrapper(*args):
@@ -692,32 +716,32 @@ def decorated(function):
     return wrapper
 
 
-@decorated
-async def later():
-    """Do it when awaited."""
+@decorate
+async def coroutine_function():
+    """Return a coroutine: an async function behind a decorator, which `cpu_share` refuses."""
 
 
-@decorated
-def pieces():
-    """Do it when asked for more."""
+@decorate
+def generator_function():
+    """Return a generator: a function behind a decorator, which `cpu_share` refuses."""
     yield
 
 
 @pytest.mark.parametrize("raised", [RuntimeError("no database"), SystemExit(3)])
 def test_a_module_that_cannot_be_imported(raised, monkeypatch):
-    """Whatever it raises is told."""
+    """An exception while a function's module is imported becomes a `ValueError` that quotes it."""
 
-    def importing(_name):
+    def fail_import(_name):
         raise raised
 
-    monkeypatch.setattr(functions, "import_module", importing)
-    says = rf"not 'app:run': {type(raised).__name__}: {raised}"
-    with pytest.raises(ValueError, match=says):
+    monkeypatch.setattr(functions, "import_module", fail_import)
+    message_part = rf"not 'app:run': {type(raised).__name__}: {raised}"
+    with pytest.raises(ValueError, match=message_part):
         StallWatch(cpu_share=["app:run"])
 
 
 def test_tracing_that_the_code_stopped():
-    """It is not said of a watch that asked for memory that it did not."""
+    """If the code stops the tracing of memory, the error does not advise `peak_memory=True`."""
     with StallWatch(peak_memory=True) as watch:
         tracemalloc.stop()
     with pytest.raises(NothingMeasured, match="memory was no longer traced at the end") as caught:
@@ -726,7 +750,7 @@ def test_tracing_that_the_code_stopped():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "says"),
+    ("arguments", "error", "message_part"),
     [
         ({"of": ["a"]}, TypeError, "of must be a TokenStream"),
         ({"cpu_share": ["json.loads"]}, ValueError, "takes"),
@@ -734,19 +758,19 @@ def test_tracing_that_the_code_stopped():
         ({"cpu_share": ["nowhere:loads"]}, ValueError, "No module named"),
         ({"cpu_share": ["json:__name__"]}, ValueError, "names none"),
         ({"cpu_share": ["json:JSONDecoder"]}, ValueError, "is a class: name a method"),
-        ({"cpu_share": ["responsiveness_test:later"]}, ValueError, "does it later"),
-        ({"cpu_share": ["responsiveness_test:pieces"]}, ValueError, "does it later"),
+        ({"cpu_share": ["responsiveness_test:coroutine_function"]}, ValueError, "does it later"),
+        ({"cpu_share": ["responsiveness_test:generator_function"]}, ValueError, "does it later"),
     ],
 )
-def test_bad_watches(arguments, error, says, monkeypatch):
-    """The text names what was wrong."""
-    monkeypatch.setitem(sys.modules, "responsiveness_test", ME)
-    with pytest.raises(error, match=says):
+def test_bad_watches(arguments, error, message_part, monkeypatch):
+    """A wrong argument of `StallWatch` raises an error that names the problem."""
+    monkeypatch.setitem(sys.modules, "responsiveness_test", THIS_MODULE)
+    with pytest.raises(error, match=message_part):
         StallWatch(**arguments)
 
 
 @pytest.mark.parametrize(
-    ("limits", "says"),
+    ("limits", "message_part"),
     [
         ({"max_gap": -1}, "max_gap must be a time, 0 or more and finite"),
         ({"max_stall": float("nan")}, "max_stall must be a time, 0 or more and finite"),
@@ -754,16 +778,16 @@ def test_bad_watches(arguments, error, says, monkeypatch):
         ({"cpu_share": {"json:loads": "1"}}, "cpu_share of json:loads must be a share, as '25%'"),
     ],
 )
-def test_bad_limits(limits, says):
-    """So does it for limits."""
+def test_bad_limits(limits, message_part):
+    """A wrong limit of `assert_smooth` raises a `ValueError` that names the argument."""
     with StallWatch() as watch:
         pass
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=message_part):
         watch.assert_smooth(**limits)
 
 
 def test_a_watch_watches_once():
-    """And is asked when it is over."""
+    """A watch cannot be entered twice, and its limits cannot be checked before it ends."""
     watch = StallWatch()
     with watch, pytest.raises(RuntimeError, match="call assert_smooth after the with block"):
         watch.assert_smooth(max_gap=1)
@@ -772,7 +796,7 @@ def test_a_watch_watches_once():
 
 
 def test_everything_is_put_back_after_an_error():
-    """Callbacks, functions and listeners."""
+    """After an error inside a watch, callbacks, timed functions and listeners are restored."""
     stream, callbacks, loads = TokenStream(3), list(gc.callbacks), json.loads
     with pytest.raises(ZeroDivisionError), StallWatch(of=stream, cpu_share=["json:loads"]):
         _ = 1 / 0
