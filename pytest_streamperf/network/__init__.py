@@ -1,4 +1,4 @@
-"""Who reaches the network? Each attempt, with the line that made it and who started that."""
+"""Network guards and gates: find the code that reaches the network under test, and its line."""
 
 from pytest_streamperf.exceptions import BlockedFetch
 from pytest_streamperf.network.attempts import SESSION, STARTUP, Attempt

@@ -1,15 +1,17 @@
-"""What was tried, and whether that is allowed. Pure functions on plain values.
+"""Attempts to reach the network, as plain values, and the rules that allow them. Pure functions.
 
-An attempt is one of these kinds. The first four reach for the network, or may, and count; the
-others are noted to explain them.
+`Attempt` describes one attempt: its kind, its target, and the line, task and thread that made it.
+`is_allowed` compares an attempt with the hosts that a user allows. The kinds are:
 
-    connect    a stream socket is connected
-    datagram   a datagram socket is connected, or sends to an address
-    resolve    a name is looked up; a resolver on loopback asks others in turn
-    ring       an io_uring is asked for, by which all of these can be done without asking the kernel
+    connect    a stream socket connects
+    datagram   a datagram socket connects, or sends to an address
+    resolve    a host name is looked up
+    ring       the process creates an io_uring, which can connect without further system calls
     spawn      a process is started
-    library    native code is loaded, which may do what nobody here sees
-    unix       a socket of this machine's own
+    library    native code is loaded
+    unix       a socket of this machine connects
+
+The first four may reach the network, so they count in a verdict. The others only explain them.
 """
 
 import ipaddress
@@ -23,20 +25,21 @@ Kind = Literal["connect", "datagram", "resolve", "ring", "spawn", "library", "un
 COUNT: frozenset[Kind] = frozenset({"connect", "datagram", "resolve", "ring"})
 
 STARTUP, SESSION = "<startup>", "<session>"
-"""The origins of what no test started: import and collection, and all the rest of a run."""
+"""The origins of attempts that no test started: during import and collection, or later in a run."""
 
-_DNS = 53
+_DNS_PORT = 53
 _LOCAL_NAMES = frozenset({"", "localhost", "localhost.localdomain", "ip6-localhost"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One try to reach the network: where to, who tried, and who started that.
+    """One attempt to reach the network: its target, and the code that made it.
 
-    `host` is the name that was asked for, `address` what it came to, where they are known; `line`
-    is the user's innermost line, `started` the line that started the thread or task it runs in.
-    `time` is in seconds of the system's monotonic clock; `thread` is the system's number for it.
-    `seen_by` is the layer that saw it.
+    `host` is the host name and `address` its IP address, each "" where it is unknown. `origin`
+    names the test or guard that the attempt belongs to. `line` is the user's innermost line, and
+    `started` the line that started the thread or task of the attempt. `time` is in seconds of the
+    monotonic clock. `process` and `thread` are the numbers of the operating system. `seen_by` is
+    the layer that observed the attempt.
     """
 
     kind: Kind
@@ -58,38 +61,38 @@ class Attempt:
 
     @property
     def target(self) -> str:
-        """Where to, as text: "huggingface.co:443"."""
+        """The host, or else the address, with the port: "huggingface.co:443"."""
         host = self.host or self.address or "an unknown address"
         if ":" in host and self.port is not None:
             host = f"[{host}]"
         return host if self.port is None else f"{host}:{self.port}"
 
     def plain(self) -> dict[str, Any]:
-        """As values that JSON knows."""
+        """Return the attempt as values that can be written as JSON."""
         return asdict(self)
 
     @classmethod
     def of(cls, plain: dict[str, Any]) -> "Attempt":
-        """The attempt that `plain` was made of."""
+        """Return the attempt that `Attempt.plain` made this value from."""
         lines = {key: Line(*plain[key]) for key in ("line", "started") if plain.get(key)}
         return cls(**(plain | lines))
 
 
 class Allowed(NamedTuple):
-    """Who may be reached: names, which allow the hosts below them too, and networks."""
+    """The hosts that may be reached: names, with all their subdomains, and networks."""
 
     names: frozenset[str] = frozenset()
     networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
 
 
-EVERYBODY = Allowed(frozenset("*"))
-"""For who is not held to anything; no name is like this."""
+ALL_HOSTS = Allowed(frozenset("*"))
+"""Allows every host; "*" is no valid host name, so no user can write this."""
 
 
 def allowed_hosts(hosts: Iterable[str]) -> Allowed:
-    """Read `allow_hosts`: names, addresses and networks.
+    """Parse the setting `allow_hosts`, a list of names, IP addresses and networks.
 
-    Raises `ValueError` for what is none of them.
+    Raises `ValueError` for an entry of another kind.
 
     >>> allowed_hosts(["example.org", "10.0.0.0/8"]).names
     frozenset({'example.org'})
@@ -97,17 +100,17 @@ def allowed_hosts(hosts: Iterable[str]) -> Allowed:
     names, networks = set(), []
     for host in [hosts] if isinstance(hosts, str) else hosts:
         if not isinstance(host, str):
-            raise _no_host(host)
+            raise _host_error(host)
         try:
             networks.append(ipaddress.ip_network(host, strict=False))
         except ValueError:
             if not _is_name(host):
-                raise _no_host(host) from None
+                raise _host_error(host) from None
             names.add(host.lower().rstrip("."))
     return Allowed(frozenset(names), tuple(networks))
 
 
-def _no_host(host: object) -> ValueError:
+def _host_error(host: object) -> ValueError:
     return ValueError(
         "allow_hosts takes names, addresses and networks, as 'example.org' or '10.0.0.0/8', not "
         f"{host!r}"
@@ -120,7 +123,7 @@ def _is_name(host: str) -> bool:
 
 
 def is_local(host: str) -> bool:
-    """Whether an address or name is this machine's own: loopback, unspecified, "localhost".
+    """Return whether a host is this machine: loopback, unspecified, "localhost" or empty.
 
     >>> is_local("127.0.0.53"), is_local("::1"), is_local("example.org")
     (True, True, False)
@@ -136,7 +139,7 @@ def is_local(host: str) -> bool:
 
 
 def is_address(host: str) -> bool:
-    """Whether a host is an address, and not a name.
+    """Return whether a host is an IP address, not a name.
 
     >>> is_address("fe80::1%eth0"), is_address("example.org")
     (True, False)
@@ -149,69 +152,72 @@ def is_address(host: str) -> bool:
 
 
 def stays_here(kind: Kind, host: str, port: int | None) -> bool:
-    """Whether an attempt does not leave the machine; a question to a resolver does, in the end.
+    """Return whether an attempt stays on this machine.
+
+    A question to a resolver on loopback does not: the resolver sends it on.
 
     >>> stays_here("connect", "127.0.0.1", 8000), stays_here("datagram", "127.0.0.53", 53)
     (True, False)
     """
     if kind == "resolve":
         return is_local(host) and not is_address(host)
-    return kind in COUNT and is_local(host) and not (kind == "datagram" and port == _DNS)
+    return kind in COUNT and is_local(host) and not (kind == "datagram" and port == _DNS_PORT)
 
 
 def is_allowed(
     attempt: Attempt, allowed: Allowed, listening: Iterable[tuple[str, int]] = ()
 ) -> bool:
-    """Whether an attempt may be made; `listening` are addresses that the test itself serves.
+    """Return whether an attempt is allowed.
 
-    One whose address the kernel could not read is not.
+    `listening` holds the address and port pairs that the test itself serves. An attempt without a
+    known address is never allowed.
     """
-    if attempt.kind not in COUNT or allowed == EVERYBODY:
+    if attempt.kind not in COUNT or allowed == ALL_HOSTS:
         return True
     return (
         stays_here(attempt.kind, attempt.address or attempt.host or "unknown", attempt.port)
         or (attempt.address, attempt.port) in set(listening)
-        or _named(attempt.host, allowed)
-        or _within(attempt.address or attempt.host, allowed)
+        or _matches_name(attempt.host, allowed)
+        or _is_in_network(attempt.address or attempt.host, allowed)
     )
 
 
-def _named(host: str, allowed: Allowed) -> bool:
+def _matches_name(host: str, allowed: Allowed) -> bool:
     host = host.lower().rstrip(".")
-    return bool(host) and any(host == each or host.endswith(f".{each}") for each in allowed.names)
+    return bool(host) and any(host == name or host.endswith(f".{name}") for name in allowed.names)
 
 
-def _within(address: str, allowed: Allowed) -> bool:
+def _is_in_network(address: str, allowed: Allowed) -> bool:
     try:
-        known = ipaddress.ip_address(address.partition("%")[0])
+        ip_address = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return False
-    return any(known in network for network in allowed.networks)
+    return any(ip_address in network for network in allowed.networks)
 
 
 def of_origin(attempts: Iterable[Attempt], origin: str) -> list[Attempt]:
-    """Those that one origin started, or a guard within it."""
-    return [each for each in attempts if _is_of(each.origin, origin)]
+    """Return the attempts of an origin, and of the guards that are nested in it."""
+    return [attempt for attempt in attempts if _belongs_to(attempt.origin, origin)]
 
 
-def within(outer: str, name: str) -> str:
-    """The origin of what a guard within another origin sees."""
-    return f"{outer}{_WITHIN}{name}"
+def nested_origin(outer: str, name: str) -> str:
+    """Return the origin of a guard that is nested in another origin."""
+    return f"{outer}{_NESTED}{name}"
 
 
 def outer_origins(origin: str) -> Iterator[str]:
-    """An origin, and those that it is within, innermost first.
+    """Yield an origin, and then the origins that it is nested in, innermost first.
 
     >>> list(outer_origins("test / guard 1"))
     ['test / guard 1', 'test']
     """
     while origin:
         yield origin
-        origin = origin.rpartition(_WITHIN)[0]
+        origin = origin.rpartition(_NESTED)[0]
 
 
-_WITHIN = " / "
+_NESTED = " / "
 
 
-def _is_of(origin: str, outer: str) -> bool:
-    return origin == outer or origin.startswith(outer + _WITHIN)
+def _belongs_to(origin: str, outer: str) -> bool:
+    return origin == outer or origin.startswith(outer + _NESTED)

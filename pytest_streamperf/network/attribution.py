@@ -1,6 +1,8 @@
-"""Whose is what only the kernel saw? It is joined to what is known of threads and processes.
+"""Assign attempts that only the kernel observed to the test that started them.
 
-What is looked for is recent: the last of what was told of a thread.
+In go the records from Python: which thread worked for which origin from when on, and which attempts
+and processes Python observed. Out comes, for a kernel attempt, whether Python observed it too, and
+its origin. The latest record of a thread before the attempt decides.
 """
 
 from bisect import bisect_right, insort
@@ -12,7 +14,7 @@ from pytest_streamperf.network.attempts import COUNT, SESSION, Attempt
 
 
 class Mark(NamedTuple):
-    """From `time` on, what a thread does is of this origin."""
+    """The start of a period, at `time` in seconds, in which a thread works for an origin."""
 
     time: float
     process: int
@@ -20,23 +22,27 @@ class Mark(NamedTuple):
     origin: str
 
 
-class Seen(NamedTuple):
-    """What the kernel saw, and the processes that did it: numbers and when each was started."""
+class KernelAttempt(NamedTuple):
+    """An attempt that the kernel observed.
+
+    `ancestors` holds the number and the start time of its process, of the parent, and so on.
+    """
 
     attempt: Attempt
     ancestors: Sequence[tuple[int, float]]
 
 
-# Seconds by which a process's start, which is known to a hundredth, may be told too early or late.
-_COARSE = 0.02
+# Linux gives the start of a process in hundredths of a second (proc(5), `starttime`), so it may be
+# wrong by one step in each direction.
+_START_TOLERANCE_SECONDS = 0.02
 
 
 class Threads:
-    """What Python told of each thread: whose it was from when on, and what it tried.
+    """The records of all threads: their origins over time, and the attempts that Python observed.
 
     >>> threads = Threads()
     >>> threads.marked(Mark(1.0, 7, 7, "test"))
-    >>> threads.origin_of(Seen(Attempt(kind="connect", process=7, thread=7, time=2.0), []))
+    >>> threads.origin_of(KernelAttempt(Attempt(kind="connect", process=7, thread=7, time=2.0), []))
     'test'
     """
 
@@ -46,61 +52,62 @@ class Threads:
         self._spawns: dict[int, list[Attempt]] = defaultdict(list)
 
     def marked(self, mark: Mark) -> None:
-        """Know from when on a thread's origin is another."""
+        """Add the start of a period in which a thread works for another origin."""
         insort(self._marks[mark.process, mark.thread], mark, key=_time)
 
     def tried(self, attempt: Attempt) -> None:
-        """Know what Python saw."""
+        """Add an attempt that Python observed."""
         if attempt.kind == "spawn":
             self._spawns[attempt.process].append(attempt)
         if attempt.kind in COUNT:
             self._tried[attempt.process, attempt.thread].append(attempt)
 
-    def knew(self, seen: Seen) -> bool:
-        """Whether Python saw an attempt that the kernel saw, too: the last one in its thread.
+    def has_python_attempt(self, observed: KernelAttempt) -> bool:
+        """Return whether Python observed this attempt, too: as the latest one in its thread.
 
-        A name that is looked up on the way to a connection is one call with it, and many datagrams.
-        A thread that is another origin's since has done with what it tried before.
+        A connection to a host name is one call with two Python attempts, a lookup and a connection,
+        and with many datagrams in the kernel. Attempts from before a change of the thread's origin
+        do not match.
         """
-        kernel = seen.attempt
+        kernel = observed.attempt
         tried = self._tried.get((kernel.process, kernel.thread), [])
         call = tried[: bisect_right(tried, kernel.time, key=_time)][-2:]
         if len(call) > 1 and not (call[0].kind == "resolve" and call[0].host == call[1].host):
             del call[0]
         mark = self._last_mark(kernel.process, kernel.thread, kernel.time)
         return any(
-            each.kind == kernel.kind
-            and (mark is None or mark.time <= each.time)
+            attempt.kind == kernel.kind
+            and (mark is None or mark.time <= attempt.time)
             and (
                 kernel.kind == "resolve"
                 or not kernel.address  # it could not be read
-                or (each.port == kernel.port and each.address in {"", kernel.address})
+                or (attempt.port == kernel.port and attempt.address in {"", kernel.address})
             )
-            for each in call
+            for attempt in call
         )
 
-    def origin_of(self, seen: Seen) -> str:
-        """Who started what only the kernel saw.
+    def origin_of(self, observed: KernelAttempt) -> str:
+        """Return the origin of an attempt that only the kernel observed.
 
-        By what its thread was doing, else, as native threads are nobody's, by what its process's
-        main thread was; of another process, by who started that.
+        The origin of its thread decides. A native thread has none, so the main thread of its
+        process decides then. In another process, the origin that started that process decides.
         """
-        kernel = seen.attempt
+        kernel = observed.attempt
         mark = self._last_mark(kernel.process, kernel.thread, kernel.time)
-        started, coarse = kernel.time, 0.0
-        for process, start in seen.ancestors if mark is None else ():
+        started, tolerance = kernel.time, 0.0
+        for process, start in observed.ancestors if mark is None else ():
             if process != kernel.process or started != kernel.time:
                 spawned = [
-                    each
-                    for each in self._spawns.get(process, [])
-                    if abs(each.time - started) <= _COARSE
+                    spawn
+                    for spawn in self._spawns.get(process, [])
+                    if abs(spawn.time - started) <= _START_TOLERANCE_SECONDS
                 ]
                 if spawned:
-                    return min(spawned, key=lambda each: abs(each.time - started)).origin
-            mark = self._last_mark(process, process, started + coarse)
+                    return min(spawned, key=lambda spawn: abs(spawn.time - started)).origin
+            mark = self._last_mark(process, process, started + tolerance)
             if mark is not None:
                 break
-            started, coarse = start, _COARSE
+            started, tolerance = start, _START_TOLERANCE_SECONDS
         return SESSION if mark is None else mark.origin
 
     def _last_mark(self, process: int, thread: int, time: float) -> Mark | None:
@@ -109,5 +116,5 @@ class Threads:
         return marks[before - 1] if before else None
 
 
-def _time(each: Mark | Attempt) -> float:
-    return each.time
+def _time(record: Mark | Attempt) -> float:
+    return record.time

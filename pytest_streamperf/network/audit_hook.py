@@ -116,7 +116,7 @@ class Watch:
         A socket event counts as an attempt with an unknown target. `socket.bind` reaches nothing.
         """
         if event.startswith("socket.") and event != "socket.bind":
-            host = f"somebody, by {event}"
+            host = f"an unknown host, by {event}"
             origin, thread = origins.origin_here(), threading.get_native_id()
             self._record(
                 Attempt(
@@ -303,7 +303,7 @@ def _ignore(_watch: Watch, _frame: FrameType) -> None:
 def _record_refused_socket(watch: Watch, frame: FrameType) -> None:
     # pytest-socket refuses to create the socket, so the target is unknown.
     if frame.f_locals["family"] in {*_INTERNET, -1}:
-        watch.tried(frame, "connect", host="somebody, by socket.socket")
+        watch.tried(frame, "connect", host="an unknown host, by socket.socket")
 
 
 # By function of pytest-socket: how to read the target from the local variables of its frame.

@@ -2,7 +2,7 @@
 
 The audit hook and the kernel layer write attempts to a journal. `Network` reads the journal and
 assigns each attempt to its origin: the test, or the guard, that caused it. `FetchGuard` is the
-public guard of one block. `judged` turns the attempts of one origin into a verdict.
+public guard of one block. `verdict_on_attempts` turns the attempts of one origin into a verdict.
 
 The rules: only kinds that reach a network count. An allowed attempt never fails a guard. Without
 attempts, the verdict is inconclusive if native code is loaded that Python cannot observe.
@@ -36,11 +36,11 @@ from pytest_streamperf.network.attempts import (
     Attempt,
     allowed_hosts,
     is_allowed,
+    nested_origin,
     of_origin,
     outer_origins,
-    within,
 )
-from pytest_streamperf.network.attribution import Mark, Seen, Threads
+from pytest_streamperf.network.attribution import KernelAttempt, Mark, Threads
 from pytest_streamperf.network.audit_hook import Watch
 from pytest_streamperf.network.journal import Journal
 from pytest_streamperf.network.native_libraries import networking_libraries
@@ -171,14 +171,14 @@ class Network:
 
     def _read(self) -> None:
         new: list[Attempt] = []
-        kernel: list[Seen] = []
+        kernel: list[KernelAttempt] = []
         for entry in self._new_entries():
             if "attempt" in entry:
                 new.append(Attempt.of(entry["attempt"]))
                 self._threads.tried(new[-1])
             if "kernel" in entry:
                 ancestors = [(process, start) for process, start in entry["ancestors"]]
-                kernel.append(Seen(Attempt.of(entry["kernel"]), ancestors))
+                kernel.append(KernelAttempt(Attempt.of(entry["kernel"]), ancestors))
             if "mark" in entry:
                 self._threads.marked(Mark(*entry["mark"]))
             self.libraries_elsewhere.update(entry.get("libraries", ()))
@@ -187,7 +187,7 @@ class Network:
         new += [
             replace(seen_by_kernel.attempt, origin=self._threads.origin_of(seen_by_kernel))
             for seen_by_kernel in kernel
-            if not self._threads.knew(seen_by_kernel)
+            if not self._threads.has_python_attempt(seen_by_kernel)
         ]
         self._recorded += new
         violations = [attempt for attempt in new if _is_violation(attempt)]
@@ -288,7 +288,7 @@ class FetchGuard:
             raise RuntimeError(msg)
         with ExitStack() as stack:
             self._network = stack.enter_context(Network.opened())
-            self._origin = within(origins.origin_here(), f"guard {next(_guard_numbers)}")
+            self._origin = nested_origin(origins.origin_here(), f"guard {next(_guard_numbers)}")
             self._network.guard(self._origin, self._rule)
             stack.enter_context(origins.origin(self._origin))
             self._stack = stack.pop_all()
@@ -302,11 +302,11 @@ class FetchGuard:
         self._network = None
         self._stack.close()
         if kind is None:  # an exception of the block takes precedence
-            result = judged(attempts, exact=exact)
+            result = verdict_on_attempts(attempts, exact=exact)
             conclude(result, NetworkExceeded, NetworkInconclusive, stacklevel=2)
 
 
-def judged(
+def verdict_on_attempts(
     attempts: Sequence[Attempt],
     *,
     exact: bool = False,

@@ -1,7 +1,12 @@
-"""Whether a gate is right: silent under test, alive in production; and whether order matters.
+"""Check a gate: the condition that turns a background fetch off under test.
 
-A gate is code that asks "am I in a test?" before it fetches. It is held to that in fresh
-interpreters, one for each row of a matrix of environments.
+`assert_fetch_is_gated` runs code in fresh interpreters, one for each row of a matrix of
+environments. The code must fetch in production and be silent under test. `assert_same_requests`
+compares the requests of two versions of code. `assert_order_independent` runs two sequences of
+calls in every order, and compares the outcomes.
+
+The rule: a fresh interpreter reaches nothing. Its attempts are blocked, or answered by a stub
+server on this machine.
 """
 
 import asyncio
@@ -34,14 +39,22 @@ __tracebackhide__ = True  # pytest shows the user's own frames
 
 Does = Literal["FETCHES", "SILENT"]
 
-# Seconds that a fresh interpreter may take to start, beside what it is given to settle.
-_START = 60.0
-# What says to code that it is under test, or in CI: it is there in those rows only that have it.
-_TELLING = ("PYTEST_", "CI", "GITHUB_ACTIONS", "GITLAB_CI", "STREAMPERF_", "TOX_ENV", "COV_CORE_")
+# Time for a fresh interpreter to start and to run the subject, without `settle`. Not measured.
+_START_SECONDS = 60.0
+# Prefixes of variables that tell code that it runs under test or in CI. Only rows set them.
+_TEST_VARIABLES = (
+    "PYTEST_",
+    "CI",
+    "GITHUB_ACTIONS",
+    "GITLAB_CI",
+    "STREAMPERF_",
+    "TOX_ENV",
+    "COV_CORE_",
+)
 
 
 class Row(NamedTuple):
-    """One environment: its variables, the modules that are loaded already, and what is expected."""
+    """One environment: what the code is expected to do, its variables, and its loaded modules."""
 
     expects: Does
     env: Mapping[str, str] = {}
@@ -58,12 +71,12 @@ ROWS: Mapping[str, Row] = {
         ("pytest",),
     ),
 }
-"""Production, also where CI runs it; and under test: while tests are collected, while one runs."""
+"""Production, production in CI, and under test: while tests are collected, and while one runs."""
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """What code did in one row: whom it tried to reach, what it asked of the stub, its error."""
+class GateRun:
+    """The result of a run in one row: its attempts, its requests to the stub, and its error."""
 
     attempts: Sequence[Attempt] = ()
     requests: Sequence[Request] = ()
@@ -71,15 +84,15 @@ class Run:
 
     @property
     def does(self) -> Does:
-        """In a word."""
+        """Whether the code fetched."""
         return "FETCHES" if self.attempts or self.requests else "SILENT"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateResult(Verdict):
-    """What `assert_fetch_is_gated` found: what was done in each row."""
+    """The result of `assert_fetch_is_gated`: the run in each row."""
 
-    runs: Mapping[str, Run] = field(default_factory=dict)
+    runs: Mapping[str, GateRun] = field(default_factory=dict)
 
 
 def assert_fetch_is_gated(
@@ -92,15 +105,16 @@ def assert_fetch_is_gated(
 ) -> GateResult:
     """Fail unless `subject` fetches in production and is silent under test.
 
-    `subject` is a snippet, a function of a module, or its name as `"module:function"`; async ones
-    are awaited. It runs in a fresh interpreter for each of `rows` (and of `ROWS`, unless a row of
-    that name is given), where everything it tries to reach is refused, or with `mode="stub"` is a
-    server on this machine, which gives `answers`: by "host/path", or a function of the request.
-    Threads and tasks that it leaves are waited for, `settle` at most: seconds, or a text such as
-    "500ms".
+    `subject` is a snippet, a function of a module, or its name as `"module:function"`; an async
+    function is awaited. It runs in a fresh interpreter for each row of `ROWS` and `rows`; a row in
+    `rows` replaces the one of the same name. In mode "block" each attempt is refused. In mode
+    "stub" each connection goes to a server on this machine, which gives `answers`: a mapping by
+    "host/path", or a function of the request. The check waits for the threads and tasks of the
+    subject for at most `settle`, in seconds or as a text such as "500ms".
 
-    Raises `NetworkExceeded` where a row is not as expected, `NetworkInconclusive` where the subject
-    raises, or fetches in no row: then the proof is void. `ValueError` for bad arguments.
+    Raises `NetworkExceeded` if a row is not as expected. Raises `NetworkInconclusive` if the
+    subject raises, or fetches in no row, because then the gate is not proven. Raises `ValueError`
+    for bad arguments.
 
     >>> assert_fetch_is_gated("import package_that_phones_home")
     """
@@ -118,7 +132,7 @@ def assert_fetch_is_gated(
         name: _run(code, row, mode=mode, answers=answers, settle=seconds)
         for name, row in plan.items()
     }
-    proof = _judged(plan, runs)
+    proof = _verdict_on_runs(plan, runs)
     conclude(proof, NetworkExceeded, NetworkInconclusive, stacklevel=2)
     return proof
 
@@ -130,33 +144,34 @@ def assert_same_requests(
     answers: Answers | None = None,
     settle: Seconds = 2.0,
 ) -> Sequence[Request]:
-    """Fail unless two versions of code ask for the same in production; return what they ask.
+    """Fail unless two versions of code make the same requests in production; return the requests.
 
-    The same method, host, path and body, as often, in any order, of a stub that gives `answers`.
-    Threads and tasks that are left are waited for, `settle` at most: seconds, or as "500ms".
+    Requests are the same if method, host, path and body are equal, in any order. A stub server
+    gives `answers`, as in `assert_fetch_is_gated`. The check waits for threads and tasks for at
+    most `settle`, in seconds or as a text such as "500ms".
 
-    Raises `NetworkExceeded` if they do not, `NetworkInconclusive` if one raises or nothing is
-    asked.
+    Raises `NetworkExceeded` if the requests differ. Raises `NetworkInconclusive` if a version
+    raises, or if no request is made.
 
     >>> assert_same_requests("import package_1_0", "import package_1_1")
     """
     seconds = argument("settle", seconds_of, settle)
     production = ROWS["production"]
     old, new = (
-        _run(_code(each), production, mode="stub", answers=answers, settle=seconds)
-        for each in (before, after)
+        _run(_code(version), production, mode="stub", answers=answers, settle=seconds)
+        for version in (before, after)
     )
-    lost, found = _difference(old.requests, new.requests), _difference(new.requests, old.requests)
+    lost, added = _difference(old.requests, new.requests), _difference(new.requests, old.requests)
     raised = "; ".join(
         f"{name} raised {run.error}" for name, run in (("before", old), ("after", new)) if run.error
     )
     outcome: Outcome = "within"
     headline = f"{len(old.requests)} requests before and after, all the same"
     entries: dict[str, str] = {}
-    if lost or found:
+    if lost or added:
         outcome = "exceeded"
-        headline = f"{len(lost)} requests are made no more, {len(found)} are new, limit 0"
-        entries = {"lost": "; ".join(map(str, lost)), "new": "; ".join(map(str, found))}
+        headline = f"{len(lost)} requests are missing, {len(added)} are new, limit 0"
+        entries = {"lost": "; ".join(map(str, lost)), "new": "; ".join(map(str, added))}
     elif raised or not old.requests:
         outcome = "inconclusive"
         headline = "no request was made, before or after: there is nothing to compare"
@@ -177,10 +192,10 @@ def _difference(some: Sequence[Request], others: Sequence[Request]) -> list[Requ
 
 
 def _code(subject: str | Callable[[], Any]) -> dict[str, str]:
-    """How another interpreter finds the subject."""
+    """Return values by which another interpreter finds the subject: a snippet, or a function."""
     if isinstance(subject, str):
-        named = re.fullmatch(r"[^\W\d][\w.]*:[^\W\d][\w.]*", subject)
-        return {"function": subject} if named else {"snippet": subject}
+        is_name = re.fullmatch(r"[^\W\d][\w.]*:[^\W\d][\w.]*", subject)
+        return {"function": subject} if is_name else {"snippet": subject}
     module, name = getattr(subject, "__module__", ""), getattr(subject, "__qualname__", "")
     if not name or "<" in name or module in {"", "__main__"}:
         msg = (
@@ -199,13 +214,15 @@ def _run(
     mode: str,
     answers: Answers | None,
     settle: float,
-) -> Run:
-    env = {name: value for name, value in os.environ.items() if not name.startswith(_TELLING)}
+) -> GateRun:
+    env = {
+        name: value for name, value in os.environ.items() if not name.startswith(_TEST_VARIABLES)
+    }
     with ExitStack() as stack:
         stub = stack.enter_context(Stub(answers)) if mode == "stub" else None
         if stub is not None:
             env |= stub.env
-        asked = {
+        order = {
             **code,
             "path": sys.path,
             "modules": row.modules,
@@ -221,21 +238,21 @@ def _run(
             text=True,
         )
         try:
-            said, complained = child.communicate(json.dumps(asked), timeout=_START + settle)
+            output, errors = child.communicate(json.dumps(order), timeout=_START_SECONDS + settle)
         except BaseException:
             child.kill()
             child.communicate()
             raise
         requests = tuple(stub.requests) if stub is not None else ()
     try:
-        found = json.loads(said.splitlines()[-1])
+        result = json.loads(output.splitlines()[-1])
     except (ValueError, IndexError):
-        last = (complained.strip().splitlines() or [f"exit status {child.returncode}"])[-1]
-        return Run(requests=requests, error=last)
-    return Run(tuple(map(Attempt.of, found["attempts"])), requests, found["error"])
+        last_error = (errors.strip().splitlines() or [f"exit status {child.returncode}"])[-1]
+        return GateRun(requests=requests, error=last_error)
+    return GateRun(tuple(map(Attempt.of, result["attempts"])), requests, result["error"])
 
 
-# The interpreter is to be as fresh as in production: what it needs is loaded from where we are.
+# The interpreter starts as in production, without a plugin: it imports this package by its folder.
 _BOOT = """
 import sys
 sys.path.insert(0, sys.argv.pop())
@@ -243,32 +260,36 @@ import pytest_streamperf.network.gate_child
 """
 
 
-def _judged(plan: Mapping[str, Row], runs: Mapping[str, Run]) -> GateResult:
+def _verdict_on_runs(plan: Mapping[str, Row], runs: Mapping[str, GateRun]) -> GateResult:
     wrong = [name for name, row in plan.items() if runs[name].does != row.expects]
     errors = {name: run.error for name, run in runs.items() if run.error}
-    void = all(run.does == "SILENT" for run in runs.values())
+    never_fetches = all(run.does == "SILENT" for run in runs.values())
     verdict: Outcome = "within"
     entries: dict[str, str] = {}
     headline = f"as expected in {len(plan)} environments"
-    if errors and (void or wrong):
+    if errors and (never_fetches or wrong):
         verdict, (name, error) = "inconclusive", next(iter(errors.items()))
         headline = f"the subject raised in {len(errors)} of {len(plan)} environments"
-        entries = {"why": f"{name}: {error}", "try": "make it run there; in a stub, with answers="}
-    elif void:
+        entries = {"why": f"{name}: {error}", "try": "make it run there, or pass answers="}
+    elif never_fetches:
         verdict, headline = (
             "inconclusive",
-            f"no fetch in any of {len(plan)} environments: a void proof",
+            f"no fetch in any of {len(plan)} environments, so nothing is proven",
         )
-        entries = {"means": "it is gated always, or fetches nothing", "try": "see production fetch"}
+        entries = {
+            "means": "the gate is always closed, or the code never fetches",
+            "try": "make the code fetch in the row production",
+        }
     elif wrong:
         verdict = "exceeded"
         leaks = [name for name in wrong if runs[name].does == "FETCHES"]
-        says = "it fetches under test" if leaks else "it is silent in production"
-        headline = f"the gate is wrong in {len(wrong)} of {len(plan)} environments: {says}"
+        fault = "it fetches under test" if leaks else "it is silent in production"
+        headline = f"the gate is wrong in {len(wrong)} of {len(plan)} environments: {fault}"
         entries = _remedy(leaks, runs)
-    shown = [(key, row.expects, runs[key].does, _targets(runs[key])) for key, row in plan.items()]
+    cells = [(key, row.expects, runs[key].does, _targets(runs[key])) for key, row in plan.items()]
     rows = [
-        fit_line(row.rstrip()) for row in table_lines(("in", "expected", "does", "where to"), shown)
+        fit_line(line.rstrip())
+        for line in table_lines(("environment", "expected", "does", "target"), cells)
     ]
     return GateResult(
         stem="network",
@@ -281,37 +302,40 @@ def _judged(plan: Mapping[str, Row], runs: Mapping[str, Run]) -> GateResult:
     )
 
 
-def _remedy(leaks: Sequence[str], runs: Mapping[str, Run]) -> dict[str, str]:
+def _remedy(leaks: Sequence[str], runs: Mapping[str, GateRun]) -> dict[str, str]:
     if not leaks:
         return {
-            "means": "production never fetches what it is made to fetch",
-            "try": "ask for what is there under test only: PYTEST_VERSION",
+            "means": "production never makes the fetch that it needs",
+            "try": "test for a variable that is set under test only: PYTEST_VERSION",
         }
-    line = next((each.line for each in runs[leaks[0]].attempts if each.line is not None), None)
+    attempts = runs[leaks[0]].attempts
+    line = next((attempt.line for attempt in attempts if attempt.line is not None), None)
     return {
         "where": f"{line.where}: {line.source}" if line is not None else "",
-        "means": "it races with every test that makes one",
-        "try": "ask for PYTEST_VERSION: PYTEST_CURRENT_TEST is not set while tests are collected",
+        "means": "the fetch races with every test that starts it",
+        "try": "test for PYTEST_VERSION: PYTEST_CURRENT_TEST is not set during collection",
     }
 
 
-def _targets(run: Run) -> str:
-    unique = list(dict.fromkeys([*map(str, run.requests), *(each.target for each in run.attempts)]))
+def _targets(run: GateRun) -> str:
+    targets = [*map(str, run.requests), *(attempt.target for attempt in run.attempts)]
+    unique = list(dict.fromkeys(targets))
     return ", ".join(unique[:2]) + (f" and {len(unique) - 2} more" if len(unique) > 2 else "")  # noqa: PLR2004
 
 
-# -- the seed's race
+# -- the order of a background result and of calls in the foreground
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderResult(Verdict):
-    """What `assert_order_independent` found: the outcome of each order."""
+    """The result of `assert_order_independent`: the outcome of each order."""
 
     outcomes: Mapping[str, Any] = field(default_factory=dict)
 
 
 Step = Callable[[Any], Any]
-_MOST_ORDERS = 1_000
+# A limit that keeps a check short: two sequences of six steps have 924 orders. Not measured.
+_MAX_ORDERS = 1_000
 
 
 def assert_order_independent(
@@ -321,13 +345,13 @@ def assert_order_independent(
     make: Callable[[], Any],
     outcome: Callable[[Any], Any] = lambda subject: subject,
 ) -> OrderResult:
-    """Fail unless two sequences of calls come to the same, however they interleave.
+    """Fail unless two sequences of calls give the same outcome in every order.
 
-    `first` is what a background task does with its result, say, and `second` what the foreground
-    calls meanwhile: each takes the subject that `make` makes anew for every order, and async ones
-    are awaited. `outcome` is what is compared.
+    Each step of `first` and `second` takes the subject; an async step is awaited. For example,
+    `first` applies the result of a background task, and `second` holds the calls of the foreground.
+    `make` creates a new subject for every order. `outcome` returns the value to compare.
 
-    Raises `NetworkExceeded` if outcomes differ, `ValueError` for more than a thousand orders.
+    Raises `NetworkExceeded` if the outcomes differ, and `ValueError` for more than 1,000 orders.
 
     >>> assert_order_independent(
     ...     lambda manager: manager.apply(fetched),
@@ -336,19 +360,19 @@ def assert_order_independent(
     ...     outcome=lambda manager: manager.models(),
     ... )
     """
-    steps = [[each] if callable(each) else list(each) for each in (first, second)]
+    steps = [[part] if callable(part) else list(part) for part in (first, second)]
     count = comb(len(steps[0]) + len(steps[1]), len(steps[0]))
-    if count > _MOST_ORDERS:
-        msg = f"{count:,} orders are more than {_MOST_ORDERS:,}: take fewer steps"
+    if count > _MAX_ORDERS:
+        msg = f"{count:,} orders are more than {_MAX_ORDERS:,}: take fewer steps"
         raise ValueError(msg)
     outcomes = {
         " ".join(name for name, _ in order): _outcome(order, make, outcome)
         for order in _orders(*steps)
     }
     different: list[Any] = []
-    for each in outcomes.values():
-        if each not in different:
-            different.append(each)
+    for result in outcomes.values():
+        if result not in different:
+            different.append(result)
     proof = OrderResult(
         stem="network",
         verdict="exceeded" if len(different) > 1 else "within",
@@ -361,7 +385,7 @@ def assert_order_independent(
 
 
 def _orders(first: Sequence[Step], second: Sequence[Step]) -> Iterator[list[tuple[str, Step]]]:
-    """All ways to interleave, each step with its name: "F1" is the first of the first."""
+    """Yield each order of the steps, with their names: "F1" is the first step of `first`."""
     total = len(first) + len(second)
     for places in combinations(range(total), len(first)):
         rows = {True: iter(enumerate(first, 1)), False: iter(enumerate(second, 1))}
@@ -378,19 +402,21 @@ def _outcome(
     async def run() -> Any:
         subject = make()
         for _, step in order:
-            done = step(subject)
-            if inspect.isawaitable(done):
-                await done
-        found = outcome(subject)
-        return await found if inspect.isawaitable(found) else found
+            returned = step(subject)
+            if inspect.isawaitable(returned):
+                await returned
+        result = outcome(subject)
+        return await result if inspect.isawaitable(result) else result
 
     return copy.deepcopy(asyncio.run(run()))
 
 
 def _order_details(outcomes: Mapping[str, Any], different: Sequence[Any]) -> Sequence[str]:
     lines = [
-        fit_line(f"  {next(name for name, found in outcomes.items() if found == each)}: {each!r}")
-        for each in different[:3]
+        fit_line(
+            f"  {next(order for order, other in outcomes.items() if other == result)}: {result!r}"
+        )
+        for result in different[:3]
     ]
     return (
         "",
@@ -398,8 +424,8 @@ def _order_details(outcomes: Mapping[str, Any], different: Sequence[Any]) -> Seq
         "",
         *labelled_lines(
             {
-                "means": "whichever is done last wins: F is the first sequence, S the second",
-                "try": "merge by what things are, not by when they come",
+                "means": "the last call wins: F is the first sequence, S the second",
+                "try": "merge results by their content, not by their time of arrival",
             }
         ),
     )

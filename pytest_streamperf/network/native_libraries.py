@@ -1,4 +1,8 @@
-"""Native code that is loaded here and may reach the network without Python's `socket` module."""
+"""Find loaded native libraries that can reach the network without Python's `socket` module.
+
+`networking_libraries` reads the memory map of this process, and the symbol table of each library in
+it. A library that imports both `connect` and `socket` from the C library may connect by itself.
+"""
 
 import functools
 import mmap
@@ -6,7 +10,7 @@ import os
 import struct
 from pathlib import Path
 
-# These come with Python, or do what Python's own modules ask of them.
+# Libraries that come with Python, or that only Python's own modules call.
 _HARMLESS = (
     *(
         "libc.",
@@ -21,12 +25,12 @@ _HARMLESS = (
     ),
     *("_socket.", "_ssl.", "libssl", "libcrypto", "libuuid."),
 )
-# Packages that use nothing of theirs that needs a network: OpenSSL for its ciphers, and a copy of
-# libcurl, behind elfutils, that asks for other people's symbols once a profile is looked at.
-_OF_OTHERS = tuple(
+# Packages whose libraries import `connect` and never call it under test: cryptography uses OpenSSL
+# for its ciphers, and memray's copy of libcurl downloads symbols when a profile is displayed.
+_OFFLINE_PACKAGES = tuple(
     f"{os.sep}{package}{os.sep}" for package in ("cryptography", "memray", "memray.libs")
 )
-# What a library asks of the C library if it connects to anything.
+# A library imports these from the C library if it connects to anything.
 _SYMBOLS = b"connect", b"socket"
 _ELF = b"\x7fELF"
 # The ELF format's header (from the offset of the section headers on), section header and symbol,
@@ -36,9 +40,9 @@ _DYNAMIC_SYMBOLS = 11
 
 
 def networking_libraries() -> list[str]:
-    """Names of the native libraries loaded in this process that can connect by themselves.
+    """Return the names of the native libraries in this process that can connect by themselves.
 
-    Empty where the system does not tell what is loaded (it is Linux's `/proc`).
+    The list is empty without Linux's `/proc`, which holds the memory map.
     """
     try:
         lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
@@ -49,7 +53,7 @@ def networking_libraries() -> list[str]:
 
 
 def _name(file: str) -> str:
-    """A package's library by its path there, as "uvloop/loop.so" is clearer than "loop.so"."""
+    """Return the path of a library below its site-packages, such as "uvloop/loop.so"."""
     package = file.rpartition("-packages/")[2]
     return Path(file).name if package == file else package
 
@@ -57,7 +61,7 @@ def _name(file: str) -> str:
 @functools.cache
 def _connects(file: str) -> bool:
     name = Path(file).name
-    if name.startswith(_HARMLESS) or any(part in file for part in _OF_OTHERS):
+    if name.startswith(_HARMLESS) or any(package in file for package in _OFFLINE_PACKAGES):
         return False
     try:
         with (
@@ -67,21 +71,21 @@ def _connects(file: str) -> bool:
             if all_[: len(_ELF)] != _ELF:
                 return False
             try:
-                return _asked_for(all_) == {*_SYMBOLS}
+                return _imported_symbols(all_) == {*_SYMBOLS}
             except (LookupError, OverflowError, ValueError, struct.error):  # stripped, or broken
                 return all(all_.find(symbol + b"\0") >= 0 for symbol in _SYMBOLS)
     except (OSError, ValueError):
         return False
 
 
-def _asked_for(file: mmap.mmap) -> set[bytes]:
-    """Which of the symbols an ELF file leaves to others to define.
+def _imported_symbols(file: mmap.mmap) -> set[bytes]:
+    """Return the symbols of `_SYMBOLS` that an ELF file imports from other libraries.
 
-    Names share their tails: "connect" may be the end of "tcp_connect". Raises what a file raises
-    that has no such table, or is broken.
+    Names share their tails in the table: "connect" may be the end of "tcp_connect". Raises
+    `LookupError`, `OverflowError`, `ValueError` or `struct.error` for a file without the table.
     """
     start, size, count, _ = _HEADER.unpack_from(file)
-    sections = [_SECTION.unpack_from(file, start + each * size) for each in range(count)]
+    sections = [_SECTION.unpack_from(file, start + index * size) for index in range(count)]
     kinds = [kind for _, kind, *_ in sections]
     _, _, _, _, at, length, names, *_ = sections[kinds.index(_DYNAMIC_SYMBOLS)]
     _, _, _, _, table, table_length, *_ = sections[names]

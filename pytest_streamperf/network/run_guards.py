@@ -19,14 +19,14 @@ from pytest_streamperf._results.conclusion import conclude
 from pytest_streamperf._results.reporter import report
 from pytest_streamperf.exceptions import NetworkExceeded, NetworkInconclusive
 from pytest_streamperf.network import Attempt, origins
-from pytest_streamperf.network.attempts import EVERYBODY, SESSION, STARTUP, allowed_hosts
+from pytest_streamperf.network.attempts import ALL_HOSTS, SESSION, STARTUP, allowed_hosts
 from pytest_streamperf.network.fetch_guard import (
     FetchGuard,
     Network,
     NetworkResult,
     Rule,
     gone,
-    judged,
+    verdict_on_attempts,
 )
 from pytest_streamperf.network.kernel_layer import NotExact, guard_exactly
 
@@ -105,7 +105,7 @@ class Guards:
         may_fetch = settings.get("background_fetch", True)
         if test in self._tests or (may_fetch and not self._guards_all):
             return
-        self._network.guard(test, Rule(EVERYBODY) if may_fetch else _rule(settings))
+        self._network.guard(test, Rule(ALL_HOSTS) if may_fetch else _rule(settings))
         self._tests[test] = stack = ExitStack()
         stack.enter_context(origins.origin(test))
 
@@ -150,7 +150,7 @@ class Guards:
             return
         for origin, attempts in self._network.unreported().items():
             self._network.mark_reported(attempts)
-            yield origin, _error(judged(attempts))
+            yield origin, _error(verdict_on_attempts(attempts))
         session = self._verdict_on([])
         if self._helper_has_ended() or (self._guards_all and session.verdict != "within"):
             yield SESSION, _error(session)
@@ -158,7 +158,7 @@ class Guards:
     def _verdict_on(self, attempts: Sequence[Attempt]) -> NetworkResult:
         if self._helper_has_ended() and not attempts:
             return gone()
-        return judged(
+        return verdict_on_attempts(
             attempts,
             exact=self._is_exact(),
             why=self._why_not_exact,
@@ -184,7 +184,7 @@ class Guards:
             return
         unreported = [] if self._is_worker else list(self._network.unreported().items())
         for origin, attempts in unreported:
-            print(f"{origin}: {judged(attempts).message}", file=sys.stderr)  # noqa: T201 - no pytest
+            print(f"{origin}: {verdict_on_attempts(attempts).message}", file=sys.stderr)  # noqa: T201 - no pytest
         self._stack.close()
         if unreported:  # an exit handler cannot change the status in any other way
             sys.stdout.flush()

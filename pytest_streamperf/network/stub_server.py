@@ -1,7 +1,8 @@
-"""A server on this machine that answers for all others, so that a whole response path runs.
+"""A stub server on this machine that answers for every host, so that response code runs in tests.
 
-It speaks HTTP/1.1, and TLS with certificates of an authority of its own, made for whichever name a
-client asks for; the clients of one process are told to trust that by the environment.
+`Stub` serves HTTP/1.1, with and without TLS, and records the requests. Its certificate authority
+issues a certificate for each host name that a client asks for. Clients trust that authority if
+their process has the variables in `Stub.env`.
 """
 
 import json
@@ -20,7 +21,7 @@ from pytest_streamperf.exceptions import missing_extra
 
 
 class Request(NamedTuple):
-    """What was asked for: the method, the host, the path with its query, and the body."""
+    """A request to the stub: the method, the host, the path with its query, and the body."""
 
     method: str
     host: str
@@ -32,13 +33,13 @@ class Request(NamedTuple):
 
 
 Answers = Mapping[str, Any] | Callable[[Request], Any]
-"""By "host/path" without the query, or a function: bytes, text, or what JSON knows."""
+"""Bodies by "host/path" without the query, or a function: bytes, a text, or a value for JSON."""
 
-_HELLO = b"\x16"  # the first byte of a TLS handshake
+_TLS_HANDSHAKE = b"\x16"  # the first byte of a TLS connection (RFC 8446, 5.1)
 
 
 class Stub:
-    """Serves while it is entered: on `port`; clients want `env` in their environment."""
+    """Server that runs while entered, on `port`; a client process needs the variables `env`."""
 
     def __init__(self, answers: Answers | None = None) -> None:
         self.requests: list[Request] = []
@@ -50,7 +51,7 @@ class Stub:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="streamperf-")))
-            contexts = _Contexts()
+            contexts = _TlsContexts()
             bundle = folder / "authority.pem"
             bundle.write_bytes(contexts.authority)
             variables = "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"
@@ -69,20 +70,20 @@ class Stub:
         self._stack.close()
 
     def answer(self, request: Request) -> bytes:
-        """Take a request down, and say what it gets."""
+        """Record a request, and return the body of its response."""
         self.requests.append(request)
         if callable(self._answers):
-            found = self._answers(request)
+            answer = self._answers(request)
         else:
-            known = self._answers or {}
-            found = known.get(f"{request.host}{request.path.partition('?')[0]}", {})
-        if isinstance(found, bytes):
-            return found
-        return (found if isinstance(found, str) else json.dumps(found)).encode()
+            answers = self._answers or {}
+            answer = answers.get(f"{request.host}{request.path.partition('?')[0]}", {})
+        if isinstance(answer, bytes):
+            return answer
+        return (answer if isinstance(answer, str) else json.dumps(answer)).encode()
 
 
-class _Contexts:
-    """TLS for any name: each gets a certificate when it is asked for."""
+class _TlsContexts:
+    """TLS contexts for any host name; the first connection to a name issues its certificate."""
 
     def __init__(self) -> None:
         try:
@@ -91,39 +92,39 @@ class _Contexts:
             raise missing_extra("trustme", "gate", "mode='stub'") from None
         self._authority = trustme.CA()
         self.authority = self._authority.cert_pem.bytes()
-        self._known: dict[str, ssl.SSLContext] = {}
-        self.context = self._of("localhost")
-        self.context.sni_callback = self._named
+        self._contexts: dict[str, ssl.SSLContext] = {}
+        self.context = self._context_for("localhost")
+        self.context.sni_callback = self._select_context
 
-    def _named(self, one: Any, name: str | None, _context: ssl.SSLContext) -> None:
-        one.context = self._of(name or "localhost")
+    def _select_context(self, connection: Any, name: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = self._context_for(name or "localhost")
 
-    def _of(self, name: str) -> ssl.SSLContext:
-        if name not in self._known:
+    def _context_for(self, name: str) -> ssl.SSLContext:
+        if name not in self._contexts:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self._authority.issue_cert(name).configure_cert(context)
-            self._known[name] = context
-        return self._known[name]
+            self._contexts[name] = context
+        return self._contexts[name]
 
 
 class _Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
     allow_reuse_address = True
 
-    def __init__(self, stub: Stub, contexts: _Contexts) -> None:
+    def __init__(self, stub: Stub, contexts: _TlsContexts) -> None:
         self.stub = stub
         self._contexts = contexts
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        if request.recv(1, socket.MSG_PEEK) != _HELLO:
+        if request.recv(1, socket.MSG_PEEK) != _TLS_HANDSHAKE:
             super().finish_request(request, client_address)
             return
         with self._contexts.context.wrap_socket(request, server_side=True) as secured:
             super().finish_request(secured, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away is no news."""
+        """Ignore errors of a connection, because a client may leave at any time."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -131,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def answer(self) -> None:
-        """Whatever the method is."""
+        """Answer a request of any method."""
         length = int(self.headers.get("Content-Length") or 0)
         host = (self.headers.get("Host") or "").partition(":")[0]
         request = Request(self.command, host, self.path, self.rfile.read(length))
@@ -144,7 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Nothing: the requests are kept."""
+        """Write no log line, because `Stub.requests` holds the requests."""
 
 
 for _method in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"):

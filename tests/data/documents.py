@@ -294,7 +294,7 @@ def network(test: str) -> dict[str, Any]:
             "  from   agent/models.py:25 in Manager.__init__: self.thread.start()",
             "  what   GET https://models.example/list, in thread Thread-1 (fetch),",
             "         blocked",
-            "  means  a fetch begins, with a question to a name server elsewhere",
+            "  means  a fetch begins with a question to an outside name server",
             "  try    gate it for tests, and test that: assert_fetch_is_gated(...)",
         ],
         counts={"attempts": 1},

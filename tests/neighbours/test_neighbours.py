@@ -266,7 +266,7 @@ def test_a_guard_is_quiet_beside_memray(pytester):
         ),
         ('socket.getaddrinfo("a.example", 80)', ("--disable-socket",), "look up a.example"),
         ('socket.gethostbyname("a.example")', ("--disable-socket",), "look up a.example"),
-        ("socket.socket()", ("--disable-socket",), "connect to somebody, by socket.socket"),
+        ("socket.socket()", ("--disable-socket",), "connect to an unknown host, by socket.socket"),
     ],
     ids=["a host", "a name", "an old name", "a socket"],
 )

@@ -27,12 +27,12 @@ from pytest_streamperf.network.attempts import (
     is_address,
     is_allowed,
     is_local,
+    nested_origin,
     of_origin,
     outer_origins,
     stays_here,
-    within,
 )
-from pytest_streamperf.network.fetch_guard import Network, Rule, judged
+from pytest_streamperf.network.fetch_guard import Network, Rule, verdict_on_attempts
 from pytest_streamperf.network.journal import Journal
 
 pytestmark = pytest.mark.usefixtures("only_new_libraries")
@@ -239,35 +239,38 @@ def test_an_unknown_address_is_never_allowed():
 def test_a_ring_is_inconclusive():
     """By it could have gone what nobody saw; an address that is known is worse."""
     ring = Attempt(kind="ring", thread_name="fetcher", process=7, seen_by="kernel", blocked=True)
-    found = judged([ring], exact=True)
+    found = verdict_on_attempts([ring], exact=True)
     assert found.verdict == "inconclusive"
     assert found.message.splitlines() == [
-        "an io_uring was asked for",
+        "1 io_uring was created",
         "",
         "  what   by fetcher, process 7, seen by the kernel only, blocked",
-        "  why    what goes by a ring is seen by nobody, so there is none, as in",
-        "         older kernels",
-        "  try    have it use epoll; or background_fetch=True, if it is for files",
-        "         alone",
+        "  why    an io_uring cannot be observed, so the guard refuses it",
+        "  try    use epoll, or background_fetch=True if the ring is for files",
     ]
-    assert judged([ring, ring], exact=True).headline == "2 io_urings were asked for"
+    assert verdict_on_attempts([ring, ring], exact=True).headline == "2 io_urings were created"
     known = Attempt(kind="connect", address="192.0.2.1", port=443)
-    assert judged([ring, known], exact=True).headline.startswith("2 attempts to connect to 192.0.2")
+    assert verdict_on_attempts([ring, known], exact=True).headline.startswith(
+        "2 attempts to connect to 192.0.2"
+    )
 
 
 def test_an_unknown_address_is_inconclusive():
     """It may have been this machine's own; beside one that is known it does not matter."""
     unread = Attempt(kind="connect", process=7, thread_name="psql", seen_by="kernel")
-    found = judged([unread, unread])
+    found = verdict_on_attempts([unread, unread])
     assert found.verdict == "inconclusive"
     assert found.message.splitlines() == [
         "2 calls to an address that could not be read",
         "",
         "  what   by psql, process 7, seen by the kernel only",
-        "  why    its memory may not be read: Yama forbids that, or the process",
+        "  why    the guard may not read the memory of the process: see Yama",
         "  try    sysctl kernel.yama.ptrace_scope=0, or run as root",
     ]
-    assert judged([unread, Attempt(kind="connect", address="192.0.2.1")]).verdict == "exceeded"
+    assert (
+        verdict_on_attempts([unread, Attempt(kind="connect", address="192.0.2.1")]).verdict
+        == "exceeded"
+    )
 
 
 # -- who started it
@@ -450,7 +453,7 @@ def test_what_goes_wrong_here_breaks_nothing(monkeypatch):
             socket.getaddrinfo("model.invalid", 443)
         reach(*server.getsockname())
         (attempt,) = network.attempts(origins.origin_here())
-    assert attempt.host == "somebody, by socket.getaddrinfo"
+    assert attempt.host == "an unknown host, by socket.getaddrinfo"
 
 
 def test_an_audit_event_without_a_handler_leaves_nothing_behind():
@@ -583,11 +586,11 @@ def test_origins_are_within_others(names, others):
     """Each of those it is within, and of no other."""
     inner = names[0]
     for name in names[1:]:
-        inner = within(inner, name)
+        inner = nested_origin(inner, name)
     attempt = Attempt(kind="connect", origin=inner)
     for outer in outer_origins(inner):
         assert of_origin([attempt], outer) == [attempt]
-    other = within("c", others[0])
+    other = nested_origin("c", others[0])
     assert of_origin([attempt], other) == []
 
 

@@ -12,7 +12,7 @@ from pytest_streamperf import (
     assert_order_independent,
     assert_same_requests,
 )
-from pytest_streamperf.network.gate import ROWS, Row, Run
+from pytest_streamperf.network.gate import ROWS, GateRun, Row
 from pytest_streamperf.network.stub_server import Request
 
 # Nobody is reached: whatever a fresh interpreter tries is refused there.
@@ -161,7 +161,7 @@ def test_answers_by_a_function():
 def test_other_requests_are_found():
     """What is asked for no more, and what is new."""
     before, after = (CLIENT.format(url=f"http://model.example/{n}", data=None) for n in (1, 2))
-    with pytest.raises(NetworkExceeded, match="1 requests are made no more, 1 are new") as caught:
+    with pytest.raises(NetworkExceeded, match="1 requests are missing, 1 are new") as caught:
         assert_same_requests(before, after, answers=lambda _: [{"id": "a"}])
     assert "lost   GET model.example/1" in str(caught.value)
     assert "new    GET model.example/2" in str(caught.value)
@@ -175,8 +175,8 @@ def test_nothing_to_compare():
 
 def test_what_a_run_does():
     """In a word."""
-    assert Run().does == "SILENT"
-    assert Run(requests=[Request("GET", "a", "/")]).does == "FETCHES"
+    assert GateRun().does == "SILENT"
+    assert GateRun(requests=[Request("GET", "a", "/")]).does == "FETCHES"
 
 
 # -- orders

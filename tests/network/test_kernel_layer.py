@@ -16,7 +16,7 @@ import pytest
 
 from pytest_streamperf.network import kernel_layer
 from pytest_streamperf.network.attempts import SESSION, Attempt
-from pytest_streamperf.network.attribution import Mark, Seen, Threads
+from pytest_streamperf.network.attribution import KernelAttempt, Mark, Threads
 from pytest_streamperf.network.kernel_layer import _MACHINES, NotExact, guard_exactly
 
 EXACT = pytest.mark.usefixtures("exact")
@@ -277,7 +277,7 @@ def kernel(**where):
     """What the kernel saw at second 10, in thread 2 of process 1."""
     defaults = {"kind": "connect", "address": "192.0.2.1", "port": 1, "process": 1, "thread": 2}
     attempt = Attempt(**(defaults | where), time=10.0, seen_by="kernel")
-    return Seen(attempt, [(attempt.process, 1.0), (0, 0.5)])
+    return KernelAttempt(attempt, [(attempt.process, 1.0), (0, 0.5)])
 
 
 def threads(*told):
@@ -302,29 +302,29 @@ def threads(*told):
 def test_what_python_knew(known, expected):
     """Of the same thread, to the same place, before."""
     audited = Attempt(**{"kind": "connect", "process": 1, "thread": 2, "time": 9.9, **known})
-    assert threads(audited).knew(kernel()) is expected
+    assert threads(audited).has_python_attempt(kernel()) is expected
 
 
 def test_an_address_that_could_not_be_read():
     """Is what Python tried just before, if it did."""
     audited = Attempt(kind="connect", host="a", port=1, process=1, thread=2, time=9.9)
-    assert threads(audited).knew(kernel(address="", port=None))
-    assert not threads().knew(kernel(address="", port=None))
+    assert threads(audited).has_python_attempt(kernel(address="", port=None))
+    assert not threads().has_python_attempt(kernel(address="", port=None))
 
 
 def test_a_name_is_many_datagrams():
     """To whichever resolver."""
     name = Attempt(kind="resolve", host="a", process=1, thread=2, time=9.0)
-    assert threads(name).knew(kernel(kind="resolve", port=53))
+    assert threads(name).has_python_attempt(kernel(kind="resolve", port=53))
 
 
 @pytest.mark.parametrize("kind", ["connect", "resolve"])
 def test_what_an_earlier_test_tried(kind):
     """The same place again, by native code, is the later test's own."""
     earlier = Attempt(kind=kind, address="192.0.2.1", port=1, process=1, thread=2, time=8.0)
-    assert threads(Mark(7.0, 1, 2, "early"), earlier).knew(kernel(kind=kind))
+    assert threads(Mark(7.0, 1, 2, "early"), earlier).has_python_attempt(kernel(kind=kind))
     again = threads(Mark(7.0, 1, 2, "early"), earlier, Mark(9.0, 1, 2, "mine"))
-    assert not again.knew(kernel(kind=kind))
+    assert not again.has_python_attempt(kernel(kind=kind))
 
 
 def test_a_threads_origin():
@@ -337,7 +337,7 @@ def test_a_threads_origin():
 
 def test_a_childs_origin():
     """By who started it, when it was."""
-    seen = Seen(kernel(process=7, thread=7).attempt, [(7, 5.0), (1, 1.0)])
+    seen = KernelAttempt(kernel(process=7, thread=7).attempt, [(7, 5.0), (1, 1.0)])
     spawns = [
         Attempt(kind="spawn", process=1, origin="other", time=3.0),
         Attempt(kind="spawn", process=1, origin="mine", time=5.01),
