@@ -84,7 +84,7 @@ async def load(cached: Cached) -> Model | None:
     """Load the model anew and warm it up; return it, or None if that fails."""
     cached.loads += 1
     try:
-        cached.model = await asyncio.to_thread(_load_and_warm_up)
+        cached.model = await asyncio.to_thread(_ready)
     except Exception:  # noqa: BLE001 - waiting requests are refused after any error
         cached.failures += 1
         _LOG.exception(
@@ -94,7 +94,8 @@ async def load(cached: Cached) -> Model | None:
     return cached.model
 
 
-def _load_and_warm_up() -> Model:
+def _ready() -> Model:
+    """Load the model, warm it up and return it."""
     model = Model(curves.load())
     warm_up(model)
     return model

@@ -104,7 +104,7 @@ def test_the_line_that_loads(app, monkeypatch):
     with regressed("load-per-request"), pytest.raises(ServerExceeded) as caught:
         assert_loaded_once(app, PRICES, loads=loads, **FEW)
     assert headline_of(caught) == "loaded 10 times for 5 at once and 5 more, limit 1"
-    assert "in _load_and_warm_up: model = Model(curves.load())" in str(caught.value)
+    assert "in _ready: model = Model(curves.load())" in str(caught.value)
 
 
 # -- servers of others
