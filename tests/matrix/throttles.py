@@ -21,7 +21,7 @@ from reference_impl import REGRESSIONS, regressed, throttle
 
 # Shortest time between two updates of a tool call, in seconds: the default of the throttle.
 EVERY = 0.1
-# An action and its argument: "feed" and a delta, "wait" and seconds, or "end" and the like and None.
+# An action and its argument: "feed" a delta, "wait" some seconds, or an end of the turn and None.
 Step = tuple[str, Any]
 
 # By regression: why it also breaks invariants that do not name it.
