@@ -120,7 +120,7 @@ def test_the_gate():
 
 
 @pytest.mark.parametrize(
-    ("regression", "says"),
+    ("regression", "message"),
     [
         ("no-gate", "fetches under test"),
         ("gate-on-test-alone", "fetches under test"),

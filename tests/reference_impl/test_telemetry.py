@@ -59,7 +59,7 @@ def test_who_says_nothing_is_closed():
 
 
 class StalledSocket:
-    """A test double of a WebSocket that takes no message until `may_read` is set, and sends none."""
+    """A test double of a WebSocket: it sends nothing, and reads nothing until `may_read` is set."""
 
     def __init__(self):
         self.may_read = asyncio.Event()
