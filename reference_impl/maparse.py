@@ -41,9 +41,7 @@ def routes(max_body: int) -> list[Route]:
         cached.inferences += 1
         cached.seconds += seconds
         inference_time = f"{1000 * seconds:.3f}ms"
-        exposed_header = {
-            "Access-Control-Expose-Headers": "X-Inference-Time"
-        }  # for cross-origin pages
+        exposed_header = {"Access-Control-Expose-Headers": "X-Inference-Time"}  # to other origins
         return JSONResponse(answer, headers={"X-Inference-Time": inference_time, **exposed_header})
 
     async def status(_request: Request) -> Response:

@@ -27,7 +27,7 @@ STATUSES: Final = ("idle", "busy")
 _STATE_FORMAT = Struct("6Q")
 _CHECKSUM_INDEX = SIZE // 8 - 1
 # The operating system may suspend the writer while the version is odd. So a reader pauses between
-# its later tries: 200 pauses of 0.5 ms make a little over 0.1 s. Not measured.
+# its later tries: about 200 pauses of 0.5 ms make 0.1 s. Not measured.
 _TRIES, _TRIES_WITHOUT_PAUSE, _PAUSE_SECONDS = 220, 20, 0.0005
 
 

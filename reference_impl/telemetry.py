@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 SlowClientPolicy = Literal["skip", "close"]
 
-# https://www.iana.org/assignments/websocket/websocket.xhtml#close-code-number
+# Close codes of WebSockets: https://www.iana.org/assignments/websocket/websocket.xhtml
 _GOING_AWAY, _TRY_AGAIN_LATER = 1001, 1013
-# The longest time for the close frame. A client that does not read never takes it, so the session
-# ends without it. Not measured: one second is enough for a client that reads.
+# Seconds to send the close frame. A client that does not read never takes the frame, so the session
+# then ends without it. Not measured: one second is enough for a client that reads.
 _CLOSE_SECONDS = 1.0
-# Time between two status messages. Not measured: people watch them on the page.
+# Seconds between two status messages. Not measured: people watch them on the page.
 _STATUS_INTERVAL_SECONDS = 1.0
 
 
@@ -130,7 +130,7 @@ class Session:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         if self._hung_up.is_set():
-            with suppress(OSError, RuntimeError, TimeoutError):  # the client left, or does not read
+            with suppress(OSError, RuntimeError, TimeoutError):  # the client left or does not read
                 async with asyncio.timeout(_CLOSE_SECONDS):
                     await self._socket.close(*self._close_reason)
 
@@ -163,13 +163,16 @@ class Session:
         self._idle_timeout.reschedule(asyncio.get_running_loop().time() + self._hub.idle)
 
     def _keep(self, text: str, size: int) -> None:
+        """Put a message into the buffer of the client."""
         self._pending.append((text, size))
         self.buffered += size
         self._has_pending.set()
 
     def _hang_up(self, code: int, reason: str) -> None:
+        """Have `serve` close the connection, with this close code and reason."""
         self._close_reason = code, reason
         self._hung_up.set()
 
     def _leave(self) -> None:
+        """Take the session out of the hub."""
         self._hub.leave(self)

@@ -104,6 +104,7 @@ class ToolCallUpdates:
         self._clear()
 
     def _wait(self, call: ToolCall, seconds: float) -> None:
+        """Start the timer of the next update, unless it is already running."""
         if call.timer is None:
             call.timer = self._later(seconds, lambda: self._update(call))
 
@@ -130,6 +131,7 @@ class ToolCallUpdates:
         self._send(call.key, parse("".join(call.pieces)))
 
     def _stop(self, call: ToolCall) -> None:
+        """Cancel the timer of the next update, if one is running."""
         if call.timer is not None:
             call.timer.cancel()
             call.timer = None

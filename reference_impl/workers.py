@@ -111,7 +111,7 @@ async def _lasting() -> AsyncGenerator[Registry, None]:
     try:
         yield registry
     finally:
-        await asyncio.to_thread(registry.close)  # it may have to wait for workers to start
+        await asyncio.to_thread(registry.close)  # may wait for starting workers
 
 
 class _StateBoard(Protocol):
@@ -191,7 +191,7 @@ class _SharedMemoryBoard:
     """A board in shared memory, with a slot for each worker."""
 
     def __init__(self, count: int) -> None:
-        from multiprocessing.shared_memory import SharedMemory  # noqa: PLC0415 - platforms differ
+        from multiprocessing.shared_memory import SharedMemory  # noqa: PLC0415 - may be missing
 
         self._memory = SharedMemory(create=True, size=count * slots.SIZE)
         self._block = _block(self._memory)

@@ -69,7 +69,7 @@ class EventStream:
             async with aclosing(_frames(self._turn)) as frames:
                 async for frame in frames:
                     await body.write(frame)
-            # The lock lets a ping finish that is being written, and no ping follows the last event.
+            # The lock lets an unfinished ping finish, and no ping follows the last event.
             async with body.write_lock:
                 for disconnect_watch in background_tasks:
                     disconnect_watch.cancel()
@@ -209,7 +209,8 @@ def _frame(event: Event) -> bytes:
 
 
 def _sse(event: str, data: object) -> bytes:
-    # As pure ASCII, JSON holds no line break and survives half a surrogate pair.
+    # `json.dumps` writes pure ASCII: no line break can split the event, and a lone surrogate, which
+    # UTF-8 cannot encode, is escaped.
     return f"event: {event}\ndata: {json.dumps(data)}\n\n".encode("ascii")
 
 

@@ -27,7 +27,7 @@ TINY: Final = 1e-9
 
 _WINDOW_STEP = WINDOW // 2
 # Scores before softmax: a window of exactly one shape scores 10 for it, and "flat" always scores
-# half of that. Not measured: with 10, softmax gives a clear curve nearly all of the probability.
+# half of that. Not measured: with 10, softmax gives an exact shape 0.99 of the probability.
 _PERFECT_FIT_SCORE, _FLAT_SHARE = 10.0, 0.5
 
 
@@ -139,7 +139,7 @@ def with_onnx() -> Runtime:
     import onnxruntime  # type: ignore[import-untyped] # noqa: PLC0415
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # too small to share
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # a model too small for threads
     session = onnxruntime.InferenceSession(
         FILE.read_bytes(), options, providers=["CPUExecutionProvider"]
     )

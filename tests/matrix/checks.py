@@ -97,7 +97,7 @@ def check_linear(_names: Sequence[str]) -> None:
     """Check that a turn of the agent costs linear time in the number of deltas."""
 
     async def consume(stream: TokenStream) -> None:
-        engine: Engine = lambda _: stream  # noqa: E731 - a model in a line
+        engine: Engine = lambda _: stream  # noqa: E731 - the whole model
         async with aclosing(run_turn(engine, MESSAGES, tools={})) as events:
             async for _ in events:
                 pass
@@ -112,7 +112,7 @@ def check_throttled(_names: Sequence[str]) -> None:
 
 
 def check_coalesced(_names: Sequence[str]) -> None:
-    """Check the flushes of a reply that comes to its end, and of one that fails midway."""
+    """Check the flushes of a reply that is complete, and of a reply that fails midway."""
     for fails_after in (None, 48):
         stream = TokenStream(tokens=200, every=0.01)
         counter = FlushCounter(of=stream)
@@ -245,5 +245,5 @@ def failure_of(check: str, *names: str) -> str:
         except Inconclusive:
             raise
         except AssertionError as error:
-            return str(error).partition("\n")[0] or "it fails"
+            return str(error).partition("\n")[0] or "the check failed without a message"
     return ""

@@ -53,7 +53,7 @@ def test_stale_entries_go():
 
 
 def test_ones_own_stay():
-    """An added model stays in the list, whatever is fetched."""
+    """A fetched listing does not remove the models that a user added."""
     manager = ModelManager()
     manager.add("me/mine")
     manager.apply(["a/new", "me/mine"])
@@ -109,7 +109,7 @@ def test_no_fetch_under_test(no_background_fetch):
     assert no_background_fetch.attempts == []
 
 
-# -- the gate
+# -- the gate: the condition that keeps the manager from fetching under test
 
 
 def test_the_gate():
@@ -169,7 +169,7 @@ def test_production_fetches_exactly_as_before():
     assert request.path == f"/api/models?author={ORGANISATION}&limit=50"
 
 
-# -- the race
+# -- the race between the fetched listing and added models
 
 
 def check_merge_order():

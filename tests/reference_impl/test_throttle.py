@@ -38,7 +38,7 @@ def test_the_healthy_throttle_breaks_nothing(broken_by_name):
 def test_a_regression_breaks_what_names_it(broken_by_name, name):
     """A regression breaks the invariants that it is meant to break.
 
-    If it breaks others, too, `OVERLAPS` gives the reason.
+    If it breaks more invariants than those, `OVERLAPS` gives the reason.
     """
     named_invariants = set(REGRESSIONS[name].breaks)
     assert named_invariants
@@ -84,7 +84,7 @@ class ThrottledTurns(RuleBasedStateMachine):
         }
 
     def run(self, function, *args, **kwargs):
-        """Call a function on the event loop."""
+        """Call a function inside a coroutine of the virtual event loop."""
 
         async def call():
             return function(*args, **kwargs)
@@ -162,7 +162,7 @@ def test_whatever_happens_the_healthy_throttle_keeps_the_contract():
 @pytest.mark.parametrize("name", THROTTLES)
 def test_whatever_is_planted_is_found(name):
     """The same random turns find a broken invariant in every seeded regression."""
-    # A failure is enough here; only people need the smallest example.
+    # Any failing example proves the point, so Hypothesis need not shrink it.
     unshrunk = settings(SETTINGS, max_examples=400, phases=[Phase.generate])
     with regressed(name), pytest.raises(AssertionError, match="Breach"):
         run_state_machine_as_test(ThrottledTurns, settings=unshrunk)
