@@ -1,8 +1,11 @@
-"""A model that is loaded once, for all who ask: see `curves` for what it knows.
+"""The curve model of `curves`, loaded once for all requests, and the counts of its use.
 
-Whoever asks first has the model loaded, in a thread, and run once before anybody gets an answer of
-it. All who come meanwhile wait for that one load, whoever of them leaves. If it fails they are told
-so, and the next to come has it tried again.
+`loaded` returns the model, and `inferred` runs it on prices. `Cached` holds the model with its
+counts.
+
+The first request starts the load, in a thread; the load ends with one run that warms the model up.
+Requests that come meanwhile wait for the same load, even if the client of the first one leaves. If
+the load fails, all waiting requests get None, and the next request starts a new load.
 """
 
 import asyncio
@@ -20,13 +23,13 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass
 class Model:
-    """One that is loaded; it is warm when it has run once."""
+    """A loaded model; `warm` is whether it has run at least once."""
 
     runtime: curves.Runtime
     warm: bool = False
 
     def run(self, windows: Any) -> Any:
-        """The scores of windows."""
+        """Return the model's scores, a row for each window, and mark the model as warm."""
         scores = self.runtime.run(windows)
         self.warm = True
         return scores
@@ -34,9 +37,11 @@ class Model:
 
 @dataclass(slots=True)
 class Cached:
-    """A model that is loaded on first use, and what it has done since the server began.
+    """A model that is loaded on first use, with counts since the start of the server.
 
-    `cold` are the times that it was asked before it was warm.
+    `loads` counts started loads, `failures` failed loads, and `inferences` finished inferences.
+    `cold` counts requests whose model was not warm yet. `seconds` is the time of all inferences
+    together.
     """
 
     model: Model | None = None
@@ -48,7 +53,7 @@ class Cached:
     seconds: float = 0.0
 
     def status(self) -> dict[str, Any]:
-        """All that is known of it; times are in milliseconds."""
+        """Return the state and the counts of the model, as JSON data; times are in milliseconds."""
         return {
             "loaded": self.model is not None,
             "warmupComplete": self.model is not None and self.model.warm,
@@ -63,45 +68,49 @@ class Cached:
 
 
 async def loaded(cached: Cached) -> Model | None:
-    """The model, None where it cannot be loaded: the first to ask has it done for all."""
+    """Return the model, or None if it cannot be loaded; all callers share one load."""
     if cached.model is not None:
         return cached.model
     if cached.loading is None or cached.loading.done():
         cached.loading = asyncio.create_task(load(cached))
-    # Who leaves ends only their own waiting. And what failed for those who wait is theirs alone.
+    # A cancelled caller does not cancel the shared load. A caller gets the result of the load that
+    # it waited for, even if a new load has started meanwhile.
     loading = cached.loading
     await asyncio.wait([loading])
     return loading.result()
 
 
 async def load(cached: Cached) -> Model | None:
-    """Load the model and warm it up, whatever is there; None where that fails."""
+    """Load the model anew and warm it up; return it, or None if that fails."""
     cached.loads += 1
     try:
         cached.model = await asyncio.to_thread(_ready)
-    except Exception:  # noqa: BLE001 - whatever it is, who waits is told so
+    except Exception:  # noqa: BLE001 - waiting requests are refused after any error
         cached.failures += 1
-        _LOG.exception("the model %s cannot be loaded", MODEL)  # once, not for each who waits
+        _LOG.exception(
+            "the model %s cannot be loaded", MODEL
+        )  # once per load, not once per waiting request
         return None
     return cached.model
 
 
 def _ready() -> Model:
+    """Load the model, warm it up and return it."""
     model = Model(curves.load())
     warm_up(model)
     return model
 
 
 def warm_up(model: Model) -> None:
-    """Run it for nobody: the first run takes longer, and memory."""
+    """Run the model once on zeros: a first run takes more time and memory than later ones."""
     model.run(curves.windows([0.0] * curves.WINDOW))
 
 
 def inferred(model: Model, prices: list[float]) -> tuple[dict[str, Any], float]:
-    """What the model says of prices, and how long it took, in seconds."""
+    """Return the curves in the prices, as JSON data, and the time of the inference in seconds."""
     windows = curves.windows(prices)
-    began = time.perf_counter()
+    start = time.perf_counter()
     scores = model.run(windows)
-    seconds = time.perf_counter() - began
-    seen = curves.found(scores, len(prices))
-    return {"model": MODEL, "runtime": model.runtime.name, "curves": seen}, seconds
+    seconds = time.perf_counter() - start
+    detected = curves.detected_curves(scores, len(prices))
+    return {"model": MODEL, "runtime": model.runtime.name, "curves": detected}, seconds

@@ -1,9 +1,10 @@
-"""Curves in prices, over HTTP.
+"""The curve model over HTTP: routes that find curves in prices and show the model's state.
 
     POST /api/ai/maparse         {"prices": [...]} -> {"model", "runtime", "curves": [...]}
     GET  /api/ai/models/status   {"models": {name: {...}}, "summary": {...}}: see `inference`
 
-A curve is {"start", "end", "kind", "scores"}, for each window of the prices.
+Each window of the prices gets one curve: {"start", "end", "kind", "scores"}. `curves` defines the
+windows and the kinds.
 """
 
 import asyncio
@@ -17,16 +18,17 @@ from starlette.routing import Route
 from reference_impl import curves, inference
 from reference_impl.bodies import RequestError, read_json
 
-_MOST, _FARTHEST = 4_096, 1e12
-_PRICES = f'{{"prices": [{curves.WINDOW} to {_MOST:,} numbers from -1e12 to 1e12]}}'
+# Limits that keep a request small: 4,096 prices are 511 windows. Not measured.
+_MAX_PRICES, _MAX_ABS_PRICE = 4_096, 1e12
+_ALLOWED_BODY = f'{{"prices": [{curves.WINDOW} to {_MAX_PRICES:,} numbers from -1e12 to 1e12]}}'
 
 
 def routes(max_body: int) -> list[Route]:
-    """Both paths, and a model of their own; bodies are of `max_body` bytes at most."""
+    """Return both routes, which share one model; a body has at most `max_body` bytes."""
     cached = inference.Cached()
 
     async def maparse(request: Request) -> Response:
-        prices = prices_of(await read_json(request, max_body, _PRICES))
+        prices = prices_of(await read_json(request, max_body, _ALLOWED_BODY))
         model = await inference.loaded(cached)
         if model is None:
             raise RequestError(
@@ -38,19 +40,19 @@ def routes(max_body: int) -> list[Route]:
         answer, seconds = await asyncio.to_thread(inference.inferred, model, prices)
         cached.inferences += 1
         cached.seconds += seconds
-        took = f"{1000 * seconds:.3f}ms"
-        exposed = {"Access-Control-Expose-Headers": "X-Inference-Time"}  # to pages of others
-        return JSONResponse(answer, headers={"X-Inference-Time": took, **exposed})
+        inference_time = f"{1000 * seconds:.3f}ms"
+        exposed_header = {"Access-Control-Expose-Headers": "X-Inference-Time"}  # to other origins
+        return JSONResponse(answer, headers={"X-Inference-Time": inference_time, **exposed_header})
 
     async def status(_request: Request) -> Response:
-        known = cached.status()
+        model_status = cached.status()
         summary = {
             "total": 1,
-            "loaded": int(known["loaded"]),
-            "ready": int(known["warmupComplete"]),
+            "loaded": int(model_status["loaded"]),
+            "ready": int(model_status["warmupComplete"]),
         }
-        found = {"models": {inference.MODEL: known}, "summary": summary}
-        return JSONResponse(found, headers={"Cache-Control": "no-store"})
+        report = {"models": {inference.MODEL: model_status}, "summary": summary}
+        return JSONResponse(report, headers={"Cache-Control": "no-store"})
 
     return [
         Route("/api/ai/maparse", maparse, methods=["POST"]),
@@ -59,24 +61,27 @@ def routes(max_body: int) -> list[Route]:
 
 
 def prices_of(data: Any) -> list[float]:
-    """Check `data["prices"]`: a list of numbers, as many and as large as are allowed."""
+    """Return the numbers in `data["prices"]` as floats.
+
+    Raises a `RequestError` if there are too few, too many or no prices, or if one is out of range.
+    """
     prices = data.get("prices") if isinstance(data, dict) else None
     if not isinstance(prices, list):
-        what = f"the body has no prices: {short(data)}"
-    elif not curves.WINDOW <= len(prices) <= _MOST:
-        what = f"there are {len(prices):,} prices"
+        problem = f"the body has no prices: {short(data)}"
+    elif not curves.WINDOW <= len(prices) <= _MAX_PRICES:
+        problem = f"there are {len(prices):,} prices"
     else:
-        # Python reads NaN and Infinity, too, which are in no range.
-        wrong = next((n for n, each in enumerate(prices) if not _is_price(each)), None)
-        if wrong is None:
-            return [float(each) for each in prices]
-        what = f"prices[{wrong}] is {short(prices[wrong])}"
-    raise RequestError(422, "wrong_shape", f"{what}, allowed: {_PRICES}")
+        # Python's JSON reader also accepts NaN and Infinity, which are out of range.
+        invalid_index = next((n for n, price in enumerate(prices) if not _is_price(price)), None)
+        if invalid_index is None:
+            return [float(price) for price in prices]
+        problem = f"prices[{invalid_index}] is {short(prices[invalid_index])}"
+    raise RequestError(422, "wrong_shape", f"{problem}, allowed: {_ALLOWED_BODY}")
 
 
-def _is_price(each: object) -> bool:
+def _is_price(price: object) -> bool:
     return (
-        isinstance(each, int | float)
-        and not isinstance(each, bool)
-        and -_FARTHEST <= each <= _FARTHEST
+        isinstance(price, int | float)
+        and not isinstance(price, bool)
+        and -_MAX_ABS_PRICE <= price <= _MAX_ABS_PRICE
     )

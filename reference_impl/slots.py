@@ -1,15 +1,19 @@
-"""The state of a worker in shared memory: written by one process, read by others without a lock.
+"""The state of a worker in shared memory: one process writes it, others read it without a lock.
 
-A slot is eight numbers of 64 bits: a version, the state, and a checksum. The version is odd while
-the state is written; whoever reads looks at it before and after, and reads again where it is odd or
-has changed (https://en.wikipedia.org/wiki/Seqlock). A slot has one writer.
+`publish` writes a `State` into a slot, and `read` returns a whole state or None. A slot has one
+writer and any number of readers.
 
-Why that holds in CPython: an item of a memoryview of "Q" is copied by one `memcpy` of 8 bytes,
-which compilers make one move, and slots are aligned, so a version is whole itself. `struct` would
-not do for it: `pack_into` fills with zeros first, and "<Q" goes byte by byte. On x86 stores are
-seen in the order in which they were made. On aarch64 they need not be, and Python has no barrier:
-there the checksum, of the state and its version, decides, and a mix of two passes it once in 2**32
-times.
+A slot is eight numbers of 64 bits: a version, the six numbers of the state, and a checksum. The
+version is odd while the writer writes. A reader compares the versions before and after it reads,
+and reads again if they differ or are odd (https://en.wikipedia.org/wiki/Seqlock).
+
+A version is always whole in CPython: slots are aligned, and a memoryview of "Q" copies an item by
+one `memcpy` of 8 bytes, which compilers turn into one move. `struct` gives no such guarantee:
+`pack_into` fills with zeros first, and "<Q" writes byte by byte.
+
+Readers on x86 see stores in the order of the writes. Readers on aarch64 need not, and Python has no
+memory barrier. There the checksum over state and version decides; a mix of two states passes it
+once in 2**32 times.
 """
 
 import time
@@ -20,17 +24,19 @@ from zlib import crc32
 SIZE: Final = 64
 STATUSES: Final = ("idle", "busy")
 
-_BODY = Struct("6Q")
-_LAST = SIZE // 8 - 1
-# The writer may be put to sleep midway: after some tries it is given time, a little over 0.1 s.
-_TRIES, _AT_ONCE, _REST = 220, 20, 0.0005
+_STATE_FORMAT = Struct("6Q")
+_CHECKSUM_INDEX = SIZE // 8 - 1
+# The operating system may suspend the writer while the version is odd. So a reader pauses between
+# its later tries: about 200 pauses of 0.5 ms make 0.1 s. Not measured.
+_TRIES, _TRIES_WITHOUT_PAUSE, _PAUSE_SECONDS = 220, 20, 0.0005
 
 
 class State(NamedTuple):
-    """What a worker says of itself.
+    """The state that a worker publishes of itself.
 
-    `tasks` are those that it has done, `took` is the time of the last in nanoseconds, and
-    `heartbeat` when it said so, in nanoseconds since 1970. All but `status` are 0 to 2**64 - 1.
+    `id` is the number of the worker, `status` one of `STATUSES`, and `tasks` the number of finished
+    tasks. `took` is the duration of the last task in nanoseconds. `heartbeat` is the time of
+    publication, in nanoseconds since 1970. Numbers are 0 to 2**64 - 1.
     """
 
     id: int
@@ -42,49 +48,51 @@ class State(NamedTuple):
 
 
 def packed(state: State) -> bytes:
-    """The state, as 48 bytes.
+    """Return the state as 48 bytes.
 
     >>> unpacked(packed(State(0, 4711))).pid
     4711
     """
-    return _BODY.pack(*_numbers(state))
+    return _STATE_FORMAT.pack(*_numbers_of(state))
 
 
 def unpacked(data: bytes) -> State:
-    """The state that was packed."""
-    number, pid, status, *rest = _BODY.unpack(data)
+    """Return the state from the 48 bytes that `packed` made of it."""
+    number, pid, status, *rest = _STATE_FORMAT.unpack(data)
     return State(number, pid, STATUSES[status], *rest)
 
 
 def publish(block: memoryview, number: int, state: State) -> None:
-    """Write a state into a slot. One that cannot be is a `ValueError` or a `struct.error`.
+    """Write a state into the slot with this number.
 
-    publish(memory.buf, 0, State(id=0, pid=os.getpid()))
+    Raises `ValueError` for an unknown status, and `struct.error` for a number out of range.
+
+        publish(memory.buf, 0, State(id=0, pid=os.getpid()))
     """
-    numbers = _numbers(state)
+    numbers = _numbers_of(state)
     with _slot(block, number) as slot:
-        written = slot[0] + 2 & ~1  # even, also where a writer was stopped midway
-        slot[0] = written - 1
-        _BODY.pack_into(slot, 8, *numbers)
-        slot[_LAST] = _check(slot[1:_LAST], written)
-        slot[0] = written
+        even_version = slot[0] + 2 & ~1  # even, also after a writer that was killed midway
+        slot[0] = even_version - 1
+        _STATE_FORMAT.pack_into(slot, 8, *numbers)
+        slot[_CHECKSUM_INDEX] = _check(slot[1:_CHECKSUM_INDEX], even_version)
+        slot[0] = even_version
 
 
 def read(block: memoryview, number: int) -> State | None:
-    """Read the state in a slot, whole; None where for over 0.1 s there was none.
+    """Return the state in the slot with this number, or None after 0.1 s without a whole state.
 
-    So it is where nothing was written, or a writer was killed midway.
+    A slot has no whole state before its first write, and after its writer was killed midway.
 
         read(memory.buf, 0).pid
     """
     with _slot(block, number) as slot:
-        for tried in range(_TRIES):
-            before = slot[0]
-            body, check = slot[1:_LAST].tobytes(), slot[_LAST]
-            if before == slot[0] and not before % 2 and check == _check(body, before):
+        for attempt in range(_TRIES):
+            version = slot[0]
+            body, checksum = slot[1:_CHECKSUM_INDEX].tobytes(), slot[_CHECKSUM_INDEX]
+            if version == slot[0] and not version % 2 and checksum == _check(body, version):
                 return unpacked(body)
-            if tried > _AT_ONCE:
-                time.sleep(_REST)
+            if attempt > _TRIES_WITHOUT_PAUSE:
+                time.sleep(_PAUSE_SECONDS)
     return None
 
 
@@ -93,9 +101,10 @@ def _slot(block: memoryview, number: int) -> memoryview:
 
 
 def _check(body: bytes | memoryview, version: int) -> int:
+    """Return the checksum over the bytes of a state and the version that it was written under."""
     return crc32(body, crc32(version.to_bytes(8)))
 
 
-def _numbers(state: State) -> tuple[int, ...]:
+def _numbers_of(state: State) -> tuple[int, ...]:
     number, pid, status, *rest = state
     return number, pid, STATUSES.index(status), *rest

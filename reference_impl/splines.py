@@ -1,19 +1,20 @@
-"""Splines, rendered beside the event loop by the fastest of three renderers that is there.
+"""Splines over HTTP, rendered in a thread by the fastest renderer that is installed.
 
     POST /api/render/spline      {"points": [[x, y], ...], "samples": n}
 
-The answer is n pairs of little-endian 64-bit floats, x and y, of the uniform Catmull-Rom spline
-through the points (Catmull and Rom, "A class of local interpolating splines", 1974): sampled evenly
-in its parameter, from the first point to the last. Beyond both it is taken to go on straight, so
-two points make a line. `X-Renderer` tells who rendered it, `X-Samples` how many pairs there are.
+The response is n pairs of little-endian 64-bit floats, x and y. They are samples of the uniform
+Catmull-Rom spline through the points (Catmull and Rom, "A class of local interpolating splines",
+1974), evenly spaced in its parameter from the first point to the last. The spline is continued in a
+straight line at both ends, so two points make a line. The header `X-Renderer` names the renderer,
+and `X-Samples` is the number of pairs.
 
-    wasm      spline.wat, both coordinates at once by SIMD, where wasmtime is installed
-    numpy     all samples of a piece at once, where NumPy is
-    python    one sample after the other, anywhere
+    wasm      spline.wat, both coordinates at once by SIMD, if wasmtime is installed
+    numpy     all samples of a piece at once, if NumPy is installed
+    python    one sample after the other, always available
 
-They agree to 1e-6 of the largest coordinate, whichever points they are given: they do the same sums
-in the same order. Each yields pieces, so what is in memory is a piece, however many samples there
-are to be. A renderer keeps nothing from one call to the next: threads need no lock.
+The renderers agree to 1e-6 of the largest coordinate for any points, because they do the same sums
+in the same order. A renderer yields pieces, so memory holds one piece at a time, whatever the
+number of samples. A renderer keeps no state between calls, so threads need no lock.
 """
 
 import logging
@@ -39,9 +40,10 @@ if TYPE_CHECKING:
 Point = tuple[float, float]
 Pieces = Generator[bytes, None, None]
 Render = Callable[[Sequence[Point], int], Pieces]
-"""Yields the spline through points, in so many samples; `FEWEST` of both, piece by piece."""
+"""A renderer: takes points and a number of samples, both at least `FEWEST`, and yields pieces."""
 
 PATH: Final = "/api/render/spline"
+# Not measured: the largest response is 16 MB, and sums of coordinates up to 1e300 stay finite.
 FEWEST, MOST_POINTS, MOST_SAMPLES, LARGEST = 2, 10_000, 1_000_000, 1e300
 
 _ALLOWED = (
@@ -49,34 +51,38 @@ _ALLOWED = (
     f"to {LARGEST:g}, n from {FEWEST} to {MOST_SAMPLES:,}"
 )
 _WAT = Path(__file__).with_name("spline.wat")
-# What there is room for in the module's memory: corners, then the samples of a piece.
-_PAGE, _PAIR = 2**16, 16
-_OUT, _MEMORY = 3 * _PAGE, 7 * _PAGE
-# Samples of a piece. Python's is so small as it keeps the interpreter while it makes one: half a
-# millisecond, in which the event loop has to wait.
-_PIECE, _SMALL_PIECE = 2**14, 2**9
+# The memory of the WebAssembly module, in bytes: three pages for the corners, which are at most
+# 160 KB, and four pages for the samples of a piece, which are 256 KiB.
+_WASM_PAGE_BYTES, _PAIR_BYTES = 2**16, 16
+_SAMPLES_OFFSET, _MEMORY_BYTES = 3 * _WASM_PAGE_BYTES, 7 * _WASM_PAGE_BYTES
+# Samples in a piece. The Python renderer keeps the interpreter, and so makes the event loop wait,
+# while it renders a piece: 512 samples take it half a millisecond.
+_PIECE, _PYTHON_PIECE = 2**14, 2**9
 
 _log = logging.getLogger(__name__)
 
 
 def routes(max_body: int) -> list[Route]:
-    """The route; bodies are of `max_body` bytes at most. The renderer is loaded on first use."""
-    loading, loaded = Lock(), dict[str, Render]()
+    """Return the route for splines, which accepts bodies of at most `max_body` bytes.
 
-    def fastest() -> tuple[str, Render]:
-        with loading:
-            if not loaded:
-                loaded.update([next(available())])
-        return next(iter(loaded.items()))
+    The first request loads the renderer, and all later ones use it.
+    """
+    load_lock, loaded_renderer = Lock(), dict[str, Render]()
+
+    def fastest_renderer() -> tuple[str, Render]:
+        with load_lock:
+            if not loaded_renderer:
+                loaded_renderer.update([next(available())])
+        return next(iter(loaded_renderer.items()))
 
     async def render(request: Request) -> StreamingResponse:
-        points, samples = _curve(await read_json(request, max_body, _ALLOWED))
-        name, rendered = await run_in_threadpool(fastest)
+        points, samples = _points_and_samples(await read_json(request, max_body, _ALLOWED))
+        name, render_pieces = await run_in_threadpool(fastest_renderer)
         return StreamingResponse(
-            off_the_loop(rendered(points, samples)),
+            off_the_loop(render_pieces(points, samples)),
             media_type="application/octet-stream",
             headers={
-                "Content-Length": str(_PAIR * samples),
+                "Content-Length": str(_PAIR_BYTES * samples),
                 "X-Renderer": name,
                 "X-Samples": str(samples),
                 "Access-Control-Expose-Headers": "X-Renderer, X-Samples",
@@ -87,9 +93,9 @@ def routes(max_body: int) -> list[Route]:
 
 
 async def off_the_loop(pieces: Pieces) -> AsyncIterator[bytes]:
-    """Make each piece in a thread, when the one before it was sent; release what they are made in.
+    """Make each piece in a thread, after the previous piece was sent.
 
-    Who leaves early closes it.
+    The generator of the pieces is closed at the end, also when the client leaves early.
     """
     with closing(pieces):
         async for piece in iterate_in_threadpool(pieces):
@@ -97,9 +103,9 @@ async def off_the_loop(pieces: Pieces) -> AsyncIterator[bytes]:
 
 
 def available() -> Iterator[tuple[str, Render]]:
-    """Load the renderers that are there and work, by name, the fastest first.
+    """Load and yield each renderer that works, with its name, the fastest first.
 
-    Of one that is installed and does not work the log tells.
+    A renderer that is installed but does not work is left out, and a warning is logged.
 
         name, render = next(available())
         pairs = b"".join(render([(0.0, 0.0), (1.0, 2.0)], 100))
@@ -110,23 +116,26 @@ def available() -> Iterator[tuple[str, Render]]:
             next(render([(0.0, 0.0), (1.0, 1.0)], 2))
         except ModuleNotFoundError:
             continue
-        except Exception as error:  # noqa: BLE001 - the next one will do
+        except Exception as error:  # noqa: BLE001 - the next renderer takes its place
             _log.warning("splines are rendered without %s: %s", name, error)
         else:
             yield name, render
 
 
 def in_wasm() -> Render:
-    """Compile the module. Each render has a store of its own, which a thread at a time is in."""
-    from wasmtime import Engine, Instance, Module, Store  # noqa: PLC0415 - an extra
+    """Compile spline.wat and return the renderer; raises `ModuleNotFoundError` without wasmtime.
+
+    Each render has its own store, which only one thread at a time uses.
+    """
+    from wasmtime import Engine, Instance, Module, Store  # noqa: PLC0415 - an optional dependency
 
     engine = Engine()
     module = Module(engine, _WAT.read_text(encoding="utf-8"))
 
-    def rendered(points: Sequence[Point], samples: int) -> Pieces:
-        corners, segments, last = _continued(points), len(points) - 1, samples - 1
+    def render_pieces(points: Sequence[Point], samples: int) -> Pieces:
+        corners, segments, last = _with_outer_corners(points), len(points) - 1, samples - 1
         with closing(Store(engine)) as store:
-            store.set_limits(memory_size=_MEMORY, instances=1, memories=1, tables=0)
+            store.set_limits(memory_size=_MEMORY_BYTES, instances=1, memories=1, tables=0)
             exports = Instance(store, module, []).exports(store)
             memory: Memory = exports["memory"]  # type: ignore[assignment]
             render: Func = exports["render"]  # type: ignore[assignment]
@@ -135,19 +144,20 @@ def in_wasm() -> Render:
             for start in range(0, samples, _PIECE):
                 count = min(_PIECE, samples - start)
                 segment, rest = divmod(start * segments, last)
-                render(store, segment * _PAIR, rest, segments, last, _OUT, count)
-                yield bytes(memory.get_buffer_ptr(store, count * _PAIR, _OUT))
+                render(store, segment * _PAIR_BYTES, rest, segments, last, _SAMPLES_OFFSET, count)
+                yield bytes(memory.get_buffer_ptr(store, count * _PAIR_BYTES, _SAMPLES_OFFSET))
 
-    return rendered
+    return render_pieces
 
 
 def in_numpy() -> Render:
-    """Load NumPy."""
-    import numpy as np  # noqa: PLC0415 - half of the time that the server takes to start
+    """Load NumPy and return the renderer; raises `ModuleNotFoundError` without NumPy."""
+    import numpy as np  # noqa: PLC0415 - half of the server's start-up time
 
-    def rendered(points: Sequence[Point], samples: int) -> Pieces:
-        corners, segments, last = np.array(_continued(points)), len(points) - 1, samples - 1
-        a, b, c, d = _shaped(corners[:-3], corners[1:-2], corners[2:-1], corners[3:])
+    def render_pieces(points: Sequence[Point], samples: int) -> Pieces:
+        corners = np.array(_with_outer_corners(points))
+        segments, last = len(points) - 1, samples - 1
+        a, b, c, d = _cubic_coefficients(corners[:-3], corners[1:-2], corners[2:-1], corners[3:])
         for start in range(0, samples, _PIECE):
             numbers = np.arange(start, min(start + _PIECE, samples), dtype=np.int64)
             segment, rest = np.divmod(numbers * segments, last)
@@ -155,38 +165,42 @@ def in_numpy() -> Render:
             pairs = ((d[segment] * t + c[segment]) * t + b[segment]) * t + a[segment]
             yield pairs.astype("<f8", copy=False).tobytes()
 
-    return rendered
+    return render_pieces
 
 
 def in_python(points: Sequence[Point], samples: int) -> Pieces:
-    """Render with the standard library alone."""
-    corners, segments, last = _continued(points), len(points) - 1, samples - 1
-    at, shapes = -1, list[tuple[float, float, float, float]]()
-    for start in range(0, samples, _SMALL_PIECE):
+    """Yield the spline piece by piece, with the standard library alone."""
+    corners, segments, last = _with_outer_corners(points), len(points) - 1, samples - 1
+    cubics_of, cubics = -1, list[tuple[float, float, float, float]]()
+    for start in range(0, samples, _PYTHON_PIECE):
         numbers = []
-        for sample in range(start, min(start + _SMALL_PIECE, samples)):
+        for sample in range(start, min(start + _PYTHON_PIECE, samples)):
             segment, rest = divmod(sample * segments, last)
-            if segment != at:
-                four = corners[segment : segment + 4]
-                at, shapes = segment, [_shaped(*each) for each in zip(*four, strict=True)]
+            if segment != cubics_of:
+                by_coordinate = zip(*corners[segment : segment + 4], strict=True)
+                cubics_of, cubics = segment, [_cubic_coefficients(*four) for four in by_coordinate]
             t = rest / last
-            numbers += [((d * t + c) * t + b) * t + a for a, b, c, d in shapes]
+            numbers += [((d * t + c) * t + b) * t + a for a, b, c, d in cubics]
         yield struct.pack(f"<{len(numbers)}d", *numbers)
 
 
-def _continued(points: Sequence[Point]) -> list[Point]:
-    """The corners: the points, one before them and two behind, in a straight line."""
+def _with_outer_corners(points: Sequence[Point]) -> list[Point]:
+    """Return the points with one corner before the first and two after the last.
 
-    def beyond(end: Point, before: Point) -> Point:
-        return 2 * end[0] - before[0], 2 * end[1] - before[1]
+    The added corners continue the first and the last segment in a straight line.
+    """
 
-    # The last sample is the last point itself: the beginning of a segment like any other.
-    after = beyond(points[-1], points[-2])
-    return [beyond(points[0], points[1]), *points, after, beyond(after, points[-1])]
+    def mirrored(pivot: Point, inner: Point) -> Point:
+        return 2 * pivot[0] - inner[0], 2 * pivot[1] - inner[1]
+
+    # Renderers compute the last sample, which is the last point, as the start of one more segment.
+    # That segment needs a second corner after the last point.
+    next_corner = mirrored(points[-1], points[-2])
+    return [mirrored(points[0], points[1]), *points, next_corner, mirrored(next_corner, points[-1])]
 
 
-def _shaped(p0: Any, p1: Any, p2: Any, p3: Any) -> tuple[Any, Any, Any, Any]:
-    """The cubic from p1 to p2 by its coefficients, of t to the power of 0, 1, 2 and 3."""
+def _cubic_coefficients(p0: Any, p1: Any, p2: Any, p3: Any) -> tuple[Any, Any, Any, Any]:
+    """Return the cubic from p1 to p2 as its coefficients of t to the power of 0, 1, 2 and 3."""
     return (
         p1,
         (p2 - p0) * 0.5,
@@ -195,31 +209,34 @@ def _shaped(p0: Any, p1: Any, p2: Any, p3: Any) -> tuple[Any, Any, Any, Any]:
     )
 
 
-def _curve(data: Any) -> tuple[list[Point], int]:
-    """Check what was asked for: the points, and the number of samples."""
+def _points_and_samples(data: Any) -> tuple[list[Point], int]:
+    """Return the points and the number of samples in a request's JSON data.
 
-    def wrong(what: str) -> RequestError:
-        return RequestError(422, "wrong_shape", f"{what}, allowed: {_ALLOWED}")
+    Raises a `RequestError` that names the first invalid part.
+    """
+
+    def wrong_shape(problem: str) -> RequestError:
+        return RequestError(422, "wrong_shape", f"{problem}, allowed: {_ALLOWED}")
 
     if not isinstance(data, dict):
-        raise wrong(f"the body is {short(data)}")
+        raise wrong_shape(f"the body is {short(data)}")
     points, samples = data.get("points"), data.get("samples")
     if not isinstance(points, list):
-        raise wrong(f"points is {short(points)}")
+        raise wrong_shape(f"points is {short(points)}")
     if not FEWEST <= len(points) <= MOST_POINTS:
-        raise wrong(f"{len(points):,} points")
+        raise wrong_shape(f"{len(points):,} points")
     for index, point in enumerate(points):
         if not _is_pair(point):
-            raise wrong(f"points[{index}] is {short(point)}")
+            raise wrong_shape(f"points[{index}] is {short(point)}")
     if type(samples) is not int or not FEWEST <= samples <= MOST_SAMPLES:
-        raise wrong(f"samples is {short(samples)}")
+        raise wrong_shape(f"samples is {short(samples)}")
     return [(float(x), float(y)) for x, y in points], samples
 
 
 def _is_pair(point: Any) -> bool:
-    # JSON has numbers without bounds, and Python's has NaN, which is no less than anything.
+    # JSON numbers have no bounds, and Python also reads NaN, for which `<=` is false.
     return (
         isinstance(point, list)
         and len(point) == 2  # noqa: PLR2004 - x and y
-        and all(type(each) in {int, float} and abs(each) <= LARGEST for each in point)
+        and all(type(number) in {int, float} and abs(number) <= LARGEST for number in point)
     )

@@ -1,10 +1,15 @@
-"""Telemetry over WebSockets: everyone is told at once, and nobody waits for the slowest.
+"""Telemetry over WebSockets: a broadcast reaches all clients, and a slow client delays no other.
 
-What a client has not taken yet is kept for it, up to a limit in bytes. Beyond that the policy says
-what becomes of it: "skip" leaves messages out until there is room again, and tells the client how
-many, `{"skipped": 3}`, when it reads again; "close" hangs up with 1013, "try again later". A client
-that says nothing for a while, whatever it is told, is closed with 1001, "going away": any message
-shows that it is there.
+`Hub` holds the connected clients and their limits, `broadcast` sends a text to all of them, and a
+`Session` serves one client from its handshake to its end.
+
+A session keeps the messages that its client has not taken yet, up to a limit in bytes. Beyond the
+limit the hub's policy decides. "skip" drops new messages until there is room again; when the client
+reads again, it gets the number of dropped messages, `{"skipped": 3}`. "close" closes the connection
+with code 1013, "try again later".
+
+A client that sends no message for `idle` seconds is closed with code 1001, "going away". Messages
+that the server sends do not count.
 """
 
 import asyncio
@@ -17,23 +22,29 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from starlette.websockets import WebSocket
 
-Policy = Literal["skip", "close"]
+SlowClientPolicy = Literal["skip", "close"]
 
-# https://www.iana.org/assignments/websocket/websocket.xhtml#close-code-number
+# Close codes of WebSockets: https://www.iana.org/assignments/websocket/websocket.xhtml
 _GOING_AWAY, _TRY_AGAIN_LATER = 1001, 1013
-# A client that does not read is not told why it is hung up on: nobody waits for it for longer.
-_LAST_WORDS = 1.0
-_EVERY = 1.0
+# Seconds to send the close frame. A client that does not read never takes the frame, so the session
+# then ends without it. Not measured: one second is enough for a client that reads.
+_CLOSE_SECONDS = 1.0
+# Seconds between two status messages. Not measured: people watch them on the page.
+_STATUS_INTERVAL_SECONDS = 1.0
 
 
 class Hub:
-    """The clients there are, and the terms that they are served on.
+    """The connected telemetry clients, and the limits that hold for each of them.
 
-    `limit` is in bytes and `idle` in seconds. A value that is not positive is a `ValueError`, and
-    so is a policy that there is not.
+    `limit` is the most bytes that are kept for one client. A client that sends nothing for `idle`
+    seconds is closed. `told` returns the status that all clients get every second, as JSON data.
+
+    Raises `ValueError` for an unknown policy and for a `limit` or `idle` that is not positive.
     """
 
-    def __init__(self, *, limit: int = 2**20, idle: float = 30.0, policy: Policy = "skip") -> None:
+    def __init__(
+        self, *, limit: int = 2**20, idle: float = 30.0, policy: SlowClientPolicy = "skip"
+    ) -> None:
         for name, value in (("limit", limit), ("idle", idle)):
             if not value > 0:
                 raise ValueError(f"{name}={value!r}: must be more than 0")
@@ -44,42 +55,46 @@ class Hub:
         self.policy = policy
         self.sessions: set[Session] = set()
         self.told: Callable[[], Any] = self.snapshot
-        self._telling: asyncio.Task[None] | None = None
+        self._status_task: asyncio.Task[None] | None = None
 
     def snapshot(self) -> dict[str, int]:
-        """How many clients there are, and what is kept for them."""
+        """Return the number of clients and the bytes that are kept for all of them together."""
         return {
             "clients": len(self.sessions),
             "bufferedBytes": sum(session.buffered for session in self.sessions),
         }
 
     def join(self, session: "Session") -> None:
-        """Tell a client of all that is broadcast, and every second what `told` returns."""
+        """Add a client: from now on it gets every broadcast, and the status every second."""
         self.sessions.add(session)
-        if self._telling is None or self._telling.done():
-            self._telling = asyncio.create_task(self._tell_now_and_then())
+        if self._status_task is None or self._status_task.done():
+            self._status_task = asyncio.create_task(self._broadcast_status())
 
     def leave(self, session: "Session") -> None:
-        """Tell it no more."""
+        """Remove a client: it gets no more messages. The last one to leave ends the status task."""
         self.sessions.discard(session)
-        if not self.sessions and self._telling is not None:
-            self._telling.cancel()
+        if not self.sessions and self._status_task is not None:
+            self._status_task.cancel()
 
-    async def _tell_now_and_then(self) -> None:
+    async def _broadcast_status(self) -> None:
         while True:
-            await asyncio.sleep(_EVERY)
+            await asyncio.sleep(_STATUS_INTERVAL_SECONDS)
             await broadcast(self, json.dumps(self.told()))
 
 
 async def broadcast(hub: Hub, text: str) -> None:
-    """Tell every client."""
+    """Hand a text to the session of every client, without waiting for any of them."""
     size = len(text.encode())
     for session in tuple(hub.sessions):
         session.offer(text, size)
 
 
 class Session:
-    """One client, from its handshake to its end; `buffered` is what is kept for it, in bytes."""
+    """A telemetry session: serves one client from its handshake to its end.
+
+    `buffered` is the size of the messages that the client has not taken yet, in bytes. `skipped`
+    counts the messages that were dropped since the client last took one.
+    """
 
     def __init__(self, hub: Hub, socket: "WebSocket") -> None:
         self.buffered = 0
@@ -87,13 +102,13 @@ class Session:
         self._hub = hub
         self._socket = socket
         self._pending: deque[tuple[str, int]] = deque()
-        self._some = asyncio.Event()
-        self._idle = asyncio.timeout(None)
+        self._has_pending = asyncio.Event()
+        self._idle_timeout = asyncio.timeout(None)
         self._hung_up = asyncio.Event()
-        self._why = 0, ""
+        self._close_reason = 0, ""
 
     def offer(self, text: str, size: int) -> None:
-        """Take a message of so many bytes, if there is room for it."""
+        """Keep a message of `size` bytes for the client, or apply the policy if it does not fit."""
         if self.buffered + size <= self._hub.limit:
             self._keep(text, size)
         elif self._hub.policy == "skip":
@@ -102,11 +117,11 @@ class Session:
             self._hang_up(_TRY_AGAIN_LATER, f"{self._hub.limit} bytes behind")
 
     async def serve(self) -> None:
-        """Serve the client until it leaves, or is hung up on."""
+        """Serve the client until it leaves, or until the server closes the connection."""
         await self._socket.accept()
         self._hub.join(self)
-        parts = (self._tell(), self._listen(), self._hung_up.wait())
-        tasks = {asyncio.ensure_future(part) for part in parts}
+        coroutines = (self._send_pending(), self._listen(), self._hung_up.wait())
+        tasks = {asyncio.ensure_future(part) for part in coroutines}
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -115,16 +130,16 @@ class Session:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         if self._hung_up.is_set():
-            with suppress(OSError, RuntimeError, TimeoutError):  # it left, or does not read
-                async with asyncio.timeout(_LAST_WORDS):
-                    await self._socket.close(*self._why)
+            with suppress(OSError, RuntimeError, TimeoutError):  # the client left or does not read
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await self._socket.close(*self._close_reason)
 
-    async def _tell(self) -> None:
+    async def _send_pending(self) -> None:
         while True:
-            await self._some.wait()
+            await self._has_pending.wait()
             text, size = self._pending.popleft()
             if not self._pending:
-                self._some.clear()
+                self._has_pending.clear()
             await self._send(text)
             self.buffered -= size
             skipped, self.skipped = self.skipped, 0
@@ -133,7 +148,7 @@ class Session:
 
     async def _listen(self) -> None:
         try:
-            async with self._idle:
+            async with self._idle_timeout:
                 self._heard()
                 while (await self._socket.receive())["type"] == "websocket.receive":
                     self._heard()
@@ -144,16 +159,20 @@ class Session:
         await self._socket.send_text(text)
 
     def _heard(self) -> None:
-        self._idle.reschedule(asyncio.get_running_loop().time() + self._hub.idle)
+        """Start the idle time again: the client has just sent a message."""
+        self._idle_timeout.reschedule(asyncio.get_running_loop().time() + self._hub.idle)
 
     def _keep(self, text: str, size: int) -> None:
+        """Put a message into the buffer of the client."""
         self._pending.append((text, size))
         self.buffered += size
-        self._some.set()
+        self._has_pending.set()
 
     def _hang_up(self, code: int, reason: str) -> None:
-        self._why = code, reason
+        """Have `serve` close the connection, with this close code and reason."""
+        self._close_reason = code, reason
         self._hung_up.set()
 
     def _leave(self) -> None:
+        """Take the session out of the hub."""
         self._hub.leave(self)

@@ -1,8 +1,12 @@
-"""Updates of tool calls whose arguments stream in: at most one every 100 ms for each call.
+"""The reference throttle: limits the updates of tool calls whose arguments stream in.
 
-The arguments so far are parsed only when an update goes out. The first one goes out at once, the
-latest waits for a timer, and what is pending goes out at the end. `send(key, arguments)` is called
-with the call's id, or its index where it has none, and what the arguments are so far.
+`ToolCallUpdates` takes the pieces of the arguments and calls `send(key, arguments)` for an update.
+`key` is the id of the tool call, or its index if it has no id; `arguments` is the parsed value of
+all pieces so far.
+
+The first update of a call is sent at once. Later ones wait for a timer, so that a call has at most
+one update per interval, 100 ms by default. The end of a turn sends the pending updates. Arguments
+are parsed only when an update is sent.
 """
 
 import asyncio
@@ -12,21 +16,23 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 Send = Callable[[Hashable, Any], object]
+"""Sends one update: takes the key of a tool call and its arguments so far."""
 
 
 class Timer(Protocol):
-    """What `later` returns."""
+    """A scheduled callback, as `Later` returns it."""
 
     def cancel(self) -> object:
-        """Do not call."""
+        """Cancel the callback."""
 
 
 Later = Callable[[float, Callable[[], None]], Timer]
+"""Schedules a callback after some seconds."""
 
 
 def parse(text: str) -> Any:
-    """What JSON means that may not be complete yet; None where it means nothing yet."""
-    # The agent alone needs no library.
+    """Return the value of JSON that may be incomplete, or None if it has no value yet."""
+    # Imported on first use: a server without streamed tool calls does not need the library.
     from partial_json_parser import loads  # type: ignore[import-untyped] # noqa: PLC0415
 
     try:
@@ -36,13 +42,17 @@ def parse(text: str) -> Any:
 
 
 def after(seconds: float, callback: Callable[[], None]) -> Timer:
-    """Call back later, on the running event loop."""
+    """Schedule a callback on the running event loop, after some seconds."""
     return asyncio.get_running_loop().call_later(seconds, callback)
 
 
 @dataclass(slots=True)
 class ToolCall:
-    """One tool call: its arguments so far, and when they were last sent."""
+    """A tool call of a turn, with the pieces of its arguments so far and the state of its updates.
+
+    `sent` is the time of the last update, by `time.monotonic`. `pending` is whether pieces have
+    arrived since then.
+    """
 
     key: Hashable
     pieces: list[str] = field(default_factory=list)
@@ -52,7 +62,11 @@ class ToolCall:
 
 
 class ToolCallUpdates:
-    """A throttle for each tool call of a turn; seconds."""
+    """Throttled updates for all tool calls of one turn.
+
+    `every` is the shortest time between two updates of the same call, in seconds. `later` schedules
+    the timers.
+    """
 
     def __init__(self, send: Send, *, every: float = 0.1, later: Later = after) -> None:
         self._send = send
@@ -61,7 +75,7 @@ class ToolCallUpdates:
         self._calls: dict[int, ToolCall] = {}
 
     def feed(self, index: int, call_id: str, piece: str) -> None:
-        """Take a piece of the arguments of the tool call that has this index in its turn."""
+        """Add a piece to the arguments of the call with this index, and send or plan an update."""
         call = self._calls.get(index)
         if call is None:
             call = self._calls[index] = ToolCall(call_id or index)
@@ -74,22 +88,23 @@ class ToolCallUpdates:
             self._wait(call, wait)
 
     def end(self) -> None:
-        """Send what is pending: the turn is over."""
+        """End the turn: send all pending updates."""
         self._finish()
 
     def error(self) -> None:
-        """Send what is pending: people see how far it came."""
+        """End the turn after an error: send all pending updates, so that no arguments are lost."""
         self._finish()
 
     def cancel(self) -> None:
-        """Drop what is pending: nobody waits for it."""
+        """End the turn after a cancellation: drop all pending updates."""
         self._clear()
 
     def retry(self) -> None:
-        """Forget all there was: it comes again."""
+        """Start the turn again: forget all tool calls, because the model repeats them."""
         self._clear()
 
     def _wait(self, call: ToolCall, seconds: float) -> None:
+        """Start the timer of the next update, unless it is already running."""
         if call.timer is None:
             call.timer = self._later(seconds, lambda: self._update(call))
 
@@ -116,6 +131,7 @@ class ToolCallUpdates:
         self._send(call.key, parse("".join(call.pieces)))
 
     def _stop(self, call: ToolCall) -> None:
+        """Cancel the timer of the next update, if one is running."""
         if call.timer is not None:
             call.timer.cancel()
             call.timer = None

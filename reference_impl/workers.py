@@ -1,17 +1,23 @@
-"""Worker processes, and the registry that tells what each of them does.
+"""Worker processes, and a registry that reports the state of each worker.
 
-    {"shared": whether through shared memory,
+`Registry.snapshot` starts the workers at its first call, and returns:
+
+    {"shared": whether the states are in shared memory,
      "workers": [{"id", "pid", "status": "idle", "busy", "gone" or "unknown",
                   "tasks", "took", "heartbeat"}, ...]}
 
-Four times a second each does the same piece of work, and says how many nanoseconds that `took`:
-where it takes longer than before the machine is busy, whatever the server does. What is said goes
-through shared memory (see `slots`), or where there is none through a pipe, and is kept in a dict.
+Four times a second, each worker does the same task and publishes how long it `took`, in
+nanoseconds. A task that takes longer than before shows that the machine is busy, whatever the
+server does.
+Workers publish their states through shared memory (see `slots`). Where there is no shared memory,
+they send them through a pipe, and the server keeps the latest state of each worker.
 
-Nothing is left behind. The block loses its name when all workers have it open. They end when they
-are told to, when their pipe does, or when they are given another parent: also where the server was
-killed; in the moment in which they start that is left to Python's resource tracker, which says so.
-They are spawned, so a script that has them started needs `if __name__ == "__main__":`.
+No process and no shared memory outlives the server. The memory loses its name as soon as all
+workers have opened it. A worker ends at a signal, when its pipe closes, or when its parent process
+changes, so also after the server was killed. If the server is killed while workers start, Python's
+resource tracker removes the memory and prints a warning.
+
+The workers are spawned, so a script that starts them needs `if __name__ == "__main__":`.
 """
 
 import asyncio
@@ -36,33 +42,35 @@ if TYPE_CHECKING:
 
 PATH: Final = "/api/dev/workers"
 
-_WORKERS = 2
-# Seconds from task to task, for a worker to start, and to end.
-_BEAT, _TO_START, _TO_END = 0.25, 30.0, 5.0
-_WORK = bytes(2**18)
+_DEFAULT_WORKERS = 2
+# Seconds between two tasks, for a worker to start, and for a worker to end. Not measured.
+_TASK_INTERVAL, _TO_START, _TO_STOP = 0.25, 30.0, 5.0
+# A task is the SHA-256 of these 256 KiB of zeros. Not measured.
+_TASK_DATA = bytes(2**18)
 
 
 class Registry:
-    """Workers, which start when somebody asks for the first time, and stop for good with `close`.
+    """A team of workers: the first `snapshot` starts them, and `close` stops them for good.
 
     with closing(Registry()) as registry:
         registry.snapshot()["workers"][0]["pid"]
     """
 
-    def __init__(self, count: int = _WORKERS) -> None:
+    def __init__(self, count: int = _DEFAULT_WORKERS) -> None:
         self._count = count
         self._team: _Team | None = None
-        self._asked = threading.Lock()
+        self._lock = threading.Lock()
         self.closed = False
 
     def snapshot(self) -> dict[str, Any]:
-        """What each says, as it is now.
+        """Return the current state of every worker, as JSON data.
 
-        The first time it waits for them to start: `ChildProcessError` where one does not, in 30
-        seconds. `RuntimeError` where they were stopped.
+        The first call waits for the workers to start. Raises `ChildProcessError` if a worker does
+        not start within 30 seconds, and `RuntimeError` after `close`.
         """
-        # Who asks is not told of what is being closed; the workers write all the while.
-        with self._asked:
+        # The lock keeps `close` from releasing the states while this method reads them. The workers
+        # take no lock, so they go on writing.
+        with self._lock:
             if self.closed:
                 raise RuntimeError("the workers were stopped")
             if self._team is None:
@@ -70,8 +78,8 @@ class Registry:
             return self._team.snapshot()
 
     def close(self) -> None:
-        """Stop them, and release what they share, when who has asked was told."""
-        with self._asked:
+        """Stop the workers and release their shared memory, after a snapshot that is being read."""
+        with self._lock:
             self.closed = True
             if self._team is not None:
                 self._team.close()
@@ -79,9 +87,10 @@ class Registry:
 
 
 class OfTheLoop:
-    """A registry that lasts as long as the event loop, which closes async generators when it ends.
+    """A registry that is closed when its event loop ends.
 
-    So it ends with the server, whether or not that tells an app of its end.
+    The registry lives in an async generator, which the event loop closes at its end. So the workers
+    stop with the server, even if the server sends no lifespan event to the app.
     """
 
     def __init__(self) -> None:
@@ -89,7 +98,7 @@ class OfTheLoop:
         self._registry = Registry()
 
     async def get(self) -> Registry:
-        """The registry of the loop that runs."""
+        """Return the registry of the running event loop; a closed one is replaced by a new one."""
         if self._lasting is None or self._registry.closed:
             self._lasting = _lasting()
             self._registry = await anext(self._lasting)
@@ -97,73 +106,79 @@ class OfTheLoop:
 
 
 async def _lasting() -> AsyncGenerator[Registry, None]:
+    """Yield a registry, and close it when the event loop closes this generator."""
     registry = Registry()
     try:
         yield registry
     finally:
-        await asyncio.to_thread(registry.close)  # it may have to wait for workers to start
+        await asyncio.to_thread(registry.close)  # may wait for starting workers
 
 
-class _Board(Protocol):
-    """Where workers say what they do; its name, if they can open it."""
+class _StateBoard(Protocol):
+    """The latest states of all workers: workers write them, and the server reads them.
+
+    `name` is the name of the shared memory, or "" if workers send their states through pipes.
+    `wait_until_opened` waits until every worker has published its first state.
+    """
 
     name: str
 
-    def opened(self, pipes: Sequence[Connection]) -> None: ...
+    def wait_until_opened(self, pipes: Sequence[Connection]) -> None: ...
     def read(self, number: int) -> State | None: ...
     def close(self) -> None: ...
 
 
 class _Team:
-    """The processes, and the board."""
+    """The worker processes of a registry, and the board with their states."""
 
     def __init__(self, count: int) -> None:
         self._processes: list[SpawnProcess] = []
         self._pipes: list[Connection] = []
-        self._board = _board(count)
+        self._board = _create_board(count)
         with ExitStack() as undo:
             undo.callback(self.close)
             for number in range(count):
-                self._start(number)
+                self._start_worker(number)
             for pipe in self._pipes:
                 if not pipe.poll(_TO_START):
                     raise ChildProcessError(f"a worker did not start in {_TO_START:g} s")
             try:
-                self._board.opened(self._pipes)
+                self._board.wait_until_opened(self._pipes)
             except (EOFError, ConnectionError):
                 raise ChildProcessError("a worker ended as it started") from None
             undo.pop_all()
 
-    def _start(self, number: int) -> None:
+    def _start_worker(self, number: int) -> None:
         spawning = get_context("spawn")
-        ours, theirs = spawning.Pipe()
-        self._pipes.append(ours)
-        with theirs:
+        server_end, worker_end = spawning.Pipe()
+        self._pipes.append(server_end)
+        with worker_end:
             process = spawning.Process(
-                target=_work, args=(number, self._board.name, theirs), daemon=True
+                target=_work, args=(number, self._board.name, worker_end), daemon=True
             )
             process.start()
         self._processes.append(process)
 
     def snapshot(self) -> dict[str, Any]:
-        """What each says."""
+        """Return the current state of every worker, as JSON data."""
         return {
             "shared": bool(self._board.name),
-            "workers": [self._told(number) for number in range(len(self._processes))],
+            "workers": [self._worker_report(number) for number in range(len(self._processes))],
         }
 
-    def _told(self, number: int) -> dict[str, Any]:
+    def _worker_report(self, number: int) -> dict[str, Any]:
+        """Return the state of one worker; its status is "gone" if its process has ended."""
         process = self._processes[number]
         alive, state = process.is_alive(), self._board.read(number)
-        known = state or State(number, process.pid or 0, "unknown")
-        return known._asdict() if alive else known._asdict() | {"status": "gone"}
+        latest = state or State(number, process.pid or 0, "unknown")
+        return latest._asdict() if alive else latest._asdict() | {"status": "gone"}
 
     def close(self) -> None:
-        """End them; they hold nothing that could be lost."""
+        """Stop the workers, by force if they do not end in time: they hold no data to lose."""
         for process in self._processes:
             process.terminate()
         for process in self._processes:
-            process.join(_TO_END)
+            process.join(_TO_STOP)
             process.kill()
             process.join()
             process.close()
@@ -172,25 +187,25 @@ class _Team:
             pipe.close()
 
 
-class _Shared:
-    """Shared memory, a slot for each."""
+class _SharedMemoryBoard:
+    """A board in shared memory, with a slot for each worker."""
 
     def __init__(self, count: int) -> None:
-        from multiprocessing.shared_memory import SharedMemory  # noqa: PLC0415 - not everywhere
+        from multiprocessing.shared_memory import SharedMemory  # noqa: PLC0415 - may be missing
 
         self._memory = SharedMemory(create=True, size=count * slots.SIZE)
         self._block = _block(self._memory)
-        self._named = True
+        self._has_name = True
         self.name = self._memory.name
 
-    def opened(self, pipes: Sequence[Connection]) -> None:
+    def wait_until_opened(self, pipes: Sequence[Connection]) -> None:
         for pipe in pipes:
             pipe.recv_bytes()
         self._unlink()
 
     def _unlink(self) -> None:
-        if self._named:
-            self._named = False
+        if self._has_name:
+            self._has_name = False
             self._memory.unlink()
 
     def read(self, number: int) -> State | None:
@@ -201,32 +216,35 @@ class _Shared:
         self._memory.close()
 
 
-class _Told:
-    """What comes by the pipes, kept; each worker goes on when what it said is there."""
+class _PipeBoard:
+    """A board that a thread fills from the pipes of the workers.
+
+    A worker waits until the thread has stored the state that it sent.
+    """
 
     name = ""
 
     def __init__(self) -> None:
         self._states: dict[int, State] = {}
-        self._listening: threading.Thread | None = None
+        self._listener: threading.Thread | None = None
 
-    def opened(self, pipes: Sequence[Connection]) -> None:
+    def wait_until_opened(self, pipes: Sequence[Connection]) -> None:
         for pipe in pipes:
-            self._hear(pipe)
-        self._listening = threading.Thread(target=self._listen, args=(pipes,), daemon=True)
-        self._listening.start()
+            self._receive_state(pipe)
+        self._listener = threading.Thread(target=self._listen, args=(pipes,), daemon=True)
+        self._listener.start()
 
     def _listen(self, pipes: Sequence[Connection]) -> None:
-        left = list(pipes)
-        while left:
-            ready = wait(left)
-            for pipe in [each for each in left if each in ready]:
+        open_pipes = list(pipes)
+        while open_pipes:
+            ready = wait(open_pipes)
+            for pipe in [open_pipe for open_pipe in open_pipes if open_pipe in ready]:
                 try:
-                    self._hear(pipe)
+                    self._receive_state(pipe)
                 except (EOFError, OSError):
-                    left.remove(pipe)
+                    open_pipes.remove(pipe)
 
-    def _hear(self, pipe: Connection) -> None:
+    def _receive_state(self, pipe: Connection) -> None:
         state = slots.unpacked(pipe.recv_bytes())
         self._states[state.id] = state
         pipe.send_bytes(b"")
@@ -235,44 +253,53 @@ class _Told:
         return self._states.get(number)
 
     def close(self) -> None:
-        if self._listening is not None:
-            self._listening.join()
+        if self._listener is not None:
+            self._listener.join()
 
 
-def _board(count: int) -> _Board:
+def _create_board(count: int) -> _StateBoard:
+    """Return a board in shared memory, or one that uses pipes if there is no shared memory."""
     try:
-        return _Shared(count)
+        return _SharedMemoryBoard(count)
     except (ImportError, OSError):
-        return _Told()
+        return _PipeBoard()
 
 
 def _block(memory: "SharedMemory") -> memoryview:
-    assert memory.buf is not None  # noqa: S101 - it is open
+    assert memory.buf is not None  # noqa: S101 - the memory is open
     return memory.buf
 
 
 def _work(number: int, name: str, pipe: Connection) -> None:
-    """Be a worker."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # that is for the server, which ends its workers
+    """Run one worker in this process, until the server ends it or is gone itself.
+
+    `name` is the name of the shared memory for the states, or "" to send them through `pipe`.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C stops the server, which ends its workers
     parent = os.getppid()
-    with suppress(EOFError, OSError), ExitStack() as stack:  # the server is gone
-        tell = _teller(name, number, pipe, stack)
+    with suppress(EOFError, OSError), ExitStack() as stack:  # errors: the server is gone
+        publish = _state_publisher(name, number, pipe, stack)
         state = State(number, os.getpid(), heartbeat=time.time_ns())
-        tell(state)
+        publish(state)
         if name:
             pipe.send_bytes(b"")
-        while not pipe.poll(_BEAT) and os.getppid() == parent:
-            tell(state._replace(status="busy", heartbeat=time.time_ns()))
-            began = time.perf_counter_ns()
-            hashlib.sha256(_WORK).digest()
-            took = time.perf_counter_ns() - began
+        while not pipe.poll(_TASK_INTERVAL) and os.getppid() == parent:
+            publish(state._replace(status="busy", heartbeat=time.time_ns()))
+            start = time.perf_counter_ns()
+            hashlib.sha256(_TASK_DATA).digest()
+            took = time.perf_counter_ns() - start
             state = state._replace(tasks=state.tasks + 1, took=took, heartbeat=time.time_ns())
-            tell(state)
+            publish(state)
 
 
-def _teller(
+def _state_publisher(
     name: str, number: int, pipe: Connection, stack: ExitStack
 ) -> Callable[[State], object]:
+    """Return the function that publishes the states of one worker.
+
+    `name` is the name of the shared memory, or "" to send the states through `pipe`. `stack` closes
+    the shared memory.
+    """
     if name:
         from multiprocessing.shared_memory import SharedMemory  # noqa: PLC0415
 
@@ -280,8 +307,8 @@ def _teller(
         stack.callback(memory.close)
         return partial(slots.publish, _block(memory), number)
 
-    def tell(state: State) -> None:
+    def publish(state: State) -> None:
         pipe.send_bytes(slots.packed(state))
         pipe.recv_bytes()
 
-    return tell
+    return publish

@@ -1,12 +1,18 @@
-"""How a turn is written: server-sent events, over ASGI.
+"""ASGI responses that stream: `EventStream` writes a turn of an agent, `ReplyStream` a reply.
+
+An `EventStream` writes these server-sent events:
 
     delta        {"text"}                       a piece of text, as soon as the engine yields it
     tool_call    {"name", "arguments"}          a tool starts
-    tool_result  {"name", "content", "failed"}  it is done
-    done         {"text"}                       the final reply, whole
-    error        {"error": {"type", "message"}} the turn failed; nothing follows
+    tool_result  {"name", "content", "failed"}  the tool has ended
+    done         {"text"}                       the whole final reply
+    error        {"error": {"type", "message"}} the turn failed; no event follows
 
-While nothing else is written, `: ping` comments keep the connection alive.
+While the engine yields no event, `: ping` comments keep the connection alive. A `ReplyStream`
+writes only the model's text, in one of the dialects of `responses`.
+
+Both close their source when the client leaves, and both end with an error event if the server
+stops.
 """
 
 import asyncio
@@ -24,20 +30,23 @@ from reference_impl.agent import Done, Event, Invocation, TextDelta, ToolResult
 from reference_impl.responses import Dialect
 
 _PING = b": ping\n\n"
-# An engine that never suspends would hold the loop: other turns would wait, and nobody would notice
-# that the client has left. asyncio warns from the fifth write to a lost connection on.
-_WRITES_BEFORE_REST = 4
-# What is said where the server stops first, and the seconds that a client has to take it.
-_STOPPING, _LAST_WORDS = "the server is stopping", 1.0
+# An engine that never suspends would block the event loop: other turns would wait, and the server
+# would not notice that the client has left. So the response yields to the loop after every fourth
+# write: asyncio logs a warning from the fifth write to a lost connection on.
+_WRITES_BEFORE_SLEEP = 4
+# The error message of a stream that the server cuts off by stopping, and the longest time to write
+# it. Not measured: one second is enough for a client that reads.
+_STOPPING_MESSAGE, _LAST_WRITE_SECONDS = "the server is stopping", 1.0
 
 _log = logging.getLogger(__name__)
 
 
 class EventStream:
-    """An ASGI response that writes one turn, a write per event, at the pace of its client.
+    """An ASGI response that writes one turn of an agent, one write per event.
 
-    A turn that raises is logged and ends in an `error` event. When the client leaves, the turn is
-    cancelled where it waits, and closed.
+    The turn runs only as fast as its client reads. A turn that raises is logged, and its last event
+    is `error`. When the client leaves, the turn is cancelled and closed. After `heartbeat` seconds
+    without a write, the response writes a ping.
     """
 
     def __init__(self, turn: AsyncGenerator[Event, None], heartbeat: float) -> None:
@@ -45,32 +54,32 @@ class EventStream:
         self._heartbeat = heartbeat
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
-        """Write the response; return when it is complete, or nobody is there to read it."""
-        await send(_start("text/event-stream"))
-        body = _Body(send)
-        stopping = _sse("error", error_body("server_stopping", _STOPPING))
-        await to_the_end(self._write(body, receive), lambda: body.write(stopping), send)
+        """Write the response; return when it is complete, or when the client has left."""
+        await send(_start_message("text/event-stream"))
+        body = _ResponseBody(send)
+        stopping = _sse("error", error_body("server_stopping", _STOPPING_MESSAGE))
+        await to_the_end(self._write_body(body, receive), lambda: body.write(stopping), send)
 
-    async def _write(self, body: "_Body", receive: Receive) -> None:
+    async def _write_body(self, body: "_ResponseBody", receive: Receive) -> None:
         async with asyncio.TaskGroup() as group:
-            watches = (
+            background_tasks = (
                 group.create_task(_raise_on_disconnect(receive)),
                 group.create_task(body.keep_alive(self._heartbeat)),
             )
             async with aclosing(_frames(self._turn)) as frames:
                 async for frame in frames:
                     await body.write(frame)
-            # A ping on its way is let through, and none comes after the end.
-            async with body.turnstile:
-                for watch in watches:
-                    watch.cancel()
+            # The lock lets an unfinished ping finish, and no ping follows the last event.
+            async with body.write_lock:
+                for disconnect_watch in background_tasks:
+                    disconnect_watch.cancel()
 
 
 class ReplyStream:
-    """An ASGI response that writes one reply in a dialect, flush by flush.
+    """An ASGI response that writes one reply of a model in a dialect, flush by flush.
 
-    One that fails is logged, and ends in the dialect's error. When the client leaves, the reply is
-    cancelled where it waits, and closed.
+    A reply that raises is logged, and ends with an error of the dialect. When the client leaves,
+    the reply is cancelled and closed.
     """
 
     def __init__(self, deltas: AsyncGenerator[str, None], dialect: Dialect) -> None:
@@ -78,7 +87,7 @@ class ReplyStream:
         self._dialect = dialect
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
-        """Write the response; return when it is complete, or nobody is there to read it."""
+        """Write the response; return when it is complete, or when the client has left."""
 
         async def push(data: bytes) -> None:
             try:
@@ -86,36 +95,44 @@ class ReplyStream:
             except OSError as error:
                 raise ClientDisconnect from error
 
-        await send(_start(self._dialect.media_type))
-        writer = responses.ResponseWriter(push, self._dialect)
-        await to_the_end(self._write(writer, receive), lambda: writer.fail(_STOPPING), send)
+        await send(_start_message(self._dialect.media_type))
+        reply_writer = responses.ResponseWriter(push, self._dialect)
+        await to_the_end(
+            self._write_body(reply_writer, receive),
+            lambda: reply_writer.fail(_STOPPING_MESSAGE),
+            send,
+        )
 
-    async def _write(self, writer: responses.ResponseWriter, receive: Receive) -> None:
+    async def _write_body(self, reply_writer: responses.ResponseWriter, receive: Receive) -> None:
         async with asyncio.TaskGroup() as group, aclosing(self._deltas) as deltas:
-            watch = group.create_task(_raise_on_disconnect(receive))
+            disconnect_watch = group.create_task(_raise_on_disconnect(receive))
             try:
-                await writer.write(deltas)
+                await reply_writer.write(deltas)
             except ClientDisconnect:
                 raise
-            except Exception:  # noqa: BLE001 - the client has been told
+            except Exception:  # noqa: BLE001 - the writer has sent the error to the client
                 _log.exception("a reply failed")
-            watch.cancel()
+            disconnect_watch.cancel()
 
 
 async def to_the_end(
     writing: Coroutine[Any, Any, None], stopping: Callable[[], Awaitable[None]], send: Send
 ) -> None:
-    """Write a body and its end; where the server stops first, which cancels it, say so there."""
+    """Run `writing`, which writes a response body, and then write the end of the body.
+
+    A server that stops cancels the response. Then `stopping` writes the reason before the end. A
+    client that has left ends the response silently.
+    """
     end: Message = {"type": "http.response.body", "body": b"", "more_body": False}
     try:
         try:
             await writing
             await send(end)
         except asyncio.CancelledError:
-            # It ends as it should, if early: a cancelled response would be logged as a failed one.
+            # The response ends early, but well: servers log a cancelled response as a failed one.
             asyncio.current_task().uncancel()  # type: ignore[union-attr]
             with suppress(TimeoutError):
-                async with asyncio.timeout(_LAST_WORDS):
+                async with asyncio.timeout(_LAST_WRITE_SECONDS):
                     await stopping()
                     await send(end)
     # Servers of ASGI 2.4 and later raise OSError from `send` when the client has left.
@@ -123,7 +140,7 @@ async def to_the_end(
         pass
 
 
-def _start(media_type: str) -> Message:
+def _start_message(media_type: str) -> Message:
     headers = [
         (b"content-type", media_type.encode()),
         (b"cache-control", b"no-cache"),
@@ -138,34 +155,34 @@ async def _raise_on_disconnect(receive: Receive) -> None:
     raise ClientDisconnect
 
 
-class _Body:
-    """The response body, frame by frame: pings go between events, never inside one."""
+class _ResponseBody:
+    """The response body of a turn: pings go between the frames of events, never inside one."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self.turnstile = asyncio.Lock()
+        self.write_lock = asyncio.Lock()
         self._clock = asyncio.get_running_loop().time
-        self._written = self._clock()
-        self._writes = 0
+        self._last_write = self._clock()
+        self._write_count = 0
 
     async def write(self, frame: bytes) -> None:
-        async with self.turnstile:
-            await self._put(frame)
-        self._writes += 1
-        if self._writes % _WRITES_BEFORE_REST == 0:
+        async with self.write_lock:
+            await self._send_frame(frame)
+        self._write_count += 1
+        if self._write_count % _WRITES_BEFORE_SLEEP == 0:
             await asyncio.sleep(0)
 
     async def keep_alive(self, heartbeat: float) -> None:
         while True:
-            await asyncio.sleep(self._written + heartbeat - self._clock())
-            # An event that a slow client holds up is not silence: wait for it, then look.
-            async with self.turnstile:
-                if self._clock() - self._written >= heartbeat:
-                    await self._put(_PING)
+            await asyncio.sleep(self._last_write + heartbeat - self._clock())
+            # While a slow client holds up an event, a ping is not due: wait for that write first.
+            async with self.write_lock:
+                if self._clock() - self._last_write >= heartbeat:
+                    await self._send_frame(_PING)
 
-    async def _put(self, frame: bytes) -> None:
+    async def _send_frame(self, frame: bytes) -> None:
         await self._send({"type": "http.response.body", "body": frame, "more_body": True})
-        self._written = self._clock()
+        self._last_write = self._clock()
 
 
 async def _frames(turn: AsyncGenerator[Event, None]) -> AsyncGenerator[bytes, None]:
@@ -173,7 +190,7 @@ async def _frames(turn: AsyncGenerator[Event, None]) -> AsyncGenerator[bytes, No
         try:
             async for event in turn:
                 yield _frame(event)
-        except Exception as error:  # noqa: BLE001 - the client hears of whatever went wrong
+        except Exception as error:  # noqa: BLE001 - every error is sent to the client
             _log.exception("a turn failed")
             yield _sse("error", error_body("turn_failed", f"{type(error).__name__}: {error}"))
 
@@ -181,7 +198,7 @@ async def _frames(turn: AsyncGenerator[Event, None]) -> AsyncGenerator[bytes, No
 def _frame(event: Event) -> bytes:
     match event:
         case TextDelta(text):
-            # Nearly all that there is: a text takes the encoder a fraction of what an object does.
+            # Nearly all events are deltas, and to encode a string is faster than to encode a dict.
             return f'event: delta\ndata: {{"text": {json.dumps(text)}}}\n\n'.encode("ascii")
         case Invocation(name, arguments):
             return _sse("tool_call", {"name": name, "arguments": arguments})
@@ -192,10 +209,11 @@ def _frame(event: Event) -> bytes:
 
 
 def _sse(event: str, data: object) -> bytes:
-    # As pure ASCII, JSON holds no line break and survives half a surrogate pair.
+    # `json.dumps` writes pure ASCII: no line break can split the event, and a lone surrogate, which
+    # UTF-8 cannot encode, is escaped.
     return f"event: {event}\ndata: {json.dumps(data)}\n\n".encode("ascii")
 
 
 def error_body(kind: str, message: str) -> dict[str, dict[str, str]]:
-    """Return what tells a client of an error, in a stream or in place of one."""
+    """Return the JSON data of an error, for an event of a stream or for a whole response."""
     return {"error": {"type": kind, "message": message}}

@@ -1,9 +1,14 @@
-"""A tiny model that sees curves in prices: what it is made of, and the two ways to run it.
+"""A tiny model that finds curves in prices: its weights, and two runtimes that run it.
 
-A window of prices is centred and scaled, so that 100 to 120 looks like 1,000 to 1,200; then it is
-held against a line and a parabola, both ways up. What fits best by half wins, else it is flat. The
-weights are constructed, not trained. `build` makes `curve.onnx` of them; NumPy takes them as they
-are, so that the two cannot drift apart.
+`windows` cuts prices into overlapping windows, `load` returns a runtime that scores the windows,
+and `detected_curves` turns the scores into curves.
+
+The model centres and scales each window, so that 100 to 120 looks like 1,000 to 1,200. Then it
+compares the window with a rising line, a falling line, a peak and a trough. The best shape wins if
+its correlation with the window is above one half; otherwise the window is flat.
+
+The weights are constructed, not trained. `build` writes them to `curve.onnx` for ONNX Runtime, and
+NumPy uses the same weights directly, so both runtimes give the same scores.
 """
 
 import math
@@ -15,69 +20,93 @@ from typing import Any, Final, NamedTuple
 FILE: Final = Path(__file__).with_name("curve.onnx")
 KINDS: Final = ("rising", "falling", "peak", "trough", "flat")
 WINDOW: Final = 16
-# A curve of a part of a percent is none; and where prices are 0 there is nothing to divide by.
+# A window whose standard deviation is 0.2% of its mean scores half as much, so it is flat. `TINY`
+# prevents a division by zero where all prices are 0. Not measured: both are constructed.
 TOLERANCE: Final = 0.002
 TINY: Final = 1e-9
 
-_STEP = WINDOW // 2
-_GAIN, _FLAT = 10.0, 0.5
+_WINDOW_STEP = WINDOW // 2
+# Scores before softmax: a window of exactly one shape scores 10 for it, and "flat" always scores
+# half of that. Not measured: with 10, softmax gives an exact shape 0.99 of the probability.
+_PERFECT_FIT_SCORE, _FLAT_SHARE = 10.0, 0.5
 
 
 class Weights(NamedTuple):
-    """Of one layer: a row for each price of a window, a column for each of `KINDS`."""
+    """The weights of the model's one layer.
+
+    `matrix` has a row for each price of a window, and a column for each of `KINDS`; `bias` has a
+    number for each of `KINDS`.
+    """
 
     matrix: Sequence[Sequence[float]]
     bias: Sequence[float]
 
 
 class Runtime(NamedTuple):
-    """The model, loaded: the name of what runs it, and windows -> scores, of float64 both."""
+    """A loaded model: the name of its runtime, and a function from windows to scores.
+
+    `run` takes an array of float64 with a row for each window, and returns one with a row of scores
+    for each window. The scores of a row add up to 1.
+    """
 
     name: str
     run: Callable[[Any], Any]
 
 
 def weights() -> Weights:
-    """The weights: scores are 0 to 10 as a window fits, before softmax; 5 are enough.
+    """Return the constructed weights, which score a window before softmax.
+
+    The score of a shape is 10 times its correlation with the window; "flat" always scores 5.
 
     >>> weights().bias
     [0.0, 0.0, 0.0, 0.0, 5.0]
     """
     middle = (WINDOW - 1) / 2
-    at = [place - middle for place in range(WINDOW)]
-    square = sum(each * each for each in at) / WINDOW
-    line = _scaled(at)
-    bowl = _scaled([each * each - square for each in at])
-    matrix = [[up, -up, -down, down, 0.0] for up, down in zip(line, bowl, strict=True)]
-    return Weights(matrix, [0.0] * (len(KINDS) - 1) + [_GAIN * _FLAT])
+    offsets = [place - middle for place in range(WINDOW)]
+    mean_square = sum(value * value for value in offsets) / WINDOW
+    line_column = _scaled_to_score(offsets)
+    parabola_column = _scaled_to_score([value * value - mean_square for value in offsets])
+    matrix = [
+        [line_weight, -line_weight, -parabola_weight, parabola_weight, 0.0]
+        for line_weight, parabola_weight in zip(line_column, parabola_column, strict=True)
+    ]
+    return Weights(matrix, [0.0] * (len(KINDS) - 1) + [_PERFECT_FIT_SCORE * _FLAT_SHARE])
 
 
-def _scaled(shape: Sequence[float]) -> list[float]:
-    """A shape so large that a window of that shape, of variance 1, scores 10."""
-    length = math.sqrt(sum(each * each for each in shape))
-    return [_GAIN * each / (length * math.sqrt(WINDOW)) for each in shape]
+def _scaled_to_score(shape: Sequence[float]) -> list[float]:
+    """Return the shape, scaled so that a window of this shape and of variance 1 scores 10."""
+    length = math.sqrt(sum(value * value for value in shape))
+    return [_PERFECT_FIT_SCORE * value / (length * math.sqrt(WINDOW)) for value in shape]
 
 
 def starts(count: int) -> list[int]:
-    """Where windows begin in so many prices: every 8, and one that ends with the last.
+    """Return the first index of each window in `count` prices.
+
+    A window begins at every eighth price, and the last window ends with the last price.
 
     >>> starts(34)
     [0, 8, 16, 18]
     """
     last = count - WINDOW
-    return sorted({*range(0, last + 1, _STEP), last})
+    return sorted({*range(0, last + 1, _WINDOW_STEP), last})
 
 
 def windows(prices: Sequence[float]) -> Any:
-    """The windows of 16 prices or more, an array with a row for each."""
-    import numpy as np  # noqa: PLC0415 - a server that nobody asks for curves goes without
+    """Return an array with a row for each window; `prices` are 16 or more."""
+    import numpy as np  # noqa: PLC0415 - only a server that is asked for curves needs it
 
-    parts = chain.from_iterable(prices[start : start + WINDOW] for start in starts(len(prices)))
-    return np.fromiter(parts, np.float64).reshape(-1, WINDOW)
+    prices_by_window = chain.from_iterable(
+        prices[start : start + WINDOW] for start in starts(len(prices))
+    )
+    return np.fromiter(prices_by_window, np.float64).reshape(-1, WINDOW)
 
 
-def found(scores: Any, count: int) -> list[dict[str, Any]]:
-    """What scores of the windows of so many prices say: a curve for each, as JSON has it."""
+def detected_curves(scores: Any, count: int) -> list[dict[str, Any]]:
+    """Return the curve in each window, as JSON data.
+
+    `scores` is what a runtime returns for the windows of `count` prices. `end` is the index after
+    the last price of the window.
+    """
     return [
         {
             "start": start,
@@ -90,9 +119,10 @@ def found(scores: Any, count: int) -> list[dict[str, Any]]:
 
 
 def load() -> Runtime:
-    """Load the model: by ONNX Runtime, or by NumPy where that is not installed.
+    """Load the model with ONNX Runtime, or with NumPy if ONNX Runtime is not installed.
 
-    Raises what ONNX Runtime does where the file is not there, or not what it was.
+    Raises `FileNotFoundError` if `curve.onnx` is missing, and an error of ONNX Runtime if the file
+    is damaged.
     """
     try:
         return with_onnx()
@@ -101,15 +131,15 @@ def load() -> Runtime:
 
 
 def with_onnx() -> Runtime:
-    """Load it by ONNX Runtime: `ImportError` without it.
+    """Load the model with ONNX Runtime; raises `ImportError` if that is not installed.
 
-    load().run(windows(prices))
+    with_onnx().run(windows(prices))
     """
-    # 0.3 s, for those who ask for curves.
+    # The import takes 0.3 s, so only a server that is asked for curves pays for it.
     import onnxruntime  # type: ignore[import-untyped] # noqa: PLC0415
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # so small, others only wait
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # a model too small for threads
     session = onnxruntime.InferenceSession(
         FILE.read_bytes(), options, providers=["CPUExecutionProvider"]
     )
@@ -117,18 +147,18 @@ def with_onnx() -> Runtime:
 
 
 def with_numpy() -> Runtime:
-    """The same by NumPy."""
+    """Load the model with NumPy, which computes the same scores as ONNX Runtime."""
     import numpy as np  # noqa: PLC0415
 
     matrix, bias = map(np.array, weights())
 
     def run(windows: Any) -> Any:
         middle = windows.mean(axis=1, keepdims=True)
-        apart = windows - middle
-        spread = np.sqrt((apart * apart).mean(axis=1, keepdims=True))
-        scaled = apart / (spread + TOLERANCE * np.abs(middle) + TINY)
-        fits = scaled @ matrix + bias
-        powers = np.exp(fits - fits.max(axis=1, keepdims=True))
-        return powers / powers.sum(axis=1, keepdims=True)
+        deviations = windows - middle
+        spread = np.sqrt((deviations * deviations).mean(axis=1, keepdims=True))
+        scaled = deviations / (spread + TOLERANCE * np.abs(middle) + TINY)
+        raw_scores = scaled @ matrix + bias
+        exponentials = np.exp(raw_scores - raw_scores.max(axis=1, keepdims=True))
+        return exponentials / exponentials.sum(axis=1, keepdims=True)
 
     return Runtime("numpy", run)

@@ -1,7 +1,10 @@
-"""Every check of this project, pointed at the reference server.
+"""Every check of this project, set up to run on the reference server.
 
-`python -m benchmarks.checks` runs each check with nothing wrong and then with each seeded
-regression in place, and writes docs/regressions.md. `examples.walk` and tests run single checks.
+A seeded regression is a fault put into the server on purpose. `CHECKS` has a function for each
+check, and `failure_of` runs one of them with chosen regressions in place.
+
+`python -m benchmarks.checks` runs each check on the healthy server and then with each regression,
+and writes docs/regressions.md. `examples.walk` and tests run single checks.
 """
 
 import asyncio
@@ -60,13 +63,22 @@ CURVE = [(0.0, 1.0), (2.0, 5.0), (3.0, -4.0), (7.0, 0.0)]
 SPLINE = Request("POST", rendering.PATH, {"points": CURVE, "samples": 500_000})
 MAKE = "from reference_impl import ModelManager, regressed\nwith regressed(*{}): ModelManager()"
 
-# By regression and check: why a check fails for a regression that another check is meant for.
+# By regression and check: why the check fails, although the regression is meant for another check.
 OVERLAPS = {
-    ("merge-depends-on-order", "assert"): "what it has merged it never takes out",
-    ("swallowed-error-flush", "assert_stops"): "the error that a stop ends with is swallowed, too",
-    ("gauge-leaks-on-disconnect", "assert_survives"): "it has clients leave, and looks at gauges",
-    ("dead-clients-kept", "assert_survives"): "a task goes on telling whoever is taken to be there",
-    ("snapshot-on-the-loop", "assert_streamed"): "it is taken whole before any of it is sent",
+    ("merge-depends-on-order", "assert"): "a merged list keeps every entry, also a withdrawn one",
+    (
+        "swallowed-error-flush",
+        "assert_stops",
+    ): "it also swallows the error event of a server that stops",
+    (
+        "gauge-leaks-on-disconnect",
+        "assert_survives",
+    ): "its clients leave early, and it checks the gauges",
+    ("dead-clients-kept", "assert_survives"): "the status task keeps running for the dead clients",
+    (
+        "snapshot-on-the-loop",
+        "assert_streamed",
+    ): "the whole snapshot is taken before its first byte is sent",
 }
 
 
@@ -81,11 +93,11 @@ def app(tokens: int = 20, **terms: object) -> object:
     return create_app(engine, debug=True, snapshot_limit=0.3, **terms)  # type: ignore[arg-type]
 
 
-def linear(_names: Sequence[str]) -> None:
-    """A turn of the agent."""
+def check_linear(_names: Sequence[str]) -> None:
+    """Check that a turn of the agent costs linear time in the number of deltas."""
 
     async def consume(stream: TokenStream) -> None:
-        engine: Engine = lambda _: stream  # noqa: E731 - a model in a line
+        engine: Engine = lambda _: stream  # noqa: E731 - the whole model
         async with aclosing(run_turn(engine, MESSAGES, tools={})) as events:
             async for _ in events:
                 pass
@@ -93,24 +105,24 @@ def linear(_names: Sequence[str]) -> None:
     assert_linear(consume, up_to=4_000, seconds=4.0)
 
 
-def throttled(_names: Sequence[str]) -> None:
-    """Tool calls in every way that they may end."""
+def check_throttled(_names: Sequence[str]) -> None:
+    """Check the throttle's invariants in scenarios with every way in which a turn may end."""
     breaches = set(chain.from_iterable(broken_invariants(steps) for steps in SCENARIOS.values()))
     assert not breaches, f"invariants {sorted(breaches)} of a throttle of {EVERY} s"
 
 
-def coalesced(_names: Sequence[str]) -> None:
-    """A reply that comes to its end, and one that fails midway."""
+def check_coalesced(_names: Sequence[str]) -> None:
+    """Check the flushes of a reply that is complete, and of a reply that fails midway."""
     for fails_after in (None, 48):
         stream = TokenStream(tokens=200, every=0.01)
         counter = FlushCounter(of=stream)
         with VirtualClock(), suppress(ConnectionError):
-            asyncio.run(_written(stream, counter, fails_after))
+            asyncio.run(_write_reply(stream, counter, fails_after))
         counter.end()
         counter.assert_coalesced(per_second=21)
 
 
-async def _written(stream: TokenStream, counter: FlushCounter, fails_after: int | None) -> None:
+async def _write_reply(stream: TokenStream, counter: FlushCounter, fails_after: int | None) -> None:
     async def deltas():
         number = 0
         async for delta in stream:
@@ -120,54 +132,55 @@ async def _written(stream: TokenStream, counter: FlushCounter, fails_after: int 
             yield delta
 
     async def push(_data: bytes) -> None:
-        """Go nowhere."""
+        """Discard the bytes."""
 
     writer = responses.ResponseWriter(counter.call(push), responses.DIALECTS["openai"])
     await writer.write(deltas())
 
 
-def gated(names: Sequence[str]) -> None:
-    """A manager of models: silent under test, and in production it fetches.
+def check_gate(names: Sequence[str]) -> None:
+    """Check that a model manager fetches in production, and not under test.
 
-    It is known to run, so one that fetches nowhere is told by its void proof.
+    The manager is sure to run here. So a manager that never fetches is a failure, although the
+    check itself calls it inconclusive ("a void proof").
     """
     try:
         assert_fetch_is_gated(MAKE.format(list(names)))
     except NetworkInconclusive as error:
-        says = error.verdict.headline
-        assert not says.endswith("a void proof"), says
+        headline = error.verdict.headline
+        assert not headline.endswith("a void proof"), headline
         raise
 
 
-def ordered(_names: Sequence[str]) -> None:
-    """The listing comes before, between, or after what people add."""
+def check_order(_names: Sequence[str]) -> None:
+    """Check that the order of the listing and of added models does not change the catalogue."""
     assert_order_independent(
         lambda catalogue: catalogue.apply(["a/new"]),
         [lambda catalogue: catalogue.add("me/mine"), lambda catalogue: catalogue.add("me/other")],
-        make=models.Catalogue,  # a manager fetches, unless it is made in a test
+        make=models.Catalogue,  # a manager would fetch outside of tests
         outcome=lambda catalogue: [model.id for model in catalogue.models()],
     )
 
 
-def untorn(_names: Sequence[str]) -> None:
-    """What a worker says, in shared memory."""
+def check_atomic_reads(_names: Sequence[str]) -> None:
+    """Check that a reader never sees a torn state of a worker in shared memory."""
     with worker_slot.shared_slot() as memory:
         assert_atomic_reads(
             partial(worker_slot.write, memory), partial(worker_slot.read, memory), writer="process"
         )
 
 
-def listed(_names: Sequence[str]) -> None:
-    """What the listing does not have any more is gone: an assertion as people write it."""
+def check_listing(_names: Sequence[str]) -> None:
+    """Check, by a plain `assert`, that a new listing removes models that it does not have."""
     catalogue = models.Catalogue()
     catalogue.apply(["a/withdrawn"])
     catalogue.apply(["a/new"])
-    listed = [model.id for model in catalogue.models()]
-    assert "a/withdrawn" not in listed, "what was withdrawn is listed"
+    model_ids = [model.id for model in catalogue.models()]
+    assert "a/withdrawn" not in model_ids, "what was withdrawn is listed"
 
 
-def responsive(_names: Sequence[str]) -> None:
-    """A snapshot of the heap, and a spline by the slowest renderer: the one without extras."""
+def check_responsive(_names: Sequence[str]) -> None:
+    """Check that a heap snapshot, and a spline by the slowest renderer, do not delay a chat."""
     assert_responsive(app(3_000), HEAP, beside=CHAT, rounds=3)
     missing = Mock(side_effect=ModuleNotFoundError)
     with patch.multiple(rendering, in_wasm=missing, in_numpy=missing):
@@ -184,19 +197,19 @@ def renderers() -> Mapping[str, Callable[[tuple[Sequence[Point], int]], object]]
 
 
 CHECKS: Mapping[str, Callable[[Sequence[str]], object]] = {
-    "assert_linear": linear,
-    "assert_throttled": throttled,
-    "assert_coalesced": coalesced,
-    "assert_fetch_is_gated": gated,
-    "assert_order_independent": ordered,
-    "assert": listed,
+    "assert_linear": check_linear,
+    "assert_throttled": check_throttled,
+    "assert_coalesced": check_coalesced,
+    "assert_fetch_is_gated": check_gate,
+    "assert_order_independent": check_order,
+    "assert": check_listing,
     "assert_gauges_settle": lambda _: assert_gauges_settle(
         app(), requests=[CHAT, FAILING], **METRICS, totals=TOTALS, clients=3, within=0.3
     ),
     "assert_backpressure": lambda _: assert_backpressure(
         app(hub=Hub(idle=1.0)), **BROADCAST, idle=1.0, within=1.0
     ),
-    "assert_responsive": responsive,
+    "assert_responsive": check_responsive,
     "assert_streamed": lambda _: assert_streamed(app(), HEAP, max_chunk=2**16),
     "assert_fallback_parity": lambda _: assert_fallback_parity(
         renderers(), inputs=[(CURVE, 100), (CURVE[:2], 2), ([(1e300, -1e-300)] * 3, 50)]
@@ -216,15 +229,15 @@ CHECKS: Mapping[str, Callable[[Sequence[str]], object]] = {
         CHAT,
         ends=LAST_EVENTS,
     ),
-    "assert_atomic_reads": untorn,
+    "assert_atomic_reads": check_atomic_reads,
 }
-"""From the name of a check to a function that runs it, given the regressions in place."""
+"""From the name of a check to a function that runs it, given the regressions in place by name."""
 
 
 def failure_of(check: str, *names: str) -> str:
-    """Return the first line a check fails with while these regressions are in place, or "".
+    """Return the first line of a check's failure with these regressions, or "" if it passes.
 
-    Raises `Inconclusive` where the check cannot tell: that is neither a failure nor a pass.
+    Raises `Inconclusive` if the check is inconclusive, which is neither a failure nor a pass.
     """
     with regressed(*names):
         try:
@@ -232,5 +245,5 @@ def failure_of(check: str, *names: str) -> str:
         except Inconclusive:
             raise
         except AssertionError as error:
-            return str(error).partition("\n")[0] or "it fails"
+            return str(error).partition("\n")[0] or "the check failed without a message"
     return ""

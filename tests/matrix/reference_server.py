@@ -1,4 +1,8 @@
-"""Arguments of checks of the reference server: its paths, and the names in its metrics."""
+"""Arguments for server checks of the reference server: its paths and the names of its metrics.
+
+`METRICS`, `BROADCAST` and `MODEL` are keyword arguments of the checks. `TOTALS` are pairs of totals
+that must be equal when all clients have left.
+"""
 
 from reference_impl.metrics import PATH
 
@@ -15,4 +19,4 @@ BROADCAST = {
 }
 MODEL = {"read": "/api/ai/models/status", "loads": "loads", "cold": "cold"}
 LAST_EVENTS = ("event: done", "[DONE]")
-"""What the last event of a whole stream holds."""
+"""Texts in the last event of a complete stream: of an agent's turn, and of a chat completion."""

@@ -1,8 +1,11 @@
-"""Which invariants of a throttle each seeded regression breaks: the matrix in docs/throttle.md.
+"""The matrix of docs/throttle.md: which throttle invariants each seeded regression breaks.
 
-`python -m benchmarks.matrix` writes that page. Each throttle is driven through the same scenarios,
-in virtual time: two tool calls at once with a pause, without ids, cancelled, failed, retried, and a
-last piece that comes just before the end.
+A seeded regression is a fault put into the reference server on purpose. `matrix` drives the
+throttle through the same scenarios with each regression in place, and `page` renders the result.
+`python -m benchmarks.matrix` writes the page.
+
+The scenarios run in virtual time. Each has two tool calls at once: with a pause, without ids,
+cancelled, failed, or retried. The last piece comes just before the end.
 """
 
 import asyncio
@@ -16,22 +19,27 @@ from pytest_streamperf.throttling.invariants import INVARIANTS, ThrottlePolicy
 from pytest_streamperf.throttling.update_counter import UpdateCounter, check_updates
 from reference_impl import REGRESSIONS, regressed, throttle
 
+# Shortest time between two updates of a tool call, in seconds: the default of the throttle.
 EVERY = 0.1
+# An action and its argument: "feed" a delta, "wait" some seconds, or an end of the turn and None.
 Step = tuple[str, Any]
 
-# By regression: why it breaks other invariants than the one that names it.
+# By regression: why it also breaks invariants that do not name it.
 OVERLAPS = {
-    "final-flush-after-end": "what comes after the end event was missing before it",
-    "leading-only": "what waits for the next piece is not there at the end either",
-    "trailing-debounce": "a value that waits is stale while deltas come, and after",
-    "shared-key": "the second call's arguments are shown as the first one's, or not at all",
-    "timer-left-running": "its timer outlives a cancel and a retry, and sends what was before",
-    "stale-value": "a value that was planned is not what is pending when the stream pauses",
+    "final-flush-after-end": "an update after the end event was missing before the end",
+    "leading-only": "an update that is dropped within the interval is still missing at the end",
+    "trailing-debounce": "the delayed value is stale while deltas arrive, and after the last one",
+    "shared-key": "the arguments of the second call appear under the first call, or not at all",
+    "timer-left-running": "its timer outlives a cancel and a retry, and sends the old arguments",
+    "stale-value": "the value captured by the timer is outdated when the stream pauses",
 }
 
 
 def pieces(count: int, *, ids: bool = True) -> list[Step]:
-    """Two tool calls that come in turns, a piece every 20 ms."""
+    """Return the steps of two tool calls whose arguments arrive alternately, a piece every 20 ms.
+
+    `count` is the number of pieces of both together; without `ids`, the calls have only an index.
+    """
     opening = ['{"path": "a.py", "content": "', '{"query": "']
     steps: list[Step] = []
     for number in range(count):
@@ -52,24 +60,27 @@ SCENARIOS: dict[str, list[Step]] = {
 
 
 async def drive(counter: UpdateCounter, steps: Sequence[Step]) -> None:
-    """Take the steps: feed the throttle, let time pass, tell how it ends."""
+    """Run the steps of a scenario on a throttle and on the counter of its updates.
+
+    The counter hears of an end after the throttle, and of a cancel, error or retry before it.
+    """
     updates = throttle.ToolCallUpdates(counter, every=EVERY)
-    for what, argument in steps:
-        if what == "wait":
+    for action, argument in steps:
+        if action == "wait":
             await asyncio.sleep(argument)
-        elif what == "feed":
+        elif action == "feed":
             counter.arrived(argument)
             updates.feed(argument.index, argument.id, argument.arguments)
-        elif what == "end":
+        elif action == "end":
             updates.end()
             counter.end()
         else:
-            getattr(counter, what)()
-            getattr(updates, what)()
+            getattr(counter, action)()
+            getattr(updates, action)()
 
 
 def broken_invariants(steps: Sequence[Step]) -> set[int]:
-    """Return the invariants that the throttle, with the regressions in place, breaks on the way."""
+    """Return the numbers of the invariants that the current throttle breaks in these steps."""
     found: set[int] = set()
 
     async def main() -> None:
@@ -95,31 +106,40 @@ def broken_invariants(steps: Sequence[Step]) -> set[int]:
 
 
 def matrix() -> dict[str, set[int]]:
-    """Return the invariants that each regression breaks in any scenario; "" is the healthy one."""
-    names = ["", *(name for name, each in REGRESSIONS.items() if each.breaks)]
-    found: dict[str, set[int]] = {}
-    for name, steps in itertools.product(names, SCENARIOS.values()):
+    """Return the invariants that each regression breaks in any scenario, by its name.
+
+    The name "" stands for the throttle without a regression.
+    """
+    regression_names = [
+        "",
+        *(name for name, regression in REGRESSIONS.items() if regression.breaks),
+    ]
+    broken: dict[str, set[int]] = {}
+    for name, steps in itertools.product(regression_names, SCENARIOS.values()):
         with regressed(*filter(None, [name])):
-            found.setdefault(name, set()).update(broken_invariants(steps))
-    return found
+            broken.setdefault(name, set()).update(broken_invariants(steps))
+    return broken
 
 
-def page(found: Mapping[str, set[int]]) -> str:
-    """Return a matrix as Markdown."""
-    numbers = sorted({number for broken in found.values() for number in broken})
+def page(broken_by_name: Mapping[str, set[int]]) -> str:
+    """Return the matrix as a Markdown page."""
+    numbers = sorted({number for broken in broken_by_name.values() for number in broken})
     lines = [
         "# Which check catches which throttle",
         "",
-        "Made by `python -m benchmarks.matrix`: every seeded regression of the reference throttle,",
-        "driven through the same scenarios. **x** is an invariant that names the regression, and o",
-        "one that breaks with it.",
+        "Written by `python -m benchmarks.matrix`: every seeded regression of the reference",
+        "throttle, driven through the same scenarios. **x** marks an invariant that the regression",
+        "is meant to break, and o another one that breaks with it.",
         "",
         f"| regression | {' | '.join(map(str, numbers))} | breaks with it because |",
         f"|---|{'---|' * len(numbers)}---|",
     ]
-    for name, broken in found.items():
+    for name, broken in broken_by_name.items():
         named = REGRESSIONS[name].breaks if name else ()
         cells = ["**x**" if n in named else "o" if n in broken else "" for n in numbers]
         lines.append(f"| {name or 'none'} | {' | '.join(cells)} | {OVERLAPS.get(name, '')} |")
-    lines += ["", *(f"{n}. {each.name}: {each.means}." for n, each in INVARIANTS.items())]
+    lines += [
+        "",
+        *(f"{n}. {invariant.name}: {invariant.means}." for n, invariant in INVARIANTS.items()),
+    ]
     return "\n".join(lines)

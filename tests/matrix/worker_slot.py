@@ -1,4 +1,4 @@
-"""Write and read one slot of the worker registry, for `assert_atomic_reads`."""
+"""The writer and the reader of a worker's slot, as `assert_atomic_reads` takes them."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from reference_impl import slots
 
 @contextmanager
 def shared_slot() -> Iterator[SharedMemory]:
-    """Give shared memory for one worker, and release it at the end."""
+    """Yield shared memory with one slot, and release it at the end."""
     memory = SharedMemory(create=True, size=slots.SIZE)
     try:
         yield memory
@@ -19,12 +19,12 @@ def shared_slot() -> Iterator[SharedMemory]:
 
 
 def write(memory: SharedMemory, number: int) -> None:
-    """Publish a state that has this number in every field."""
+    """Write a state whose numeric fields are all `number`."""
     state = slots.State(number, number, "busy", tasks=number, took=number, heartbeat=number)
     slots.publish(memory.buf, 0, state)
 
 
 def read(memory: SharedMemory) -> Sequence[int] | None:
-    """Return the fields of the state, or None if no whole state was read."""
+    """Return the numeric fields of the state, or None if the slot holds no whole state."""
     state = slots.read(memory.buf, 0)
     return state and (state.id, state.pid, state.tasks, state.took, state.heartbeat)

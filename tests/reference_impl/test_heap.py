@@ -1,4 +1,4 @@
-"""Snapshots of the heap: what is in one, when it ends, and that there is one at a time."""
+"""Tests of heap snapshots: content, time limit, memory, and one snapshot at a time."""
 
 import _asyncio
 import asyncio
@@ -17,134 +17,139 @@ from pytest_streamperf.wire.server import serve_app
 from reference_impl import create_app, heap
 
 
-class Marked:
-    """A class that is nowhere else, and is wrong about its size."""
+class Unsizable:
+    """A class of this test whose `__sizeof__` raises an error."""
 
-    def __init__(self, held):
-        self.held = held
+    def __init__(self, referents):
+        self.referents = referents
 
     def __sizeof__(self):
         raise ValueError
 
 
 @pytest.fixture
-def only(monkeypatch):
-    """Have the collector know of these objects alone: there are very many in a test run."""
+def tracked_only(monkeypatch):
+    """Return a function that makes the collector list only the given objects."""
 
-    def know(*objects):
+    def track(*objects):
         monkeypatch.setattr(heap.gc, "get_objects", lambda: list(objects))
 
-    return know
+    return track
 
 
 def snapshot(limit=30.0):
-    """Take one, and read it."""
+    """Take a snapshot and return its JSON data."""
     return json.loads(gzip.decompress(b"".join(heap.pieces("here", limit))))
 
 
-def test_what_is_in_a_snapshot(only):
-    """Objects with what they hold, and the size of texts that they hold."""
-    marked = Marked(["x" * 1_000_000])
-    only(marked, marked.held, [marked.held, marked])
-    found = {each[0]: each for each in snapshot()["objects"]}
-    _, kind, size, _, _ = found[id(marked)]
-    assert kind.endswith("test_heap.Marked")
+def test_what_is_in_a_snapshot(tracked_only):
+    """A snapshot lists objects with the ids of their referents and the size of their strings."""
+    unsizable = Unsizable(["x" * 1_000_000])
+    tracked_only(unsizable, unsizable.referents, [unsizable.referents, unsizable])
+    objects = {entry[0]: entry for entry in snapshot()["objects"]}
+    _, type_name, size, _, _ = objects[id(unsizable)]
+    assert type_name.endswith("test_heap.Unsizable")
     assert size == 0
-    _, kind, _, unlisted, held = found[id(marked.held)]
-    assert (kind, held) == ("builtins.list", [])
-    assert 1_000_000 < unlisted < 1_001_000
-    assert {id(marked.held), id(marked)} in [set(held) for *_, held in found.values()]
+    _, type_name, _, untracked_bytes, referents = objects[id(unsizable.referents)]
+    assert (type_name, referents) == ("builtins.list", [])
+    assert 1_000_000 < untracked_bytes < 1_001_000
+    assert {id(unsizable.referents), id(unsizable)} in [
+        set(referents) for *_, referents in objects.values()
+    ]
 
 
-def test_a_snapshot_that_takes_too_long(only):
-    """Ends where it is, and says so; what comes before the objects is there."""
-    only([])
-    found = snapshot(limit=0.0)
-    assert (found["objects"], found["complete"]) == ([], False)
-    assert set(found) == {"id", "timestampNs", "python", "collections", "objects", "complete"}
+def test_a_snapshot_that_takes_too_long(tracked_only):
+    """A snapshot at its time limit ends without the remaining objects, and is marked incomplete."""
+    tracked_only([])
+    truncated = snapshot(limit=0.0)
+    assert (truncated["objects"], truncated["complete"]) == ([], False)
+    assert set(truncated) == {"id", "timestampNs", "python", "collections", "objects", "complete"}
     assert snapshot()["complete"]
 
 
-def test_a_snapshot_is_not_in_memory(only):
-    """It takes a part of what it comes to: the list of objects, and a piece."""
-    keep = [[n] for n in range(50_000)]
-    only(*keep)
-    taken = heap.pieces("here", 30.0)
-    next(taken)
-    next(taken)
+def test_a_snapshot_is_not_in_memory(tracked_only):
+    """A snapshot of 50,000 objects keeps one piece at a time in memory, below 2 MiB."""
+    containers = [[n] for n in range(50_000)]
+    tracked_only(*containers)
+    pieces = heap.pieces("here", 30.0)
+    next(pieces)
+    next(pieces)
     tracemalloc.start()
     try:
-        length = sum(map(len, islice(taken, 20)))
+        length = sum(map(len, islice(pieces, 20)))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert len(keep) == 50_000
+    assert len(containers) == 50_000
     assert length > 50_000
     assert peak < 2 * 2**20
 
 
-def test_a_container_of_very_many(only):
-    """Comes in pieces, too."""
-    keep = [[n] for n in range(100_000)]
-    only(keep)
+def test_a_container_of_very_many(tracked_only):
+    """An object with 100,000 referents is still sent in pieces below 128 KiB."""
+    containers = [[n] for n in range(100_000)]
+    tracked_only(containers)
     assert max(map(len, heap.pieces("here", 30.0))) < 2**17
-    assert len(keep) == 100_000
+    assert len(containers) == 100_000
 
 
-def test_a_module_holds_its_names(only):
-    """And is not asked for more: in CPython 3.12 one of them never answers the second time."""
-    only(asyncio, _asyncio)
+def test_a_module_holds_its_names(tracked_only):
+    """A module's only referent in a snapshot is its namespace.
+
+    In CPython 3.12, a second `gc.get_referents(_asyncio)` never returns.
+    """
+    tracked_only(asyncio, _asyncio)
     for _ in range(2):
         asyncio.run(asyncio.wait_for(asyncio.sleep(0), 1))
-        assert [held for *_, held in snapshot()["objects"]] == [
+        assert [referents for *_, referents in snapshot()["objects"]] == [
             [id(vars(asyncio))],
             [id(vars(_asyncio))],
         ]
 
 
 def test_how_it_is_sent():
-    """As an attachment, compressed, and not to be kept."""
+    """The response is a gzipped attachment that caches must not store."""
     with serve_app(create_app(debug=True, snapshot_limit=0.1)) as url:
-        answer = httpx.get(f"{url}/api/dev/heap")
-    name = answer.json()["id"]
-    assert re.fullmatch(r"[0-9a-f]{32}", name)
+        response = httpx.get(f"{url}/api/dev/heap")
+    snapshot_id = response.json()["id"]
+    assert re.fullmatch(r"[0-9a-f]{32}", snapshot_id)
     assert {
         "content-type": "application/json",
         "content-encoding": "gzip",
         "cache-control": "no-store",
-        "content-disposition": f'attachment; filename="heap-snapshot-{name}.json.gz"',
+        "content-disposition": f'attachment; filename="heap-snapshot-{snapshot_id}.json.gz"',
         "access-control-allow-origin": "*",
-    }.items() <= dict(answer.headers).items()
+    }.items() <= dict(response.headers).items()
 
 
 def test_one_at_a_time():
-    """Who asks while one is taken is told so; who left is not waited for."""
+    """A second snapshot is refused with 503 until the first ends, or until its client leaves."""
     app = create_app(debug=True, snapshot_limit=0.5)
-    with serve_app(app) as url, ExitStack() as reading:
-        reading.enter_context(httpx.stream("GET", f"{url}/api/dev/heap"))
+    with serve_app(app) as url, ExitStack() as open_streams:
+        open_streams.enter_context(httpx.stream("GET", f"{url}/api/dev/heap"))
         second = httpx.get(f"{url}/api/dev/heap")
         assert (second.status_code, second.json()["error"]["type"]) == (503, "busy")
-        reading.close()
-        asked = (httpx.get(f"{url}/api/dev/heap").status_code for _ in range(1_000))
-        assert 200 in asked
+        open_streams.close()
+        statuses = (httpx.get(f"{url}/api/dev/heap").status_code for _ in range(1_000))
+        assert 200 in statuses
 
 
 @pytest.mark.asyncio
 async def test_a_client_that_does_not_read(monkeypatch):
-    """Is hung up on: nothing is kept for it."""
+    """A snapshot ends and releases its lock when its client does not read."""
     monkeypatch.setattr(heap, "_TO_READ", 0.01)
-    taking = Lock()
-    taking.acquire()
+    lock = Lock()
+    lock.acquire()
 
     async def send(_message):
         await asyncio.Event().wait()
 
     scope = {"type": "http", "asgi": {"spec_version": "2.4"}}
-    await heap.Snapshot(taking, 0.01)(scope, asyncio.Event().wait, send)
-    assert taking.acquire(blocking=False)
+    await heap.Snapshot(lock, 0.01)(scope, asyncio.Event().wait, send)
+    assert lock.acquire(blocking=False)
 
 
 def test_not_without_debug():
-    """It tells of the server's inside."""
+    """A server without `debug` answers a request for a snapshot with 404."""
     with serve_app(create_app()) as url:
         assert httpx.get(f"{url}/api/dev/heap").status_code == 404

@@ -1,4 +1,8 @@
-"""The reference's model manager: its gate, its merge, and the regressions that break them."""
+"""Tests of the model manager: its list, its gate, and its merge of fetched and added models.
+
+The gate keeps the manager from fetching under test. Seeded regressions break gate and merge on
+purpose, and the network checks must catch them.
+"""
 
 import threading
 
@@ -21,25 +25,27 @@ from reference_impl.models import CURATED, LISTING, ORGANISATION, Catalogue, Mod
 
 pytestmark = pytest.mark.usefixtures("only_new_libraries")
 
-FETCHED = ["mlx-community/new", CURATED[0].id]
-ANSWERS = {"huggingface.co/api/models": [{"id": each} for each in FETCHED]}
-MAKE = "from reference_impl import ModelManager, regressed\nwith regressed({}): ModelManager()"
+FETCHED_IDS = ["mlx-community/new", CURATED[0].id]
+STUBBED_RESPONSES = {"huggingface.co/api/models": [{"id": model_id} for model_id in FETCHED_IDS]}
+CREATE_MANAGER = (
+    "from reference_impl import ModelManager, regressed\nwith regressed({}): ModelManager()"
+)
 
 
 def ids(manager):
-    """What there is to choose from."""
+    """Return the ids of all models of a manager or catalogue."""
     return [model.id for model in manager.models()]
 
 
 def test_new_entries_come_after_the_curated():
-    """Each once."""
+    """Fetched models come after the curated ones, and a curated model is not listed twice."""
     manager = ModelManager()
-    manager.apply(FETCHED)
+    manager.apply(FETCHED_IDS)
     assert manager.models() == (*CURATED, Model("mlx-community/new", "fetched"))
 
 
 def test_stale_entries_go():
-    """A listing stands for the one before it."""
+    """A new listing replaces the previous one."""
     manager = ModelManager()
     manager.apply(["a/withdrawn"])
     manager.apply(["a/new"])
@@ -47,7 +53,7 @@ def test_stale_entries_go():
 
 
 def test_ones_own_stay():
-    """Whatever is fetched."""
+    """A fetched listing does not remove the models that a user added."""
     manager = ModelManager()
     manager.add("me/mine")
     manager.apply(["a/new", "me/mine"])
@@ -57,21 +63,21 @@ def test_ones_own_stay():
 
 @given(st.lists(st.text("abc", min_size=1)), st.lists(st.text("abc", min_size=1)))
 def test_curated_ones_are_always_there(fetched, added):
-    """First, and each model once."""
+    """The curated models always come first, and no model is listed twice."""
     catalogue = Catalogue()
     catalogue.apply(fetched)
-    for each in added:
-        catalogue.add(each)
-    found = [model.id for model in catalogue.models()]
-    assert found[: len(CURATED)] == [model.id for model in CURATED]
-    assert len(set(found)) == len(found)
-    assert {*fetched, *added} <= {*found}
+    for model_id in added:
+        catalogue.add(model_id)
+    listed = [model.id for model in catalogue.models()]
+    assert listed[: len(CURATED)] == [model.id for model in CURATED]
+    assert len(set(listed)) == len(listed)
+    assert {*fetched, *added} <= {*listed}
 
 
 @respx.mock
 def test_refresh_over_httpx():
-    """The organisation's listing, and what comes of it."""
-    route = respx.get(LISTING).respond(json=[{"id": each} for each in FETCHED])
+    """`refresh` fetches the organisation's listing with httpx and applies it."""
+    route = respx.get(LISTING).respond(json=[{"id": model_id} for model_id in FETCHED_IDS])
     manager = ModelManager()
     manager.refresh()
     assert ids(manager)[-1] == "mlx-community/new"
@@ -79,8 +85,8 @@ def test_refresh_over_httpx():
 
 
 def test_refresh_over_httpx2(httpx2_mock):
-    """The same, by httpx's successor."""
-    route = httpx2_mock.get(LISTING).respond(json=[{"id": each} for each in FETCHED])
+    """`refresh` fetches the organisation's listing with httpx2 and applies it."""
+    route = httpx2_mock.get(LISTING).respond(json=[{"id": model_id} for model_id in FETCHED_IDS])
     manager = ModelManager(client=httpx2.Client)
     manager.refresh()
     assert ids(manager)[-1] == "mlx-community/new"
@@ -89,7 +95,7 @@ def test_refresh_over_httpx2(httpx2_mock):
 
 @respx.mock
 def test_a_refresh_that_fails():
-    """Raises where it was asked for, and changes nothing."""
+    """A `refresh` that fails raises the error of the client and does not change the list."""
     respx.get(LISTING).respond(503)
     manager = ModelManager()
     with pytest.raises(httpx.HTTPStatusError):
@@ -98,76 +104,78 @@ def test_a_refresh_that_fails():
 
 
 def test_no_fetch_under_test(no_background_fetch):
-    """The gate holds, here and now."""
+    """A manager that is created in this test attempts no fetch."""
     ModelManager()
     assert no_background_fetch.attempts == []
 
 
-# -- the gate
+# -- the gate: the condition that keeps the manager from fetching under test
 
 
 def test_the_gate():
-    """Silent while tests are collected and run; production fetches."""
+    """The manager fetches in production, and not while tests are collected or run."""
     proof = assert_fetch_is_gated("reference_impl.models:ModelManager")
     assert proof.runs["production"].attempts[0].host == "huggingface.co"
     assert proof.runs["production"].attempts[0].request == f"GET {LISTING}"
 
 
 @pytest.mark.parametrize(
-    ("regression", "says"),
+    ("regression", "message"),
     [
         ("no-gate", "fetches under test"),
         ("gate-on-test-alone", "fetches under test"),
     ],
 )
-def test_a_gate_that_leaks(regression, says):
-    """Is found by the row that it leaks in."""
-    with pytest.raises(NetworkExceeded, match=says) as caught:
-        assert_fetch_is_gated(MAKE.format(repr(regression)))
-    does = {name: run.does for name, run in caught.value.verdict.runs.items()}
-    assert does["collection"] == "FETCHES"
-    assert does["call"] == ("FETCHES" if regression == "no-gate" else "SILENT")
+def test_a_gate_that_leaks(regression, message):
+    """A gate that leaks under test fails the check, which names each environment that fetches."""
+    with pytest.raises(NetworkExceeded, match=message) as failure:
+        assert_fetch_is_gated(CREATE_MANAGER.format(repr(regression)))
+    outcomes = {name: run.does for name, run in failure.value.verdict.runs.items()}
+    assert outcomes["collection"] == "FETCHES"
+    assert outcomes["call"] == ("FETCHES" if regression == "no-gate" else "SILENT")
 
 
 def test_a_gate_that_never_opens():
-    """Production is silent, though the code itself can fetch."""
+    """A gate that also blocks production makes the check inconclusive."""
     from pytest_streamperf import NetworkInconclusive  # noqa: PLC0415
 
     with pytest.raises(NetworkInconclusive, match="a void proof"):
-        assert_fetch_is_gated(MAKE.format("'always-gated'"))
+        assert_fetch_is_gated(CREATE_MANAGER.format("'always-gated'"))
 
 
 def test_no_gate_is_caught_by_the_guard():
-    """In whichever test makes a manager: the background thread's attempt is that test's."""
+    """The network guard fails the test that creates an ungated manager, by its thread's attempt."""
 
-    def make():
+    def create_manager():
         with regressed("no-gate"), FetchGuard(block=True):
             ModelManager()
             for thread in threading.enumerate():
                 if thread.name == "models":
                     thread.join()
 
-    with pytest.raises(NetworkExceeded, match="huggingface") as caught:
-        make()
-    assert f"GET {LISTING}" in str(caught.value)
+    with pytest.raises(NetworkExceeded, match="huggingface") as failure:
+        create_manager()
+    assert f"GET {LISTING}" in str(failure.value)
 
 
 def test_production_fetches_exactly_as_before():
-    """The gated manager asks for what one without a gate does."""
+    """In production, the gated manager sends the same request as one without a gate."""
     (request,) = assert_same_requests(
-        MAKE.format("'no-gate'"), "reference_impl.models:ModelManager", answers=ANSWERS
+        CREATE_MANAGER.format("'no-gate'"),
+        "reference_impl.models:ModelManager",
+        answers=STUBBED_RESPONSES,
     )
     assert request.host == "huggingface.co"
     assert request.path == f"/api/models?author={ORGANISATION}&limit=50"
 
 
-# -- the race
+# -- the race between the fetched listing and added models
 
 
-def merged():
-    """The seed's race: the listing comes before, between, or after what people add."""
+def check_merge_order():
+    """Check that a listing may come before, between or after two added models."""
     return assert_order_independent(
-        lambda manager: manager.apply(FETCHED),
+        lambda manager: manager.apply(FETCHED_IDS),
         [lambda manager: manager.add("me/mine"), lambda manager: manager.add("me/other")],
         make=ModelManager,
         outcome=ids,
@@ -175,24 +183,24 @@ def merged():
 
 
 def test_the_merge_is_independent_of_order():
-    """Whenever the listing comes."""
-    assert merged().verdict == "within"
+    """The order of the listing and the added models does not change the list."""
+    assert check_merge_order().verdict == "within"
 
 
 def test_a_merge_that_depends_on_order():
-    """Is found, with the orders that differ."""
+    """A merge that depends on the order fails the check, with the number of different outcomes."""
     with regressed("merge-depends-on-order"), pytest.raises(NetworkExceeded, match="3 outcomes of"):
-        merged()
+        check_merge_order()
 
 
 def test_stale_entries_that_are_kept():
-    """Two listings, in either order, are not the same as the last one."""
+    """A second listing removes a withdrawn model, and the regression keeps it in the list."""
 
-    def applied(manager):
+    def ids_after_two_listings(manager):
         manager.apply(["a/withdrawn"])
         manager.apply(["a/new"])
         return ids(manager)
 
-    assert "a/withdrawn" not in applied(ModelManager())
+    assert "a/withdrawn" not in ids_after_two_listings(ModelManager())
     with regressed("stale-entries-kept"):
-        assert "a/withdrawn" in applied(ModelManager())
+        assert "a/withdrawn" in ids_after_two_listings(ModelManager())

@@ -1,4 +1,7 @@
-"""What the reference server refuses, and how: it says why, and keeps serving."""
+"""Tests of refused requests: the error names the reason and the allowed input.
+
+After a refused request, the reference server keeps serving.
+"""
 
 import socket
 from collections.abc import Iterator
@@ -22,18 +25,18 @@ PATHS = (
 
 @pytest.fixture(scope="module")
 def demo() -> Iterator[str]:
-    """Return the URL of one server for all tests that only ask it something."""
+    """Yield the URL of a reference server that all tests of this module share."""
     with serve_app(create_app()) as url:
         yield url
 
 
-def serves(url: str) -> bool:
-    """Tell whether a server does a whole turn."""
+def serves_a_turn(url: str) -> bool:
+    """Return whether the server still completes a turn of the agent."""
     return httpx.post(url + RUN, json=BODY).text.endswith('{"text": "Word count: 3."}\n\n')
 
 
 def connect(url: str, request: str) -> socket.socket:
-    """Connect to a server and send a request as it is."""
+    """Open a socket to the server, send the raw request, and return the socket."""
     address = urlsplit(url)
     connection = socket.create_connection((address.hostname, address.port), timeout=30)
     connection.sendall(request.encode())
@@ -65,14 +68,18 @@ REQUESTS = {
 }
 
 
-@pytest.mark.parametrize(("body", "status", "kind", "says"), REQUESTS.values(), ids=REQUESTS)
-def test_a_bad_body_is_refused(demo: str, body: bytes, status: int, kind: str, says: str) -> None:
-    """The error says what is wrong and what is allowed."""
+@pytest.mark.parametrize(
+    ("body", "status", "error_type", "message"), REQUESTS.values(), ids=REQUESTS
+)
+def test_a_bad_body_is_refused(
+    demo: str, body: bytes, status: int, error_type: str, message: str
+) -> None:
+    """A malformed body is refused, and the error names the fault and the allowed shape."""
     response = httpx.post(demo + RUN, content=body)
     assert response.status_code == status
     error = response.json()["error"]
-    assert error["type"] == kind
-    assert says in error["message"]
+    assert error["type"] == error_type
+    assert message in error["message"]
     assert error["message"].endswith(
         'allowed: {"messages": [{"role": "user" or "assistant", "content": string}, ...]}'
     )
@@ -103,7 +110,7 @@ def test_a_bad_body_is_refused(demo: str, body: bytes, status: int, kind: str, s
 def test_a_bad_address_is_refused(
     demo: str, request_line: str, status: int, error: tuple[str, str]
 ) -> None:
-    """The error names the agent, path or method, and what is allowed."""
+    """The error for an unknown agent or path, or a wrong method, lists the allowed ones."""
     method, path = request_line.split()
     response = httpx.request(method, demo + path)
     assert response.status_code == status
@@ -120,20 +127,20 @@ def test_a_bad_address_is_refused(
     ids=["declared", "chunked"],
 )
 def test_an_oversized_body_is_refused(framing: str) -> None:
-    """At the first byte over the limit: the server does not wait for the rest of the body."""
+    """A body is refused at the first byte over the limit, without waiting for the rest."""
     with serve_app(create_app(max_body=100)) as url:
         request = f"POST {RUN} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{framing}"
         with connect(url, request) as connection, connection.makefile("rb") as response:
-            answer = response.read().decode()
-        assert serves(url)
-    assert answer.startswith("HTTP/1.1 413 ")
-    assert answer.endswith(
+            response_text = response.read().decode()
+        assert serves_a_turn(url)
+    assert response_text.startswith("HTTP/1.1 413 ")
+    assert response_text.endswith(
         '{"error":{"type":"body_too_large","message":"the body is too large, allowed: 100 bytes"}}'
     )
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "says"),
+    ("options", "error", "message"),
     [
         ({"engine": "gpt"}, TypeError, "engine='gpt': must be a callable"),
         ({"heartbeat": 0}, ValueError, "heartbeat=0: must be more than 0"),
@@ -142,19 +149,19 @@ def test_an_oversized_body_is_refused(framing: str) -> None:
     ],
 )
 def test_a_bad_argument_is_refused(
-    options: dict[str, Any], error: type[Exception], says: str
+    options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    """The error names the argument and what is allowed."""
-    with pytest.raises(error, match=says):
+    """`create_app` refuses an invalid argument by name, and says which values are allowed."""
+    with pytest.raises(error, match=message):
         create_app(**options)
 
 
 def test_a_client_that_leaves_before_its_request_is_whole(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Half a request leaves no trace."""
+    """A client that disconnects in the middle of its request causes no log record."""
     with serve_app(create_app()) as url:
         with connect(url, f"POST {RUN} HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{{"):
             pass
-        assert serves(url)
+        assert serves_a_turn(url)
     assert not caplog.records

@@ -1,4 +1,8 @@
-"""The reference throttle keeps its contract, and each of its regressions breaks what names it."""
+"""Tests of the reference throttle: it keeps every invariant, and each seeded regression breaks one.
+
+A seeded regression is a fault put into the reference server on purpose. Its `breaks` are the
+numbers of the invariants that it is meant to break.
+"""
 
 import asyncio
 from pathlib import Path
@@ -16,37 +20,40 @@ from pytest_streamperf.virtual_clock import new_event_loop
 from reference_impl import REGRESSIONS, regressed, throttle
 from tests.matrix.throttles import EVERY, OVERLAPS, matrix, page
 
-THROTTLES = [name for name, each in REGRESSIONS.items() if each.breaks]
+THROTTLES = [name for name, regression in REGRESSIONS.items() if regression.breaks]
 
 
 @pytest.fixture(scope="module")
-def found():
-    """What each regression breaks."""
+def broken_by_name():
+    """Return the numbers of the invariants that each regression breaks, by its name."""
     return matrix()
 
 
-def test_the_healthy_throttle_breaks_nothing(found):
-    """In no scenario."""
-    assert found[""] == set()
+def test_the_healthy_throttle_breaks_nothing(broken_by_name):
+    """The throttle without a regression breaks no invariant in any scenario."""
+    assert broken_by_name[""] == set()
 
 
 @pytest.mark.parametrize("name", THROTTLES)
-def test_a_regression_breaks_what_names_it(found, name):
-    """And what else it breaks is justified."""
-    named = set(REGRESSIONS[name].breaks)
-    assert named
-    assert named <= found[name]
-    assert found[name] == named or name in OVERLAPS
+def test_a_regression_breaks_what_names_it(broken_by_name, name):
+    """A regression breaks the invariants that it is meant to break.
+
+    If it breaks more invariants than those, `OVERLAPS` gives the reason.
+    """
+    named_invariants = set(REGRESSIONS[name].breaks)
+    assert named_invariants
+    assert named_invariants <= broken_by_name[name]
+    assert broken_by_name[name] == named_invariants or name in OVERLAPS
 
 
-def test_the_matrix_is_the_one_that_is_committed(found):
-    """`python -m benchmarks.matrix > docs/throttle.md` writes it."""
+def test_the_matrix_is_the_one_that_is_committed(broken_by_name):
+    """The page docs/throttle.md is what `python -m benchmarks.matrix` prints now."""
     committed = Path(__file__).parents[2] / "docs" / "throttle.md"
-    assert committed.read_text(encoding="utf-8") == f"{page(found)}\n"
+    assert committed.read_text(encoding="utf-8") == f"{page(broken_by_name)}\n"
 
 
-class Turns(RuleBasedStateMachine):
-    """A turn of up to three tool calls, fed and ended in whatever way, in virtual time."""
+class ThrottledTurns(RuleBasedStateMachine):
+    """Random turns of up to three tool calls, with random arrivals and ends, in virtual time."""
 
     def __init__(self):
         super().__init__()
@@ -56,18 +63,18 @@ class Turns(RuleBasedStateMachine):
         self.spy = Mock(wraps=throttle.parse)
         self.patch = patch.object(throttle, "parse", self.spy)
         self.patch.start()
-        self.counter = self.run(UpdateCounter, **self.evidence())
+        self.counter = self.run(UpdateCounter, **self.counter_options())
         self.updates = throttle.ToolCallUpdates(self.counter, every=EVERY)
-        self.begun = set()
+        self.started = set()
         self.ending = "end"
 
     @initialize(ending=st.sampled_from(["end", "error", "cancel"]))
-    def ends(self, ending):
-        """How it will be over."""
+    def choose_ending(self, ending):
+        """Choose how the turn will end."""
         self.ending = ending
 
-    def evidence(self):
-        """All that there is."""
+    def counter_options(self):
+        """Return the arguments that let the counter check every invariant."""
         return {
             "of": TokenStream(0),
             "key": lambda call: call.args[0],
@@ -77,7 +84,7 @@ class Turns(RuleBasedStateMachine):
         }
 
     def run(self, function, *args, **kwargs):
-        """Call a function on the event loop."""
+        """Call a function inside a coroutine of the virtual event loop."""
 
         async def call():
             return function(*args, **kwargs)
@@ -86,9 +93,9 @@ class Turns(RuleBasedStateMachine):
 
     @rule(index=st.integers(0, 2), text=st.sampled_from(["word ", ""]))
     def feed(self, index, text):
-        """A piece arrives, now and then an empty one; the third call alone has an id."""
-        if index not in self.begun:
-            self.begun.add(index)
+        """Feed a piece, which may be empty; only the third call has an id."""
+        if index not in self.started:
+            self.started.add(index)
             text = '{"content": "'
         delta = ToolCallDelta(index, "call_2" if index == 2 else "", "", text)
         self.counter.arrived(delta)
@@ -96,32 +103,36 @@ class Turns(RuleBasedStateMachine):
 
     @rule(index=st.integers(0, 2), pieces=st.integers(2, 12))
     def streams(self, index, pieces):
-        """Pieces arrive one after the other, sooner than updates may."""
+        """Feed several pieces at a shorter interval than that of updates."""
         for _ in range(pieces):
             self.feed(index, "word ")
             self.wait(1)
 
     @rule(ticks=st.integers(1, 40))
     def wait(self, ticks):
-        """Time passes."""
+        """Let time pass, in steps of 1/64 s."""
         self.runner.run(asyncio.sleep(ticks / 64))
 
     @rule()
     def begins_again(self):
-        """It is retried."""
-        self.runner.run(self.say("retry"))
+        """Start the turn again."""
+        self.runner.run(self.end_turn("retry"))
 
-    async def say(self, how):
-        """Note it, and tell the throttle: what it says of its own, an end, comes after that."""
-        told, tell = getattr(self.updates, how), getattr(self.counter, how)
-        for step in [told, tell] if how == "end" else [tell, told]:
+    async def end_turn(self, ending):
+        """End or restart the turn, on the throttle and on the counter.
+
+        An end is the throttle's own event, so the counter hears of it after the throttle. The
+        counter hears of a cancel, an error or a retry before the throttle.
+        """
+        end_throttle, end_counter = getattr(self.updates, ending), getattr(self.counter, ending)
+        for step in [end_throttle, end_counter] if ending == "end" else [end_counter, end_throttle]:
             step()
-        self.begun.clear()
+        self.started.clear()
 
     def teardown(self):
-        """Hold what happened against the contract."""
+        """End the turn, and assert that no invariant was broken."""
         try:
-            self.runner.run(self.say(self.ending))
+            self.runner.run(self.end_turn(self.ending))
             self.runner.run(asyncio.sleep(1))
             record = self.run(lambda: self.counter.record)
         finally:
@@ -144,14 +155,14 @@ SETTINGS = settings(
 
 
 def test_whatever_happens_the_healthy_throttle_keeps_the_contract():
-    """Random arrivals, keys, waits, errors, cancels and retries find nothing."""
-    run_state_machine_as_test(Turns, settings=SETTINGS)
+    """Random arrivals, keys, waits, errors, cancels and retries find no broken invariant."""
+    run_state_machine_as_test(ThrottledTurns, settings=SETTINGS)
 
 
 @pytest.mark.parametrize("name", THROTTLES)
 def test_whatever_is_planted_is_found(name):
-    """The same finds every regression."""
-    # Found is enough: the smallest example is for people.
+    """The same random turns find a broken invariant in every seeded regression."""
+    # Any failing example proves the point, so Hypothesis need not shrink it.
     unshrunk = settings(SETTINGS, max_examples=400, phases=[Phase.generate])
     with regressed(name), pytest.raises(AssertionError, match="Breach"):
-        run_state_machine_as_test(Turns, settings=unshrunk)
+        run_state_machine_as_test(ThrottledTurns, settings=unshrunk)

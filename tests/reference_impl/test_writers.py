@@ -1,4 +1,4 @@
-"""How the reference server writes a turn: driven on the ASGI response itself, without a socket."""
+"""Tests of `EventStream`, the ASGI response that writes a turn, called without a socket."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -15,7 +15,10 @@ PING = b": ping\n\n"
 
 
 class Turn:
-    """A turn of some deltas, or without end, that rests after each of them."""
+    """A turn that yields `deltas` deltas, or endlessly many, and suspends after each one.
+
+    `pulled` counts the deltas that the response has taken. `closed` is whether the turn was closed.
+    """
 
     def __init__(self, deltas: float = float("inf")) -> None:
         self.deltas = deltas
@@ -23,7 +26,7 @@ class Turn:
         self.closed = False
 
     async def events(self) -> AsyncGenerator[Event, None]:
-        """Play the turn."""
+        """Yield the deltas as events."""
         try:
             while self.pulled < self.deltas:
                 self.pulled += 1
@@ -33,35 +36,38 @@ class Turn:
             self.closed = True
 
 
-async def write(
+async def write_turn(
     turn: Turn,
     send: Callable[[Sent], Awaitable[None]],
     *,
-    leaves: asyncio.Event | None = None,
+    client_leaves: asyncio.Event | None = None,
     heartbeat: float = 15.0,
 ) -> None:
-    """Write a turn to a client that leaves when told, and see that no task is left."""
+    """Write a turn to a client that disconnects when `client_leaves` is set.
+
+    Asserts that no task is left, and that the turn was closed.
+    """
 
     async def receive() -> Sent:
-        await (leaves or asyncio.Event()).wait()
+        await (client_leaves or asyncio.Event()).wait()
         return {"type": "http.disconnect"}
 
-    before = asyncio.all_tasks()
+    tasks_before = asyncio.all_tasks()
     try:
         await EventStream(turn.events(), heartbeat)({}, receive, send)
     finally:
-        assert asyncio.all_tasks() == before
+        assert asyncio.all_tasks() == tasks_before
         assert turn.closed
 
 
 def test_one_write_per_event() -> None:
-    """Every event is one whole write, and an empty one ends the response."""
+    """The response writes every event in one write, and ends with an empty write."""
     sent: list[Sent] = []
 
     async def send(message: Sent) -> None:
         sent.append(message)
 
-    asyncio.run(write(Turn(3), send))
+    asyncio.run(write_turn(Turn(3), send))
     assert [message["type"] for message in sent] == ["http.response.start"] + [
         "http.response.body"
     ] * 4
@@ -70,7 +76,7 @@ def test_one_write_per_event() -> None:
 
 
 def test_pings_never_land_inside_an_event() -> None:
-    """With a ping always due and every write held up, no write begins inside another."""
+    """No ping starts during another write, even if a ping is always due and every write is slow."""
     writing = False
     bodies = []
 
@@ -83,7 +89,7 @@ def test_pings_never_land_inside_an_event() -> None:
         writing = False
         bodies.append(message.get("body"))
 
-    asyncio.run(write(Turn(50), send, heartbeat=1e-9))
+    asyncio.run(write_turn(Turn(50), send, heartbeat=1e-9))
     assert bodies.count(FRAME) == 50
     assert bodies.count(PING) > 10
     assert bodies[-1] == b""
@@ -91,76 +97,76 @@ def test_pings_never_land_inside_an_event() -> None:
 
 
 def test_the_engine_goes_at_the_pace_of_the_client() -> None:
-    """The next delta is pulled only when the one before has been taken: nothing piles up."""
+    """The response pulls a delta only after the client has taken the previous one."""
     turn = Turn(50)
-    taken = 0
+    bodies_taken = 0
 
     async def send(message: Sent) -> None:
-        nonlocal taken
+        nonlocal bodies_taken
         for _ in range(3):
             await asyncio.sleep(0)
         if message.get("body"):
-            taken += 1
-            assert turn.pulled == taken
+            bodies_taken += 1
+            assert turn.pulled == bodies_taken
 
-    asyncio.run(write(turn, send))
-    assert taken == 50
+    asyncio.run(write_turn(turn, send))
+    assert bodies_taken == 50
 
 
 def test_a_client_that_leaves() -> None:
-    """The turn is closed, no task is left and the response just ends."""
+    """When a client leaves, the turn is closed, no task is left, and the response ends silently."""
 
     async def scenario() -> None:
-        leaves = asyncio.Event()
+        client_leaves = asyncio.Event()
 
         async def send(message: Sent) -> None:
             if message.get("body"):
-                leaves.set()
+                client_leaves.set()
 
-        await write(Turn(), send, leaves=leaves)
+        await write_turn(Turn(), send, client_leaves=client_leaves)
 
     asyncio.run(scenario())
 
 
 def test_a_client_that_leaves_while_it_holds_up_a_write() -> None:
-    """A write that nobody will ever take does not keep the turn."""
+    """A client that leaves while it holds up a write also ends the turn."""
 
     async def scenario() -> None:
-        leaves = asyncio.Event()
+        client_leaves = asyncio.Event()
 
         async def send(message: Sent) -> None:
             if message.get("body"):
-                leaves.set()
+                client_leaves.set()
                 await asyncio.Event().wait()
 
-        await write(Turn(), send, leaves=leaves)
+        await write_turn(Turn(), send, client_leaves=client_leaves)
 
     asyncio.run(scenario())
 
 
 def test_a_server_that_tells_by_the_write() -> None:
-    """From ASGI 2.4 on, a write to a client that has left raises `OSError`."""
+    """The response also ends silently if `send` raises `OSError`, as it does from ASGI 2.4 on."""
 
     async def send(message: Sent) -> None:
         if message.get("body"):
             raise BrokenPipeError
 
-    asyncio.run(write(Turn(), send))
+    asyncio.run(write_turn(Turn(), send))
 
 
 def test_a_server_that_stops() -> None:
-    """It cancels the response, which ends as it should: with an error, and its turn closed."""
+    """A server that stops cancels the response, which then sends an error event and its end."""
     sent: list[Sent] = []
 
     async def scenario() -> None:
-        begun = asyncio.Event()
+        started = asyncio.Event()
 
         async def send(message: Sent) -> None:
             sent.append(message)
-            begun.set()
+            started.set()
 
-        response = asyncio.ensure_future(write(Turn(), send))
-        await begun.wait()
+        response = asyncio.ensure_future(write_turn(Turn(), send))
+        await started.wait()
         response.cancel()
         await response
 
@@ -174,19 +180,19 @@ def test_a_server_that_stops() -> None:
 def test_a_client_that_reads_nothing_while_the_server_stops(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Is not waited for."""
-    monkeypatch.setattr(writers, "_LAST_WORDS", 0.01)
+    """A client that reads nothing does not keep the server from stopping."""
+    monkeypatch.setattr(writers, "_LAST_WRITE_SECONDS", 0.01)
 
     async def scenario() -> None:
-        stuck = asyncio.Event()
+        stalled = asyncio.Event()
 
         async def send(message: Sent) -> None:
             if message.get("body"):
-                stuck.set()
+                stalled.set()
                 await asyncio.Event().wait()
 
-        response = asyncio.ensure_future(write(Turn(), send))
-        await stuck.wait()
+        response = asyncio.ensure_future(write_turn(Turn(), send))
+        await stalled.wait()
         response.cancel()
         await response
 
