@@ -103,9 +103,11 @@ class WireError(ValueError):
     20
     """
 
-    def __init__(self, what: str, *, offset: int, number: int, decoded: Sequence[Any] = ()) -> None:
+    def __init__(
+        self, problem: str, *, offset: int, number: int, decoded: Sequence[Any] = ()
+    ) -> None:
         events = "1 event" if number == 1 else f"{number:,} events"
-        super().__init__(f"{what}, at byte {offset:,}, after {events}")
+        super().__init__(f"{problem}, at byte {offset:,}, after {events}")
         self.offset = offset
         self.number = number
         self.decoded = decoded

@@ -91,7 +91,7 @@ def _layers(item: pytest.Item) -> Iterator[declaration.Layer]:
             raise BudgetError(msg)
         own = {key: value for key, value in mark.kwargs.items() if key not in (*_GUARD, "profile")}
         # A marker on a module or a class may apply to only some of its tests.
-        yield declaration.layer_of(own, partial(_marker_origin, place), must=node is item)
+        yield declaration.layer_of(own, partial(_marker_origin, place), required=node is item)
 
 
 def _marker_origin(place: str, _key: str) -> str:
@@ -125,7 +125,7 @@ def check(items: Iterable[pytest.Item]) -> None:
             budget, error_text = declaration.Budget(), str(error)
         except (TypeError, ValueError) as error:
             budget, error_text = declaration.Budget(), f"marker, {_place(item)}: {error}"
-        if budget.rerun and not _run_of(item) and budget.limits["peak_memory"].must:
+        if budget.rerun and not _run_of(item) and budget.limits["peak_memory"].required:
             error_text = f"{_place(item)}: rerun is for functions, not a parameter or a TestCase"
         if error_text:
             item.stash[_MARKER_ERROR] = BudgetError(error_text)

@@ -27,7 +27,7 @@ class Grouping:
 def _is_timed(item: pytest.Item) -> bool:
     fixtures = getattr(item, "fixturenames", ())
     limits = budget_of(item).limits
-    own = _TIMED_BUDGETS & {key for key, limit in limits.items() if limit.must}
+    own = _TIMED_BUDGETS & {key for key, limit in limits.items() if limit.required}
     return bool(own or not _TIMED_FIXTURES.isdisjoint(fixtures))
 
 

@@ -14,7 +14,7 @@ MAX_LINES = 13
 _INDENT = 9  # the columns before the text of a labelled line
 # Behind a path that fills the line, so much of a function's name makes the line longer.
 _MIN_FUNCTION = 20
-_TIMELINE_COLUMNS = 56
+_TIMELINE_COLUMNS = 56  # beside a label of up to 8 columns, within 72
 _MIN_LABEL_COLUMNS, _MAX_LABEL_COLUMNS = 6, 8  # of a row in a timeline
 _LOWEST_BAR = ord("\N{LOWER ONE EIGHTH BLOCK}")
 

@@ -127,8 +127,8 @@ class Layer:
     rerun: bool | None = None
     tighter: bool = False
     mode: Literal["fail", "warn"] | None = None
-    must: bool = False
-    """True if each budget must be measured. The project's default may find nothing to measure."""
+    required: bool = False
+    """True if each budget must be measured: the project's default may find nothing to measure."""
 
 
 class Budgeted(NamedTuple):
@@ -136,7 +136,7 @@ class Budgeted(NamedTuple):
 
     value: Any
     origin: str
-    must: bool
+    required: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ class Budget:
 
 
 def layer_of(
-    declared: Mapping[str, Any], origin: Callable[[str], str], *, must: bool = False
+    declared: Mapping[str, Any], origin: Callable[[str], str], *, required: bool = False
 ) -> Layer:
     """Read the budgets of one place; `origin` returns the place of a key, such as a file and line.
 
@@ -192,7 +192,7 @@ def layer_of(
         except ValueError as error:
             msg = f"{origin(key)}: {key} {error}"
             raise BudgetError(msg) from None
-    return Layer(values, {key: origin(key) for key in values}, must=must, **options)
+    return Layer(values, {key: origin(key) for key in values}, required=required, **options)
 
 
 def budget_of(layers: Iterable[Layer]) -> Budget:
@@ -206,12 +206,12 @@ def budget_of(layers: Iterable[Layer]) -> Budget:
         tighter = tighter or layer.tighter
         rerun, mode = rerun if layer.rerun is None else layer.rerun, layer.mode or mode
         for key, value in layer.values.items():
-            new = Budgeted(value, layer.origins[key], layer.must)
+            new = Budgeted(value, layer.origins[key], layer.required)
             old = limits.get(key)
             if tighter and old:
                 tightest = KEYS[key].tighter(old.value, value)
                 new = (old if tightest == old.value else new)._replace(
-                    value=tightest, must=old.must or layer.must
+                    value=tightest, required=old.required or layer.required
                 )
             limits[key] = new
     disturbed = [key for key in _DISTURBED_BY_TRACING if key in limits]

@@ -148,11 +148,11 @@ class Held:
             result = self._watch.result()
             limits = {
                 key: limit.value
-                if limit.must
+                if limit.required
                 else _measured_part(limit.value, _RESPONSIVENESS[key](result))
                 for key, limit in self._limits.items()
                 if key in _RESPONSIVENESS
-                and (limit.must or _RESPONSIVENESS[key](result) is not None)
+                and (limit.required or _RESPONSIVENESS[key](result) is not None)
             }
             if "max_stall" in limits and result.stalls is None:
                 del limits["max_stall"]
@@ -165,13 +165,13 @@ class Held:
         for key, kind in (("updates_every", UpdateCounter), ("flushes_per_second", FlushCounter)):
             limit = self._limits.get(key)
             counters = [counter for counter in self._counters if isinstance(counter, kind)]
-            if limit and limit.must and not counters:
+            if limit and limit.required and not counters:
                 yield functools.partial(_raise_nothing_measured, "throttling", key), [key]
             for counter in counters:
-                if limit and not counter.asserted and (limit.must or _is_used(counter)):
+                if limit and not counter.asserted and (limit.required or _is_used(counter)):
                     yield _throttling_check(counter, limit), [key]
         for key in GROWTH_BUDGETS:
-            if "growth" not in self.stems and key in self._limits and self._limits[key].must:
+            if "growth" not in self.stems and key in self._limits and self._limits[key].required:
                 yield functools.partial(_raise_nothing_measured, "growth", key), [key]
 
     def _limit_texts(self, keys: list[str]) -> str:

@@ -17,7 +17,7 @@ from pytest_streamperf.growth.options import GrowthOptions, Metric
 from pytest_streamperf.growth.result import GrowthResult
 
 _ACCEPT = "if these streams stay short"
-_MAX_TABLE_ROWS = 3
+_MAX_TABLE_ROWS = 3  # a message has room for 16 lines
 
 # The title of a metric's column, and the function that formats its figures.
 _COLUMNS: dict[Metric, tuple[str, Callable[[float], str]]] = {

@@ -84,7 +84,7 @@ class GateRun:
 
     @property
     def does(self) -> Does:
-        """Whether the code fetched."""
+        """Return "FETCHES" if the run made an attempt or a request, otherwise "SILENT"."""
         return "FETCHES" if self.attempts or self.requests else "SILENT"
 
 
@@ -187,8 +187,8 @@ def assert_same_requests(
     return new.requests
 
 
-def _difference(some: Sequence[Request], others: Sequence[Request]) -> list[Request]:
-    return [*(Counter(some) - Counter(others)).elements()]
+def _difference(requests: Sequence[Request], subtracted: Sequence[Request]) -> list[Request]:
+    return [*(Counter(requests) - Counter(subtracted)).elements()]
 
 
 def _code(subject: str | Callable[[], Any]) -> dict[str, str]:

@@ -37,7 +37,7 @@ _CONTINUE = 1
 
 # The shortest address that the kernel accepts, in bytes, by family.
 _SHORTEST_ADDRESS_BYTES = {socket.AF_INET: 16, socket.AF_INET6: 24}
-_DNS = 53
+_DNS_PORT = 53
 _RING = "io_uring_setup"
 # Parts of the paths of files that contain libuv, in /proc/PID/maps.
 _LIBUV = "/uvloop/", "/libuv.so", "/bin/node"
@@ -138,7 +138,7 @@ class Supervisor:
         for address, port in filter(None, map(_internet, addresses)):
             kind = ""
             if _is_local(address):
-                if port != _DNS:
+                if port != _DNS_PORT:
                     continue
                 kind = self._kind(thread, args[0], port)
                 if kind == "connect":
@@ -180,7 +180,7 @@ class Supervisor:
         with caller_socket:
             if caller_socket.type == socket.SOCK_STREAM:
                 return "connect"
-        return "resolve" if port == _DNS else "datagram"
+        return "resolve" if port == _DNS_PORT else "datagram"
 
     def _is_allowed(self, thread: int, kind: str, address: str) -> bool:
         self._read_allowed_lookups()

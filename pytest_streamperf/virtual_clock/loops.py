@@ -109,15 +109,15 @@ class Meter(Protocol):
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An asyncio event loop that jumps to the next timer instead of waiting for it.
 
-    `here` returns the clock that is entered in this thread. Without a clock, the loop behaves like
+    `entered_clock` returns the clock that is entered in this thread. Without a clock, the loop behaves like
     any other. The loop calls `meters` at each round of callbacks.
     """
 
-    def __init__(self, here: Callable[[], Clock | None]) -> None:
-        self._entered_clock = here
+    def __init__(self, entered_clock: Callable[[], Clock | None]) -> None:
+        self._entered_clock = entered_clock
         self._followed: Clock | None = None
         self.meters: list[Meter] = []
-        selector = _Selector(self, here)
+        selector = _Selector(self, entered_clock)
         super().__init__(selector)
         selector.own = frozenset(key.fd for key in selector.get_map().values())
 

@@ -275,7 +275,7 @@ def test_what_a_marker_asks_for_has_to_be_measured_even_if_another_is_tighter():
 
     Otherwise a default would excuse a test that has nothing to measure.
     """
-    marker = layer_of({"max_gap": 2, "tighter": True}, lambda _: "marker", must=True)
+    marker = layer_of({"max_gap": 2, "tighter": True}, lambda _: "marker", required=True)
     assert budget_of([layer_with(max_gap=1), marker]).limits["max_gap"] == (1, "here", True)
 
 

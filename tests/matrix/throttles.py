@@ -81,7 +81,7 @@ async def drive(counter: UpdateCounter, steps: Sequence[Step]) -> None:
 
 def broken_invariants(steps: Sequence[Step]) -> set[int]:
     """Return the numbers of the invariants that the current throttle breaks in these steps."""
-    found: set[int] = set()
+    numbers: set[int] = set()
 
     async def main() -> None:
         spy = Mock(wraps=throttle.parse)
@@ -95,14 +95,12 @@ def broken_invariants(steps: Sequence[Step]) -> set[int]:
         with patch.object(throttle, "parse", spy):
             await drive(counter, steps)
         if counter.calls:
-            found.update(
-                each.number
-                for each in check_updates(counter.record, ThrottlePolicy(EVERY)).breaches
-            )
+            breaches = check_updates(counter.record, ThrottlePolicy(EVERY)).breaches
+            numbers.update(breach.number for breach in breaches)
 
     with VirtualClock():
         asyncio.run(main())
-    return found
+    return numbers
 
 
 def matrix() -> dict[str, set[int]]:
