@@ -109,8 +109,8 @@ class Meter(Protocol):
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An asyncio event loop that jumps to the next timer instead of waiting for it.
 
-    `entered_clock` returns the clock that is entered in this thread. Without a clock, the loop behaves like
-    any other. The loop calls `meters` at each round of callbacks.
+    `entered_clock` returns the clock that is entered in this thread. Without a clock, the loop
+    behaves like any other. The loop calls `meters` at each round of callbacks.
     """
 
     def __init__(self, entered_clock: Callable[[], Clock | None]) -> None:
