@@ -254,7 +254,7 @@ def test_the_whole_process_is_measured(budgeted):
 
 
 def test_what_disturbs_each_other_is_measured_in_two_runs(budgeted):
-    """With `rerun`, memory and stalls are measured in two runs of a test, since tracing slows code.
+    """`rerun` measures memory and stalls in two runs of a test, because tracing slows code down.
 
     Each run has its own fixtures, and the test's ID names the run.
     """

@@ -10,7 +10,7 @@ from tests.budget_samples import SETTINGS
 
 
 def test_a_mode_of_warning_lets_them_pass(budgeted):
-    """With `mode = "warn"` in the settings, a test beyond its budget passes with a warning."""
+    """A test beyond its budget passes with a warning if the settings have `mode = "warn"`."""
     result = budgeted(
         """
         @budget(max_gc_pause="1us")

@@ -79,7 +79,7 @@ def _run_with_all_plugins(pytester, *options, **environment):
     ids=["autoload", "-p", "-p without autoload", "-n 1", "-n 2 without autoload"],
 )
 def test_every_way_of_loading(pytester, options, environment):
-    """However the plugin is loaded, its fixtures work, and its section is printed once."""
+    """The plugin's fixtures work, and its section is printed once, however it is loaded."""
     pytester.makepyfile(LINEAR_TEST)
     result = _run_with_all_plugins(pytester, *options, **environment)
     result.assert_outcomes(passed=1)
@@ -94,7 +94,7 @@ def test_loaded_by_a_conftest(pytester):
 
 
 def test_switched_off(pytester):
-    """With `-p no:streamperf` the fixtures are gone, and other tests pass under strict options."""
+    """`-p no:streamperf` removes the fixtures, and other tests pass under strict options."""
     pytester.makeini("[pytest]\naddopts = --strict-config --strict-markers\n")
     pytester.makepyfile(f"{LINEAR_TEST}\ndef test_one(): pass")
     result = _run_with_all_plugins(pytester, "-p", "no:streamperf")
@@ -156,7 +156,7 @@ def test_importing_the_plugin_brings_in_nothing_but_its_own_reporter():
 
 
 def test_a_failure_is_raised_in_the_test(pytester, run_alone):
-    """An exceeded check makes its test FAILED, not ERROR, and the traceback is the user's code."""
+    """An exceeded check makes its test FAILED, not ERROR, and shows only the user's frames."""
     pytester.makepyfile(QUADRATIC_TEST)
     result = run_alone()
     result.assert_outcomes(failed=1)
@@ -330,7 +330,7 @@ def test_the_section_has_a_line_for_each_check(pytester, run_alone):
 
 
 def test_the_section_is_quiet_with_q(pytester, run_alone):
-    """With `-q` the section lists only the checks that are not within their limits."""
+    """`-q` limits the section to the checks that are not within their limits."""
     pytester.makepyfile(test_one=QUADRATIC_TEST, test_two=LINEAR_TEST)
     result = run_alone("-q")
     result.stdout.fnmatch_lines(["*growth  test_one.py::test_bad*"])
@@ -338,7 +338,7 @@ def test_the_section_is_quiet_with_q(pytester, run_alone):
 
 
 def test_the_section_where_the_terminal_is_ascii(pytester, run_alone):
-    """On an ASCII terminal the marks in the section are `+` and `x`."""
+    """The marks in the section are `+` and `x` on an ASCII terminal."""
     pytester.makepyfile(test_one=QUADRATIC_TEST, test_two=LINEAR_TEST)
     result = run_alone(PYTHONIOENCODING="ascii")
     result.stdout.fnmatch_lines(["x growth  test_one.py*", "+ growth  test_two.py*"])
@@ -374,7 +374,7 @@ def test_a_check_at_import_is_no_tests(pytester, run_alone):
 
 
 def test_a_picture_with_v(pytester, run_alone):
-    """With `-v` a check has a table of its cost per delta, and a curve of it."""
+    """`-v` adds a table and a curve of the cost per delta to a check's line."""
     pytester.makepyfile(test_one=QUADRATIC_TEST)
     result = run_alone("-v", PYTHONIOENCODING="utf-8")
     result.stdout.fnmatch_lines(
@@ -388,7 +388,7 @@ def test_a_picture_with_v(pytester, run_alone):
 
 
 def test_a_picture_where_the_terminal_is_ascii(pytester, run_alone):
-    """On an ASCII terminal the curve of a check consists of ASCII characters."""
+    """The curve of a check consists of ASCII characters on an ASCII terminal."""
     pytester.makepyfile(test_one=QUADRATIC_TEST)
     result = run_alone("-v", PYTHONIOENCODING="ascii")
     result.stdout.fnmatch_lines(["  .*:*-*=*+*[*]*%*# allocated per delta, from 0"])
@@ -414,7 +414,7 @@ def test_measurements_go_to_junit(pytester, run_alone):
 
 
 def test_what_workers_measured_is_told_once(pytester, run_alone):
-    """Under xdist each check is reported once in the section, and once in the JUnit log."""
+    """Each check is reported once in the section and once in the JUnit log, also under xdist."""
     pytester.makepyfile(test_one=QUADRATIC_TEST, test_two=LINEAR_TEST)
     result = run_alone("-v", "-n", "2", "--junitxml=report.xml")
     result.assert_outcomes(passed=1, failed=1)
@@ -428,7 +428,7 @@ def test_what_workers_measured_is_told_once(pytester, run_alone):
 
 
 def test_settings_are_the_defaults_of_every_check(pytester, run_alone):
-    """All forms of a growth check take their defaults from the settings; the header shows these."""
+    """A growth check in any form takes its defaults from the settings, which the header shows."""
     pytester.makepyprojecttoml("[tool.streamperf]\nup_to = 640\n")
     pytester.makepyfile(
         """
@@ -455,7 +455,7 @@ def test_settings_are_the_defaults_of_every_check(pytester, run_alone):
 
 
 def test_a_project_can_start_with_warnings(pytester, run_alone):
-    """With `mode = "warn"` an exceeded check is a warning with the whole failure message."""
+    """`mode = "warn"` makes an exceeded check a warning with the whole failure message."""
     pytester.makepyprojecttoml("[tool.streamperf]\nmode = 'warn'\n")
     pytester.makepyfile(test_one=QUADRATIC_TEST)
     result = run_alone(PYTHONIOENCODING="utf-8")
@@ -470,7 +470,7 @@ def test_a_project_can_start_with_warnings(pytester, run_alone):
 
 
 def test_what_is_inconclusive_can_be_a_warning(pytester, run_alone):
-    """With `inconclusive = "warn"` an inconclusive check is a warning; an exceeded one fails."""
+    """`inconclusive = "warn"` makes an inconclusive check a warning, but not an exceeded one."""
     pytester.makepyprojecttoml("[tool.streamperf]\ninconclusive = 'warn'\n")
     pytester.makepyfile(
         QUADRATIC_TEST,
@@ -633,7 +633,7 @@ def test_an_unknown_kind_of_server_is_refused(pytester, run_alone):
 
 @pytest.mark.parametrize(("missing", "extra"), [("starlette", "reference"), ("uvicorn", "serve")])
 def test_a_missing_extra_is_named_with_its_command(pytester, run_alone, missing, extra):
-    """Without the libraries of the server, the fixture's error has the command to install them."""
+    """An error of `agent_server` has the command that installs the server's missing libraries."""
     pytester.makeconftest(f"import sys; sys.modules[{missing!r}] = None")
     pytester.makepyfile("def test_it(agent_server): pass")
     result = run_alone()
@@ -746,7 +746,7 @@ HOUR_LONG_TESTS = """
     ids=["pytest-asyncio, strict", "pytest-asyncio, auto", "anyio's, asyncio and trio"],
 )
 def test_virtual_time_with_async_plugins(mark, options, passed, pytester, run_alone):
-    """Under each async plugin an hour of virtual time passes at once; other tests see real time."""
+    """An hour of virtual time passes at once under each async plugin; other tests see real time."""
     pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
     pytester.makepyfile(textwrap.dedent(HOUR_LONG_TESTS).format(mark=mark))
     run_alone(*options).assert_outcomes(passed=passed)
@@ -1065,7 +1065,7 @@ def test_a_project_is_guarded_by_a_line_of_settings(guard):
 
 
 def test_a_project_that_warns(guard):
-    """With `mode = "warn"` every network access is reported, and nothing fails."""
+    """`mode = "warn"` reports every network access, and nothing fails."""
     result = guard(
         """
         fetch(1)
@@ -1152,7 +1152,7 @@ consumers.THRESHOLDS = thresholds.Thresholds(quiet_seconds=0.0, progress_interva
 
 
 def test_a_long_check_says_where_it_is(pytester, monkeypatch):
-    """On a terminal a long check shows how many deltas it has fed so far."""
+    """A long check shows on a terminal how many deltas it has fed so far."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     pytester.makepyfile(PROGRESS_TEST)
     reading_end, writing_end = pty.openpty()
@@ -1171,6 +1171,6 @@ def test_a_long_check_says_where_it_is(pytester, monkeypatch):
 
 
 def test_where_there_is_no_terminal_nothing_is_said_meanwhile(pytester, run_alone):
-    """Without a terminal, as in CI, a long check shows no progress."""
+    """A long check shows no progress where there is no terminal, as in CI."""
     pytester.makepyfile(PROGRESS_TEST)
     run_alone().stdout.no_fnmatch_line("*now * deltas*")

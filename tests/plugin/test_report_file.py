@@ -102,7 +102,7 @@ def test_workers_are_merged(written, dist):
 
 
 def test_a_worker_that_crashes_takes_one_test_along(written):
-    """After a worker has crashed, the document names the lost test and has all other checks."""
+    """The document names the test of a worker that crashed, and has all other checks."""
     document = written("-n", "2", tests=f"{TESTS}\ndef test_crash(): os._exit(1)\n")
     assert document["lost"] == ["test_it.py::test_crash"]
     assert not document["complete"]
@@ -260,7 +260,7 @@ def test_the_commit_is_written(pytester, written):
 
 
 def test_timed_tests_are_put_into_a_group(pytester, run_alone):
-    """Under `--dist loadgroup` tests that measure time are in one group, or in their own.
+    """Tests that measure time share one group under `--dist loadgroup`, or keep their own.
 
     Other tests have no group. pytest-xdist decides what a group does: xdist 3.8 ignores groups with
     pytest 9.2.
