@@ -10,7 +10,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 
-# The server imports no module of this project, so that each run loads exactly what it needs.
+# The server imports no module of this project: a run must load the plugin's modules itself.
 _SERVER = """
 import asyncio, json, os, sys
 import pytest

@@ -1,4 +1,4 @@
-"""The architecture: what each package may import, what is public, and what a run loads.
+"""The architecture: allowed imports, public names, and the modules that a run loads.
 
 Contracts in pyproject.toml, which `lint-imports` checks, define the layers of the packages, and who
 may import pytest or the reference server.

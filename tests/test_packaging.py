@@ -106,7 +106,7 @@ def test_every_extra_is_in_the_table():
     ],
 )
 def test_a_dependency_is_imported_by_code_that_its_extra_serves(extra, distribution):
-    """Each distribution of an extra is imported, or at least named, by the code of this extra."""
+    """A distribution of an extra is imported, or at least named, by the code of this extra."""
     if distribution in NAMED_ONLY:
         name = distribution.replace("-", "_")
         assert any(name in file.read_text(encoding="utf-8") for file in _files(extra))
@@ -124,7 +124,7 @@ def test_a_dependency_is_imported_by_code_that_its_extra_serves(extra, distribut
     ),
 )
 def test_what_a_file_imports_is_brought_by_an_extra_that_serves_it(file):
-    """Each third-party module that a file imports is installed by an extra for this file."""
+    """A third-party module that a file imports is installed by an extra for this file."""
     if file in RUN_BY_HAND:
         return
     installed = {

@@ -39,7 +39,7 @@ def test_the_committed_matrix_is_whole():
 
 
 def test_the_committed_matrix_has_nothing_unexplained():
-    """Each regression in the matrix trips its own check, and others only if `OVERLAPS` has them."""
+    """The matrix has for each regression its own check, and others only as in `OVERLAPS`."""
     for name, row in matrix().items():
         tripped = {check: cell for check, cell in row.items() if cell}
         own = {REGRESSIONS[name].check: "**x**"} if name in REGRESSIONS else {}

@@ -414,7 +414,7 @@ def test_measurements_go_to_junit(pytester, run_alone):
 
 
 def test_what_workers_measured_is_told_once(pytester, run_alone):
-    """Each check is reported once in the section and once in the JUnit log, also under xdist."""
+    """A check is reported once in the section and once in the JUnit log under xdist, too."""
     pytester.makepyfile(test_one=QUADRATIC_TEST, test_two=LINEAR_TEST)
     result = run_alone("-v", "-n", "2", "--junitxml=report.xml")
     result.assert_outcomes(passed=1, failed=1)
@@ -1035,7 +1035,7 @@ def test_at_exit(guard):
 
 
 def test_a_project_is_guarded_by_a_line_of_settings(guard):
-    """One setting guards the whole run: imports, shared fixtures and tests.
+    """The setting `background_fetch = false` guards imports, shared fixtures and tests.
 
     An attempt that no test started is an error of `<startup>` or `<session>`.
     """
