@@ -1,5 +1,6 @@
-"""A project's settings with budgets, and the first lines of a test file that declares them."""
+"""Samples for tests of budgets: a project's settings, and the first lines of a test file."""
 
+# A default budget, and a profile called `chat-ui`.
 SETTINGS = """
 [tool.streamperf.budgets]
 max_gap = "200ms"
@@ -10,6 +11,7 @@ max_stall = "50ms"
 updates_every = "100ms"
 """
 
+# The imports of a test file, and its helpers `budget` (a marker) and `text_of` (reads a stream).
 HEAD = """
 import asyncio
 import gc

@@ -15,26 +15,27 @@ from tests.forked_pytest import forks_of_pytest
 pytest_plugins = ["pytester"]
 pytest.register_assert_rewrite("tests.failure_messages")
 
-# One needs a browser, the other all kinds of plugins: `make test-browser test-neighbours`.
+# `make test-browser test-neighbours` runs these: they need Chromium and other people's plugins.
 collect_ignore = ["browser", "neighbours"]
 
-# The same examples in every run, and no limit of time on them: a suite that is red is red for all.
+# Hypothesis tries the same examples in every run, without a time limit: a failure is reproducible.
 settings.register_profile("suite", derandomize=True, database=None, deadline=None, max_examples=60)
 settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")
-def _forks():
+def _run_forked():
+    """Yield the function of `forks_of_pytest`: it runs pytest in a forked process."""
     with forks_of_pytest() as run:
         yield run
 
 
 @pytest.fixture
-def run_alone(pytester, _forks):
+def run_alone(pytester, _run_forked):
     """Return a function that runs pytest in its own process and returns the result.
 
-    It loads this plugin, the plugins named in the options, and xdist if there is `-n`. To load
-    every installed plugin would take two seconds.
+    The run loads this plugin, the plugins named in its options, and xdist if there is `-n`. All
+    installed plugins would take two seconds to load.
     """
 
     def run(*options, **environment):
@@ -54,7 +55,7 @@ def run_alone(pytester, _forks):
             *(word for plugin in plugins for word in ("-p", plugin)),
             *map(str, options),
         ]
-        status = _forks(arguments, environment, str(pytester.path), *map(str, streams))
+        status = _run_forked(arguments, environment, str(pytester.path), *map(str, streams))
         printed = [stream.read_text(encoding="utf-8") for stream in streams]
         sys.stdout.write(printed[0])
         sys.stderr.write(printed[1])
@@ -65,7 +66,10 @@ def run_alone(pytester, _forks):
 
 @pytest.fixture
 def budgeted(pytester, run_alone):
-    """Return a function that runs test code with these settings and with pytest-asyncio."""
+    """Return a function that runs test code with the given settings and with pytest-asyncio.
+
+    `expect` has the outcomes that the run must have, by name: `{"passed": 1}`.
+    """
 
     def run(tests, *options, settings="", expect=None):
         pytester.makepyfile(test_it=HEAD + textwrap.dedent(tests))
@@ -82,16 +86,17 @@ def budgeted(pytester, run_alone):
 
 @pytest.fixture
 def assert_refused():
-    """Return a function that asserts that a dialect's decoder refuses an event.
+    """Return a function that asserts that the decoder of a dialect refuses an event.
 
-    The error must start with `said`, name the offset and the number of the event, and keep the
-    text that was decoded before it. `number` is how many events say "Hi".
+    The decoder gets `hi`, which decodes to the text "Hi", and then the event `wrong`. Its error
+    must start with `message`, have the offset of `wrong`, and keep the text "Hi". `number` is the
+    number of events in `hi`.
     """
 
-    def check(decoder, hi, wrong, said, *, number):
+    def check(decoder, hi, wrong, message, *, number):
         with pytest.raises(WireError) as raised:
             decoder.feed(hi + wrong + hi)
-        assert str(raised.value).startswith(said)
+        assert str(raised.value).startswith(message)
         assert raised.value.decoded == ["Hi"]
         assert (raised.value.offset, raised.value.number) == (len(hi), number)
 
@@ -101,11 +106,10 @@ def assert_refused():
 @pytest.fixture
 def only_new_libraries(monkeypatch):
     """Hide the native networking libraries that other tests have loaded before this one."""
-    native = import_module(
-        "pytest_streamperf.network.native_libraries"
-    )  # tests that fork want it unloaded
+    # Not imported at the top: the tests that fork pytest need a process without this module.
+    native = import_module("pytest_streamperf.network.native_libraries")
     before = native.networking_libraries()
     monkeypatch.setattr(
         "pytest_streamperf.network.fetch_guard.networking_libraries",
-        lambda: [each for each in native.networking_libraries() if each not in before],
+        lambda: [library for library in native.networking_libraries() if library not in before],
     )

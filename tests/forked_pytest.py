@@ -1,7 +1,7 @@
 """Run pytest in a process of its own without paying for its start.
 
-One server process imports pytest, and each run is forked from it. A run has its own arguments,
-folder, environment and streams, loads its plugins itself, and ends as an interpreter does.
+A server process imports pytest once, and each run is forked from it. A run has its own arguments,
+folder, environment and streams. It loads its own plugins, and exits like any interpreter.
 """
 
 import json
@@ -10,7 +10,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 
-# Nothing of this project is imported here: what a run loads is what the plugin loads for it.
+# The server imports no module of this project: a run must load the plugin's modules itself.
 _SERVER = """
 import asyncio, json, os, sys
 import pytest
@@ -40,10 +40,10 @@ sys.exit(pytest.console_main())
 
 @contextmanager
 def forks_of_pytest():
-    """Give a function `run(arguments, environment, folder, printed, errors)`.
+    """Yield a function `run(arguments, environment, folder, printed, errors)`.
 
-    It returns the exit status of pytest. `printed` and `errors` are paths of existing files that
-    take the output.
+    The function returns the exit status of pytest. `printed` and `errors` are paths of existing
+    files that take the output.
     """
     environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     command = [sys.executable, "-c", _SERVER]

@@ -1,4 +1,4 @@
-"""A reporter that records everything checks report, for tests to compare."""
+"""A reporter that records all calls by checks, so that tests can compare them."""
 
 from dataclasses import dataclass, field
 
@@ -7,9 +7,10 @@ from pytest_streamperf._results.policy import Policy
 
 @dataclass
 class RecordingReporter:
-    """What checks reported: open it with `reporting_to`.
+    """The calls that a reporter has received; `reporting_to` installs the reporter.
 
-    Two that recorded the same are equal, so a test sees whether code compares them by identity.
+    Two instances with equal records are equal. So a test fails if code compares reporters by
+    equality where it must compare them by identity.
     """
 
     policy: Policy = field(default_factory=Policy)
@@ -20,19 +21,19 @@ class RecordingReporter:
     progress_lines: list = field(default_factory=list)
 
     def begin(self, check):
-        """Record an async check that was called."""
+        """Record an async check that a test has called."""
         self.begun.append(check)
 
     def end(self, check):
-        """Record an async check that was awaited."""
+        """Record an async check that a test has awaited to its end."""
         self.ended.append(check)
 
     def concerns(self, subject):
-        """Record a counter that was made, or a stream that is about to be read."""
+        """Record a counter that a test has created, or a stream that is about to be read."""
         self.subjects.append(subject)
 
     def progress(self, text):
-        """Record a line of progress; an empty one says that the check is done."""
+        """Record a line of progress; an empty line means that the check is done."""
         self.progress_lines.append(text)
 
     def report(self, verdict):

@@ -1,4 +1,4 @@
-"""Build reports for tests: one with the fields that a test changes, or any by Hypothesis."""
+"""Build reports for tests: a fixed report with some fields changed, or any report by Hypothesis."""
 
 from hypothesis import strategies as st
 
@@ -14,7 +14,7 @@ ENVIRONMENT = {
 
 
 def a_check(test="tests/test_chat.py::test_reply", stem="growth", number=1, **changes):
-    """Return a check that is within its limit, with these fields changed."""
+    """Return a check that is within its limit, with the fields in `changes` replaced."""
     return {
         "test": test,
         "stem": stem,
@@ -40,7 +40,7 @@ def a_check(test="tests/test_chat.py::test_reply", stem="growth", number=1, **ch
 
 
 def a_report(*checks, python="3.11.7", **changes):
-    """Return the report of one complete run, with these fields changed."""
+    """Return the report of one complete run, with the fields in `changes` replaced."""
     return {
         "format": "pytest-streamperf report",
         "version": 1,
@@ -61,7 +61,8 @@ _names = st.sampled_from(["updates", "copied", "longest gap", "\x1b[31m"])
 _figures = st.dictionaries(_names, _numbers, max_size=3)
 _lines = st.lists(st.text(max_size=20), max_size=2)
 
-# Few names, so that the checks of two reports meet; any text elsewhere, lone surrogates included.
+# Few test names, so that two reports have checks in common. Headlines have any text, even lone
+# surrogates.
 checks = st.builds(
     a_check,
     test=st.sampled_from(["a.py::test_a", "a.py::test_b[1]", "b.py::test_c"]),
@@ -81,7 +82,7 @@ checks = st.builds(
 reports = st.builds(
     lambda checks, changes: a_report(*checks, **changes),
     st.lists(
-        checks, max_size=6, unique_by=lambda each: (each["test"], each["stem"], each["number"])
+        checks, max_size=6, unique_by=lambda check: (check["test"], check["stem"], check["number"])
     ),
     st.fixed_dictionaries(
         {

@@ -1,18 +1,18 @@
-"""A clock for tests of meters: time passes only where a test spends it."""
+"""A clock for tests of meters: its time advances only where a test spends it."""
 
 
 class Clock:
-    """Time that passes only where something spends it; reading it takes `own`."""
+    """A clock in seconds that starts at 0; only `spend` advances it, and each reading by `own`."""
 
     def __init__(self, own=0.0) -> None:
         self.now = 0.0
         self.own = own
 
     def __call__(self):
-        """Tell the time."""
+        """Return the time, after it has advanced by `own` seconds."""
         self.now += self.own
         return self.now
 
     def spend(self, seconds):
-        """Let time pass."""
+        """Advance the time by `seconds`."""
         self.now += seconds

@@ -1,7 +1,7 @@
-"""The house: what each package may load, what is public, and what a run pays for.
+"""The architecture: allowed imports, public names, and the modules that a run loads.
 
-The layers themselves, and who may import pytest or the reference server, are contracts in
-pyproject.toml, which `lint-imports` holds.
+Contracts in pyproject.toml, which `lint-imports` checks, define the layers of the packages, and who
+may import pytest or the reference server.
 """
 
 import ast
@@ -27,9 +27,9 @@ PUBLIC = (
     "virtual_clock",
     "wire",
 )
-# These are not part of what a bare environment loads.
+# These packages may import third-party libraries at the top level of their modules.
 WITH_EXTRAS = {"_cli", "_plugin", "_report", "server"}
-# Each is loaded only where that library is loaded already, or asked for by name.
+# A module here is loaded only where its library is loaded, or where a user names the library.
 BESIDE_A_LIBRARY = {
     "virtual_clock/trio_clock.py": {"trio"},
     "streams/strategies.py": {"hypothesis"},
@@ -40,7 +40,7 @@ BESIDE_A_LIBRARY = {
 
 @cache
 def _parsed(folder):
-    """The syntax tree of each Python file in a folder, by its path."""
+    """Return the syntax tree of each Python file in a folder, by its path in the folder."""
     return {
         file.relative_to(ROOT / folder).as_posix(): ast.parse(file.read_text(encoding="utf-8"))
         for file in sorted((ROOT / folder).rglob("*.py"))
@@ -48,7 +48,7 @@ def _parsed(folder):
 
 
 def _imported_at_module_level(tree):
-    """The names of the modules that a file loads as soon as it is imported."""
+    """Yield the names of the modules that a file imports at its top level."""
     for node in tree.body:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -62,7 +62,7 @@ def _roots(names):
 
 @pytest.mark.parametrize("file", sorted(_parsed("pytest_streamperf")))
 def test_the_core_loads_the_standard_library_alone(file):
-    """A third-party library is imported inside the function that needs it."""
+    """A module of the core imports third-party libraries only inside functions that need them."""
     if file.partition("/")[0] in WITH_EXTRAS:
         return
     allowed = {*sys.stdlib_module_names, "pytest_streamperf"} | BESIDE_A_LIBRARY.get(file, set())
@@ -72,7 +72,7 @@ def test_the_core_loads_the_standard_library_alone(file):
 
 @pytest.mark.parametrize("file", ["_plugin/__init__.py", "_plugin/recorder.py"])
 def test_the_plugin_loads_the_reporter_and_nothing_else(file):
-    """A run without checks pays for two modules of the plugin and one of the results."""
+    """The plugin and its recorder import only the reporter, pytest and a few standard modules."""
     names = set(_imported_at_module_level(_parsed("pytest_streamperf")[file]))
     own = {"pytest_streamperf._plugin.recorder", "pytest_streamperf._results.reporter"}
     assert names <= own | {"__future__", "contextlib", "sys", "typing", "pytest"}
@@ -80,7 +80,7 @@ def test_the_plugin_loads_the_reporter_and_nothing_else(file):
 
 @pytest.mark.parametrize("package", PUBLIC)
 def test_a_public_package_lists_its_names(package):
-    """`__all__` of a public package names what it exports, in order, and nothing private."""
+    """`__all__` of a public package is not empty, and has only names that exist and are public."""
     module = import_module(f"pytest_streamperf.{package}")
     names = module.__all__
     assert names
@@ -88,7 +88,7 @@ def test_a_public_package_lists_its_names(package):
 
 
 def test_every_package_is_public_or_has_an_underscore():
-    """A new package is on one side of the border."""
+    """The name of each package starts with an underscore, or is in the list of public packages."""
     packages = {file.parent.name for file in PACKAGE.glob("*/__init__.py")}
     assert {name for name in packages if not name.startswith("_")} == set(PUBLIC)
 
@@ -100,7 +100,7 @@ def _texts_for_users():
 
 
 def test_nothing_that_users_read_crosses_the_border():
-    """Examples, pages and the reference server use public modules only."""
+    """Examples, documentation and the reference server use only public modules."""
     private = re.compile(r"pytest_streamperf(\.\w+)*\._\w+")
     crossing = {
         f"{file.relative_to(ROOT)}: {match[0]}"
@@ -111,7 +111,7 @@ def test_nothing_that_users_read_crosses_the_border():
 
 
 def _imported(tree):
-    """The names of all modules that a file imports, inside functions, too."""
+    """Yield the names of all modules that a file imports, also inside functions."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -129,7 +129,7 @@ def _imported(tree):
     ],
 )
 def test_nothing_imports_what_only_developers_have(folder, private):
-    """Benchmarks are scripts that nothing imports, and the wheel has no tests and examples."""
+    """No code imports benchmarks, and no package of the wheel imports tests or examples."""
     importers = [
         file for file, tree in _parsed(folder).items() if _roots(_imported(tree)) & private
     ]
@@ -138,13 +138,13 @@ def test_nothing_imports_what_only_developers_have(folder, private):
 
 @pytest.mark.parametrize("package", ["pytest_streamperf", "reference_impl"])
 def test_no_module_has_a_name_that_says_nothing(package):
-    """Nothing gathers in a module called `utils` or the like."""
+    """No module is called `utils`, `helpers`, `common` or `misc`."""
     stems = {Path(file).stem for file in _parsed(package)}
     assert not stems & {"utils", "helpers", "common", "misc"}
 
 
 def _isolated(code):
-    """Run code in an interpreter that sees the standard library and this checkout alone."""
+    """Run code with only the standard library and this checkout on its path; return its output."""
     prelude = f"import sys; sys.path.insert(0, {str(ROOT)!r}); "
     return subprocess.run(
         [sys.executable, "-I", "-S", "-W", "error", "-c", prelude + code],
@@ -155,7 +155,7 @@ def _isolated(code):
 
 
 def test_growth_is_measured_with_nothing_else_installed():
-    """`measure_growth` runs where there is no pytest, nor anything else but Python."""
+    """`measure_growth` works where neither pytest nor any other library is installed."""
     code = (
         "from pytest_streamperf import measure_growth; "
         "print(measure_growth(lambda stream: ''.join(stream)).verdict)"
@@ -164,7 +164,7 @@ def test_growth_is_measured_with_nothing_else_installed():
 
 
 def test_importing_the_package_loads_none_of_it():
-    """The public names are loaded on first use."""
+    """`import pytest_streamperf` loads none of its modules: public names load at first use."""
     code = (
         "import pytest_streamperf; "
         "print([name for name in sys.modules if name.startswith('pytest_streamperf')])"
@@ -174,7 +174,7 @@ def test_importing_the_package_loads_none_of_it():
 
 @pytest.mark.parametrize("package", ["pytest_streamperf", "reference_impl"])
 def test_type_checkers_see_the_public_names(package):
-    """The table of names that load on first use equals the imports under TYPE_CHECKING."""
+    """The table of names that load at first use equals the imports under TYPE_CHECKING."""
     tree = _parsed(package)["__init__.py"]
     table = next(
         ast.literal_eval(node.value)
@@ -192,6 +192,6 @@ def test_type_checkers_see_the_public_names(package):
 
 
 def test_every_public_name_can_be_loaded():
-    """A name in the table is in the module that the table says."""
+    """Every name in the table of public names exists in the module that the table gives."""
     package = import_module("pytest_streamperf")
     assert [name for name in package._HOME_OF if not hasattr(package, name)] == []

@@ -1,4 +1,8 @@
-"""What is written for people: every block of code runs, and every argument is told."""
+"""The documentation: every block of code works, and every argument is on its page.
+
+The tests cover README.md and all pages in docs/: blocks of Python, TOML and YAML, command lines,
+and the arguments of public functions.
+"""
 
 import ast
 import inspect
@@ -21,23 +25,24 @@ from pytest_streamperf.growth import chunking_invariance
 from pytest_streamperf.growth.options import GrowthArguments
 
 ROOT = Path(demo.HERE.parent)
+# Blocks of code in pages import this lesson as `agent`, for its `Reply`.
 LESSON = Path(demo.HERE, "02_throttling", "test_throttling_good.py").read_text(encoding="utf-8")
 COMMANDS = set(_cli._COMMANDS)
 
 
 class Block(NamedTuple):
-    """A block of code in a page: where it is, by the number of its first line, and what it says."""
+    """A block of code in a page; `where` is the page and the number of the block's first line."""
 
     where: str
     code: str
 
 
 def _blocks(page, language):
-    """The blocks of a page that are in one language."""
+    """Return the blocks of code of a page that are in one language."""
     text = (ROOT / page).read_text(encoding="utf-8")
     return [
-        Block(f"{page}:{text.count(chr(10), 0, found.start(1)) + 1}", found[1])
-        for found in re.finditer(
+        Block(f"{page}:{text.count(chr(10), 0, match.start(1)) + 1}", match[1])
+        for match in re.finditer(
             rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL
         )
     ]
@@ -47,14 +52,15 @@ PAGES = [
     "README.md",
     *(page.relative_to(ROOT).as_posix() for page in sorted((ROOT / "docs").rglob("*.md"))),
 ]
-MESSAGE = _blocks("README.md", "python")[0]
+# The first test in the README, which fails on purpose.
+README_TEST = _blocks("README.md", "python")[0]
 
 
-def _all(language):
+def _all_blocks(language):
     return [block for page in PAGES for block in _blocks(page, language)]
 
 
-def _where(block):
+def _place(block):
     return block.where
 
 
@@ -66,11 +72,14 @@ def _is_test(code):
 
 
 def test_the_readme_opens_with_what_really_happens(pytester, run_alone):
-    """Its first test, on a quadratic Reply, fails with the message it shows; figures float."""
+    """The README's first test fails on a quadratic `Reply` with the message that the README shows.
+
+    Memory sizes and times may differ.
+    """
     shown = _blocks("README.md", "text")[0]
     reply = "class Reply:\n    def __init__(self):\n        self.text = ''\n\n"
     reply += "    def feed(self, delta):\n        self.text += delta\n"
-    pytester.makepyfile(test_reply=MESSAGE.code, agent=reply)
+    pytester.makepyfile(test_reply=README_TEST.code, agent=reply)
     printed = run_alone().stdout.str()
     expected = [
         re.sub(
@@ -81,16 +90,16 @@ def test_the_readme_opens_with_what_really_happens(pytester, run_alone):
         for line in shown.code.splitlines()
     ]
     assert list(demo.differences(expected, printed)) == []
-    assert len(list(filter(str.strip, MESSAGE.code.splitlines()))) < 10
+    assert len(list(filter(str.strip, README_TEST.code.splitlines()))) < 10
 
 
 @pytest.mark.parametrize(
     "block",
-    [each for each in _all("python") if each != MESSAGE and _is_test(each.code)],
-    ids=_where,
+    [block for block in _all_blocks("python") if block != README_TEST and _is_test(block.code)],
+    ids=_place,
 )
 def test_every_test_that_is_shown_passes(block, pytester, run_alone):
-    """In a project of its own; the `Reply` that it asks for is the lesson's."""
+    """Every test in the documentation passes without warnings, with the lesson's `Reply`."""
     pytester.makepyfile(block.code, agent=LESSON)
     outcomes = run_alone("-W", "error").parseoutcomes()
     assert outcomes.pop("passed") >= 1
@@ -98,22 +107,22 @@ def test_every_test_that_is_shown_passes(block, pytester, run_alone):
 
 
 @pytest.mark.parametrize(
-    "block", [each for each in _all("python") if not _is_test(each.code)], ids=_where
+    "block", [block for block in _all_blocks("python") if not _is_test(block.code)], ids=_place
 )
 def test_everything_else_that_is_shown_runs(block, pytester):
-    """As a script, in a folder of its own."""
+    """Every other block of Python in the documentation runs as a script, without warnings."""
     script = pytester.makepyfile(shown=block.code)
     assert pytester.run(sys.executable, "-W", "error", script).ret == 0
 
 
 def test_the_readme_is_short():
-    """Under 200 lines."""
+    """The README has fewer than 200 lines."""
     assert (ROOT / "README.md").read_text(encoding="utf-8").count("\n") < 200
 
 
-@pytest.mark.parametrize("block", _all("toml"), ids=_where)
+@pytest.mark.parametrize("block", _all_blocks("toml"), ids=_place)
 def test_settings_that_are_shown_are_settings(block, tmp_path):
-    """What is in `[tool.streamperf]` is read without a complaint."""
+    """Every block of TOML in the documentation has valid settings for `[tool.streamperf]`."""
     assert "tool" in tomllib.loads(block.code)
     file = tmp_path / "pyproject.toml"
     file.write_text(block.code, encoding="utf-8")
@@ -121,8 +130,8 @@ def test_settings_that_are_shown_are_settings(block, tmp_path):
 
 
 def test_warnings_can_be_errors_but_for_ours(pytester, run_alone):
-    """By the filter that is shown."""
-    (shown,) = [each for each in _blocks("docs/budgets.md", "toml") if "filterw" in each.code]
+    """The filter in docs/budgets.md makes warnings errors, except those of the plugin."""
+    (shown,) = [block for block in _blocks("docs/budgets.md", "toml") if "filterw" in block.code]
     pytester.makepyprojecttoml(f'[tool.streamperf]\nmode = "warn"\n{shown.code}')
     pytester.makepyfile("""
         def test_too_often(update_counter):
@@ -138,25 +147,25 @@ def test_warnings_can_be_errors_but_for_ours(pytester, run_alone):
 
 
 def _recipes():
-    """Each with the schema that it is held to: GitLab's files have stages, GitHub's have none."""
+    """Return each YAML block with its schema's name; only GitLab's files begin with `stages:`."""
     return [
         pytest.param(
             block.code,
             "gitlab-ci" if block.code.startswith("stages:") else "github-workflows",
             id=block.where,
         )
-        for block in _all("yaml")
+        for block in _all_blocks("yaml")
     ]
 
 
 @pytest.mark.parametrize(("code", "schema"), _recipes())
 def test_a_recipe_is_what_its_service_takes(code, schema, tmp_path):
-    """By the schema of the service; and a job waits only for jobs that there are."""
+    """A CI recipe follows the schema of its service, and its jobs need only jobs that exist."""
     file = tmp_path / "recipe.yml"
     file.write_text(code, encoding="utf-8")
     check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}"]
-    found = subprocess.run([*check, str(file)], check=False, capture_output=True, text=True)
-    assert found.returncode == 0, found.stdout
+    result = subprocess.run([*check, str(file)], check=False, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
     recipe = YAML(typ="safe").load(code)
     jobs = recipe.get("jobs", recipe)
     needed = [
@@ -169,14 +178,14 @@ def test_a_recipe_is_what_its_service_takes(code, schema, tmp_path):
 
 
 def test_both_services_have_a_recipe_with_and_without_shards():
-    """Two for each."""
+    """GitHub and GitLab have two recipes each."""
     schemas = [recipe.values[1] for recipe in _recipes()]
     assert schemas == ["github-workflows"] * 2 + ["gitlab-ci"] * 2
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_that_are_shown_are_commands(page):
-    """Of `streamperf ...`, whatever is typed, in a recipe or in a sentence."""
+    """Every `streamperf` command line in the documentation starts with an existing command."""
     text = (ROOT / page).read_text(encoding="utf-8")
     typed = re.findall(r"(?:^\s*(?:- )?|`)streamperf ([^`\n]*)", text, flags=re.MULTILINE)
     assert {words.split()[0] for words in typed if words} <= COMMANDS
@@ -185,8 +194,8 @@ def test_commands_that_are_shown_are_commands(page):
 
 # -- arguments
 
-# The page that tells of it, and what is told of.
-TOLD = [
+# Each page in docs/, with a function or class that it documents.
+DOCUMENTED = [
     ("growth", pytest_streamperf.assert_linear),
     ("growth", pytest_streamperf.measure_growth),
     ("throttling", pytest_streamperf.UpdateCounter),
@@ -209,18 +218,20 @@ TOLD = [
         if name.startswith("assert_")
     ),
 ]
-# They are what is checked, and are told of in sentences.
-SUBJECTS = {"self", "consume", "server", "test", "arguments"}
+# Pages describe these arguments in sentences, not in code style.
+ARGUMENTS_IN_SENTENCES = {"self", "consume", "server", "test", "arguments"}
 
 
 @pytest.mark.parametrize(
-    ("page", "told"), [pytest.param(*each, id=each[1].__qualname__) for each in TOLD]
+    ("page", "function"),
+    [pytest.param(page, function, id=function.__qualname__) for page, function in DOCUMENTED],
 )
-def test_every_argument_is_told(page, told):
-    """On the page of its stem, in code."""
+def test_every_argument_is_told(page, function):
+    """The page of a public function has each of its arguments in code style."""
     text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
-    said = {word for code in re.findall(r"`([^`\n]+)`", text) for word in re.findall(r"\w+", code)}
-    names = set(inspect.signature(told).parameters)
+    codes = re.findall(r"`([^`\n]+)`", text)
+    code_words = {word for code in codes for word in re.findall(r"\w+", code)}
+    names = set(inspect.signature(function).parameters)
     if "arguments" in names:
         names |= GrowthArguments.__annotations__.keys()
-    assert names - SUBJECTS <= said
+    assert names - ARGUMENTS_IN_SENTENCES <= code_words

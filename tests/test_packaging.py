@@ -1,4 +1,4 @@
-"""What the extras bring is what the code that they serve imports, and nothing else."""
+"""The extras in pyproject.toml: each installs the libraries that its code imports, and no more."""
 
 import ast
 import re
@@ -15,8 +15,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 EXTRAS = PROJECT["optional-dependencies"]
 OWN = {"pytest_streamperf", "reference_impl"}
 
-# By extra, the code that it serves; "" is what everybody has.
-SERVES = {
+# The code that needs each extra; "" stands for an installation without extras.
+CODE_OF_EXTRA = {
     "": ["pytest_streamperf/**/*.py"],
     "asyncio": ["pytest_streamperf/_plugin/__init__.py"],
     "anyio": ["pytest_streamperf/virtual_clock/__init__.py"],
@@ -31,17 +31,17 @@ SERVES = {
     "onnx": ["reference_impl/curves/__init__.py"],
     "wasm": ["reference_impl/splines.py"],
 }
-# These serve development alone.
+# Extras for developers of this project: no code of the packages needs them.
 FOR_DEVELOPERS = {"all", "browser", "dev", "docs", "neighbours"}
-# By distribution, why the code that it serves names it and does not import it.
+# Distributions that the code of their extra names without importing them, and why.
 NAMED_ONLY = {
     "pytest-asyncio": "it calls our hook pytest_asyncio_loop_factories",
     "respx": "it calls Script.respond",
     "uvloop": "uvicorn imports it by name",
     "httptools": "uvicorn imports it by name",
 }
-# This module runs by hand, from a checkout, and needs what its script says.
-BY_HAND = {"reference_impl/curves/build.py"}
+# Developers run this script by hand; the script itself declares its libraries.
+RUN_BY_HAND = {"reference_impl/curves/build.py"}
 
 
 def _distribution(requirement):
@@ -49,8 +49,8 @@ def _distribution(requirement):
 
 
 @cache
-def _modules():
-    """By distribution, the modules that it installs here."""
+def _modules_by_distribution():
+    """Return the names of the modules that each installed distribution provides."""
     modules = {}
     for module, distributions in packages_distributions().items():
         for distribution in distributions:
@@ -60,7 +60,7 @@ def _modules():
 
 @cache
 def _imports(file):
-    """The third-party modules that a file imports, at module level or inside a function."""
+    """Return the top-level names that a file imports, also inside its functions."""
     modules = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -73,46 +73,46 @@ def _imports(file):
 
 
 def _files(extra):
-    return {file for pattern in SERVES[extra] for file in ROOT.glob(pattern)}
+    return {file for pattern in CODE_OF_EXTRA[extra] for file in ROOT.glob(pattern)}
 
 
 def _requirements(extra):
     return EXTRAS[extra] if extra else PROJECT["dependencies"]
 
 
-def _brought(extra):
-    """The distributions that an extra brings, those of the extras that it includes, too."""
-    brought = set()
+def _distributions_of(extra):
+    """Return the distributions that an extra installs, also by the extras that it includes."""
+    distributions = set()
     for requirement in _requirements(extra):
         if included := re.match(r"pytest-streamperf\[(.+)\]", requirement):
-            brought.update(*map(_brought, included[1].split(",")))
+            distributions.update(*map(_distributions_of, included[1].split(",")))
         else:
-            brought.add(_distribution(requirement))
-    return brought
+            distributions.add(_distribution(requirement))
+    return distributions
 
 
 def test_every_extra_is_in_the_table():
-    """An extra that is added says which code it serves."""
-    assert {*EXTRAS} == {*SERVES, *FOR_DEVELOPERS} - {""}
+    """The table `CODE_OF_EXTRA` has each extra that serves users."""
+    assert {*EXTRAS} == {*CODE_OF_EXTRA, *FOR_DEVELOPERS} - {""}
 
 
 @pytest.mark.parametrize(
     ("extra", "distribution"),
     [
         (extra, _distribution(requirement))
-        for extra in SERVES
+        for extra in CODE_OF_EXTRA
         for requirement in _requirements(extra)
         if not requirement.startswith("pytest-streamperf[")
     ],
 )
 def test_a_dependency_is_imported_by_code_that_its_extra_serves(extra, distribution):
-    """A dependency that no code of its extra imports is in the wrong extra, or in none."""
+    """A distribution of an extra is imported, or at least named, by the code of this extra."""
     if distribution in NAMED_ONLY:
         name = distribution.replace("-", "_")
         assert any(name in file.read_text(encoding="utf-8") for file in _files(extra))
     else:
         imported = set().union(*map(_imports, _files(extra)))
-        assert imported & _modules()[distribution]
+        assert imported & _modules_by_distribution()[distribution]
 
 
 @pytest.mark.parametrize(
@@ -124,17 +124,21 @@ def test_a_dependency_is_imported_by_code_that_its_extra_serves(extra, distribut
     ),
 )
 def test_what_a_file_imports_is_brought_by_an_extra_that_serves_it(file):
-    """A third-party module is declared by the extra whose users run the import."""
-    if file in BY_HAND:
+    """A third-party module that a file imports is installed by an extra for this file."""
+    if file in RUN_BY_HAND:
         return
-    brought = {
+    installed = {
         module
-        for extra in SERVES
+        for extra in CODE_OF_EXTRA
         if ROOT / file in _files(extra)
-        for distribution in _brought(extra)
-        for module in _modules().get(distribution, ())
+        for distribution in _distributions_of(extra)
+        for module in _modules_by_distribution().get(distribution, ())
     }
-    assert _imports(ROOT / file) - OWN <= brought | {*sys.stdlib_module_names, "pytest", "_pytest"}
+    assert _imports(ROOT / file) - OWN <= installed | {
+        *sys.stdlib_module_names,
+        "pytest",
+        "_pytest",
+    }
 
 
 @pytest.mark.parametrize(
@@ -147,10 +151,10 @@ def test_what_a_file_imports_is_brought_by_an_extra_that_serves_it(file):
             if isinstance(call, ast.Call) and ast.unparse(call.func) == "missing_extra"
             if isinstance(call.args[0], ast.Constant)
         }
-        # These calls take the name from the error, or from a loop.
+        # Calls without a literal name: they take it from an exception, or from a loop.
         | {("uvicorn", "serve"), ("websockets", "serve"), ("uvloop", "fast"), ("httptools", "fast")}
     ),
 )
 def test_an_error_for_a_missing_library_names_the_extra_that_brings_it(module, extra):
-    """The command in the error installs what is missing."""
-    assert module in _brought(extra)
+    """The extra that an error names installs the library that the error misses."""
+    assert module in _distributions_of(extra)

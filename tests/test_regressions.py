@@ -1,6 +1,7 @@
-"""The matrix of checks and regressions: whole, and nothing in it unexplained.
+"""The matrix of checks and seeded regressions in docs/regressions.md is complete and explained.
 
-That each regression is caught by its own check, and the healthy server by none, is in test_walk.py.
+A seeded regression is a fault that is put into the reference server on purpose. test_walk.py tests
+that its own check catches it, and that all checks pass the healthy server.
 """
 
 from pathlib import Path
@@ -18,7 +19,7 @@ COMMITTED = Path(__file__).parents[1] / "docs" / "regressions.md"
 
 
 def matrix():
-    """The matrix that is committed: what is in each cell, by regression and check."""
+    """Return the cells of the committed matrix, by regression and check."""
     lines = COMMITTED.read_text(encoding="utf-8").splitlines()
     head, _, *rows = [
         [cell.strip(" `") for cell in line.strip("|").split("|")]
@@ -29,22 +30,25 @@ def matrix():
 
 
 def test_the_committed_matrix_is_whole():
-    """`python -m benchmarks.checks > docs/regressions.md` writes it: a cell for each pair."""
+    """The committed matrix has a cell for each pair of a regression and a check.
+
+    `python -m benchmarks.checks > docs/regressions.md` writes the matrix.
+    """
     assert list(matrix()) == ["none", *REGRESSIONS]
     assert all(list(row) == list(CHECKS) for row in matrix().values())
 
 
 def test_the_committed_matrix_has_nothing_unexplained():
-    """Each regression is caught by its own check; what else is tripped is justified."""
+    """The matrix has for each regression its own check, and others only as in `OVERLAPS`."""
     for name, row in matrix().items():
         tripped = {check: cell for check, cell in row.items() if cell}
         own = {REGRESSIONS[name].check: "**x**"} if name in REGRESSIONS else {}
-        others = {check: "o" for regression, check in OVERLAPS if regression == name}
-        assert tripped == own | others
+        overlaps = {check: "o" for regression, check in OVERLAPS if regression == name}
+        assert tripped == own | overlaps
 
 
 def test_what_is_inconclusive_is_not_caught(monkeypatch):
-    """An inconclusive check is neither a failure nor a pass: `failure_of` raises its exception."""
+    """An inconclusive check neither fails nor passes: `failure_of` raises its exception."""
     busy = Verdict(stem="growth", verdict="inconclusive", headline="busy")
     monkeypatch.setattr(
         checks, "CHECKS", {"assert_linear": Mock(side_effect=GrowthInconclusive(busy))}

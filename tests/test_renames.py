@@ -1,4 +1,4 @@
-"""The table of renames: everything that it names as new is there, and everything old is gone."""
+"""The table of renames in docs/reference/renames.toml: its new names exist, its old ones do not."""
 
 import tomllib
 from importlib import import_module
@@ -20,7 +20,7 @@ def _is_module(name):
 
 @pytest.mark.parametrize(("old", "new"), RENAMES["modules"].items())
 def test_a_renamed_module_is_found_by_its_new_name_only(old, new):
-    """A renamed module is found by its new name, and by the old name no more."""
+    """A renamed module can be imported by its new name, and not by its old name."""
     assert _is_module(new)
     assert not _is_module(old) or old in RENAMES["modules"].values()
 

@@ -3,7 +3,7 @@
   const charts = JSON.parse(document.getElementById("charts").textContent);
   const checks = [...document.querySelectorAll("details.check")];
 
-  // The tables are the only place where a page has its data.
+  // The page has its data only in the tables, so the charts read them there.
   const seriesOf = (check) => {
     const series = {};
     for (const table of check.querySelectorAll("table[data-series]")) {
@@ -19,7 +19,7 @@
     return series;
   };
 
-  // Rounded to be read, and exact to be pointed at.
+  // The text of a figure is rounded; its tooltip has the exact value.
   for (const figure of document.querySelectorAll("data")) figure.title = figure.value;
 
   const draw = (place) => {
@@ -34,13 +34,13 @@
       {
         ...spec,
         datasets,
-        layer: spec.layer.filter((each) => datasets[each.data.name]?.length),
+        layer: spec.layer.filter((layer) => datasets[layer.data.name]?.length),
         description: `${caption}. The figures are in the tables under Data.`,
         autosize: { type: "fit-x", contains: "padding" },
         width: Math.max(room, 280),
       },
       {
-        // Without `ast` it would compile expressions, which the page's own policy forbids.
+        // Without `ast`, Vega compiles expressions, which the page's Content-Security-Policy forbids.
         ast: true,
         actions: false,
         defaultStyle: false,
@@ -51,11 +51,11 @@
     );
   };
 
-  const seen = new IntersectionObserver(
+  const visibility = new IntersectionObserver(
     (entries) => entries.forEach((entry) => entry.isIntersecting && draw(entry.target)),
     { rootMargin: "200px" },
   );
-  document.querySelectorAll(".chart").forEach((place) => seen.observe(place));
+  document.querySelectorAll(".chart").forEach((place) => visibility.observe(place));
   window.addEventListener("beforeprint", () => {
     document.querySelectorAll("details.check[open]:not([hidden]) .chart").forEach(draw);
   });
@@ -64,7 +64,7 @@
   const words = document.getElementById("words");
   const texts = checks.map((check) => {
     const shown = check.querySelectorAll("summary .test, summary .stem, summary .headline, .where");
-    return [...shown].map((each) => each.textContent).join(" ").toLowerCase();
+    return [...shown].map((element) => element.textContent).join(" ").toLowerCase();
   });
   const filter = () => {
     const wanted = words.value.toLowerCase().split(/\s+/);
@@ -80,6 +80,6 @@
   form.addEventListener("input", filter);
   form.addEventListener("submit", (event) => event.preventDefault());
   form.hidden = !checks.length;
-  // A browser that comes back to a page fills in what was typed.
+  // A browser that returns to a page restores the text of the filter.
   filter();
 }

@@ -1,4 +1,9 @@
-"""One headless browser for all of these tests, and pages that keep what they did."""
+"""Fixtures of the browser tests: one headless Chromium for all, and functions that open pages.
+
+`opened` opens a report from a file, and `visited` opens a page of the reference server. At the end
+of a test, both fail it if its page logged a message, raised an error or opened a dialog. They also
+fail it for a request to an address that the test does not allow.
+"""
 
 import shutil
 from pathlib import Path
@@ -13,18 +18,18 @@ from tests.data.documents import sample
 
 
 def pytest_addoption(parser):
-    """Say where pictures go that someone wants to look at."""
+    """Add `--pictures FOLDER`, which keeps the screenshots of the tests."""
     parser.addoption("--pictures", type=Path, metavar="FOLDER", help="keep the screenshots there")
 
 
 @pytest.fixture(scope="session")
 def chromium():
-    """Debian's, or whatever is called so on the PATH."""
+    """Start the Chromium on the PATH once per session, for example the one of Debian."""
     program = shutil.which("chromium")
     if program is None:
         pytest.fail("there is no chromium on the PATH: run `make test-browser`")
     with sync_playwright() as playwright:
-        # It refuses to be root with a sandbox; all that it opens is what these tests wrote.
+        # Chromium refuses a sandbox as root; it opens only pages that this project wrote.
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
         browser.close()
@@ -32,13 +37,13 @@ def chromium():
 
 @pytest.fixture(scope="session")
 def sample_page():
-    """The page of a run with checks of all kinds."""
+    """Return the HTML of a report with checks of all kinds."""
     return html(sample())
 
 
 @pytest.fixture
 def pictures(request, tmp_path):
-    """Where screenshots go."""
+    """Return the folder for screenshots: that of `--pictures`, or a temporary one."""
     folder = request.config.getoption("--pictures") or tmp_path
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -46,18 +51,15 @@ def pictures(request, tmp_path):
 
 @pytest.fixture
 def opened(chromium, tmp_path):
-    """Opens a page as a person would, from a file; it must ask for nothing and complain of nothing.
-
-    The options are those of a browser's context.
-    """
-    contexts, asked, complaints = [], [], []
+    """Return a function that opens HTML from a file; its options are those of a browser context."""
+    contexts, requested_urls, complaints = [], [], []
     file = tmp_path / "report.html"
 
     def open_page(text, **options):
         file.write_text(text, encoding="utf-8")
         contexts.append(chromium.new_context(**options))
         page = contexts[-1].new_page()
-        page.on("request", lambda request: asked.append(request.url))
+        page.on("request", lambda request: requested_urls.append(request.url))
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("dialog", lambda dialog: complaints.append(dialog.message))
@@ -67,20 +69,26 @@ def opened(chromium, tmp_path):
     yield open_page
     for context in contexts:
         context.close()
-    assert {url.partition("#")[0] for url in asked} == {file.as_uri()}
+    assert {url.partition("#")[0] for url in requested_urls} == {file.as_uri()}
     assert complaints == []
 
 
 @pytest.fixture
 def url():
-    """A server with its switches; what is switched is put back when it stops."""
+    """Serve the reference server with its switches for one test, and yield its URL.
+
+    The regressions that the test switches on end with the server.
+    """
     with serve_app(create_app(debug=True)) as url:
         yield url
 
 
 @pytest.fixture
 def visited(chromium):
-    """Opens a page of a server; nothing may complain, and nobody else may be asked."""
+    """Return a function that opens a page of a server; its options are those of a browser context.
+
+    The page may send requests to its own server and to the URLs in `allowed`.
+    """
     contexts, complaints = [], []
 
     def visit(url, *, allowed=(), **options):
@@ -89,7 +97,10 @@ def visited(chromium):
         )
         page = contexts[-1].new_page()
         own = (url.partition("?")[0], *allowed, "data:,")
-        page.on("request", lambda each: each.url.startswith(own) or complaints.append(each.url))
+        page.on(
+            "request",
+            lambda request: request.url.startswith(own) or complaints.append(request.url),
+        )
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("dialog", lambda dialog: complaints.append(dialog.message))

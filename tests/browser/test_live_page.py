@@ -1,4 +1,8 @@
-"""The page of the reference server in a browser: real streams, and seeded regressions that show."""
+"""The live page of the reference server in a browser: real streams, and visible regressions.
+
+The page sends a message and shows the answer in three lanes: tokens, flushes and updates. It has a
+switch for each seeded regression.
+"""
 
 import json
 import re
@@ -13,34 +17,36 @@ from pytest_streamperf.wire.server import serve_app
 from reference_impl import agent, create_app, responses
 
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
-TELL = "Tell me 40 words, 10 ms apart."
-SLOW = "Tell me 60 words, 20 ms apart."  # a dozen updates
-ENDLESS = "Tell me 9999 words, 10 ms apart."
+# Messages to the demo engine; its answer has the number of words and the interval in the message.
+SHORT_ANSWER = "Tell me 40 words, 10 ms apart."
+LONGER_ANSWER = "Tell me 60 words, 20 ms apart."  # long enough for a dozen updates
+ENDLESS_ANSWER = "Tell me 9999 words, 10 ms apart."
 MARKUP = "<img src=x onerror=alert(1)><script>alert(2)</script></p>"
-TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+# The rule sets of axe-core for WCAG 2.2, levels A and AA, and its best practices.
+AXE_RULE_SETS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 
-def run(page, message=TELL):
-    """Run a message to its end."""
+def run(page, message=SHORT_ANSWER):
+    """Send a message from the page, and wait until the page reports the end of the run."""
     page.get_by_label("Message").fill(message)
     page.get_by_role("button", name="Run", exact=True).click()
     expect(page.locator("#status")).to_contain_text(" is over: ", timeout=30_000)
 
 
 def figure(page, lane, name):
-    """What a lane shows under this name, as a number."""
+    """Return the figure that a lane shows under this name, as a number."""
     shown = page.locator(f'[data-lane="{lane}"] [data-figure="{name}"] .value').inner_text()
     return float(re.match(r"[\d.,]+", shown)[0].replace(",", ""))
 
 
 def ends(page):
-    """How each lane ended."""
+    """Return the text for the end of each lane, for example "done" or "cut off"."""
     return page.locator(".lane .end").all_inner_texts()
 
 
 @contextmanager
 def switched(page, name):
-    """Switch a seeded regression on for the block, and off after it."""
+    """Switch a regression on by its switch on the page, and off at the end of the block."""
     switch = page.get_by_role("switch", name=name, exact=True)
     switch.check()
     expect(page.locator("#status")).to_have_text(
@@ -52,16 +58,16 @@ def switched(page, name):
 
 
 def events(url, path):
-    """The names of the events that the server sends, and their data."""
-    text = httpx.get(url + path, params={"message": TELL}).text
+    """Return the name and the data of each event that the server sends for `SHORT_ANSWER`."""
+    text = httpx.get(url + path, params={"message": SHORT_ANSWER}).text
     return [(name, json.loads(data)) for name, data in re.findall(r"event: (.*)\ndata: (.*)", text)]
 
 
 def test_it_shows_what_the_server_sent(url, visited, monkeypatch):
-    """Tokens and text as anybody gets them, and no flush that there was not."""
+    """The page shows all tokens and text of the server, and not more flushes than it made."""
     pushed = []
 
-    class Counts(responses.ResponseWriter):
+    class CountingWriter(responses.ResponseWriter):
         def __init__(self, push, dialect):
             async def counted(data):
                 pushed.append(data)
@@ -71,7 +77,7 @@ def test_it_shows_what_the_server_sent(url, visited, monkeypatch):
 
     sent = [data["text"] for name, data in events(url, "/agents/demo/run") if name == "delta"]
     page = visited(url)
-    monkeypatch.setattr(responses, "ResponseWriter", Counts)
+    monkeypatch.setattr(responses, "ResponseWriter", CountingWriter)
     run(page)
     assert ends(page) == ["done"] * 3
     assert figure(page, "tokens", "Tokens") == len(sent) == 44
@@ -79,23 +85,26 @@ def test_it_shows_what_the_server_sent(url, visited, monkeypatch):
     assert 2 <= figure(page, "flushes", "Flushes") <= len(pushed)
     assert 2 <= figure(page, "updates", "Updates") < 40
     assert figure(page, "updates", "Missing at the end") == 0
-    said = page.locator("#reply").inner_text()
-    assert said.startswith("".join(sent[:40]))
-    assert said.endswith("[returned 7] Word count: 7.")
+    reply = page.locator("#reply").inner_text()
+    assert reply.startswith("".join(sent[:40]))
+    assert reply.endswith("[returned 7] Word count: 7.")
     for name in ("First after", "Longest gap", "Tokens/s"):
         assert figure(page, "tokens", name) > 0
 
 
 def test_a_missing_throttle_is_seen_and_healed(url, visited):
-    """An update for each piece; switched off, few again; what it was without stays beside it."""
+    """The page shows an update per delta without the throttle, and few updates with it.
+
+    The figure of the run before stays beside the new one.
+    """
     page = visited(url)
     run(page)
     few = figure(page, "updates", "Updates")
     with switched(page, "no-throttle"):
         run(page)
         assert figure(page, "updates", "Updates") == 42 > 2 * few
-        was = page.locator('[data-lane="updates"] [data-figure="Updates"] .was')
-        assert was.inner_text() == f"was {few:.0f}"
+        previous = page.locator('[data-lane="updates"] [data-figure="Updates"] .was')
+        assert previous.inner_text() == f"was {few:.0f}"
         assert page.locator("#runs tr").first.locator("td").nth(1).inner_text() == "no-throttle"
     run(page)
     assert figure(page, "updates", "Updates") < 21
@@ -103,7 +112,7 @@ def test_a_missing_throttle_is_seen_and_healed(url, visited):
 
 
 def test_flushes_are_seen_and_healed(url, visited):
-    """One for each token, and a tail that never comes; each gone when it is switched off."""
+    """The page shows a flush per token, and a tail that never comes, until each is switched off."""
     page = visited(url)
     with switched(page, "flush-per-token"):
         run(page)
@@ -117,29 +126,29 @@ def test_flushes_are_seen_and_healed(url, visited):
 
 
 @pytest.mark.parametrize(
-    ("name", "lane", "shows"),
+    ("name", "figure_name", "is_wrong"),
     [
         ("stale-value", "Furthest behind", lambda letters: letters > 0),
         ("final-flush-after-end", "After the end", lambda count: count == 1),
     ],
 )
-def test_updates_that_go_wrong_are_seen(url, visited, name, lane, shows):
-    """Each by the figure that its switch names."""
+def test_updates_that_go_wrong_are_seen(url, visited, name, figure_name, is_wrong):
+    """A regression of the updates changes the figure that its switch names."""
     page = visited(url)
-    run(page, SLOW)
-    assert not shows(figure(page, "updates", lane))
+    run(page, LONGER_ANSWER)
+    assert not is_wrong(figure(page, "updates", figure_name))
     with switched(page, name):
-        run(page, SLOW)
-        assert shows(figure(page, "updates", lane))
+        run(page, LONGER_ANSWER)
+        assert is_wrong(figure(page, "updates", figure_name))
 
 
 def test_a_stop_leaves_the_server(url, visited):
-    """All three streams are closed, and nothing is pending; with the leak, the page says so."""
+    """The Stop button closes all three streams on the server, and the page reports leaked ones."""
     page = visited(url)
     pending, note = page.locator('[data-gauge="pendingRequests"]'), page.locator("#left")
 
     def stop_midway():
-        page.get_by_label("Message").fill(ENDLESS)
+        page.get_by_label("Message").fill(ENDLESS_ANSWER)
         page.get_by_role("button", name="Run", exact=True).click()
         expect(pending).to_have_text("3")
         page.get_by_role("button", name="Stop").click()
@@ -154,7 +163,7 @@ def test_a_stop_leaves_the_server(url, visited):
 
 
 def test_it_watches_another_server(url, visited):
-    """By EventSource, fetch and WebSocket of another origin, with that one's switches."""
+    """The page can run a server of another origin, by EventSource, fetch and WebSocket."""
     with serve_app(create_app(debug=True)) as other:
         socket = other.replace("http:", "ws:")
         page = visited(f"{url}/?server={other}", allowed=(other, socket))
@@ -162,8 +171,8 @@ def test_it_watches_another_server(url, visited):
         with page.expect_websocket() as opened:
             page.reload()
         assert opened.value.url == f"{socket}/ws/telemetry"
-        asked = set()
-        page.on("request", lambda request: asked.add(request.url.partition("?")[0]))
+        requested_urls = set()
+        page.on("request", lambda request: requested_urls.add(request.url.partition("?")[0]))
         with switched(page, "no-throttle"):
             run(page)
             assert figure(page, "updates", "Updates") == 42
@@ -171,11 +180,11 @@ def test_it_watches_another_server(url, visited):
         expect(page.locator('[data-gauge="requests"]')).not_to_have_text("0")
         streams = ("/agents/demo/run", "/v1/chat/completions", "/page/tool-calls")
         expected = {other + path for path in (*streams, "/api/dev/regressions")}
-        assert asked - {f"{other}/api/dev/metrics"} == expected
+        assert requested_urls - {f"{other}/api/dev/metrics"} == expected
 
 
 def test_another_machine_is_not_watched(url, visited):
-    """The page says what may be, and stays with its own server."""
+    """The page refuses a server on another machine, lists the allowed ones, and uses its own."""
     page = visited(f"{url}/?server=https://page.example")
     status = page.locator("#status")
     expect(status).to_contain_text("is not a server on this machine, allowed: http://127.0.0.1:")
@@ -184,7 +193,7 @@ def test_another_machine_is_not_watched(url, visited):
 
 
 def test_markup_in_a_delta_is_text(visited):
-    """In what is said, in a tool's name and arguments, and in an error."""
+    """Markup in a delta, in the name or arguments of a tool, or in an error is shown as text."""
 
     async def hostile(messages):
         yield MARKUP
@@ -202,7 +211,7 @@ def test_markup_in_a_delta_is_text(visited):
 
 
 def test_an_error_is_told(url, visited):
-    """Each stream shows the error of the model, unless a seeded regression swallows it."""
+    """The lanes show the error of the engine, except a lane whose regression swallows it."""
     page = visited(url)
     fails = "Tell me 5 words, then fail."
     run(page, fails)
@@ -213,11 +222,12 @@ def test_an_error_is_told(url, visited):
 
 
 def test_a_snapshot_stops_all_when_it_is_taken_on_the_loop(url, visited):
-    """Nothing of a stream comes between its begin and its end, and all does when it is healthy."""
+    """A snapshot on the event loop stops the streams while it is taken; a healthy one does not."""
     page = visited(url)
 
-    def came_meanwhile():
-        page.get_by_label("Message").fill(ENDLESS)
+    def gap_per_snapshot_time():
+        """Return the longest gap between two tokens, as a share of the snapshot's time."""
+        page.get_by_label("Message").fill(ENDLESS_ANSWER)
         page.get_by_role("button", name="Run", exact=True).click()
         tokens = page.locator('[data-lane="tokens"] [data-figure="Tokens"] .value')
         expect(tokens).not_to_have_text("0")
@@ -229,12 +239,12 @@ def test_a_snapshot_stops_all_when_it_is_taken_on_the_loop(url, visited):
         return figure(page, "tokens", "Longest gap") / took
 
     with switched(page, "snapshot-on-the-loop"):
-        assert came_meanwhile() > 0.5
-    assert came_meanwhile() < 0.5
+        assert gap_per_snapshot_time() > 0.5
+    assert gap_per_snapshot_time() < 0.5
 
 
 def test_without_debug_it_says_what_opens_the_switches(visited):
-    """A turn runs, the gauges are there, and what needs --debug cannot be pressed."""
+    """The page without `--debug` runs a turn, shows gauges, and names the option for the rest."""
     with serve_app(create_app()) as url:
         page = visited(url)
         expect(page.get_by_text("python -m reference_impl --debug")).to_be_visible()
@@ -248,14 +258,17 @@ def test_without_debug_it_says_what_opens_the_switches(visited):
     ("scheme", "viewport"), [("light", WIDE), ("dark", PHONE)], ids=["light-wide", "dark-phone"]
 )
 def test_it_is_accessible(url, visited, pictures, scheme, viewport):
-    """Names, roles, order and contrast (WCAG 2.2 AA), after a run with a regression."""
+    """The page meets WCAG 2.2 AA after runs with and without a regression.
+
+    axe-core checks names, roles, order and contrast.
+    """
     page = visited(url, color_scheme=scheme, viewport=viewport)
     run(page)
     with switched(page, "no-throttle"):
         run(page)
         page.screenshot(path=pictures / f"live-{scheme}-{viewport['width']}.png", full_page=True)
-        found = Axe().run(page, options={"runOnly": TAGS})
-        assert found.violations_count == 0, found.generate_report()
+        results = Axe().run(page, options={"runOnly": AXE_RULE_SETS})
+        assert results.violations_count == 0, results.generate_report()
         assert page.evaluate("document.documentElement.scrollWidth") == viewport["width"]
     for canvas in page.locator("canvas").all():
         assert re.search(
@@ -264,9 +277,9 @@ def test_it_is_accessible(url, visited, pictures, scheme, viewport):
 
 
 def test_it_is_used_by_keyboard(url, visited):
-    """Past the head or through it: a message, a run, a stop, and a switch, each with an outline."""
+    """The keyboard sends a message, stops the run and uses a switch, with an outline everywhere."""
     page = visited(url)
-    page.get_by_label("Message").fill(ENDLESS)
+    page.get_by_label("Message").fill(ENDLESS_ANSWER)
     page.keyboard.press("Enter")
     focused = "document.activeElement.id"
     assert page.evaluate(focused) == "stop"
@@ -284,7 +297,7 @@ def test_it_is_used_by_keyboard(url, visited):
 
 
 def test_what_a_server_was_started_with_stays(url, visited):
-    """The switch goes back, and the page says why."""
+    """A regression from the start of the server cannot be switched off, and the page says why."""
     from reference_impl import regressed  # noqa: PLC0415
 
     with regressed("no-throttle"):

@@ -1,4 +1,7 @@
-"""The switches of the live page, in headless Chromium: quick clicks, and a server that is gone."""
+"""The switches of the live page in a browser: quick clicks, and a server that does not answer.
+
+A switch turns a seeded regression of the reference server on or off.
+"""
 
 import socket
 
@@ -14,7 +17,10 @@ CLICK = "names => names.forEach((name) => document.getElementById(`switch-${name
 
 @pytest.fixture
 def page(chromium):
-    """A page that raises nothing; what a browser says of a server that is gone is no matter."""
+    """Yield a page that must raise no error.
+
+    Its console is ignored, because Chromium logs every request to a stopped server there.
+    """
     raised = []
     with chromium.new_context() as context:
         page = context.new_page()
@@ -24,22 +30,22 @@ def page(chromium):
 
 
 def test_clicks_come_quicker_than_answers(url, page):
-    """Each counts, in its order, and what is shown in the end is what is on."""
+    """Clicks that come before the server's answers all count in order, and the switches agree."""
     page.goto(url)
     switch = page.get_by_role("switch")
     expect(switch.first).to_be_visible()
     page.evaluate(CLICK, ["stale-value", "flush-per-token", "no-throttle"])
-    on = ["no-throttle", "flush-per-token"]  # which replaced stale-value
+    on = ["no-throttle", "flush-per-token"]  # no-throttle replaces stale-value
     expect(page.locator("#status")).to_have_text(
         f"Seeded regressions from the next run on: {', '.join(on)}."
     )
     listed = httpx.get(f"{url}/api/dev/regressions").json()["regressions"]
-    assert {each["name"] for each in listed if each["on"]} == set(on)
-    assert {each.input_value() for each in switch.all() if each.is_checked()} == set(on)
+    assert {regression["name"] for regression in listed if regression["on"]} == set(on)
+    assert {box.input_value() for box in switch.all() if box.is_checked()} == set(on)
 
 
 def test_a_switch_of_a_server_that_is_gone(page):
-    """Goes back, and the page says why."""
+    """A switch returns to its old state if the server has stopped, and the page says why."""
     with serve_app(create_app(debug=True)) as url:
         page.goto(url)
         switch = page.get_by_role("switch", name="no-throttle", exact=True)
@@ -50,9 +56,9 @@ def test_a_switch_of_a_server_that_is_gone(page):
 
 
 def test_a_server_that_is_not_there(url, page):
-    """Is named: a page that says nothing seems to wait for somebody to run something."""
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))  # and does not listen
-        port = nobody.getsockname()[1]
+    """The page names a server that does not answer."""
+    with socket.socket() as silent_socket:
+        silent_socket.bind(("127.0.0.1", 0))  # it does not listen
+        port = silent_socket.getsockname()[1]
         page.goto(f"{url}/?server=http://127.0.0.1:{port}")
         expect(page.locator("#status")).to_contain_text(f"127.0.0.1:{port} does not answer: ")

@@ -1,4 +1,7 @@
-"""The page of a report in a browser: by day and by night, on paper and phones, by keyboard."""
+"""The HTML page of a report in a browser: color schemes, print, phones, keyboard and filter.
+
+`opened` opens the page from a file, and fails the test if the page requests anything else.
+"""
 
 import json
 import re
@@ -10,12 +13,13 @@ from pytest_streamperf._report.html import html
 from tests.data.documents import check, document, many, sample
 
 WIDE, PHONE = {"width": 1200, "height": 900}, {"width": 360, "height": 740}
-BAD = sum(each["verdict"] != "within" for each in sample()["checks"])
+# The number of checks in the sample report that are not within their limits.
+NOT_WITHIN = sum(check["verdict"] != "within" for check in sample()["checks"])
 MARKUP = "</td></pre></script><script>alert('ran')</script><img src='https://x.example/i.png'>"
 
 
-def drawn(page):
-    """Scroll through the page, as a reader does, until each chart that is open is drawn."""
+def draw_charts(page):
+    """Scroll through the page until each chart of an open check is drawn, and return the page."""
     for chart in page.locator("details.check[open] .chart").all():
         chart.scroll_into_view_if_needed()
         chart.locator("svg").wait_for()
@@ -23,40 +27,45 @@ def drawn(page):
     return page
 
 
-def all_open(page):
-    """Open whatever can be opened."""
-    page.eval_on_selector_all("details", "all => all.forEach(each => each.open = true)")
-    return drawn(page)
+def open_all(page):
+    """Open every check and its data, draw all charts, and return the page."""
+    page.eval_on_selector_all("details", "all => all.forEach(element => element.open = true)")
+    return draw_charts(page)
 
 
 def colors(page, selector, name):
-    """The colors that a browser comes to for these elements."""
+    """Return the computed values of the color property `name` for the elements of `selector`."""
     return page.eval_on_selector_all(
-        selector, "(all, name) => [...new Set(all.map(each => getComputedStyle(each)[name]))]", name
+        selector,
+        "(all, name) => [...new Set(all.map(element => getComputedStyle(element)[name]))]",
+        name,
     )
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
 def test_it_is_accessible(opened, sample_page, pictures, scheme, viewport):
-    """Names, roles, order and contrast (WCAG 2.2 AA), with every check and its data open."""
-    page = drawn(opened(sample_page, color_scheme=scheme, viewport=viewport))
+    """The page meets WCAG 2.2 AA in both color schemes, with every check and its data open.
+
+    axe-core checks names, roles, order and contrast.
+    """
+    page = draw_charts(opened(sample_page, color_scheme=scheme, viewport=viewport))
     page.screenshot(path=pictures / f"{scheme}-{viewport['width']}.png", full_page=True)
     tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-    found = Axe().run(all_open(page), options={"runOnly": tags})
-    assert found.violations_count == 0, found.generate_report()
+    results = Axe().run(open_all(page), options={"runOnly": tags})
+    assert results.violations_count == 0, results.generate_report()
 
 
 @pytest.mark.parametrize("width", [320, 360, 700, 1200])
 def test_nothing_sticks_out(opened, sample_page, width):
-    """A page is never wider than the window, with everything open."""
-    page = all_open(opened(sample_page, viewport={"width": width, "height": 740}))
+    """The page with everything open is never wider than the window."""
+    page = open_all(opened(sample_page, viewport={"width": width, "height": 740}))
     assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
 def test_charts_follow_the_page_into_the_dark(opened, sample_page):
-    """Those that are drawn already, too, and without being drawn again."""
-    page = drawn(opened(sample_page, color_scheme="light", viewport=WIDE))
+    """A chart takes the colors of the dark scheme without being drawn again."""
+    page = draw_charts(opened(sample_page, color_scheme="light", viewport=WIDE))
     page.evaluate("document.querySelector('.chart svg').dataset.same = 'yes'")
     by_day = colors(page, ".chart svg text", "fill"), colors(page, "body", "backgroundColor")
     page.emulate_media(color_scheme="dark")
@@ -67,7 +76,7 @@ def test_charts_follow_the_page_into_the_dark(opened, sample_page):
 
 
 def test_charts_are_drawn_when_they_are_looked_at(opened, sample_page):
-    """Neither those of closed checks, nor those far below."""
+    """A chart is drawn only when its check is open and it is near the visible part of the page."""
     page = opened(sample_page, viewport=WIDE)
     page.locator(".chart svg").first.wait_for()
     in_open_ones = page.locator("details.check[open] .chart").count()
@@ -80,26 +89,28 @@ def test_charts_are_drawn_when_they_are_looked_at(opened, sample_page):
 
 
 def test_each_chart_shows_each_row(opened, sample_page):
-    """As many points as there are rows, and a dashed line for each limit in seconds."""
-    page = all_open(opened(sample_page, viewport=WIDE))
+    """A chart has a point for each row of data, and a dashed line for each limit in seconds."""
+    page = open_all(opened(sample_page, viewport=WIDE))
     charts = 0
-    for each in sample()["checks"]:
+    for sample_check in sample()["checks"]:
         points = {"allocated_bytes", "updates", "flushes", "gaps", "stalls", "pauses"} & set(
-            each["series"]
+            sample_check["series"]
         )
         if points:
             charts += 1
-            shown = page.locator("details.check", has_text=each["test"])
-            rows = sum(len(each["series"][name]) for name in points)
+            shown = page.locator("details.check", has_text=sample_check["test"])
+            rows = sum(len(sample_check["series"][name]) for name in points)
             assert shown.locator("svg .mark-symbol.role-mark path").count() == rows
             limits = shown.locator("svg .mark-rule.role-mark line[stroke-dasharray]")
-            assert limits.count() == len(each["limits"].keys() & each["seconds"].keys())
+            assert limits.count() == len(
+                sample_check["limits"].keys() & sample_check["seconds"].keys()
+            )
     assert charts == page.locator(".chart").count()
 
 
 def test_a_chart_has_a_name_and_its_figures_beside_it(opened, sample_page):
-    """For those who do not see it."""
-    page = drawn(opened(sample_page, viewport=WIDE))
+    """A chart has an accessible name and a table of its figures, for readers who cannot see it."""
+    page = draw_charts(opened(sample_page, viewport=WIDE))
     figures = page.locator("details.check[open] figure:has(svg)")
     assert figures.count() > 0
     for figure in figures.all():
@@ -109,7 +120,7 @@ def test_a_chart_has_a_name_and_its_figures_beside_it(opened, sample_page):
 
 
 def test_it_prints_what_is_open(opened, sample_page, pictures):
-    """Black on white although the screen is dark, charts that nobody scrolled to, no controls."""
+    """A printed page has all open checks with their charts, black on white, and no controls."""
     page = opened(sample_page, color_scheme="dark", viewport=WIDE)
     wanted = page.locator("details.check[open] .chart").count()
     assert page.locator(".chart svg").count() < wanted
@@ -119,14 +130,17 @@ def test_it_prints_what_is_open(opened, sample_page, pictures):
     assert colors(page, "body", "backgroundColor") == ["rgb(255, 255, 255)"]
     assert colors(page, "body", "color") == ["rgb(27, 31, 36)"]
     assert not page.locator(".filter").is_visible()
-    assert page.locator("details.check[open] > .found:visible").count() == BAD
+    assert page.locator("details.check[open] > .found:visible").count() == NOT_WITHIN
 
 
 def test_charts_are_drawn_before_it_prints(opened, sample_page):
-    """The browser prints once its listeners are done; what they put off comes too late."""
+    """The page draws all charts of open checks before its listener of `beforeprint` returns.
+
+    The browser prints as soon as all listeners have returned.
+    """
     page = opened(sample_page, viewport=WIDE)
     wanted = page.locator("details.check[open] .chart").count()
-    # What runs after this listener, in the same event, is what the printer would see.
+    # This listener runs last in the event, so it counts the charts that the printer gets.
     page.evaluate(
         "addEventListener('beforeprint', () => {"
         "  window.printed = document.querySelectorAll('details.check[open] .chart svg').length;"
@@ -137,7 +151,7 @@ def test_charts_are_drawn_before_it_prints(opened, sample_page):
 
 
 def test_it_is_walked_by_keyboard(opened, sample_page):
-    """Past the head, through the filter, into a check that is closed, and to its data."""
+    """The keyboard reaches the skip link, the filter, a closed check and its data, outlined."""
     page = opened(sample_page, viewport=WIDE)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the checks"
@@ -162,35 +176,41 @@ def test_it_is_walked_by_keyboard(opened, sample_page):
 
 
 def test_it_is_filtered_by_words_and_verdicts(opened, sample_page):
-    """All the words, in any order, in the name, the finding or the place; and says how many."""
+    """The filter shows checks with all its words, in any order, and counts them.
+
+    It looks in the test's name, the headline and the place, and has a box for each verdict.
+    """
     page = opened(sample_page, viewport=WIDE)
-    shown, said = page.locator("details.check:visible"), page.locator("output")
-    assert said.inner_text() == "12 of 12 shown"
+    shown, count = page.locator("details.check:visible"), page.locator("output")
+    assert count.inner_text() == "12 of 12 shown"
     page.get_by_label("Filter").fill("SUPERLINEAR  reply.py")
     assert shown.count() == 3
     page.get_by_label("inconclusive").uncheck()
     assert shown.count() == 2
-    assert said.inner_text() == "2 of 12 shown"
+    assert count.inner_text() == "2 of 12 shown"
     page.get_by_label("Filter").fill("<b>")
     assert shown.count() == 0
     page.get_by_label("Filter").fill("")
-    assert said.inner_text() == "10 of 12 shown"
+    assert count.inner_text() == "10 of 12 shown"
 
 
 def test_all_but_charts_and_filter_works_without_javascript(opened, sample_page):
-    """What is not within is open, with its message, its figures and the picture of a terminal."""
+    """The page without JavaScript opens the checks that are not within their limits.
+
+    Each has its message and figures, and the picture for terminals in place of the chart.
+    """
     page = opened(sample_page, viewport=WIDE, java_script_enabled=False)
-    assert page.locator("details.check[open] > .found:visible").count() == BAD
-    assert page.locator(".message:visible").count() == BAD
+    assert page.locator("details.check[open] > .found:visible").count() == NOT_WITHIN
+    assert page.locator(".message:visible").count() == NOT_WITHIN
     assert page.locator(".chart pre:visible").count() > 0
     assert not page.locator(".filter").is_visible()
     page.locator("details.check:not([open]) > summary").first.click()
-    assert page.locator("details.check[open] > .found:visible").count() == BAD + 1
+    assert page.locator("details.check[open] > .found:visible").count() == NOT_WITHIN + 1
 
 
 @pytest.mark.parametrize("text", [MARKUP, "{{ 7 * 7 }}", "datum.x || signal('width')"])
 def test_a_hostile_report_stays_text(opened, text):
-    """Markup, templates and expressions, in every place where a report has text."""
+    """Markup, templates and expressions stay text wherever a report can have text."""
     hostile = check(
         "growth",
         text,
@@ -207,7 +227,7 @@ def test_a_hostile_report_stays_text(opened, text):
         facts={"metric": text},
     )
     other = {**hostile, "stem": "responsiveness", "series": {"gaps": [[1, 2]], text: [[1, 2]]}}
-    page = all_open(opened(html(document([hostile, other], lost=[text])), viewport=WIDE))
+    page = open_all(opened(html(document([hostile, other], lost=[text])), viewport=WIDE))
     assert page.locator("script").count() == 2
     assert page.locator("img, iframe, object, embed, svg image, svg a").count() == 0
     assert page.locator(".test").first.inner_text() == text
@@ -216,7 +236,7 @@ def test_a_hostile_report_stays_text(opened, text):
 
 
 def test_500_checks_are_small_and_whole(opened):
-    """Less than 3 MB, all of them there, every figure in the report, and filtered as one types."""
+    """A page of 500 checks is below 3 MB, has every figure exactly, and can be filtered."""
     report = many(500)
     text = html(report)
     assert len(text.encode()) < 3_000_000
@@ -225,9 +245,9 @@ def test_500_checks_are_small_and_whole(opened):
     exact = set(re.findall(r"-?\d[\d.e+-]*", json.dumps(report)))
     shown = page.eval_on_selector_all(
         "data, [data-series] td",
-        "all => [...new Set(all.map(each => each.value ?? each.textContent.trim()))]",
+        "all => [...new Set(all.map(element => element.value ?? element.textContent.trim()))]",
     )
-    figures = {each for each in shown if re.fullmatch(r"[\d.e+-]+", each)}
+    figures = {cell for cell in shown if re.fullmatch(r"[\d.e+-]+", cell)}
     assert len(figures) > 400
     assert figures <= exact
     page.get_by_label("Filter").fill("test_reply_499")

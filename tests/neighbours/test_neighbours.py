@@ -1,6 +1,7 @@
-"""The lessons, and small tests, where other people's plugins are installed and active.
+"""The lessons and small tests, run where other people's plugins are installed and active.
 
-Run by `make test-neighbours`, in an environment that has them all: see docs/neighbours.md.
+`make test-neighbours` runs this file in an environment that has all of them: see
+docs/neighbours.md.
 """
 
 import json
@@ -16,17 +17,20 @@ import pytest
 from examples import demo
 
 LESSONS = sorted(demo.HERE.glob("[0-9][0-9]_*"))
-BESIDE = {
+# Options of plugins that must not change any outcome.
+NEIGHBOUR_OPTIONS = {
     "blocked and timed out": (
         *("--disable-socket", "--allow-hosts=127.0.0.1", "--timeout=60", "-p", "no:randomly"),
     ),
     "shuffled over workers": ("--randomly-seed=7", "-n", "2"),
 }
-SLOWED = {
+# Options of plugins that slow code down.
+SLOWING_OPTIONS = {
     "memray": ("--memray", "-p", "no:randomly"),
     "coverage": ("--cov=reference_impl", "--cov=examples", "--cov-report=", "-p", "no:randomly"),
 }
-CHECKS = """
+# The head of each file of small tests: a quadratic consumer and a linear one.
+CONSUMERS = """
 import pytest
 from pytest_streamperf import assert_linear
 
@@ -47,14 +51,14 @@ def joins(stream):
 
 
 @pytest.fixture(autouse=True)
-def _as_it_comes(monkeypatch):
-    """Whatever this run was started with, the inner ones have every plugin."""
+def _without_outer_options(monkeypatch):
+    """Remove the options of the outer pytest run, so that the inner runs load every plugin."""
     for name in ("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "PYTEST_ADDOPTS", "PYTEST_PLUGINS"):
         monkeypatch.delenv(name, raising=False)
 
 
 def outcomes(folder, options):
-    """The log of all lessons, run with these options."""
+    """Run all lessons with these options, and return the path of the JUnit log."""
     log = folder / "outcomes.xml"
     pytest_run = subprocess.run(
         [*demo.command(log, LESSONS), *options],
@@ -64,26 +68,29 @@ def outcomes(folder, options):
         capture_output=True,
         text=True,
     )
-    # 1: some tests failed, as the bad lessons do. A crash of pytest is negative.
+    # The bad tests fail, so the exit status is 1; a crash of pytest has a negative status.
     ended_in_order = pytest_run.returncode == pytest.ExitCode.TESTS_FAILED
     assert ended_in_order, f"{pytest_run.returncode}\n{pytest_run.stdout}\n{pytest_run.stderr}"
     return log
 
 
-@pytest.mark.parametrize("options", BESIDE.values(), ids=BESIDE)
+@pytest.mark.parametrize("options", NEIGHBOUR_OPTIONS.values(), ids=NEIGHBOUR_OPTIONS)
 def test_the_lessons_go_as_they_say(options, tmp_path):
-    """Good tests pass, and bad ones fail with their messages."""
+    """Good tests of the lessons pass beside other plugins, and bad ones fail as expected."""
     assert list(demo.surprises(outcomes(tmp_path, options), LESSONS)) == []
 
 
 def stem(message):
-    """The kind of check that a message is of, whether that was exceeded or inconclusive."""
+    """Return the stem of the exception in a message: "Growth" of "GrowthExceeded: ..."."""
     return re.sub("(Exceeded|Inconclusive)$", "", message.partition(":")[0])
 
 
-@pytest.mark.parametrize("options", SLOWED.values(), ids=SLOWED)
+@pytest.mark.parametrize("options", SLOWING_OPTIONS.values(), ids=SLOWING_OPTIONS)
 def test_what_slows_code_down_turns_nothing_round(options, tmp_path):
-    """Good tests pass, and bad ones fail by the same check, perhaps after a shorter stream."""
+    """The same tests of the lessons fail by the same checks where a plugin slows code down.
+
+    A check may be inconclusive instead of exceeded, and its stream may be shorter.
+    """
     failed = {
         f"{case.get('classname')}.{case.get('name')}": stem(part.get("message"))
         for case in ET.parse(outcomes(tmp_path, options)).iter("testcase")  # noqa: S314 - ours
@@ -97,18 +104,20 @@ def test_what_slows_code_down_turns_nothing_round(options, tmp_path):
 
 
 def run(pytester, tests, *options):
-    """What a run of small tests says, in the order in which they stand."""
-    pytester.makepyfile(CHECKS + tests)
+    """Run small tests in the order of their file, with all plugins, and return the result."""
+    pytester.makepyfile(CONSUMERS + tests)
     quiet = ("-p", "no:cacheprovider", "-p", "no:randomly", "-o", "asyncio_mode=strict")
     return pytester.runpytest_subprocess(*quiet, *options)
 
 
 def document(pytester):
-    """The report of a run that was asked to write one to `out.json`."""
+    """Return the report that a run wrote to `out.json`."""
     return json.loads(Path(pytester.path, "out.json").read_text(encoding="utf-8"))
 
 
-AGAIN = """
+# A test that fails at first: run 1 checks `first`, later runs `then`; the teardown of run number
+# `fails` fails.
+RERUN_TEST = """
 runs = []
 
 @pytest.fixture
@@ -132,18 +141,22 @@ def test_again(torn_down):
     ids=["then green", "red again", "red after it"],
 )
 def test_of_a_test_that_is_run_again_the_last_run_is_told(first, then, fails, verdict, pytester):
-    """Once: on the terminal, in the report, and in JUnit's log, which has each run by itself."""
+    """The last run of a test that runs again is reported, and no run before it.
+
+    The terminal and the report have one verdict. The JUnit log has each run by itself.
+    """
     logs = ("--reruns", "1", "--junitxml=out.xml", "--streamperf-json=out.json")
-    result = run(pytester, AGAIN.format(first=first, then=then, fails=fails), *logs)
+    result = run(pytester, RERUN_TEST.format(first=first, then=then, fails=fails), *logs)
     result.stdout.fnmatch_lines(["*1 rerun*"])
     assert [check["verdict"] for check in document(pytester)["checks"]] == [verdict]
     assert len(re.findall("growth  .*::test_again", result.stdout.str())) == 1
     log = ET.parse(pytester.path / "out.xml")  # noqa: S314 - ours
-    told = [*log.iter("testcase")][-1].findall(".//property[@name='streamperf.growth']")
-    assert [each.get("value").partition(":")[0] for each in told] == [verdict]
+    properties = [*log.iter("testcase")][-1].findall(".//property[@name='streamperf.growth']")
+    assert [entry.get("value").partition(":")[0] for entry in properties] == [verdict]
 
 
-BENCHMARKED = """
+# A test with the marker of a benchmark and a failing check, and a benchmark with a passing one.
+BENCHMARK_TESTS = """
 @pytest.mark.benchmark
 def test_marked():
     assert_linear(copies, up_to=1_000)
@@ -156,22 +169,25 @@ def test_timed(benchmark):
 
 @pytest.mark.parametrize("option", ["--benchmark-disable", "--benchmark-only", "--codspeed"])
 def test_benchmarks_may_check_too(option, pytester):
-    """A verdict beside a figure: neither plugin is in the other's way."""
-    result = run(pytester, BENCHMARKED, option)
+    """A test with a benchmark can have a check too, and neither plugin disturbs the other."""
+    result = run(pytester, BENCHMARK_TESTS, option)
     marked = 0 if option == "--benchmark-only" else 1
     result.assert_outcomes(passed=1, failed=marked, skipped=1 - marked)
     result.stdout.fnmatch_lines(["*growth  *::test_timed: *"])
 
 
 def test_codspeed_leaves_out_what_is_no_benchmark(pytester):
-    """By its own rule; that nothing was checked shows."""
+    """CodSpeed deselects a test without a benchmark, so its check prints no section."""
     result = run(pytester, "def test_plain():\n    assert_linear(copies)\n", "--codspeed")
     result.assert_outcomes(deselected=1)
     result.stdout.no_fnmatch_line("*= streamperf =*")
 
 
 def test_memray_knows_whose_memory_it_is_after_a_check(pytester):
-    """Calls are counted by the hook that memray has; it is given back."""
+    """Memray still finds the function that allocates memory after a check in the same test.
+
+    The check counts calls with the hook that memray uses, and gives the hook back.
+    """
     tests = """
 def allocates():
     return bytearray(30_000_000)
@@ -186,7 +202,10 @@ def test_memory():
 
 
 def test_memray_may_start_and_stop_while_threads_end(pytester):
-    """A guard's audit hooks run no Python code at `sys.setprofile`, where memray walks threads."""
+    """Memray can start and stop beside a guard while threads end.
+
+    The audit hooks of a guard run no Python code at `sys.setprofile`, where memray walks threads.
+    """
     tests = """
 import threading
 
@@ -220,24 +239,24 @@ def test_traced(number):
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "note"),
     [
         (["--memray"], "memray tracks memory: code is slower"),
         (["--cov=.", "--cov-report="], "coverage * code is slower"),
     ],
-    ids=SLOWED,
+    ids=SLOWING_OPTIONS,
 )
-def test_who_slows_a_check_down_is_named(options, says, pytester):
-    """Once for the run, and in the report of each check."""
+def test_who_slows_a_check_down_is_named(options, note, pytester):
+    """A plugin that slows checks down is named once for the run, and in each check's report."""
     tests = "def test_it():\n    assert_linear(joins, up_to=1_000)\n"
     result = run(pytester, tests, *options, "--streamperf-json=out.json")
-    result.stdout.fnmatch_lines([f"note: {says}"])
+    result.stdout.fnmatch_lines([f"note: {note}"])
     (check,) = document(pytester)["checks"]
-    assert fnmatch(check["facts"]["interference"], says)
+    assert fnmatch(check["facts"]["interference"], note)
 
 
 def test_a_profiler_that_counts_calls_is_named(pytester):
-    """Calls are left to it."""
+    """A profiler that counts calls already is named, and the check leaves the calls to it."""
     tests = """
 import cProfile
 
@@ -251,13 +270,13 @@ def test_it():
 
 
 def test_a_guard_is_quiet_beside_memray(pytester):
-    """Memray's plugin loads a libcurl, in every run."""
+    """A guard passes beside memray, although memray's plugin loads a libcurl in every run."""
     result = run(pytester, "def test_it(no_background_fetch):\n    pass\n")
     result.assert_outcomes(passed=1)
 
 
 @pytest.mark.parametrize(
-    ("tried", "options", "target"),
+    ("attempt", "options", "target"),
     [
         (
             'socket.create_connection(("192.0.2.1", 80), timeout=1)',
@@ -270,8 +289,8 @@ def test_a_guard_is_quiet_beside_memray(pytester):
     ],
     ids=["a host", "a name", "an old name", "a socket"],
 )
-def test_a_guard_sees_what_pytest_socket_refuses(tried, options, target, pytester):
-    """Who is refused, and swallows it, has tried all the same."""
+def test_a_guard_sees_what_pytest_socket_refuses(attempt, options, target, pytester):
+    """A guard reports an attempt that pytest-socket refuses, even if the test hides the error."""
     tests = """
 from contextlib import suppress
 import socket
@@ -283,13 +302,13 @@ def test_swallowed(no_background_fetch):
 def test_silent(no_background_fetch):
     pass
 """
-    result = run(pytester, tests.format(tried), *options)
+    result = run(pytester, tests.format(attempt), *options)
     result.assert_outcomes(failed=1, passed=1)
     result.stdout.fnmatch_lines([f"NetworkExceeded: 1 attempt to {target}, limit 0"])
 
 
 def test_a_time_limit_stops_a_check(pytester):
-    """The consumer that waits for ever is stopped by pytest-timeout, and said to be."""
+    """pytest-timeout stops a check whose consumer waits for ever, and reports the timeout."""
     tests = """
 import threading
 

@@ -1,10 +1,18 @@
-"""Budgets of tests, inside pytest: what is measured, and what is said of it."""
+"""Budgets of tests, inside pytest: the plugin measures each test and reports the verdicts.
+
+A budget is the set of limits of a test. It comes from the project's default, a profile, and
+markers. Each test here gives test code and settings to `budgeted`, which runs pytest on them in a
+process of its own.
+"""
 
 from tests.budget_samples import SETTINGS
 
 
 def test_a_default_is_held_against_what_there_is(budgeted):
-    """Of every test, with the line that it comes from; a test without a stream has no gap."""
+    """A default `max_gap` fails each test with a longer gap in a stream, and names its own line.
+
+    The gap between two streams does not count, and a test without a stream passes.
+    """
     result = budgeted(
         """
         def test_nothing(): pass
@@ -44,7 +52,11 @@ def test_a_default_is_held_against_what_there_is(budgeted):
 
 
 def test_a_stream_of_a_wider_scope_is_followed_by_each_test_that_reads_it(budgeted):
-    """Also one that is older than all tests; read twice it is followed once."""
+    """A stream that several tests share is observed during each test that reads it.
+
+    That includes a stream that is older than all tests. A test that reads a stream twice counts
+    each message once. After a test no listener stays on the stream.
+    """
     result = budgeted(
         """
         OLD = TokenStream(3)
@@ -83,7 +95,10 @@ def test_a_stream_of_a_wider_scope_is_followed_by_each_test_that_reads_it(budget
 
 
 def test_a_stall_of_an_async_test_is_seen_where_it_runs(budgeted):
-    """By a profile, as its default has nothing of stalls."""
+    """A profile's `max_stall` finds the line of an async test that blocks its event loop.
+
+    The test that names no profile passes: the default has no `max_stall`.
+    """
     result = budgeted(
         """
         @budget(profile="chat-ui")
@@ -111,7 +126,10 @@ def test_a_stall_of_an_async_test_is_seen_where_it_runs(budgeted):
 
 
 def test_the_examples_of_an_async_test_are_watched(budgeted):
-    """Each runs on the loop by itself; the longest stall of any counts, by a default, too."""
+    """The longest stall of all Hypothesis examples counts for an async test.
+
+    Each example runs on the event loop by itself. A default and a marker both find the stall.
+    """
     result = budgeted(
         """
         from hypothesis import given, settings, strategies
@@ -149,14 +167,18 @@ def test_the_examples_of_an_async_test_are_watched(budgeted):
 
 
 def test_checks_inside_go_by_the_budget(budgeted):
-    """Growth by its limit and maximum length, counters by their rates; what a test asserts wins."""
+    """A budget gives limits to the growth checks, the update counters and flush counters of a test.
+
+    A growth check takes its limit and maximum length from the budget. A counter that the test
+    asserts on itself is not checked again.
+    """
     result = budgeted(
         """
         def quadratic(stream):
-            seen = []
+            deltas = []
             for delta in stream:
-                seen.append(delta)
-                "".join(seen)
+                deltas.append(delta)
+                "".join(deltas)
 
         @budget(max_superlinear="100%", up_to=640)
         def test_growth():
@@ -202,7 +224,7 @@ def test_checks_inside_go_by_the_budget(budgeted):
 
 
 def test_the_whole_process_is_measured(budgeted):
-    """Memory, pauses, and shares of CPU time, without a word in the test."""
+    """A budget limits memory, GC pauses and CPU shares of a test that makes no check itself."""
     result = budgeted(
         """
         @budget(peak_memory="1MiB")
@@ -232,7 +254,10 @@ def test_the_whole_process_is_measured(budgeted):
 
 
 def test_what_disturbs_each_other_is_measured_in_two_runs(budgeted):
-    """Each with fixtures of its own, and a name that says which it is."""
+    """`rerun` measures memory and stalls in two runs of a test, because tracing slows code down.
+
+    Each run has its own fixtures, and the test's ID names the run.
+    """
     result = budgeted(
         """
         @budget(peak_memory="1MiB", max_stall="50ms", rerun=True)
@@ -255,7 +280,7 @@ def test_what_disturbs_each_other_is_measured_in_two_runs(budgeted):
 
 
 def test_checks_go_by_the_budget_in_both_runs(budgeted):
-    """Growth up to its own maximum length, also where memory is what is measured."""
+    """A growth check takes its maximum length from the budget in both runs of a test."""
     budgeted(
         """
         @budget(up_to=640, peak_memory="64MiB", max_gc_pause="1000s", rerun=True)
@@ -267,7 +292,10 @@ def test_checks_go_by_the_budget_in_both_runs(budgeted):
 
 
 def test_what_cannot_run_twice_runs_without_the_memory(budgeted):
-    """Where a project's default asks for both; a list of what applies says so."""
+    """A default that needs two runs leaves `peak_memory` out for a TestCase, which runs only once.
+
+    The listing of budgets says so.
+    """
     tests = """
         import unittest
 
@@ -289,7 +317,10 @@ def test_what_cannot_run_twice_runs_without_the_memory(budgeted):
 
 
 def test_what_a_marker_asks_for_is_measured_or_an_error(budgeted):
-    """That of a class may be about some of its tests, and a default finds what there is."""
+    """A limit in a test's own marker fails the test if there is nothing to measure.
+
+    A marker of a class may apply to only some of its tests, so there the limit is skipped.
+    """
     result = budgeted(
         """
         @budget(max_stall="50ms")
@@ -326,7 +357,11 @@ def test_what_a_marker_asks_for_is_measured_or_an_error(budgeted):
 
 
 def test_a_function_is_found_by_whatever_name_it_is_called(budgeted):
-    """A marker's has to run; of those of a default, those that do are held to it."""
+    """A `cpu_share` limit finds its function also where a test imported it by name.
+
+    The function in a marker has to run. Of the functions in a default, only those that ran are
+    checked.
+    """
     result = budgeted(
         """
         from json import loads
@@ -357,7 +392,10 @@ cpu_share = { "json:loads" = "100%", "json:dumps" = "100%" }""",
 
 
 def test_a_failure_of_its_own_wins(budgeted):
-    """What was measured is reported; a test that is skipped, or is to fail, says nothing else."""
+    """A test that fails by itself keeps its failure, and the summary has its measurements.
+
+    A skipped test has no line in the summary.
+    """
     result = budgeted(
         """
         @budget(max_gc_pause="1us")
@@ -387,7 +425,10 @@ def test_a_failure_of_its_own_wins(budgeted):
 
 
 def test_several_failures_are_told_at_once(budgeted):
-    """The first is raised, the others are notes, and all are in the report."""
+    """The first exceeded limit of a test is raised, and the others are notes on that error.
+
+    Each has its own line in the summary.
+    """
     result = budgeted(
         """
         @budget(max_gc_pause="1us", updates_every="100ms")
@@ -411,7 +452,7 @@ def test_several_failures_are_told_at_once(budgeted):
 
 
 def test_an_async_test_case_is_watched(budgeted):
-    """A TestCase calls its own method: it has to be held all the same."""
+    """A budget is enforced on async methods of a TestCase, which unittest calls by itself."""
     result = budgeted(
         """
         import unittest
@@ -436,7 +477,7 @@ def test_an_async_test_case_is_watched(budgeted):
 
 
 def test_nobody_listens_to_a_stream_whose_test_never_ran(budgeted):
-    """It may be a session's."""
+    """A test that a fixture skips leaves no listener on a stream with session scope."""
     budgeted(
         """
         @pytest.fixture(scope="session")
@@ -455,7 +496,7 @@ def test_nobody_listens_to_a_stream_whose_test_never_ran(budgeted):
 
 
 def test_memory_that_is_no_longer_traced_was_not_measured(budgeted):
-    """By code that stops what it did not start."""
+    """A test that stops tracemalloc fails, because its memory was not measured to the end."""
     budgeted(
         """
         import tracemalloc
@@ -469,7 +510,10 @@ def test_memory_that_is_no_longer_traced_was_not_measured(budgeted):
 
 
 def test_a_fetch_is_budgeted(budgeted):
-    """By a default, and a test that may is one that says so."""
+    """A default `background_fetch = false` fails a test with a network access.
+
+    A marker with `background_fetch=True` allows the access.
+    """
     budgeted(
         """
         import socket

@@ -1,4 +1,8 @@
-"""Which budgets apply to a test, inside pytest: of its markers and settings, wrong ones and all."""
+"""The budget that applies to a test, inside pytest: from its markers and the project's settings.
+
+The marker nearest to the test wins. An invalid marker is an error with its line.
+`--streamperf-budgets` lists the budget of each test and runs none.
+"""
 
 import pytest
 
@@ -6,7 +10,7 @@ from tests.budget_samples import SETTINGS
 
 
 def test_a_mode_of_warning_lets_them_pass(budgeted):
-    """So a team can start with them."""
+    """A test beyond its budget passes with a warning if the settings have `mode = "warn"`."""
     result = budgeted(
         """
         @budget(max_gc_pause="1us")
@@ -19,14 +23,14 @@ def test_a_mode_of_warning_lets_them_pass(budgeted):
 
 
 def test_one_test_may_warn(budgeted):
-    """By its marker, until it is mended: all else fails."""
+    """A marker with `mode="warn"` lets only its own test pass with a warning."""
     budgeted(
         """
         def quadratic(stream):
-            seen = []
+            deltas = []
             for delta in stream:
-                seen.append(delta)
-                "".join(seen)
+                deltas.append(delta)
+                "".join(deltas)
 
         @budget(mode="warn")
         def test_known(): assert_linear(quadratic, up_to=640)
@@ -38,7 +42,7 @@ def test_one_test_may_warn(budgeted):
 
 
 def test_budgets_by_parameter_and_the_nearest_wins(budgeted):
-    """Module, class, function, parameter."""
+    """The nearest marker wins: that of a parameter, then of the function, the class, the module."""
     budgeted(
         """
         pytestmark = budget(max_gc_pause="1us")
@@ -73,7 +77,7 @@ def test_budgets_by_parameter_and_the_nearest_wins(budgeted):
     ids=["alone", "xdist", "groups"],
 )
 def test_a_wrong_marker_fails_its_test_with_its_line(budgeted, workers):
-    """Others run; what is wrong for a whole function is so when it is collected."""
+    """An invalid marker of a parameter fails its own test with its line, and other tests run."""
     result = budgeted(
         """
         @pytest.mark.parametrize("n", [1, pytest.param(2, marks=budget(max_gap="1 parsec"))])
@@ -96,7 +100,7 @@ def test_a_wrong_marker_fails_its_test_with_its_line(budgeted, workers):
 
 
 @pytest.mark.parametrize(
-    ("marker", "says"),
+    ("marker", "message"),
     [
         ("profile='nope'", "test_it.py:13: there is no profile 'nope'; there are chat-ui"),
         ("'chat-ui'", "test_it.py:13: the streamperf marker takes keywords only, not 'chat-ui'"),
@@ -104,14 +108,14 @@ def test_a_wrong_marker_fails_its_test_with_its_line(budgeted, workers):
         ("peak_memory=1", "marker, test_it.py:13: peak_memory cannot be measured together with *"),
     ],
 )
-def test_a_wrong_marker_is_told_when_tests_are_collected(budgeted, marker, says):
-    """With its line, and what is allowed."""
+def test_a_wrong_marker_is_told_when_tests_are_collected(budgeted, marker, message):
+    """An invalid marker of a function is a collection error with its line and allowed values."""
     tests = f"@pytest.mark.streamperf({marker})\ndef test_it(): pass"
-    budgeted(tests, settings=SETTINGS, expect={"errors": 1}).stdout.fnmatch_lines([says])
+    budgeted(tests, settings=SETTINGS, expect={"errors": 1}).stdout.fnmatch_lines([message])
 
 
 def test_what_applies_is_listed(budgeted):
-    """By test, with where it comes from; no test is run."""
+    """`--streamperf-budgets` lists the limits of each test with their origins, and runs no test."""
     result = budgeted(
         """
         @budget(max_stall="50ms", profile="chat-ui")
@@ -134,7 +138,7 @@ def test_what_applies_is_listed(budgeted):
 
 
 def test_a_list_of_what_is_wrong_is_an_error(budgeted):
-    """It validates, too."""
+    """`--streamperf-budgets` ends with a usage error if a marker is invalid."""
     result = budgeted(
         """
         @pytest.mark.parametrize("n", [pytest.param(2, marks=budget(max_gap="1 parsec"))])
@@ -147,7 +151,10 @@ def test_a_list_of_what_is_wrong_is_an_error(budgeted):
 
 
 def test_settings_are_listed_as_the_budgets_that_they_are(budgeted):
-    """With their lines, and what is no budget once, above all tests."""
+    """`--streamperf-budgets` lists the project's settings as limits, with their lines.
+
+    A setting that is no limit stands once, above all tests.
+    """
     result = budgeted(
         "@budget(up_to=100)\ndef test_it(): pass",
         "--streamperf-budgets",
@@ -164,7 +171,7 @@ def test_settings_are_listed_as_the_budgets_that_they_are(budgeted):
 
 
 def test_a_list_tells_of_a_function_that_is_none(budgeted):
-    """Before any test fails for it."""
+    """`--streamperf-budgets` ends with a usage error if a `cpu_share` function does not exist."""
     result = budgeted(
         "def test_it(): pass",
         "--streamperf-budgets",
@@ -175,14 +182,14 @@ def test_a_list_tells_of_a_function_that_is_none(budgeted):
 
 
 def test_what_applies_is_listed_under_xdist_too(budgeted):
-    """Where its options are a project's own, others would collect."""
+    """`--streamperf-budgets` works with `-n`, although xdist collects tests only in its workers."""
     result = budgeted("def test_it(): pass", "-n", "2", "--streamperf-budgets", settings=SETTINGS)
     assert result.ret == 0
     result.stdout.fnmatch_lines(["test_it.py::test_it", "  max_superlinear *"])
 
 
 @pytest.mark.parametrize(
-    ("marker", "says"),
+    ("marker", "message"),
     [
         ("background_fetch=False, block_network='yes'", "block_network must be true or false, *"),
         ("background_fetch=False, allow_hosts=['a:1']", "allow_hosts takes names, *"),
@@ -193,8 +200,11 @@ def test_what_applies_is_listed_under_xdist_too(budgeted):
         ),
     ],
 )
-def test_what_cannot_be_had_is_told_with_the_line_of_its_marker(budgeted, marker, says):
-    """Once, and the teardown of others finds what it expects."""
+def test_what_cannot_be_had_is_told_with_the_line_of_its_marker(budgeted, marker, message):
+    """An invalid value in a marker is exactly one error, with the marker's line.
+
+    Other plugins complete their setup first, so their teardown does not fail too.
+    """
     tests = f"async def wait(): pass\n@budget({marker})\ndef test_it(): pass"
     result = budgeted(tests, expect={"errors": 1})
-    result.stdout.fnmatch_lines([f"BudgetError: marker, test_it.py:14: {says}"])
+    result.stdout.fnmatch_lines([f"BudgetError: marker, test_it.py:14: {message}"])

@@ -1,4 +1,8 @@
-"""The plugin inside pytest: loading, fixtures, outcomes, and what a run says."""
+"""The plugin inside pytest: how it loads, what its fixtures do, and what a run prints.
+
+Each test runs pytest in another process on a small test file, and reads the outcomes and the
+output. `run_alone` loads this plugin only. `_run_with_all_plugins` loads every installed plugin.
+"""
 
 import contextlib
 import os
@@ -11,12 +15,14 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-GOOD = """
+# A test file with a check that passes.
+LINEAR_TEST = """
 def test_good(assert_linear):
     assert_linear(lambda stream: "".join([delta for delta in stream]), up_to=1_000)
 """
 
-BAD = """
+# A test file with a check that fails: its consumer copies the whole text for each delta.
+QUADRATIC_TEST = """
 class Reply:
     text = ""
     def feed(self, delta):
@@ -31,7 +37,8 @@ def test_bad(assert_linear):
     assert_linear(consume, up_to=1_000)
 """
 
-FORGOTTEN = """
+# A test file that creates an async check and never awaits it.
+NEVER_AWAITED_TEST = """
 async def consume(stream):
     async for _ in stream:
         pass
@@ -42,15 +49,15 @@ def test_forgotten(assert_linear):
 
 
 @pytest.fixture(autouse=True)
-def _autoload(monkeypatch):
-    """Whatever the outer run was started with, the inner ones say for themselves."""
+def _without_outer_options(monkeypatch):
+    """Remove the options of the outer pytest run from the environment of the inner runs."""
     monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", raising=False)
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     monkeypatch.delenv("PYTEST_PLUGINS", raising=False)
 
 
-def _autoloaded(pytester, *options, **environment):
-    """With all the plugins that are installed."""
+def _run_with_all_plugins(pytester, *options, **environment):
+    """Run pytest with all installed plugins; pytest-asyncio only if an option names it."""
     for name, value in environment.items():
         pytester._monkeypatch.setenv(name, value)
     quiet = [] if "pytest_asyncio.plugin" in options else ["-p", "no:asyncio"]
@@ -72,31 +79,31 @@ def _autoloaded(pytester, *options, **environment):
     ids=["autoload", "-p", "-p without autoload", "-n 1", "-n 2 without autoload"],
 )
 def test_every_way_of_loading(pytester, options, environment):
-    """The fixtures are there, and the section is printed once."""
-    pytester.makepyfile(GOOD)
-    result = _autoloaded(pytester, *options, **environment)
+    """The plugin's fixtures work, and its section is printed once, however it is loaded."""
+    pytester.makepyfile(LINEAR_TEST)
+    result = _run_with_all_plugins(pytester, *options, **environment)
     result.assert_outcomes(passed=1)
     assert result.stdout.str().count("= streamperf =") == 1
 
 
 def test_loaded_by_a_conftest(pytester):
-    """`pytest_plugins = ["streamperf"]` may stand there, besides the entry point."""
+    """A conftest may load the plugin that its entry point has loaded already."""
     pytester.makeconftest('pytest_plugins = ["streamperf"]')
-    pytester.makepyfile(GOOD)
-    _autoloaded(pytester).assert_outcomes(passed=1)
+    pytester.makepyfile(LINEAR_TEST)
+    _run_with_all_plugins(pytester).assert_outcomes(passed=1)
 
 
 def test_switched_off(pytester):
-    """`-p no:streamperf` leaves nothing of it, and nothing of ours keeps a strict pytest back."""
+    """`-p no:streamperf` removes the fixtures, and other tests pass under strict options."""
     pytester.makeini("[pytest]\naddopts = --strict-config --strict-markers\n")
-    pytester.makepyfile(f"{GOOD}\ndef test_one(): pass")
-    result = _autoloaded(pytester, "-p", "no:streamperf")
+    pytester.makepyfile(f"{LINEAR_TEST}\ndef test_one(): pass")
+    result = _run_with_all_plugins(pytester, "-p", "no:streamperf")
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(["*fixture 'assert_linear' not found*"])
 
 
 def test_unused_it_loads_nothing(pytester):
-    """With warnings as errors, it has imported pytest, and the reporter."""
+    """An unused plugin imports only its recorder and reporter, and raises no warning."""
     pytester.makepyfile(
         """
         import sys
@@ -109,13 +116,13 @@ def test_unused_it_loads_nothing(pytester):
         """
     )
     environment = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    result = _autoloaded(pytester, "-p", "streamperf", "-W", "error", **environment)
+    result = _run_with_all_plugins(pytester, "-p", "streamperf", "-W", "error", **environment)
     result.assert_outcomes(passed=1)
     result.stdout.no_fnmatch_line("*= streamperf =*")
 
 
 def test_unused_it_hooks_no_test(pytester, run_alone):
-    """Whatever pytest calls as it runs a test, it does not call this plugin."""
+    """An unused plugin has no hook that pytest calls for each test."""
     pytester.makepyfile(
         """
         def test_trivial(pytestconfig):
@@ -134,7 +141,7 @@ def test_unused_it_hooks_no_test(pytester, run_alone):
 
 
 def test_importing_the_plugin_brings_in_nothing_but_its_own_reporter():
-    """Beyond what pytest itself has loaded by then."""
+    """Importing the plugin adds only its recorder and its reporter to the modules of pytest."""
     code = (
         "import sys, pytest; before = set(sys.modules); import pytest_streamperf._plugin; "
         "print(sorted(set(sys.modules) - before))"
@@ -149,8 +156,8 @@ def test_importing_the_plugin_brings_in_nothing_but_its_own_reporter():
 
 
 def test_a_failure_is_raised_in_the_test(pytester, run_alone):
-    """FAILED, not ERROR; the user's own line shows, and none of ours."""
-    pytester.makepyfile(BAD)
+    """An exceeded check makes its test FAILED, not ERROR, and shows only the user's frames."""
+    pytester.makepyfile(QUADRATIC_TEST)
     result = run_alone()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
@@ -166,17 +173,17 @@ def test_a_failure_is_raised_in_the_test(pytester, run_alone):
 
 
 def test_a_failure_is_80_columns_wide(pytester, run_alone):
-    """A failure fits 80 columns with pytest's prefix; its headline may have four more."""
-    pytester.makepyfile(BAD)
+    """A failure message fits 80 columns with pytest's prefix; its headline may take four more."""
+    pytester.makepyfile(QUADRATIC_TEST)
     lines = [line for line in run_alone().outlines if line.startswith("E ")]
     assert len(lines) in range(10, 14)
-    headline, *others = lines
+    headline, *details = lines
     assert len(headline) <= 84
-    assert max(map(len, others)) <= 80
+    assert max(map(len, details)) <= 80
 
 
 def test_what_a_consumer_raises_shows_the_users_frames(pytester, run_alone):
-    """The machinery between test and consumer is hidden."""
+    """The traceback of a consumer's exception hides the frames of the check."""
     pytester.makepyfile(
         """
         def consume(stream):
@@ -193,15 +200,15 @@ def test_what_a_consumer_raises_shows_the_users_frames(pytester, run_alone):
 
 
 def test_a_check_that_is_never_awaited_fails_the_test(pytester, run_alone):
-    """A forgotten `await` is not green."""
-    pytester.makepyfile(FORGOTTEN)
+    """An async check that the test never awaits fails the test."""
+    pytester.makepyfile(NEVER_AWAITED_TEST)
     result = run_alone("-W", "error")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*NothingMeasured: 1 async check was never awaited to the end"])
 
 
 def test_a_check_that_is_left_behind_fails_the_test(pytester, run_alone):
-    """One that was begun in a task and not awaited to its end is not green either."""
+    """An async check that begins in a task and never ends fails the test."""
     pytester.makepyfile(
         """
         import asyncio
@@ -225,8 +232,8 @@ def test_a_check_that_is_left_behind_fails_the_test(pytester, run_alone):
 
 
 def test_a_tests_own_failure_wins(pytester, run_alone):
-    """Nothing is raised on top of it."""
-    pytester.makepyfile(FORGOTTEN + "    assert 1 == 2")
+    """A test that fails by itself gets no second error for a check that it never awaited."""
+    pytester.makepyfile(NEVER_AWAITED_TEST + "    assert 1 == 2")
     result = run_alone()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["E*assert 1 == 2"])
@@ -234,7 +241,7 @@ def test_a_tests_own_failure_wins(pytester, run_alone):
 
 
 def test_a_fixture_of_the_users_wins(pytester, run_alone):
-    """Names are not prefixed, so a project's own come first."""
+    """A fixture of the project replaces the plugin's fixture of the same name."""
     pytester.makepyfile(
         """
         import pytest
@@ -251,7 +258,7 @@ def test_a_fixture_of_the_users_wins(pytester, run_alone):
 
 
 def test_the_plain_form_reports_like_the_fixture(pytester, run_alone):
-    """A call without any fixture is in the section, too."""
+    """A check that is called as a function, without a fixture, has its line in the section."""
     pytester.makepyfile(
         """
         from pytest_streamperf import assert_linear
@@ -265,7 +272,7 @@ def test_the_plain_form_reports_like_the_fixture(pytester, run_alone):
 
 @pytest.mark.parametrize("mode", ["strict", "auto"])
 def test_under_pytest_asyncio(pytester, run_alone, mode):
-    """An async test awaits the check; with `-W error` nothing is left behind."""
+    """An async test under pytest-asyncio can await a check, and no warning is raised."""
     pytester.makepyfile(
         """
         import pytest
@@ -287,7 +294,7 @@ def test_under_pytest_asyncio(pytester, run_alone, mode):
 
 
 def test_under_anyios_plugin(pytester, run_alone):
-    """On asyncio and on trio."""
+    """An async test under anyio's plugin can await a check, on asyncio and on trio."""
     pytester.makepyfile(
         """
         import pytest
@@ -303,12 +310,15 @@ def test_under_anyios_plugin(pytester, run_alone):
     run_alone("-p", "anyio", "-W", "error").assert_outcomes(passed=2)
 
 
-# -- what a run says
+# -- what a run prints
 
 
 def test_the_section_has_a_line_for_each_check(pytester, run_alone):
-    """Tick or cross, the test, what was measured, the limit; in the order of the run."""
-    pytester.makepyfile(test_one=BAD, test_two=GOOD)
+    """The section has one line for each check, in the order of the run.
+
+    The line has the mark of the verdict, the test, the measured value and the limit.
+    """
+    pytester.makepyfile(test_one=QUADRATIC_TEST, test_two=LINEAR_TEST)
     run_alone(PYTHONIOENCODING="utf-8").stdout.fnmatch_lines(
         [
             "*= streamperf =*",
@@ -320,24 +330,24 @@ def test_the_section_has_a_line_for_each_check(pytester, run_alone):
 
 
 def test_the_section_is_quiet_with_q(pytester, run_alone):
-    """Only what was not within its limit."""
-    pytester.makepyfile(test_one=BAD, test_two=GOOD)
+    """`-q` limits the section to the checks that are not within their limits."""
+    pytester.makepyfile(test_one=QUADRATIC_TEST, test_two=LINEAR_TEST)
     result = run_alone("-q")
     result.stdout.fnmatch_lines(["*growth  test_one.py::test_bad*"])
     result.stdout.no_fnmatch_line("*growth  test_two.py::test_good*")
 
 
 def test_the_section_where_the_terminal_is_ascii(pytester, run_alone):
-    """No tick that the terminal cannot show."""
-    pytester.makepyfile(test_one=BAD, test_two=GOOD)
+    """The marks in the section are `+` and `x` on an ASCII terminal."""
+    pytester.makepyfile(test_one=QUADRATIC_TEST, test_two=LINEAR_TEST)
     result = run_alone(PYTHONIOENCODING="ascii")
     result.stdout.fnmatch_lines(["x growth  test_one.py*", "+ growth  test_two.py*"])
 
 
 def test_a_check_in_a_fixture_is_told_with_its_test(pytester, run_alone):
-    """By the settings, as in a test."""
+    """A check in a fixture follows the settings, and is reported with the test that uses it."""
     pytester.makepyprojecttoml("[tool.streamperf]\nmode = 'warn'\n")
-    fixture = BAD.replace("def test_bad", "@pytest.fixture\ndef checked")
+    fixture = QUADRATIC_TEST.replace("def test_bad", "@pytest.fixture\ndef checked")
     tests = "def test_it(checked):\n    pass\n\ndef test_other():\n    pass\n"
     pytester.makepyfile(f"import pytest\n{fixture}\n{tests}")
     result = run_alone()
@@ -347,7 +357,7 @@ def test_a_check_in_a_fixture_is_told_with_its_test(pytester, run_alone):
 
 
 def test_a_check_at_import_is_no_tests(pytester, run_alone):
-    """What was checked while tests were collected is not told of the first of them."""
+    """A check that runs at import is not reported with any test."""
     pytester.makepyfile(
         """
         from pytest_streamperf import assert_linear
@@ -364,8 +374,8 @@ def test_a_check_at_import_is_no_tests(pytester, run_alone):
 
 
 def test_a_picture_with_v(pytester, run_alone):
-    """What a delta costs along the way, and its curve."""
-    pytester.makepyfile(test_one=BAD)
+    """`-v` adds a table and a curve of the cost per delta to a check's line."""
+    pytester.makepyfile(test_one=QUADRATIC_TEST)
     result = run_alone("-v", PYTHONIOENCODING="utf-8")
     result.stdout.fnmatch_lines(
         [
@@ -378,16 +388,16 @@ def test_a_picture_with_v(pytester, run_alone):
 
 
 def test_a_picture_where_the_terminal_is_ascii(pytester, run_alone):
-    """Bars that it can show."""
-    pytester.makepyfile(test_one=BAD)
+    """The curve of a check consists of ASCII characters on an ASCII terminal."""
+    pytester.makepyfile(test_one=QUADRATIC_TEST)
     result = run_alone("-v", PYTHONIOENCODING="ascii")
     result.stdout.fnmatch_lines(["  .*:*-*=*+*[*]*%*# allocated per delta, from 0"])
 
 
-def _assert_the_bad_one_is_in(junit):
+def _assert_junit_has_the_quadratic_test(junit):
     properties = {
-        each.get("name"): each.get("value")
-        for each in ET.parse(junit).iterfind(".//*[@name='test_bad']//property")  # noqa: S314 - our own
+        entry.get("name"): entry.get("value")
+        for entry in ET.parse(junit).iterfind(".//*[@name='test_bad']//property")  # noqa: S314 - our file
     }
     assert properties["streamperf.growth"].startswith("exceeded: 1,000 deltas allocated")
     assert float(properties["streamperf.growth.superlinear"]) > 0.25
@@ -397,28 +407,28 @@ def _assert_the_bad_one_is_in(junit):
 
 
 def test_measurements_go_to_junit(pytester, run_alone):
-    """As properties of the test, numbers apart."""
-    pytester.makepyfile(test_one=BAD)
+    """The JUnit log has the measurements of a check as properties of its test."""
+    pytester.makepyfile(test_one=QUADRATIC_TEST)
     run_alone("--junitxml=report.xml")
-    _assert_the_bad_one_is_in(pytester.path / "report.xml")
+    _assert_junit_has_the_quadratic_test(pytester.path / "report.xml")
 
 
 def test_what_workers_measured_is_told_once(pytester, run_alone):
-    """By the controller: in the section, with its picture, and in JUnit."""
-    pytester.makepyfile(test_one=BAD, test_two=GOOD)
+    """A check is reported once in the section and once in the JUnit log under xdist, too."""
+    pytester.makepyfile(test_one=QUADRATIC_TEST, test_two=LINEAR_TEST)
     result = run_alone("-v", "-n", "2", "--junitxml=report.xml")
     result.assert_outcomes(passed=1, failed=1)
     assert result.stdout.str().count("growth  test_one.py::test_bad: ") == 1
     assert result.stdout.str().count("growth  test_two.py::test_good: ") == 1
     result.stdout.fnmatch_lines(["* allocated per delta, from 0"])
-    _assert_the_bad_one_is_in(pytester.path / "report.xml")
+    _assert_junit_has_the_quadratic_test(pytester.path / "report.xml")
 
 
 # -- settings
 
 
 def test_settings_are_the_defaults_of_every_check(pytester, run_alone):
-    """What a call does not give is taken from them, in all forms; the header tells."""
+    """A growth check in any form takes its defaults from the settings, which the header shows."""
     pytester.makepyprojecttoml("[tool.streamperf]\nup_to = 640\n")
     pytester.makepyfile(
         """
@@ -445,9 +455,9 @@ def test_settings_are_the_defaults_of_every_check(pytester, run_alone):
 
 
 def test_a_project_can_start_with_warnings(pytester, run_alone):
-    """`mode = "warn"` lets everything pass that was measured, and says all of it."""
+    """`mode = "warn"` makes an exceeded check a warning with the whole failure message."""
     pytester.makepyprojecttoml("[tool.streamperf]\nmode = 'warn'\n")
-    pytester.makepyfile(test_one=BAD)
+    pytester.makepyfile(test_one=QUADRATIC_TEST)
     result = run_alone(PYTHONIOENCODING="utf-8")
     result.assert_outcomes(passed=1, warnings=1)
     result.stdout.fnmatch_lines(
@@ -460,10 +470,10 @@ def test_a_project_can_start_with_warnings(pytester, run_alone):
 
 
 def test_what_is_inconclusive_can_be_a_warning(pytester, run_alone):
-    """`inconclusive = "warn"` accepts that, and nothing that was measured to be too much."""
+    """`inconclusive = "warn"` makes an inconclusive check a warning, but not an exceeded one."""
     pytester.makepyprojecttoml("[tool.streamperf]\ninconclusive = 'warn'\n")
     pytester.makepyfile(
-        BAD,
+        QUADRATIC_TEST,
         test_early="""
         def test_early(assert_linear):
             assert_linear(lambda stream: next(iter(stream)))
@@ -473,18 +483,18 @@ def test_what_is_inconclusive_can_be_a_warning(pytester, run_alone):
 
 
 def test_a_wrong_setting_stops_the_run(pytester, run_alone):
-    """Before any test, with the name of what is wrong."""
+    """An unknown setting stops the run before any test, with a usage error that names it."""
     pytester.makepyprojecttoml("[tool.streamperf]\nupto = 640\n")
-    pytester.makepyfile(GOOD)
+    pytester.makepyfile(LINEAR_TEST)
     result = run_alone()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: pyproject.toml:2: * no setting 'upto'; it has *"])
 
 
 def test_settings_under_xdist(pytester, run_alone):
-    """Workers read them too."""
+    """The workers of xdist follow the project's settings."""
     pytester.makepyprojecttoml("[tool.streamperf]\nmode = 'warn'\n")
-    pytester.makepyfile(test_one=BAD)
+    pytester.makepyfile(test_one=QUADRATIC_TEST)
     result = run_alone("-n", "2")
     result.assert_outcomes(passed=1, warnings=1)
     result.stdout.fnmatch_lines(["*growth  test_one.py::test_bad: * (a warning)"])
@@ -493,7 +503,8 @@ def test_settings_under_xdist(pytester, run_alone):
 # -- the reference server
 
 
-SERVED = """
+# The head of a test file: `ask` runs one turn on the server and returns the events as text.
+ASK_THE_SERVER = """
 import httpx
 
 BODY = {"messages": [{"role": "user", "content": "one two three"}]}
@@ -505,9 +516,9 @@ def ask(agent_server):
 
 @pytest.mark.parametrize("kind", ["in-process", "subprocess"])
 def test_the_server_answers(pytester, run_alone, kind):
-    """Both kinds run a whole turn."""
+    """`agent_server` runs a whole turn in-process and in a subprocess, healthy and regressed."""
     pytester.makepyfile(
-        SERVED
+        ASK_THE_SERVER
         + f"""
 import pytest
 
@@ -523,9 +534,9 @@ def test_it(agent_server):
 
 @pytest.mark.parametrize("kind", ["in-process", "subprocess"])
 def test_an_unknown_regression_is_refused(pytester, run_alone, kind):
-    """With those that there are, and the server goes on."""
+    """`regress` refuses an unknown name with the list of known ones, and the server goes on."""
     pytester.makepyfile(
-        SERVED
+        ASK_THE_SERVER
         + f"""
 import pytest
 
@@ -540,9 +551,9 @@ def test_it(agent_server):
 
 
 def test_an_engine_and_a_regression_last_for_one_test(pytester, run_alone):
-    """The next test has the demo engine and the healthy code, on the same server."""
+    """A test's engine and seeded regression are gone in the next test, on the same server."""
     pytester.makepyfile(
-        SERVED
+        ASK_THE_SERVER
         + """
 from reference_impl import agent
 
@@ -565,9 +576,12 @@ def test_second(agent_server):
 
 
 def test_growth_in_another_process_is_inconclusive(pytester, run_alone):
-    """The metered stream cannot be the engine there, and the message says so."""
+    """A growth check of a server in another process is inconclusive, and its message says why.
+
+    The metered stream cannot be the engine of another process.
+    """
     pytester.makepyfile(
-        SERVED
+        ASK_THE_SERVER
         + """
 import pytest
 
@@ -586,7 +600,7 @@ def test_it(agent_server, assert_linear):
 
 
 def test_the_servers_process_is_stopped(pytester, run_alone):
-    """Also where the test fails."""
+    """The process of the server is stopped, also at the end of a test that fails."""
     pytester.makepyfile(
         """
         import pytest
@@ -603,7 +617,7 @@ def test_the_servers_process_is_stopped(pytester, run_alone):
 
 
 def test_an_unknown_kind_of_server_is_refused(pytester, run_alone):
-    """With what is allowed."""
+    """`agent_server` refuses an unknown kind of server with the two allowed kinds."""
     pytester.makepyfile(
         """
         import pytest
@@ -619,7 +633,7 @@ def test_an_unknown_kind_of_server_is_refused(pytester, run_alone):
 
 @pytest.mark.parametrize(("missing", "extra"), [("starlette", "reference"), ("uvicorn", "serve")])
 def test_a_missing_extra_is_named_with_its_command(pytester, run_alone, missing, extra):
-    """Without the reference server's libraries, its fixture says what to install."""
+    """An error of `agent_server` has the command that installs the server's missing libraries."""
     pytester.makeconftest(f"import sys; sys.modules[{missing!r}] = None")
     pytester.makepyfile("def test_it(agent_server): pass")
     result = run_alone()
@@ -630,12 +644,13 @@ def test_a_missing_extra_is_named_with_its_command(pytester, run_alone, missing,
 # -- beside other tools
 
 
-CORES = ["ctrace", "pytrace", *(["sysmon"] if sys.version_info >= (3, 12) else [])]
+# How coverage.py can trace lines; `sysmon` needs Python 3.12.
+COVERAGE_CORES = ["ctrace", "pytrace", *(["sysmon"] if sys.version_info >= (3, 12) else [])]
 
 
-@pytest.mark.parametrize("core", CORES)
+@pytest.mark.parametrize("core", COVERAGE_CORES)
 def test_coverage_sees_what_it_saw(core, pytester, run_alone):
-    """While lines are traced, and afterwards, in the consumer's threads, too, no line is missed."""
+    """coverage.py misses no line while a check traces code, nor after it, also in threads."""
     pytester.makepyfile(
         agent="""
         import threading
@@ -683,7 +698,8 @@ def test_coverage_sees_what_it_saw(core, pytester, run_alone):
 
 # -- virtual time
 
-IN_VIRTUAL_TIME = """
+# Tests of an hour each, and a test in real time; `{mark}` is the marker of an async plugin.
+HOUR_LONG_TESTS = """
     import asyncio
     import time
 
@@ -730,21 +746,24 @@ IN_VIRTUAL_TIME = """
     ids=["pytest-asyncio, strict", "pytest-asyncio, auto", "anyio's, asyncio and trio"],
 )
 def test_virtual_time_with_async_plugins(mark, options, passed, pytester, run_alone):
-    """An hour passes in a moment, whichever plugin runs the test; other tests see real time."""
+    """An hour of virtual time passes at once under each async plugin; other tests see real time."""
     pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
-    pytester.makepyfile(textwrap.dedent(IN_VIRTUAL_TIME).format(mark=mark))
+    pytester.makepyfile(textwrap.dedent(HOUR_LONG_TESTS).format(mark=mark))
     run_alone(*options).assert_outcomes(passed=passed)
 
 
 def test_virtual_time_with_no_async_plugin(pytester, run_alone):
-    """Sync tests need none."""
-    pytester.makepyfile(textwrap.dedent(IN_VIRTUAL_TIME).format(mark="@pytest.mark.skip"))
+    """Sync tests can use virtual time without any async plugin."""
+    pytester.makepyfile(textwrap.dedent(HOUR_LONG_TESTS).format(mark="@pytest.mark.skip"))
     result = run_alone("-p", "no:anyio", "-p", "no:asyncio")
     result.assert_outcomes(passed=2, skipped=2)
 
 
 def test_a_loop_factory_of_the_projects_wins(pytester, run_alone):
-    """And where it does, virtual time is an error, not real time in disguise."""
+    """A project's own loop factory stays, and `virtual_clock` raises an error on its loop.
+
+    Without the error the test would wait in real time unnoticed.
+    """
     pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
     pytester.makeconftest(
         """
@@ -778,9 +797,10 @@ def test_a_loop_factory_of_the_projects_wins(pytester, run_alone):
     result.stdout.fnmatch_lines(["*VirtualTimeError: virtual time cannot move a conftest.Loop*"])
 
 
-# -- guards against background fetches: what is tried is refused, so that nothing leaves the machine
+# -- guards against background fetches; RFC 5737 reserves 192.0.2.1: no server has this address
 
-FETCHES = """
+# The head of a test file: `fetch` connects at once, and `late` as soon as `release` is set.
+FETCH_HELPERS = """
 import contextlib, socket, threading, time, unittest
 import pytest
 
@@ -796,15 +816,16 @@ def late(port):
     release.wait()
     fetch(port)
 """
-EVERYTHING = "[tool.streamperf]\nbackground_fetch = false\nblock_network = true\n"
+# Settings that guard the whole run.
+GUARD_THE_RUN = "[tool.streamperf]\nbackground_fetch = false\nblock_network = true\n"
 
 
 @pytest.fixture
 def guard(pytester, run_alone):
-    """Runs tests of which some are guarded."""
+    """Return a function that runs test code after `FETCH_HELPERS`, with warnings as errors."""
 
     def run(tests, *options, settings=""):
-        pytester.makepyfile(FETCHES + textwrap.dedent(tests))
+        pytester.makepyfile(FETCH_HELPERS + textwrap.dedent(tests))
         if settings:
             pytester.makefile(".toml", pyproject=settings)
         return run_alone("-W", "error", *options)
@@ -813,7 +834,11 @@ def guard(pytester, run_alone):
 
 
 def test_a_fetch_fails_the_test_that_started_it(guard):
-    """By its marker, or by its fixture; one that is not guarded may."""
+    """A network access fails the guarded test that started it, also from a thread.
+
+    A marker or the fixture `no_background_fetch` guards a test. A test without a network access
+    passes.
+    """
     result = guard(
         """
         @guarded
@@ -854,7 +879,10 @@ def test_a_fetch_fails_the_test_that_started_it(guard):
 
 
 def test_a_test_is_taken_out_by_its_marker(guard):
-    """Where all are guarded, what it tries is nobody else's, either."""
+    """A marker with `background_fetch=True` frees its test from the guard of the project.
+
+    No other test is charged with its access.
+    """
     result = guard(
         """
         @pytest.mark.streamperf(background_fetch=True)
@@ -869,7 +897,10 @@ def test_a_test_is_taken_out_by_its_marker(guard):
 
 
 def test_a_test_may_ask_for_its_guard_in_its_body(guard):
-    """It is guarded from then on, also where it is the first of all that asks."""
+    """A test that requests `no_background_fetch` in its body is guarded from then on.
+
+    It may be the first test that requests the guard.
+    """
     result = guard(
         """
         import asyncio
@@ -902,7 +933,11 @@ def test_a_test_may_ask_for_its_guard_in_its_body(guard):
 
 
 def test_a_failure_of_its_own_wins(guard):
-    """Also an expected one; what was tried is in the summary. A skip is no failure: it gets one."""
+    """A guarded test that fails by itself keeps its failure; the summary has its attempts.
+
+    An expected failure (xfail) counts as a failure. A skip does not, so an attempt of a skipped
+    test is an error at its teardown.
+    """
     result = guard(
         """
         @guarded
@@ -941,7 +976,10 @@ def test_a_failure_of_its_own_wins(guard):
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")])
 def test_what_comes_late_is_an_error_of_the_test_that_started_it(guard, workers):
-    """In its teardown, in another test, when all is over: with xdist's workers, too."""
+    """An attempt after the end of a test is an error of the test that started it, also on xdist.
+
+    Here attempts come in a teardown, and from threads that wait until the end of the session.
+    """
     result = guard(
         """
         @pytest.fixture
@@ -976,7 +1014,7 @@ def test_what_comes_late_is_an_error_of_the_test_that_started_it(guard, workers)
 
 
 def test_at_exit(guard):
-    """What comes when even the session is over is printed, and the exit status says so."""
+    """An attempt after the session, in an exit handler, is printed, and the exit status is 1."""
     result = guard(
         """
         import atexit
@@ -997,7 +1035,10 @@ def test_at_exit(guard):
 
 
 def test_a_project_is_guarded_by_a_line_of_settings(guard):
-    """Import, collection, shared fixtures: what no test started is told as such."""
+    """The setting `background_fetch = false` guards imports, shared fixtures and tests.
+
+    An attempt that no test started is an error of `<startup>` or `<session>`.
+    """
     result = guard(
         """
         fetch(1)
@@ -1009,7 +1050,7 @@ def test_a_project_is_guarded_by_a_line_of_settings(guard):
         def test_one(shared): fetch(3)
         def test_two(shared): pass
         """,
-        settings=EVERYTHING,
+        settings=GUARD_THE_RUN,
     )
     result.assert_outcomes(passed=1, failed=1, errors=2)
     result.stdout.fnmatch_lines(
@@ -1024,7 +1065,7 @@ def test_a_project_is_guarded_by_a_line_of_settings(guard):
 
 
 def test_a_project_that_warns(guard):
-    """With `mode = "warn"` nothing fails, and everything is told."""
+    """`mode = "warn"` reports every network access, and nothing fails."""
     result = guard(
         """
         fetch(1)
@@ -1032,7 +1073,7 @@ def test_a_project_that_warns(guard):
         """,
         "-W",
         "default",
-        settings=EVERYTHING + 'mode = "warn"\n',
+        settings=GUARD_THE_RUN + 'mode = "warn"\n',
     )
     result.assert_outcomes(passed=1, warnings=1)
     assert result.ret == 0
@@ -1040,7 +1081,7 @@ def test_a_project_that_warns(guard):
 
 
 def test_an_unknown_marker_keyword(guard):
-    """Is named, with what there is."""
+    """An unknown keyword of the marker is an error that names it and lists the allowed ones."""
     result = guard(
         """
         @pytest.mark.streamperf(backgroundfetch=False)
@@ -1054,7 +1095,10 @@ def test_an_unknown_marker_keyword(guard):
 
 
 def test_a_workers_native_code_is_inconclusive_too(pytester, guard):
-    """The one that runs no tests asks those that do."""
+    """Native networking code in a worker of xdist makes the guard of the run inconclusive.
+
+    The controller reports it, but only the worker has loaded the code.
+    """
     pytester.makeconftest(
         """
         import os, socket
@@ -1064,7 +1108,7 @@ def test_a_workers_native_code_is_inconclusive_too(pytester, guard):
             native_libraries._HARMLESS = ()
         """
     )
-    result = guard("def test_it(): pass", "-n", "1", settings=EVERYTHING)
+    result = guard("def test_it(): pass", "-n", "1", settings=GUARD_THE_RUN)
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(
         ["NetworkInconclusive: native code that may reach the network is loaded"]
@@ -1072,7 +1116,7 @@ def test_a_workers_native_code_is_inconclusive_too(pytester, guard):
 
 
 def test_nothing_is_hooked_where_nothing_is_guarded(pytester, run_alone):
-    """An audit hook cannot be taken out: it is not put in for nothing."""
+    """A run without a guard installs no audit hook, because such a hook cannot be removed."""
     pytester.makepyfile(
         """
         import sys, threading
@@ -1086,7 +1130,7 @@ def test_nothing_is_hooked_where_nothing_is_guarded(pytester, run_alone):
 
 
 def test_a_gate_by_its_fixture(pytester, run_alone):
-    """`assert_fetch_is_gated` is `assert_fetch_is_gated`."""
+    """The fixture `assert_fetch_is_gated` checks a gate as the function of the same name does."""
     pytester.makepyfile(
         """
         def test_it(assert_fetch_is_gated):
@@ -1099,26 +1143,27 @@ def test_a_gate_by_its_fixture(pytester, run_alone):
 
 # -- checks that take long
 
-SLOW = f"""
+# A check that shows its progress at once, as only a check of some seconds does otherwise.
+PROGRESS_TEST = f"""
 from pytest_streamperf.growth import consumers, thresholds
 consumers.THRESHOLDS = thresholds.Thresholds(quiet_seconds=0.0, progress_interval_seconds=0.0)
-{GOOD}
+{LINEAR_TEST}
 """
 
 
 def test_a_long_check_says_where_it_is(pytester, monkeypatch):
-    """On a line that is wiped when it is done, if there is a terminal."""
+    """A long check shows on a terminal how many deltas it has fed so far."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    pytester.makepyfile(SLOW)
-    ours, theirs = pty.openpty()
+    pytester.makepyfile(PROGRESS_TEST)
+    reading_end, writing_end = pty.openpty()
     command = [sys.executable, "-m", "pytest", "-p", "streamperf"]
-    with os.fdopen(ours, "rb", buffering=0) as terminal:
-        run = subprocess.Popen(command, stdout=theirs, stderr=theirs, cwd=pytester.path)
-        os.close(theirs)
+    with os.fdopen(reading_end, "rb", buffering=0) as terminal:
+        run = subprocess.Popen(command, stdout=writing_end, stderr=writing_end, cwd=pytester.path)
+        os.close(writing_end)
         shown = b""
-        with run, contextlib.suppress(OSError):  # Linux's word for the end of a terminal
-            while piece := terminal.read(4096):
-                shown += piece
+        with run, contextlib.suppress(OSError):  # Linux ends a terminal's output with it
+            while chunk := terminal.read(4096):
+                shown += chunk
     lines = re.split("[\r\n]+", shown.decode())
     assert any(line.startswith("growth: ") and "deltas" in line for line in lines)
     assert any("1 passed" in line for line in lines)
@@ -1126,6 +1171,6 @@ def test_a_long_check_says_where_it_is(pytester, monkeypatch):
 
 
 def test_where_there_is_no_terminal_nothing_is_said_meanwhile(pytester, run_alone):
-    """A log in CI has no use for it."""
-    pytester.makepyfile(SLOW)
+    """A long check shows no progress where there is no terminal, as in CI."""
+    pytester.makepyfile(PROGRESS_TEST)
     run_alone().stdout.no_fnmatch_line("*now * deltas*")

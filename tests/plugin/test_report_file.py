@@ -1,4 +1,8 @@
-"""The document that a run writes: all that was measured, once, wherever it was."""
+"""The document that `--streamperf-json` writes: every verdict of a run, exactly once.
+
+The document has the same checks with and without xdist. A run that crashes, stops early or is
+cancelled writes the verdicts that it has, and is not complete.
+"""
 
 import signal
 import subprocess
@@ -45,7 +49,7 @@ def test_nothing(): pass
 
 @pytest.fixture
 def written(pytester, run_alone):
-    """Run these tests, and read what was written."""
+    """Return a function that runs tests with `--streamperf-json` and returns the document."""
 
     def run(*options, tests=TESTS):
         pytester.makepyfile(test_it=tests)
@@ -55,14 +59,14 @@ def written(pytester, run_alone):
     return run
 
 
-def _said(document):
-    """What is the same wherever it ran."""
+def _machine_independent(document):
+    """Return the fields of each check that are the same on every machine, and with xdist."""
     keys = ("test", "stem", "number", "verdict", "accepted", "headline", "given", "counts")
     return [{key: check[key] for key in keys} for check in document["checks"]]
 
 
 def test_all_that_was_measured_is_written(written):
-    """Each check of a test with a number of its own; tests without one are counted."""
+    """The document has each check, numbered within its test, and counts tests without checks."""
     document = written()
     assert document["complete"]
     assert document["tests"] == 8
@@ -76,7 +80,10 @@ def test_all_that_was_measured_is_written(written):
 
 
 def test_figures_and_rows_are_those_of_the_check(written):
-    """In virtual time they are known."""
+    """The document has the figures, the limits, the series and the message of a check.
+
+    In virtual time the figures are the same in every run.
+    """
     (result,) = (check for check in written()["checks"] if check["stem"] == "responsiveness")
     assert result["given"] == {"messages": 3}
     assert result["seconds"]["longest gap"] == pytest.approx(0.3)
@@ -88,12 +95,14 @@ def test_figures_and_rows_are_those_of_the_check(written):
 
 @pytest.mark.parametrize("dist", ["load", "loadgroup"])
 def test_workers_are_merged(written, dist):
-    """Nothing is lost or doubled, and tests have the names that they have alone."""
-    assert _said(written("-n", "2", "--dist", dist)) == _said(written())
+    """A run on workers writes the same checks, with the same test names, as a run without."""
+    assert _machine_independent(written("-n", "2", "--dist", dist)) == _machine_independent(
+        written()
+    )
 
 
 def test_a_worker_that_crashes_takes_one_test_along(written):
-    """It is named; what others measured is there."""
+    """The document names the test of a worker that crashed, and has all other checks."""
     document = written("-n", "2", tests=f"{TESTS}\ndef test_crash(): os._exit(1)\n")
     assert document["lost"] == ["test_it.py::test_crash"]
     assert not document["complete"]
@@ -104,44 +113,53 @@ def test_a_worker_that_crashes_takes_one_test_along(written):
     ("option", "complete"), [("-k=growth", True), ("-x", False), ("--maxfail=1", False)]
 )
 def test_a_run_that_stopped_early_is_not_complete(written, option, complete):
-    """One of some tests is."""
+    """A run that stopped at a failure is not complete; a run of selected tests is."""
     assert written(option)["complete"] is complete
 
 
 @pytest.fixture
 def interrupted(pytester, monkeypatch):
-    """Run tests, send a signal at each of the words that they print, and read what was written."""
+    """Return a function that interrupts a run, and returns the document that the run wrote.
+
+    Each keyword is a word that the tests print, and its value the signal that is sent at that word.
+    """
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
 
     def run(tests, **signals):
         pytester.makepyfile(test_it=tests)
         options = ["-p", "streamperf", "-s", "--streamperf-json=run.json"]
         command = [sys.executable, "-m", "pytest", *options]
-        run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=pytester.path)
-        with run:
-            for word, sent in signals.items():
-                while word not in run.stdout.readline():
-                    assert run.poll() is None
-                run.send_signal(sent)
-            run.stdout.read()
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=pytester.path)
+        with process:
+            for word, signal_number in signals.items():
+                while word not in process.stdout.readline():
+                    assert process.poll() is None
+                process.send_signal(signal_number)
+            process.stdout.read()
         return read(pytester.path / "run.json")
 
     return run
 
 
-WAITS = "\ndef test_waits():\n    print('here', flush=True)\n    __import__('time').sleep(60)\n"
+# A test that prints "here" and waits for a signal.
+WAITING_TEST = (
+    "\ndef test_waits():\n    print('here', flush=True)\n    __import__('time').sleep(60)\n"
+)
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_writes_what_it_had(interrupted, sent):
-    """Ctrl-C, or a job that is cancelled, in the midst of a test."""
-    document = interrupted(TESTS + WAITS, here=sent)
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_writes_what_it_had(interrupted, signal_number):
+    """A run that SIGINT or SIGTERM interrupts during a test writes the checks that it has."""
+    document = interrupted(TESTS + WAITING_TEST, here=signal_number)
     assert not document["complete"]
     assert len(document["checks"]) == 8
 
 
 def test_a_run_that_is_told_to_end_twice_writes_what_it_had(interrupted):
-    """As jobs are that are cancelled: SIGINT, and SIGTERM soon after, whatever it does by then."""
+    """A run that gets SIGTERM while it ends after SIGINT writes the checks that it has.
+
+    A cancelled CI job gets both signals, one soon after the other.
+    """
     slow = """
 import time
 import pytest
@@ -155,12 +173,12 @@ def slow():
 def test_it(assert_linear):
     assert_linear("".join, up_to=640, metrics=("calls",))
 """
-    document = interrupted(slow + WAITS, here=signal.SIGINT, leaving=signal.SIGTERM)
+    document = interrupted(slow + WAITING_TEST, here=signal.SIGINT, leaving=signal.SIGTERM)
     assert len(document["checks"]) == 1
 
 
 def test_a_child_that_is_forked_ends_as_it_would_without(pytester, run_alone):
-    """What is done for a run that is told to end is not done for its children."""
+    """A forked child dies of SIGTERM: it does not inherit the signal handler of the run."""
     forks = """
 import multiprocessing, time
 
@@ -176,13 +194,16 @@ def test_child():
 
 
 def test_an_exit_is_no_end_whatever_status_it_gives(written):
-    """Tests did not run that would have."""
+    """A run that `pytest.exit` ends is not complete, even with exit status 0."""
     leaving = "def test_leaves():\n    pytest.exit('enough', returncode=0)\n"
     assert not written(tests=f"import pytest\n{leaving}")["complete"]
 
 
 def test_a_test_that_runs_again_has_the_properties_of_its_last_run(pytester, run_alone):
-    """As pytest-rerunfailures does it."""
+    """A test that runs again has the JUnit properties of its last run only.
+
+    The conftest runs a test again in the way of pytest-rerunfailures.
+    """
     pytester.makeconftest(
         """
         from _pytest.runner import runtestprotocol
@@ -196,7 +217,7 @@ def test_a_test_that_runs_again_has_the_properties_of_its_last_run(pytester, run
 
 
 def test_what_cannot_be_written_is_said(pytester, run_alone):
-    """And the run is no success."""
+    """A document that cannot be written is reported, and the run ends with a usage error."""
     pytester.makepyfile("def test_it(): pass")
     pytester.makefile("", file="")
     result = run_alone("--streamperf-json", "file/run.json")
@@ -205,21 +226,21 @@ def test_what_cannot_be_written_is_said(pytester, run_alone):
 
 
 def test_it_is_told_where_it_is(pytester, run_alone):
-    """In one line."""
+    """The run prints the number of checks and the path of the document in one line."""
     pytester.makepyfile("def test_it(): pass")
     result = run_alone("--streamperf-json=run.json")
     result.stdout.fnmatch_lines([f"streamperf: 0 checks in {pytester.path / 'run.json'}"])
 
 
 def test_a_run_that_only_collects_writes_nothing(pytester, run_alone):
-    """It has measured nothing, and there may be a report of one that has."""
+    """A run with `--collect-only` keeps the document of an earlier run."""
     pytester.makefile(".json", run="kept")
     run_alone("--streamperf-json", "run.json", "--collect-only")
     assert (pytester.path / "run.json").read_text() == "kept"
 
 
 def test_nothing_measured_is_not_accepted(pytester, written):
-    """A project that lets failures be warnings has it fail, and the report says so."""
+    """A check that measured nothing is not accepted, even with `mode = "warn"`."""
     pytester.makefile(".toml", pyproject="[tool.streamperf]\nmode = 'warn'")
     (check,) = written(tests="def test_it(assert_linear): assert_linear(lambda stream: None)")[
         "checks"
@@ -228,7 +249,7 @@ def test_nothing_measured_is_not_accepted(pytester, written):
 
 
 def test_the_commit_is_written(pytester, written):
-    """And whether files differ from it; none where there is no repository."""
+    """The document has the commit and whether files differ from it; None outside a repository."""
     assert written()["commit"] is None
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
     for words in (["init", "-q"], ["add", "test_it.py"], ["commit", "-qm", "first"]):
@@ -239,9 +260,10 @@ def test_the_commit_is_written(pytester, written):
 
 
 def test_timed_tests_are_put_into_a_group(pytester, run_alone):
-    """Under `--dist loadgroup`, unless they are in one; others go wherever there is room.
+    """Tests that measure time share one group under `--dist loadgroup`, or keep their own.
 
-    What xdist makes of groups is its own: with pytest 9.2, xdist 3.8 makes nothing of them.
+    Other tests have no group. pytest-xdist decides what a group does: xdist 3.8 ignores groups with
+    pytest 9.2.
     """
     pytester.makepyfile(
         """
@@ -268,7 +290,7 @@ def test_timed_tests_are_put_into_a_group(pytester, run_alone):
 
 
 def test_a_group_is_no_part_of_a_name():
-    """But an at sign in a parameter is."""
+    """`without_group` removes the group from the name of a test, and keeps any other at sign."""
     assert without_group("test_it.py::test_one@streamperf") == "test_it.py::test_one"
     assert without_group("test_it.py::test_one[a@b]") == "test_it.py::test_one[a@b]"
     assert without_group("@one/test_it.py::test_one") == "@one/test_it.py::test_one"
