@@ -207,9 +207,12 @@ def test_a_system_that_does_not_tell(monkeypatch, content):
 
 
 def test_nothing_is_raised_in_time(clocks):
-    """A deadline raises nothing when its limits are reached but not exceeded."""
+    """A deadline raises nothing at its limits, and `Overrun` at the first tick beyond them."""
     with deadline(cpu_seconds=2.0, wall_seconds=30.0):
         clocks.advance_and_tick(cpu=2.0, wall=30.0)
+        with pytest.raises(Overrun):
+            clocks.advance_and_tick(cpu=0.1)
+        clocks.cpu_now = 100.0
 
 
 @pytest.mark.parametrize(

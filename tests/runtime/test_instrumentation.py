@@ -204,7 +204,7 @@ def test_who_ends_while_tracing_rests_leaves_it_off():
 
 
 def test_what_begins_while_tracing_rests_is_traced():
-    """`allocations` that open during a pause trace; the earlier ones go on tracing afterwards."""
+    """Code that opens `allocations` during a pause is traced; earlier tracing goes on after it."""
     with allocations(), peak() as outer:
         kept = bytearray(2_000_000)
         with allocations_untraced(), allocations(), peak() as inner:
@@ -831,7 +831,7 @@ def call_len():
 
 
 def test_a_new_thread_is_seen(tracers):
-    """The tracers report what a new thread does between `start` and `stop`."""
+    """Line and callee tracers report what a new thread does between `start` and `stop`."""
     tracer, callee_tracer, visits, names = tracers
     tracer.start(None)
     callee_tracer.start()
@@ -843,7 +843,7 @@ def test_a_new_thread_is_seen(tracers):
 
 
 def test_a_thread_that_runs_already_is_seen(tracers):
-    """The tracers report a thread that was in the middle of a function at `start`."""
+    """Line and callee tracers report a thread that was in the middle of a function at `start`."""
     tracer, callee_tracer, visits, names = tracers
     running, started = threading.Event(), threading.Event()
 
