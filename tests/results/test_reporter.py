@@ -1,4 +1,4 @@
-"""Where checks report to."""
+"""Tests of the sink that checks report their verdicts to."""
 
 import pytest
 
@@ -7,35 +7,35 @@ from pytest_streamperf._results.reporter import current_sink, report, reporting_
 from pytest_streamperf._results.verdict import Verdict
 from tests.recording_reporter import RecordingReporter
 
-FOUND = Verdict(stem="growth", verdict="exceeded", headline="84% superlinear, limit 25%")
+VERDICT = Verdict(stem="growth", verdict="exceeded", headline="84% superlinear, limit 25%")
 
 
 def test_no_sink(monkeypatch):
-    """Outside a test verdicts go nowhere."""
+    """A verdict that is reported while no sink is open is dropped."""
     with monkeypatch.context() as patch:
         patch.setattr(reporter_module, "_sinks", [])
-        report(FOUND)
+        report(VERDICT)
         assert current_sink() is None
 
 
 def test_sink_gets_what_is_reported():
-    """A check's verdict goes to the sink that is open."""
+    """A reported verdict goes to the open sink."""
     reporter = RecordingReporter()
     with reporting_to(reporter):
-        report(FOUND)
-    assert reporter.verdicts == [FOUND]
+        report(VERDICT)
+    assert reporter.verdicts == [VERDICT]
 
 
 def test_last_sink_is_the_current_one():
-    """A sink that is opened inside another one takes its place."""
+    """If two sinks are open, only the one that was opened last gets a verdict."""
     outer, inner = RecordingReporter(), RecordingReporter()
     with reporting_to(outer), reporting_to(inner):
-        report(FOUND)
-    assert (outer.verdicts, inner.verdicts) == ([], [FOUND])
+        report(VERDICT)
+    assert (outer.verdicts, inner.verdicts) == ([], [VERDICT])
 
 
 def test_outer_sink_comes_back():
-    """When the inner sink is closed the outer one is current again, be they equal or not."""
+    """After the inner sink closes, the outer one is current again, even if the two are equal."""
     outer, inner = RecordingReporter(), RecordingReporter()
     with reporting_to(outer):
         with reporting_to(inner):
@@ -44,7 +44,7 @@ def test_outer_sink_comes_back():
 
 
 def test_sink_is_closed_after_an_error():
-    """A sink does not outlive a failing test."""
+    """A sink is closed if the code inside its block raises."""
     before = current_sink()
     with pytest.raises(ZeroDivisionError), reporting_to(RecordingReporter()):
         raise ZeroDivisionError
@@ -52,7 +52,7 @@ def test_sink_is_closed_after_an_error():
 
 
 def test_sinks_may_close_in_any_order():
-    """Closing the outer sink first leaves the inner one current."""
+    """If the outer sink closes first, the inner one stays current."""
     outer, inner = RecordingReporter(), RecordingReporter()
     first, second = reporting_to(outer), reporting_to(inner)
     first.__enter__()

@@ -1,4 +1,4 @@
-"""How people write times, shares, rates and sizes."""
+"""Tests of the functions that read times, shares, rates and sizes from numbers and texts."""
 
 import pytest
 from hypothesis import given
@@ -43,13 +43,13 @@ from pytest_streamperf._results.units import (
     ],
 )
 def test_what_people_write(read, text, value):
-    """With a unit, or as a number of the plain one."""
+    """A function of `units` reads a text with a unit, or a plain number of the base unit."""
     assert read(text) == value
 
 
 @pytest.mark.parametrize("value", ["", "5", "5 parsec", "-1s", "1e3s", "5%%", None, True, [], -1])
 @pytest.mark.parametrize(
-    ("read", "allowed"),
+    ("read", "example"),
     [
         (seconds_of, "200ms"),
         (interval_of, "200ms"),
@@ -60,9 +60,9 @@ def test_what_people_write(read, text, value):
         (mean_bytes_of, "64MiB"),
     ],
 )
-def test_what_is_wrong(read, allowed, value):
-    """It is repeated, with an example of what is right."""
-    with pytest.raises(ValueError, match=f"must be .*{allowed}.*, not ") as raised:
+def test_what_is_wrong(read, example, value):
+    """The error for an invalid value repeats the value and shows an example of a valid one."""
+    with pytest.raises(ValueError, match=f"must be .*{example}.*, not ") as raised:
         read(value)
     assert str(raised.value).endswith(f"not {value!r}")
 
@@ -70,7 +70,7 @@ def test_what_is_wrong(read, allowed, value):
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), pytest.param(10**400, id="huge")])
 @pytest.mark.parametrize("read", [seconds_of, share_of, rate_of, bytes_of])
 def test_no_number_is_infinite(read, value):
-    """Or none at all."""
+    """NaN, infinity and an integer beyond the range of floats are errors."""
     with pytest.raises(ValueError, match="must be"):
         read(value)
 
@@ -87,14 +87,17 @@ def test_no_number_is_infinite(read, value):
     ],
 )
 def test_out_of_range(read, value):
-    """A share of nothing would fail whatever comes; a rate below one is a time."""
+    """A number out of its range is an error.
+
+    A share of 0 could never hold, and less than once a second is written as a time, not as a rate.
+    """
     with pytest.raises(ValueError, match="must be"):
         read(value)
 
 
 @given(st.integers(0, 10**6))
 def test_units_are_factors(number):
-    """A thousand of one are one of the next."""
+    """A millisecond is 1,000 microseconds, and a kilobyte is 1,000 bytes."""
     assert seconds_of(f"{number}ms") == pytest.approx(seconds_of(f"{number * 1000}us"))
     assert bytes_of(f"{number}kB") == bytes_of(f"{number * 1000}B")
 
@@ -104,14 +107,14 @@ def test_units_are_factors(number):
     [("soon", ValueError), (-1, ValueError), (None, TypeError), (True, TypeError)],
 )
 def test_an_argument_is_named_in_its_error(value, error):
-    """The error of a call says which argument is wrong, and by its class whether its type is."""
+    """The error for an argument names it; a value of a wrong type raises `TypeError`."""
     with pytest.raises(error, match=r"^timeout must be a time, .*, not "):
         argument("timeout", seconds_of, value)
     assert argument("timeout", seconds_of, "2min") == 120
 
 
 def test_an_argument_may_be_left_out():
-    """None stays None where an argument is optional."""
+    """An optional argument may be None; any other value is read as usual."""
     assert optional_argument("timeout", seconds_of, None) is None
     assert optional_argument("timeout", seconds_of, "2min") == 120
     with pytest.raises(TypeError, match=r"^timeout must be a time"):
@@ -120,6 +123,6 @@ def test_an_argument_may_be_left_out():
 
 @pytest.mark.parametrize("number", [3, 1e-12, 0.1 + 0.2, 1.7e308, 10**30])
 def test_a_number_is_not_rounded(number):
-    """A number is taken as it is; only the product of a text and its unit is rounded."""
+    """A number is returned unchanged; only the product of a text's number and unit is rounded."""
     assert seconds_of(number) is number
     assert seconds_of("0.3ms") == 0.0003

@@ -1,4 +1,10 @@
-"""The deadline stops a consumer that never ends, and gets in the way of nothing else."""
+"""Tests of `clock`: CPU and wall time, noise (run-queue delay, page faults), ticks, deadlines.
+
+`ticks(every, look)` calls `look` at each tick of a SIGALRM timer. `deadline` raises `Overrun` at
+the first tick after its limits, and so stops a consumer that never ends. Neither may disturb an
+alarm that was set before, such as the one of pytest-timeout. Most tests use fake clocks and raise
+SIGALRM themselves, so that they do not wait.
+"""
 
 import doctest
 import mmap
@@ -18,14 +24,16 @@ pytestmark = pytest.mark.skipif(
     not hasattr(signal, "setitimer"), reason="deadlines need POSIX interval timers"
 )
 
-LONG = {"cpu_seconds": 3_600.0, "wall_seconds": 3_600.0}
-# A deadline that does not work fails its test after this, and does not hang the suite.
-PATIENCE = 10.0
+# Limits that no test reaches: one hour.
+UNREACHED_LIMITS = {"cpu_seconds": 3_600.0, "wall_seconds": 3_600.0}
+# A test of a broken deadline fails after this time, so that the suite does not hang. Not measured:
+# the deadlines under test end within 0.1 s.
+PATIENCE_SECONDS = 10.0
 
 
 @pytest.fixture(autouse=True)
 def _alarm():
-    """Set no alarm before the test, and put back what there was after it."""
+    """Start the test without an alarm, and restore the earlier alarm after it."""
     left, interval = signal.setitimer(signal.ITIMER_REAL, 0)
     handler = signal.signal(signal.SIGALRM, signal.SIG_DFL)
     yield
@@ -35,21 +43,21 @@ def _alarm():
 
 
 class FakeClocks:
-    """CPU and wall time that pass only when told to."""
+    """CPU and wall clocks, in seconds, that advance only when a test advances them."""
 
     cpu_now = 100.0
     wall_now = 1_000.0
 
     def cpu(self):
-        """Tell the CPU time."""
+        """Return the fake CPU time, in seconds."""
         return self.cpu_now
 
     def wall(self):
-        """Tell the wall time."""
+        """Return the fake wall time, in seconds."""
         return self.wall_now
 
-    def pass_by(self, *, cpu=0.0, wall=0.0):
-        """Let time pass, and the deadline look at the clocks."""
+    def advance_and_tick(self, *, cpu=0.0, wall=0.0):
+        """Advance both clocks by these seconds, then raise SIGALRM: one tick."""
         self.cpu_now += cpu
         self.wall_now += wall
         signal.raise_signal(signal.SIGALRM)
@@ -57,87 +65,93 @@ class FakeClocks:
 
 @pytest.fixture
 def clocks(monkeypatch):
-    """Put fake clocks in place of the real ones."""
+    """Replace the real CPU and wall clocks by fake ones, and return the fake ones."""
     fake = FakeClocks()
     monkeypatch.setattr(clock, "cpu", fake.cpu)
     monkeypatch.setattr(clock, "wall", fake.wall)
     return fake
 
 
-class Rings:
-    """An alarm's handler, of pytest-timeout for one."""
+class CountingAlarm:
+    """A SIGALRM handler, such as the one of pytest-timeout, that counts its calls."""
 
     def __init__(self, error=None) -> None:
-        self.times = 0
+        self.calls = 0
         self.error = error
 
     def __call__(self, _signum, _frame):
-        """Ring."""
-        self.times += 1
+        """Count one call, and raise `error` if there is one."""
+        self.calls += 1
         if self.error:
             raise self.error
 
 
 @pytest.fixture
 def outer():
-    """Set an alarm before the deadline: in 100 seconds."""
-    rings = Rings()
-    signal.signal(signal.SIGALRM, rings)
+    """Set an alarm, due in 100 seconds, before the deadline opens; return its handler."""
+    alarm = CountingAlarm()
+    signal.signal(signal.SIGALRM, alarm)
     signal.setitimer(signal.ITIMER_REAL, 100.0)
-    return rings
+    return alarm
 
 
 def spin():
-    """Use CPU time until somebody stops it."""
-    end = time.monotonic() + PATIENCE
+    """Use CPU time until an exception stops it, for at most `PATIENCE_SECONDS`."""
+    end = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < end:
         pass
 
 
-# -- with real clocks
+# -- deadlines by the real clocks
 
 
 def test_spinning_loop_is_stopped():
-    """Code that spends CPU without end is interrupted, for its CPU time."""
-    with pytest.raises(Overrun) as stopped, deadline(cpu_seconds=0.05, wall_seconds=PATIENCE):
+    """A deadline interrupts code that uses CPU time without end, and names the CPU limit."""
+    with (
+        pytest.raises(Overrun) as stopped,
+        deadline(cpu_seconds=0.05, wall_seconds=PATIENCE_SECONDS),
+    ):
         spin()
     assert stopped.value.resource == "cpu"
 
 
 def test_waiting_call_is_stopped():
-    """Code that waits without end is interrupted, for its wall time."""
-    with pytest.raises(Overrun) as stopped, deadline(cpu_seconds=PATIENCE, wall_seconds=0.05):
-        threading.Event().wait(PATIENCE)
+    """A deadline interrupts code that waits without end, and names the wall-time limit."""
+    with (
+        pytest.raises(Overrun) as stopped,
+        deadline(cpu_seconds=PATIENCE_SECONDS, wall_seconds=0.05),
+    ):
+        threading.Event().wait(PATIENCE_SECONDS)
     assert stopped.value.resource == "wall"
 
 
 def test_swallowed_overrun_is_raised_again():
-    """Code that catches everything is interrupted until it lets go."""
+    """Code that catches `Overrun` and runs on is interrupted again."""
 
     def stubborn():
         with suppress(Overrun):
             spin()
         spin()
 
-    with pytest.raises(Overrun), deadline(cpu_seconds=0.01, wall_seconds=2 * PATIENCE):
+    with pytest.raises(Overrun), deadline(cpu_seconds=0.01, wall_seconds=2 * PATIENCE_SECONDS):
         stubborn()
 
 
 def test_outer_alarm_rings_in_time():
-    """An alarm that is due inside rings there, and not too soon."""
-    rings = Rings()
-    signal.signal(signal.SIGALRM, rings)
+    """An alarm that was set before the deadline still rings inside it, when it is due."""
+    alarm = CountingAlarm()
+    signal.signal(signal.SIGALRM, alarm)
     start = time.monotonic()
     signal.setitimer(signal.ITIMER_REAL, 0.06)
-    with deadline(**LONG):
-        while not rings.times and time.monotonic() < start + PATIENCE:
+    with deadline(**UNREACHED_LIMITS):
+        while not alarm.calls and time.monotonic() < start + PATIENCE_SECONDS:
             pass
         assert time.monotonic() - start >= 0.06
-        assert rings.times == 1
+        assert alarm.calls == 1
 
 
 def test_cpu_counts_every_thread():
-    """Work that is handed to another thread is on the CPU clock too."""
+    """The CPU clock counts the work of other threads, too."""
     before = clock.cpu()
 
     def work():
@@ -154,13 +168,13 @@ def test_cpu_counts_every_thread():
 
 
 def test_noise_is_what_came_since():
-    """Each figure is the difference, or None where the system did not tell."""
+    """`Noise.since` subtracts each figure of the earlier reading; an unknown figure stays None."""
     assert Noise(2.5, 9).since(Noise(0.5, 4)) == Noise(2.0, 5)
     assert Noise(None, None).since(Noise(None, None)) == Noise(None, None)
 
 
 def test_page_faults_are_noticed():
-    """Memory that is touched for the first time is seen."""
+    """The noise counts a page fault for each page that is touched for the first time."""
     before = clock.noise()
     memory = mmap.mmap(-1, 64 * mmap.PAGESIZE)
     for page in range(64):
@@ -171,14 +185,14 @@ def test_page_faults_are_noticed():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="schedstat is Linux's")
 def test_waiting_for_a_core_is_told():
-    """It never goes back."""
+    """The run-queue delay can be read on Linux, and it never decreases."""
     before = clock.noise()
     assert clock.noise().since(before).waited >= 0
 
 
 @pytest.mark.parametrize("content", [None, b"", b"1", b"1 x 3"])
 def test_a_system_that_does_not_tell(monkeypatch, content):
-    """Where `schedstat` is missing or says something else, the wait is unknown."""
+    """The run-queue delay is None where `schedstat` is missing or has unexpected content."""
 
     def pread(_file, _count, _offset):
         if content is None:
@@ -189,13 +203,16 @@ def test_a_system_that_does_not_tell(monkeypatch, content):
     assert clock.noise().waited is None
 
 
-# -- with fake ones
+# -- deadlines and ticks by fake clocks
 
 
 def test_nothing_is_raised_in_time(clocks):
-    """Up to the deadline nothing happens."""
+    """A deadline raises nothing at its limits, and `Overrun` at the first tick beyond them."""
     with deadline(cpu_seconds=2.0, wall_seconds=30.0):
-        clocks.pass_by(cpu=2.0, wall=30.0)
+        clocks.advance_and_tick(cpu=2.0, wall=30.0)
+        with pytest.raises(Overrun):
+            clocks.advance_and_tick(cpu=0.1)
+        clocks.cpu_now = 100.0
 
 
 @pytest.mark.parametrize(
@@ -207,25 +224,25 @@ def test_nothing_is_raised_in_time(clocks):
     ],
 )
 def test_overrun_names_the_resource(clocks, passed, resource):
-    """What ran out is told: wall time if both did."""
+    """`Overrun.resource` names the exceeded limit; if both are exceeded, it names wall time."""
     with pytest.raises(Overrun) as stopped, deadline(cpu_seconds=2.0, wall_seconds=30.0):
-        clocks.pass_by(**passed)
+        clocks.advance_and_tick(**passed)
     assert stopped.value.resource == resource
 
 
 def test_overrun_tells_how_long_it_was_stuck(clocks):
-    """CPU time since a look at which there was progress."""
-    come = []
+    """`Overrun.stuck` is the CPU time since the last tick that saw progress."""
+    received = []
 
     def work():
         for spent in (0.5, 0.5, 1.25):
-            clocks.pass_by(cpu=spent)
-            if not come:
-                come.append("a delta")
+            clocks.advance_and_tick(cpu=spent)
+            if not received:
+                received.append("a delta")
 
     with (
         pytest.raises(Overrun) as stopped,
-        deadline(cpu_seconds=2.0, wall_seconds=30.0, progress=lambda: len(come)),
+        deadline(cpu_seconds=2.0, wall_seconds=30.0, progress=lambda: len(received)),
     ):
         work()
     assert stopped.value.stuck == pytest.approx(1.25)
@@ -233,7 +250,10 @@ def test_overrun_tells_how_long_it_was_stuck(clocks):
 
 @pytest.mark.parametrize(("cpu_seconds", "every"), [(60.0, 0.05), (0.4, 0.01), (0.001, 0.005)])
 def test_short_deadlines_look_more_often(cpu_seconds, every):
-    """What is to take a tenth of a second is not stopped at half as much again."""
+    """A deadline ticks once per fortieth of its CPU seconds, within 5 to 50 ms.
+
+    With ticks of 50 ms only, a deadline of 0.1 s could let code run for 0.15 s.
+    """
     with deadline(cpu_seconds=cpu_seconds, wall_seconds=3_600.0):
         interval = signal.getitimer(signal.ITIMER_REAL)[1]
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -241,47 +261,47 @@ def test_short_deadlines_look_more_often(cpu_seconds, every):
 
 
 def test_one_more_tick_where_things_move(clocks):
-    """What still makes progress at the deadline may end in good order; then it is stopped."""
-    come = []
+    """Code that makes progress at the deadline gets one more tick to end, and no second one."""
+    received = []
 
     def work():
-        clocks.pass_by(cpu=1.0)
-        come.append("a delta")
-        clocks.pass_by(cpu=1.1)
-        come.append("the last one")
+        clocks.advance_and_tick(cpu=1.0)
+        received.append("a delta")
+        clocks.advance_and_tick(cpu=1.1)
+        received.append("the last one")
 
     def work_on():
         work()
-        clocks.pass_by(cpu=0.1)
+        clocks.advance_and_tick(cpu=0.1)
 
-    with deadline(cpu_seconds=2.0, wall_seconds=30.0, progress=lambda: len(come)):
+    with deadline(cpu_seconds=2.0, wall_seconds=30.0, progress=lambda: len(received)):
         work()
     with (
         pytest.raises(Overrun),
-        deadline(cpu_seconds=2.0, wall_seconds=30.0, progress=lambda: len(come)),
+        deadline(cpu_seconds=2.0, wall_seconds=30.0, progress=lambda: len(received)),
     ):
         work_on()
 
 
 def test_without_progress_it_was_stuck_all_the_time(clocks):
-    """So it is where nobody tells of any."""
+    """Without a `progress` function, `Overrun.stuck` is the CPU time since the deadline opened."""
     with pytest.raises(Overrun) as stopped, deadline(cpu_seconds=2.0, wall_seconds=30.0):
-        clocks.pass_by(cpu=2.5)
+        clocks.advance_and_tick(cpu=2.5)
     assert stopped.value.stuck == pytest.approx(2.5)
 
 
 def test_overrun_is_no_exception():
-    """Code under test that catches every `Exception` does not catch it."""
+    """`Overrun` is no `Exception`, so `except Exception` in code under test does not catch it."""
     assert not issubclass(Overrun, Exception)
 
 
 def test_every_look_raises_again(clocks):
-    """Past the deadline every look at the clocks interrupts."""
+    """After the deadline has passed, every tick raises `Overrun`."""
     raised = 0
     with deadline(cpu_seconds=2.0, wall_seconds=30.0):
         for _ in range(3):
             try:
-                clocks.pass_by(cpu=3.0)
+                clocks.advance_and_tick(cpu=3.0)
             except Overrun:
                 raised += 1
         clocks.cpu_now = 100.0
@@ -289,9 +309,9 @@ def test_every_look_raises_again(clocks):
 
 
 @pytest.mark.parametrize("error", [None, ZeroDivisionError, KeyboardInterrupt, Overrun])
-@pytest.mark.parametrize("handler", [signal.SIG_DFL, signal.SIG_IGN, Rings()])
+@pytest.mark.parametrize("handler", [signal.SIG_DFL, signal.SIG_IGN, CountingAlarm()])
 def test_handler_is_restored(clocks, error, handler):
-    """The signal's handler is the one it was, and the timer off, however the context ends."""
+    """A deadline restores the SIGALRM handler and stops its timer, however its block ends."""
     signal.signal(signal.SIGALRM, handler)
     inside = None
 
@@ -300,7 +320,7 @@ def test_handler_is_restored(clocks, error, handler):
         with deadline(cpu_seconds=2.0, wall_seconds=30.0):
             inside = signal.getsignal(signal.SIGALRM)
             if error is Overrun:
-                clocks.pass_by(cpu=3.0)
+                clocks.advance_and_tick(cpu=3.0)
             elif error:
                 raise error
 
@@ -315,78 +335,81 @@ def test_handler_is_restored(clocks, error, handler):
 
 
 def test_outer_alarm_is_set_again(clocks, outer):
-    """An alarm that is not due inside has the rest of its time afterwards."""
-    with deadline(**LONG):
-        clocks.pass_by(wall=40.0)
+    """An earlier alarm that is not due inside the deadline gets its remaining time afterwards."""
+    with deadline(**UNREACHED_LIMITS):
+        clocks.advance_and_tick(wall=40.0)
     left, interval = signal.getitimer(signal.ITIMER_REAL)
     assert 50.0 < left <= 60.0
     assert interval == 0.0
     assert signal.getsignal(signal.SIGALRM) is outer
-    assert outer.times == 0
+    assert outer.calls == 0
 
 
 def test_outer_alarm_rings_inside(clocks, outer):
-    """An alarm that is due inside rings at the next look."""
-    with deadline(**LONG):
-        clocks.pass_by(wall=99.0)
-        assert outer.times == 0
-        clocks.pass_by(wall=2.0)
-        assert outer.times == 1
+    """An earlier alarm that becomes due inside the deadline rings at the next tick."""
+    with deadline(**UNREACHED_LIMITS):
+        clocks.advance_and_tick(wall=99.0)
+        assert outer.calls == 0
+        clocks.advance_and_tick(wall=2.0)
+        assert outer.calls == 1
 
 
 def test_outer_alarm_rings_once(clocks, outer):
-    """An alarm that was set for once does not ring at every look, nor again afterwards."""
-    with deadline(**LONG):
+    """A one-shot alarm rings once: not at every tick, and not after the deadline."""
+    with deadline(**UNREACHED_LIMITS):
         for _ in range(3):
-            clocks.pass_by(wall=101.0)
-    assert outer.times == 1
+            clocks.advance_and_tick(wall=101.0)
+    assert outer.calls == 1
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 def test_outer_alarm_keeps_its_interval(clocks, outer):
-    """An alarm that repeats itself does so inside, and afterwards from where it was."""
+    """A repeating alarm keeps its interval inside the deadline and after it."""
     signal.setitimer(signal.ITIMER_REAL, 100.0, 30.0)
-    with deadline(**LONG):
-        clocks.pass_by(wall=101.0)
-        clocks.pass_by(wall=20.0)
-        assert outer.times == 1
-        clocks.pass_by(wall=20.0)
-        assert outer.times == 2
+    with deadline(**UNREACHED_LIMITS):
+        clocks.advance_and_tick(wall=101.0)
+        clocks.advance_and_tick(wall=20.0)
+        assert outer.calls == 1
+        clocks.advance_and_tick(wall=20.0)
+        assert outer.calls == 2
     left, interval = signal.getitimer(signal.ITIMER_REAL)
     assert 10.0 < left <= 19.0
     assert interval == 30.0
 
 
 def test_outer_alarm_may_raise(clocks, outer):
-    """A test that times out inside ends there, by the timeout's own exception."""
+    """If an earlier alarm raises an error, as a test timeout does, that error ends the block."""
     outer.error = TimeoutError("too late")
-    with pytest.raises(TimeoutError, match="too late"), deadline(**LONG):
-        clocks.pass_by(wall=101.0)
-    assert outer.times == 1
+    with pytest.raises(TimeoutError, match="too late"), deadline(**UNREACHED_LIMITS):
+        clocks.advance_and_tick(wall=101.0)
+    assert outer.calls == 1
     assert signal.getsignal(signal.SIGALRM) is outer
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 def test_overdue_alarm_rings_afterwards(clocks, outer):
-    """An alarm that came due between two looks rings when the deadline is gone."""
-    with deadline(**LONG):
+    """An alarm that becomes due after the last tick rings when the deadline closes."""
+    with deadline(**UNREACHED_LIMITS):
         clocks.wall_now += 101.0
-    assert outer.times or signal.getitimer(signal.ITIMER_REAL)[0] < 0.5
-    end = time.monotonic() + PATIENCE
-    while not outer.times and time.monotonic() < end:
+    assert outer.calls or signal.getitimer(signal.ITIMER_REAL)[0] < 0.5
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not outer.calls and time.monotonic() < end:
         pass
-    assert outer.times == 1
+    assert outer.calls == 1
 
 
 def test_a_deadline_that_passes_on_the_way_out_leaves_no_timer(clocks):
-    """In between frames of the context manager itself nothing is raised: they would not end it."""
+    """A tick that interrupts a context manager's own frame raises no `Overrun`; a later one does.
+
+    An error inside a closing context manager would leave the timer running.
+    """
 
     @contextmanager
     def between():
         alarm(signal.SIGALRM, sys._getframe(1))
         yield
 
-    with deadline(**LONG):
+    with deadline(**UNREACHED_LIMITS):
         alarm = signal.getsignal(signal.SIGALRM)
         clocks.cpu_now += 10_000.0
         with between():
@@ -396,11 +419,11 @@ def test_a_deadline_that_passes_on_the_way_out_leaves_no_timer(clocks):
 
 
 def test_look_at_the_very_end_does_not_raise(clocks, monkeypatch):
-    """A look at the clocks while the deadline is taken down comes too late."""
-    setitimer, looks = signal.setitimer, iter(["late"])
+    """A tick that comes while the deadline closes raises nothing."""
+    setitimer, late_ticks = signal.setitimer, iter(["late"])
 
     def late_look(which, seconds, interval=0.0):
-        if not seconds and next(looks, None):
+        if not seconds and next(late_ticks, None):
             signal.raise_signal(signal.SIGALRM)
         return setitimer(which, seconds, interval)
 
@@ -412,48 +435,55 @@ def test_look_at_the_very_end_does_not_raise(clocks, monkeypatch):
 
 
 def test_ignored_alarm_stays_ignored(clocks):
-    """An alarm that nobody listens to is not called."""
+    """An earlier alarm whose handler is SIG_IGN is still ignored, inside the deadline and after."""
     signal.signal(signal.SIGALRM, signal.SIG_IGN)
     signal.setitimer(signal.ITIMER_REAL, 100.0)
-    with deadline(**LONG):
-        clocks.pass_by(wall=101.0)
+    with deadline(**UNREACHED_LIMITS):
+        clocks.advance_and_tick(wall=101.0)
     assert signal.getsignal(signal.SIGALRM) is signal.SIG_IGN
 
 
 def test_outer_deadline_holds_inside(clocks):
-    """A deadline inside another one does not put the outer one off."""
-    with pytest.raises(Overrun), deadline(cpu_seconds=2.0, wall_seconds=30.0), deadline(**LONG):
-        clocks.pass_by(cpu=3.0, wall=3.0)
+    """A deadline inside another one does not postpone the outer one."""
+    with (
+        pytest.raises(Overrun),
+        deadline(cpu_seconds=2.0, wall_seconds=30.0),
+        deadline(**UNREACHED_LIMITS),
+    ):
+        clocks.advance_and_tick(cpu=3.0, wall=3.0)
 
 
 def test_outer_deadline_holds_afterwards(clocks):
-    """After the inner deadline the outer one still looks at the clocks."""
+    """After an inner deadline has closed, the outer one still raises when it passes."""
     with deadline(cpu_seconds=2.0, wall_seconds=30.0):
-        with deadline(**LONG):
-            clocks.pass_by(cpu=1.0)
+        with deadline(**UNREACHED_LIMITS):
+            clocks.advance_and_tick(cpu=1.0)
         assert signal.getitimer(signal.ITIMER_REAL)[0] > 0.0
         with pytest.raises(Overrun):
-            clocks.pass_by(cpu=1.5)
+            clocks.advance_and_tick(cpu=1.5)
         clocks.cpu_now = 100.0
 
 
-class Looks(list):
-    """What looks, and how often it was called."""
+class RecordingLook(list):
+    """A `look` function for `ticks` that records the frame of each call."""
 
     def __call__(self, frame):
-        """Look."""
+        """Record the frame."""
         self.append(frame)
 
 
 @pytest.mark.parametrize("first_out", [0, 1])
 def test_the_last_one_out_puts_back_whoever_that_is(clocks, outer, first_out):
-    """Two that overlap without nesting, as two tasks do: both look, and nothing ticks on."""
-    looks, open_ = (Looks(), Looks()), (ExitStack(), ExitStack())
-    for each, stack in zip(looks, open_, strict=True):
-        stack.enter_context(clock.ticks(0.05, each))
-    clocks.pass_by(wall=1.0)
+    """Closing the last of two overlapping `ticks` restores the earlier handler and timer.
+
+    The two do not nest, as in two tasks. Each is called as long as it is open.
+    """
+    looks, open_ = (RecordingLook(), RecordingLook()), (ExitStack(), ExitStack())
+    for look, stack in zip(looks, open_, strict=True):
+        stack.enter_context(clock.ticks(0.05, look))
+    clocks.advance_and_tick(wall=1.0)
     open_[first_out].close()
-    clocks.pass_by(wall=1.0)
+    clocks.advance_and_tick(wall=1.0)
     open_[1 - first_out].close()
     assert (len(looks[first_out]), len(looks[1 - first_out])) == (1, 2)
     assert signal.getsignal(signal.SIGALRM) is outer
@@ -462,38 +492,44 @@ def test_the_last_one_out_puts_back_whoever_that_is(clocks, outer, first_out):
 
 
 def test_a_deadline_outlives_what_ticked_before_it(clocks):
-    """A watch that ends inside takes nothing from it."""
+    """A deadline still works after an earlier `ticks` was closed inside its block."""
     before = ExitStack()
-    before.enter_context(clock.ticks(0.03, Looks()))
+    before.enter_context(clock.ticks(0.03, RecordingLook()))
     with deadline(cpu_seconds=2.0, wall_seconds=30.0):
         before.close()
         assert signal.getitimer(signal.ITIMER_REAL)[1] == pytest.approx(0.05, rel=0.05)
         with pytest.raises(Overrun):
-            clocks.pass_by(cpu=3.0)
+            clocks.advance_and_tick(cpu=3.0)
         clocks.cpu_now = 100.0
     assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
 
 
 def test_each_looks_as_often_as_it_asked(clocks):
-    """However often another one does, and whoever comes or goes meanwhile."""
-    slow, fast = Looks(), Looks()
+    """Several open `ticks` each call their `look` function at their own interval.
+
+    Opening a slower one does not change the timer, and delays no call.
+    """
+    slow, fast = RecordingLook(), RecordingLook()
     with clock.ticks(1.0, slow), clock.ticks(0.25, fast):
         signal.setitimer(signal.ITIMER_REAL, 0)
         for _ in range(8):
-            clocks.pass_by(wall=0.25)
-        with clock.ticks(0.5, Looks()):
+            clocks.advance_and_tick(wall=0.25)
+        with clock.ticks(0.5, RecordingLook()):
             left, interval = signal.getitimer(signal.ITIMER_REAL)
     assert (len(slow), len(fast)) == (2, 8)
     assert (left, interval) == (pytest.approx(0.25, rel=0.05), 0.25)
 
 
 def test_an_interrupt_on_the_way_out_is_made_good_at_the_next_tick(monkeypatch):
-    """A timer that was left would end the process, when Python no longer handles it."""
+    """If an interrupt stops `ticks` from closing, the next tick restores the handler and the timer.
+
+    A timer that still ran when Python has removed its handler would end the process.
+    """
 
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), clock.ticks(0.05, Looks()):
+    with pytest.raises(KeyboardInterrupt), clock.ticks(0.05, RecordingLook()):
         monkeypatch.setattr(signal, "setitimer", interrupted)
     monkeypatch.undo()
     signal.raise_signal(signal.SIGALRM)
@@ -502,21 +538,24 @@ def test_an_interrupt_on_the_way_out_is_made_good_at_the_next_tick(monkeypatch):
 
 
 def test_a_handler_that_the_code_put_in_is_its_own(clocks):
-    """What ticks within it leaves that as it was, and it is rung by nobody."""
-    rings = Rings()
-    with clock.ticks(0.05, Looks()), clock.ticks(0.05, Looks()):
-        signal.signal(signal.SIGALRM, rings)
+    """`ticks` restores a SIGALRM handler that the code under test installed, and does not call it.
+
+    The outer `ticks` restore the handler that was there before them.
+    """
+    alarm = CountingAlarm()
+    with clock.ticks(0.05, RecordingLook()), clock.ticks(0.05, RecordingLook()):
+        signal.signal(signal.SIGALRM, alarm)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        with clock.ticks(0.05, looks := Looks()):
-            clocks.pass_by(wall=0.05)
-        assert signal.getsignal(signal.SIGALRM) is rings
+        with clock.ticks(0.05, looks := RecordingLook()):
+            clocks.advance_and_tick(wall=0.05)
+        assert signal.getsignal(signal.SIGALRM) is alarm
         assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
-    assert (len(looks), rings.times) == (1, 0)
+    assert (len(looks), alarm.calls) == (1, 0)
     assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
 
 
-def in_a_thread(function):
-    """Run a function in another thread, and give what it returns."""
+def call_in_thread(function):
+    """Call `function` in another thread, and return its result."""
     results = []
     thread = threading.Thread(target=lambda: results.append(function()))
     thread.start()
@@ -525,17 +564,17 @@ def in_a_thread(function):
 
 
 def test_off_the_main_thread_it_does_nothing():
-    """Only the main thread can be interrupted: elsewhere the context is empty."""
+    """Outside the main thread, which alone handles signals, a deadline does nothing."""
 
     def body():
         with deadline(cpu_seconds=0.0, wall_seconds=0.0):
             return signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)
 
-    assert in_a_thread(body) == (signal.SIG_DFL, (0.0, 0.0))
+    assert call_in_thread(body) == (signal.SIG_DFL, (0.0, 0.0))
 
 
 def test_without_timers_it_does_nothing(monkeypatch):
-    """Where there are no interval timers, on Windows, the context is empty."""
+    """A deadline does nothing on a system without interval timers, such as Windows."""
     with monkeypatch.context() as patch:
         patch.delattr(signal, "setitimer")
         with deadline(cpu_seconds=0.0, wall_seconds=0.0):
@@ -543,5 +582,5 @@ def test_without_timers_it_does_nothing(monkeypatch):
 
 
 def test_docstring_examples():
-    """What the documentation shows is what happens."""
+    """The doctests of the `clock` module pass."""
     assert doctest.testmod(clock).failed == 0

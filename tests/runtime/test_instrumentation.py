@@ -1,4 +1,9 @@
-"""The one owner of tracemalloc, the collector and the profiling hooks leaves them as they were."""
+"""Tests of `instrumentation`: tracemalloc, the garbage collector and the profiling hooks.
+
+The module's context managers and tracers are the only code of the project that changes them. The
+tests check what each measures, and that it restores the state of other tools: debuggers, coverage
+tools, profilers and memray.
+"""
 
 import contextlib
 import gc
@@ -32,27 +37,27 @@ from pytest_streamperf._runtime.instrumentation import (
 
 @pytest.fixture(autouse=True)
 def _as_it_was():
-    """Let no test change what the others find."""
+    """Fail a test that leaves the collector, a hook or tracemalloc in another state."""
     hooks = gc.isenabled(), sys.gettrace(), sys.getprofile(), tracemalloc.is_tracing()
     yield
     assert hooks == (gc.isenabled(), sys.gettrace(), sys.getprofile(), tracemalloc.is_tracing())
 
 
-def called():
-    """Be called."""
+def do_nothing():
+    """Do nothing: the tests count the call itself."""
 
 
 # -- the garbage collector
 
 
 def test_collector_is_off_inside():
-    """The collector does not run while the context is open."""
+    """The collector is off while `collector_off` is open."""
     with collector_off():
         assert not gc.isenabled()
 
 
 def test_threads_take_turns_inside():
-    """Threads change over all the time while the context is open, and as before after it."""
+    """`threads_in_turns` shortens the switch interval, and restores it, also after an error."""
     before = sys.getswitchinterval()
     with contextlib.suppress(LookupError), threads_in_turns():
         assert sys.getswitchinterval() < before
@@ -62,7 +67,7 @@ def test_threads_take_turns_inside():
 
 @pytest.fixture
 def collector(request):
-    """Have the collector on or off before the test."""
+    """Turn the collector on or off before the test, as the parameter says; turn it on after it."""
     (gc.enable if request.param else gc.disable)()
     yield request.param
     gc.enable()
@@ -70,7 +75,7 @@ def collector(request):
 
 @pytest.mark.parametrize("collector", [True, False], indirect=True, ids=["on", "off"])
 def test_collector_is_as_it_was(collector):
-    """A collector that was on is on again, one that was off stays off."""
+    """`collector_off` turns the collector on again only if it was on before."""
     with collector_off():
         pass
     assert gc.isenabled() is collector
@@ -78,7 +83,7 @@ def test_collector_is_as_it_was(collector):
 
 @pytest.mark.parametrize("collector", [True, False], indirect=True, ids=["on", "off"])
 def test_collector_is_as_it_was_after_an_error(collector):
-    """So it is when the code under test raises."""
+    """`collector_off` restores the state of the collector when the code under test raises."""
     with pytest.raises(ZeroDivisionError), collector_off():
         raise ZeroDivisionError
     assert gc.isenabled() is collector
@@ -87,25 +92,25 @@ def test_collector_is_as_it_was_after_an_error(collector):
 @pytest.mark.parametrize("collector", [True, False], indirect=True, ids=["on", "off"])
 @pytest.mark.parametrize("meddle", [gc.enable, gc.disable])
 def test_collector_is_as_it_was_whatever_happens(collector, meddle):
-    """So it is when the code under test turns the collector on or off itself."""
+    """`collector_off` restores the state even if the code under test changes it itself."""
     with collector_off():
         meddle()
     assert gc.isenabled() is collector
 
 
 def test_what_was_there_is_frozen():
-    """The collector goes over what is new, and over all there is again afterwards."""
+    """While `collector_off` is open, the collector ignores objects that existed before."""
     old = [[]]
     with collector_off():
         new = [[]]
-        seen = gc.get_objects()
-        assert any(each is new for each in seen)
-        assert not any(each is old for each in seen)
-    assert any(each is old for each in gc.get_objects())
+        objects = gc.get_objects()
+        assert any(item is new for item in objects)
+        assert not any(item is old for item in objects)
+    assert any(item is old for item in gc.get_objects())
 
 
 def test_what_somebody_froze_stays_frozen():
-    """As an application may have done before it was put to the test."""
+    """Objects that an application froze before stay frozen after `collector_off`."""
     many = [[] for _ in range(2_000)]
     gc.freeze()
     try:
@@ -120,20 +125,20 @@ def test_what_somebody_froze_stays_frozen():
 
 
 def test_allocations_are_traced_inside():
-    """The context turns tracemalloc on, and off again at its end."""
+    """`allocations` turns tracemalloc on, and off again when it closes."""
     with allocations():
         assert tracemalloc.is_tracing()
     assert not tracemalloc.is_tracing()
 
 
 def test_one_frame_is_traced():
-    """No more is asked of tracemalloc than is needed."""
+    """`allocations` stores one frame per allocation, the least that tracemalloc allows."""
     with allocations():
         assert tracemalloc.get_traceback_limit() == 1
 
 
 def test_tracing_ends_after_an_error():
-    """It is turned off again when the code under test raises, too."""
+    """`allocations` turns tracemalloc off when the code under test raises."""
     with pytest.raises(ZeroDivisionError), allocations():
         raise ZeroDivisionError
     assert not tracemalloc.is_tracing()
@@ -141,7 +146,7 @@ def test_tracing_ends_after_an_error():
 
 @pytest.fixture
 def traced_before(monkeypatch):
-    """Have tracemalloc on before the test, with a frame limit of its own; that has been said."""
+    """Start tracemalloc with 7 frames before the test, and mark the warning about it as given."""
     monkeypatch.setattr(instrumentation, "_warned", True)
     tracemalloc.start(7)
     yield
@@ -150,7 +155,7 @@ def traced_before(monkeypatch):
 
 @pytest.mark.usefixtures("traced_before")
 def test_tracing_that_was_on_stays_on():
-    """Somebody else's tracemalloc is left running, with its frame limit."""
+    """A tracemalloc that other code started keeps running, with its frame limit."""
     with allocations():
         pass
     assert (allocations_traced(), tracemalloc.get_traceback_limit()) == (True, 7)
@@ -158,7 +163,7 @@ def test_tracing_that_was_on_stays_on():
 
 @pytest.mark.usefixtures("traced_before")
 def test_traces_that_were_taken_are_kept():
-    """What somebody else traced so far is not lost."""
+    """A tracemalloc that other code started keeps its traces."""
     kept = bytearray(1_000_000)
     with allocations():
         pass
@@ -167,7 +172,10 @@ def test_traces_that_were_taken_are_kept():
 
 
 def test_our_own_tracing_rests_for_what_is_timed():
-    """It goes on afterwards, and whoever reads a peak has lost nothing."""
+    """`allocations_untraced` pauses tracing; an open `peak` reader keeps its value and goes on.
+
+    The reader does not count allocations of the pause.
+    """
     with allocations(), peak() as reader:
         kept = bytearray(2_000_000)
         bytearray(1_000_000)
@@ -181,7 +189,10 @@ def test_our_own_tracing_rests_for_what_is_timed():
 
 
 def test_who_ends_while_tracing_rests_leaves_it_off():
-    """A watch in another task: it has what it saw so far."""
+    """If `allocations` closes during a pause of tracing, tracing stays off after the pause.
+
+    An open `peak` reader returns its value during the pause.
+    """
     outer = contextlib.ExitStack()
     outer.enter_context(allocations())
     reader = outer.enter_context(peak())
@@ -193,7 +204,7 @@ def test_who_ends_while_tracing_rests_leaves_it_off():
 
 
 def test_what_begins_while_tracing_rests_is_traced():
-    """And leaves the tracing to those who were there before."""
+    """Code that opens `allocations` during a pause is traced; earlier tracing goes on after it."""
     with allocations(), peak() as outer:
         kept = bytearray(2_000_000)
         with allocations_untraced(), allocations(), peak() as inner:
@@ -205,7 +216,7 @@ def test_what_begins_while_tracing_rests_is_traced():
 
 
 def test_the_last_one_who_traces_turns_it_off():
-    """Also where the first one goes first."""
+    """If two `allocations` overlap, only the last to close turns tracemalloc off."""
     first = contextlib.ExitStack()
     first.enter_context(allocations())
     with allocations(), peak() as reader:
@@ -217,7 +228,7 @@ def test_the_last_one_who_traces_turns_it_off():
 
 @pytest.mark.usefixtures("traced_before")
 def test_tracing_of_somebody_else_never_rests():
-    """Its traces would be lost."""
+    """A tracemalloc that other code started is never paused, because that would lose its traces."""
     assert allocations_traced()
     with allocations_untraced():
         assert tracemalloc.is_tracing()
@@ -225,7 +236,7 @@ def test_tracing_of_somebody_else_never_rests():
 
 @pytest.mark.usefixtures("traced_before")
 def test_a_lost_peak_is_told_once(monkeypatch):
-    """That somebody else's peak is reset is said the first time, and not again."""
+    """`allocations` warns once per process that it resets the peak of other code's tracemalloc."""
     monkeypatch.setattr(instrumentation, "_warned", False)
     with pytest.warns(StreamperfWarning, match="every check resets its peak"), allocations():
         pass
@@ -234,7 +245,10 @@ def test_a_lost_peak_is_told_once(monkeypatch):
 
 
 def test_a_peak_within_another_leaves_that_to_it():
-    """The outer reader keeps the greatest, whoever restarts it meanwhile; nobody is warned."""
+    """An inner `peak` reader and `restart_peak` do not lower the peak of the outer reader.
+
+    Nested readers cause no warning.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with allocations(), peak() as outer:
@@ -247,7 +261,7 @@ def test_a_peak_within_another_leaves_that_to_it():
 
 
 def test_a_later_peak_counts_for_the_outer_one():
-    """Whichever is greater: that before, within, or after."""
+    """A higher peak after an inner reader has closed counts for the outer reader."""
     with allocations(), peak() as outer:
         with peak():
             bytearray(2_000_000)
@@ -256,14 +270,17 @@ def test_a_later_peak_counts_for_the_outer_one():
 
 
 def test_a_peak_that_is_no_longer_traced():
-    """Is not known."""
+    """A `peak` reader returns None after other code has stopped tracemalloc."""
     with allocations(), peak() as stopped:
         tracemalloc.stop()
         assert stopped.above is None
 
 
 def test_arenas_are_held_by_little():
-    """Holding memory takes a small part of it: a block in each quarter of an arena."""
+    """`arenas_held` takes less than 1% of the memory that it keeps mapped.
+
+    It holds one block of 400 bytes in each 256 KiB, a quarter of an arena.
+    """
     size = 16 * 2**20
     with allocations():
         before = tracemalloc.get_traced_memory()[0]
@@ -275,13 +292,15 @@ def test_arenas_are_held_by_little():
 
 
 def test_no_arenas_to_hold():
-    """There may be nothing to hold."""
-    with arenas_held(0):
-        pass
+    """`arenas_held` accepts a size of 0 bytes, and then holds no memory."""
+    with allocations():
+        before = tracemalloc.get_traced_memory()[0]
+        with arenas_held(0):
+            assert tracemalloc.get_traced_memory()[0] - before < 10_000
 
 
 def test_arenas_are_let_go_after_an_error():
-    """What was held is free again when the code under test raises."""
+    """`arenas_held` frees its blocks when the code under test raises."""
     with allocations():
         before = tracemalloc.get_traced_memory()[0]
         with pytest.raises(ZeroDivisionError), arenas_held(16 * 2**20):
@@ -292,66 +311,66 @@ def test_arenas_are_let_go_after_an_error():
 # -- counting calls
 
 
-def counted(function):
-    """Count the calls that `function` makes, its own among them."""
+def call_count(function):
+    """Return how many calls `function` makes, the call of itself included."""
     counter = CallCounter()
     counter.start()
     try:
         function()
     finally:
         counter.stop()
-    return counter.count - 1  # `stop` is the last call that is seen
+    return counter.count - 1  # without the call of `stop` itself
 
 
 def test_count_starts_at_nothing():
-    """Before it is started a counter has counted nothing."""
+    """A `CallCounter` that was not started has counted 0 calls."""
     assert CallCounter().count == 0
 
 
 def test_python_calls_are_counted():
-    """Each call of a Python function counts."""
+    """A `CallCounter` counts every call of a Python function."""
 
     def ten_calls():
         for _ in range(9):
-            called()
+            do_nothing()
 
-    assert counted(ten_calls) - counted(called) == 9
+    assert call_count(ten_calls) - call_count(do_nothing) == 9
 
 
 def test_c_calls_are_counted():
-    """Each call of a C function counts."""
+    """A `CallCounter` counts every call of a C function."""
 
     def nine_calls():
         text = ""
         for _ in range(9):
             len(text)
 
-    assert counted(nine_calls) - counted(called) == 9
+    assert call_count(nine_calls) - call_count(do_nothing) == 9
 
 
 def test_calls_are_the_same_every_time():
-    """A count is exact."""
-    assert len({counted(lambda: sorted(range(50), key=abs)) for _ in range(5)}) == 1
+    """A `CallCounter` counts the same number of calls in every run of the same code."""
+    assert len({call_count(lambda: sorted(range(50), key=abs)) for _ in range(5)}) == 1
 
 
 def test_calls_after_the_end_are_not_counted():
-    """After `stop` the count stands still."""
+    """A `CallCounter` counts no calls after `stop`."""
     counter = CallCounter()
     counter.start()
     counter.stop()
     before = counter.count
-    called()
+    do_nothing()
     assert counter.count == before
 
 
 def test_calls_in_other_threads_are_not_counted():
-    """What another thread calls meanwhile does not show."""
+    """A `CallCounter` does not count calls of other threads."""
     go, done = threading.Event(), threading.Event()
 
     def other():
         go.wait()
         for _ in range(1_000):
-            called()
+            do_nothing()
         done.set()
 
     thread = threading.Thread(target=other)
@@ -366,26 +385,28 @@ def test_calls_in_other_threads_are_not_counted():
 
 
 def test_starting_twice_counts_once():
-    """A counter that was started goes on."""
+    """A second `start` of a `CallCounter` does nothing, and every call still counts once."""
     counter = CallCounter()
     counter.start()
-    called()
+    do_nothing()
     counter.start()
     before = counter.count
-    called()
+    do_nothing()
     counter.stop()
     assert before >= 2
     assert counter.count - before == 2
 
 
 def test_stopping_what_never_started():
-    """A counter that was never started has nothing to put back."""
+    """`stop` of a `CallCounter` that was never started leaves the profile function alone."""
+    before = sys.getprofile()
     CallCounter().stop()
+    assert sys.getprofile() is before
 
 
 @pytest.fixture
 def profile_before():
-    """Have a profile function before the test."""
+    """Install a profile function before the test, and remove it after the test."""
 
     def profile(_frame, _event, _arg):
         pass
@@ -396,7 +417,7 @@ def profile_before():
 
 
 def test_profiler_is_noticed(profile_before):
-    """Whether somebody profiles is known."""
+    """`calls_traced` returns whether this thread has a profile function."""
     noticed = calls_traced()
     sys.setprofile(None)
     assert noticed
@@ -405,24 +426,27 @@ def test_profiler_is_noticed(profile_before):
 
 
 def test_profile_function_in_c_comes_back(monkeypatch):
-    """Memray's, which `sys` does not tell of, by what puts it into the threads that start."""
+    """A `CallCounter` restores memray's profile function by memray's hook for new threads.
+
+    The function is in C, so `sys.getprofile` does not return it.
+    """
 
     def hook(_frame, _event, _arg):
-        sys.setprofile(None)  # as in C: nothing shows
-        came.append("back")
+        sys.setprofile(None)  # `sys.getprofile` does not return a function in C either
+        restored.append("back")
 
-    came, hook.__module__ = [], "memray._memray"
+    restored, hook.__module__ = [], "memray._memray"
     monkeypatch.setattr(threading, "_profile_hook", hook)
     counter = CallCounter()
     with counter.in_new_threads():
         counter.start()
         counter.stop()
-    assert came
+    assert restored
     assert counter.count
 
 
 def test_what_threads_are_started_with_stays_there(monkeypatch):
-    """It is nothing that was in this thread."""
+    """A `CallCounter` does not install another tool's hook for new threads in this thread."""
     monkeypatch.setattr(threading, "_profile_hook", lambda *_: None)
     counter = CallCounter()
     counter.start()
@@ -431,7 +455,7 @@ def test_what_threads_are_started_with_stays_there(monkeypatch):
 
 
 def test_profile_function_comes_back(profile_before):
-    """A profiler that was on is on again."""
+    """A `CallCounter` replaces an earlier profile function, and restores it at `stop`."""
     counter = CallCounter()
     counter.start()
     inside = sys.getprofile()
@@ -441,7 +465,7 @@ def test_profile_function_comes_back(profile_before):
 
 
 def test_later_profile_function_is_left():
-    """A profiler that the code under test turned on is not turned off."""
+    """`stop` does not remove a profile function that the code under test installed meanwhile."""
 
     def later(_frame, _event, _arg):
         pass
@@ -456,19 +480,19 @@ def test_later_profile_function_is_left():
 
 
 def test_counter_stopped_elsewhere_takes_itself_out():
-    """Stopped from another thread, a counter leaves its own at the next call there."""
+    """A counter that another thread stops removes itself at the next call in its own thread."""
     before = sys.getprofile()
     counter = CallCounter()
     counter.start()
     thread = threading.Thread(target=counter.stop)
     thread.start()
     thread.join()
-    called()
+    do_nothing()
     assert sys.getprofile() is before
 
 
 def test_stopping_elsewhere_leaves_that_thread_alone():
-    """A profiler of the thread that stops a counter is not the counter's to change."""
+    """`stop` does not change the profile function of a thread that the counter did not count."""
     counter = CallCounter()
     thread = threading.Thread(target=counter.start)
     thread.start()
@@ -487,16 +511,19 @@ def test_stopping_elsewhere_leaves_that_thread_alone():
 # -- naming callees
 
 
-def callees(function):
-    """Name what a function of this file calls that is not of this file, with "" for each return."""
+def callee_names(function):
+    """Return the names that a `CalleeTracer` reports for a call of `function`.
+
+    A name is that of a callee outside this file; "" stands for its return.
+    """
     names = []
-    tracer = CalleeTracer(names.append, is_from_here)
+    tracer = CalleeTracer(names.append, is_wanted)
     tracer.start()
     try:
         function()
     finally:
         tracer.stop()
-    assert (names[0], names[-1]) == ("", "pytest_streamperf._Profiler.stop")
+    assert (names[0], names[-1]) == ("", "pytest_streamperf._Profiler.stop")  # start, stop
     return names[1:-1]
 
 
@@ -511,35 +538,35 @@ def callees(function):
     ids=["method in C", "builtin", "library", "module in C"],
 )
 def test_callees_are_named(call, name):
-    """A callee is said with its package; its end is told."""
-    assert callees(call)[:2] == [name, ""]
+    """A `CalleeTracer` reports a callee with its package, and its return as an empty name."""
+    assert callee_names(call)[:2] == [name, ""]
 
 
 def test_what_a_callee_calls_is_its_own_affair():
-    """Only the first step out of the user's own code is told."""
-    assert {"json.loads", ""} == set(callees(lambda: json.loads("[1, 2]"))[:2])
+    """A `CalleeTracer` does not report what a callee outside the user's code calls itself."""
+    assert {"json.loads", ""} == set(callee_names(lambda: json.loads("[1, 2]"))[:2])
 
 
 def test_own_functions_are_no_callees():
-    """A call within the user's own code says nothing."""
-    assert "two_lines" not in " ".join(callees(two_lines))
+    """A `CalleeTracer` does not report calls between functions of the user's code."""
+    assert "two_lines" not in " ".join(callee_names(two_lines))
 
 
 def test_callee_that_raises_has_ended():
-    """An error ends a callee, too."""
+    """A `CalleeTracer` reports the end of a callee that raises."""
 
     def caught():
         with contextlib.suppress(ValueError):
             json.loads("?")
 
-    names = callees(caught)
+    names = callee_names(caught)
     assert names[names.index("json.loads") + 1] == ""
 
 
 def test_callees_can_be_named_again():
-    """A tracer can be started again after it was stopped."""
+    """A `CalleeTracer` can be started again after `stop`, which removes its profile function."""
     names = []
-    tracer = CalleeTracer(names.append, is_from_here)
+    tracer = CalleeTracer(names.append, is_wanted)
     for _ in range(2):
         tracer.start()
         len("text")
@@ -552,31 +579,31 @@ def test_callees_can_be_named_again():
 
 
 class Visits(list):
-    """What a tracer saw: pairs of function and event."""
+    """A visitor for `LineTracer` that records pairs of function name and event."""
 
     def __call__(self, frame, event):
-        """See it."""
+        """Record the function name of the frame, and the event."""
         self.append((frame.f_code.co_name, event))
 
 
 def two_lines():
-    """Have two lines."""
+    """Run two lines, which a tracer visits."""
     one = 1
     return one + 1
 
 
 def not_wanted():
-    """Be left out, and call something that is not."""
+    """Call `two_lines` from a function that `is_wanted` rejects."""
     two_lines()
 
 
-def is_from_here(frame):
-    """Pick the functions of this file, but for one."""
+def is_wanted(frame):
+    """Return whether the frame's function is of this file and not `not_wanted`."""
     return frame.f_code.co_filename == __file__ and frame.f_code is not not_wanted.__code__
 
 
-def traced(function, wanted=is_from_here, start=None):
-    """Trace a call of `function`, from the frame `start` on."""
+def visits_of(function, wanted=is_wanted, start=None):
+    """Trace a call of `function`, and the frame `start` with its callers; return the visits."""
     visits = Visits()
     tracer = LineTracer(visits, wanted)
     tracer.start(start)
@@ -586,22 +613,22 @@ def traced(function, wanted=is_from_here, start=None):
 
 
 def test_calls_lines_and_returns_are_visited():
-    """A function is visited at its call, at each line and at its return, in order."""
-    events = [event for name, event in traced(two_lines) if name == "two_lines"]
+    """A function is visited at its call, at each line and at its return, in this order."""
+    events = [event for name, event in visits_of(two_lines) if name == "two_lines"]
     assert events == ["call", "line", "line", "return"]
 
 
 def test_unwanted_functions_are_not_visited():
-    """What `wanted` does not pick is passed over, what it calls is not."""
-    names = [name for name, _ in traced(not_wanted)]
+    """A function that `wanted` rejects is not visited, but a function that it calls is."""
+    names = [name for name, _ in visits_of(not_wanted)]
     assert "not_wanted" not in names
     assert names.count("two_lines") == 4
 
 
 def test_running_frames_are_traced():
-    """Lines of the frame that was running already are visited too, and of its callers."""
+    """A `LineTracer` visits the lines of the frame that started it, and of its callers."""
     visits = Visits()
-    tracer = LineTracer(visits, is_from_here)
+    tracer = LineTracer(visits, is_wanted)
 
     def inner():
         tracer.start(sys._getframe())
@@ -616,17 +643,17 @@ def test_running_frames_are_traced():
 
 
 def test_nothing_is_visited_after_the_end():
-    """After `stop` nothing more is seen."""
-    visits = traced(two_lines)
+    """A `LineTracer` visits nothing after `stop`."""
+    visits = visits_of(two_lines)
     before = len(visits)
     two_lines()
     assert len(visits) == before
 
 
 def test_later_windows_can_be_traced():
-    """A tracer can be started again."""
+    """A `LineTracer` can be started again after `stop`, and visits nothing in between."""
     visits = Visits()
-    tracer = LineTracer(visits, is_from_here)
+    tracer = LineTracer(visits, is_wanted)
     for _ in range(2):
         tracer.start(None)
         two_lines()
@@ -637,7 +664,7 @@ def test_later_windows_can_be_traced():
 
 @pytest.fixture
 def trace_before():
-    """Have a trace function before the test, as a debugger or a coverage tool sets one."""
+    """Install a trace function before the test, as debuggers and coverage tools do."""
     before = sys.gettrace()
 
     def trace(_frame, _event, _arg):
@@ -649,8 +676,8 @@ def trace_before():
 
 
 def test_trace_function_comes_back(trace_before):
-    """A debugger that was on is on again, and does not see what happens meanwhile."""
-    tracer = LineTracer(Visits(), is_from_here)
+    """A `LineTracer` replaces a debugger's trace function, and restores it at `stop`."""
+    tracer = LineTracer(Visits(), is_wanted)
     tracer.start(None)
     inside = sys.gettrace()
     tracer.stop()
@@ -660,7 +687,10 @@ def test_trace_function_comes_back(trace_before):
 
 
 def test_whoever_saw_a_call_sees_the_return():
-    """A tool that keeps a stack of calls, as a coverage tool in Python does, keeps it in step."""
+    """A tool that saw the call of a frame also sees its return, though tracing began in between.
+
+    Coverage tools in Python keep a stack of calls, which a missing return would break.
+    """
     before, calls, unknown = sys.gettrace(), [], []
 
     def stack(frame, event, _arg):
@@ -686,7 +716,7 @@ def test_whoever_saw_a_call_sees_the_return():
         return list(pull)
 
     tracer = LineTracer(
-        Visits(), lambda frame: is_from_here(frame) and frame.f_code is not stream.__code__
+        Visits(), lambda frame: is_wanted(frame) and frame.f_code is not stream.__code__
     )
     sys.settrace(stack)
     try:
@@ -697,29 +727,29 @@ def test_whoever_saw_a_call_sees_the_return():
 
 
 def test_trace_functions_of_frames_come_back():
-    """Each frame that was running has the trace function that it had."""
+    """A `LineTracer` restores the trace function of each frame that was already running."""
 
     def local(_frame, _event, _arg):
         return local
 
     frame = sys._getframe()
     frame.f_trace = local
-    tracer = LineTracer(Visits(), is_from_here)
+    tracer = LineTracer(Visits(), is_wanted)
 
     def inner():
         tracer.start(sys._getframe())
-        traced_frames = [frame.f_trace is not local, sys._getframe().f_trace is not None]
+        while_tracing = [frame.f_trace is not local, sys._getframe().f_trace is not None]
         tracer.stop()
-        return [*traced_frames, frame.f_trace is local, sys._getframe().f_trace is None]
+        return [*while_tracing, frame.f_trace is local, sys._getframe().f_trace is None]
 
-    seen = inner()
+    results = inner()
     frame.f_trace = None
-    assert seen == [True, True, True, True]
+    assert results == [True, True, True, True]
 
 
 def test_frames_are_let_go():
-    """A tracer that was stopped keeps no frame, and so none of its variables, alive."""
-    tracer = LineTracer(Visits(), is_from_here)
+    """A stopped `LineTracer` keeps no frame alive, and so no variable of a frame."""
+    tracer = LineTracer(Visits(), is_wanted)
 
     def inner():
         variable = Visits()
@@ -731,14 +761,14 @@ def test_frames_are_let_go():
 
 
 def test_stopping_what_never_traced(trace_before):
-    """A tracer that was never started leaves a debugger alone."""
-    LineTracer(Visits(), is_from_here).stop()
+    """`stop` of a `LineTracer` that was never started leaves a debugger's trace function alone."""
+    LineTracer(Visits(), is_wanted).stop()
     assert sys.gettrace() is trace_before
 
 
 def test_tracer_stopped_elsewhere_leaves_that_thread_alone(trace_before):
-    """A debugger of the thread that stops a tracer is not the tracer's to change."""
-    tracer = LineTracer(Visits(), is_from_here)
+    """`stop` does not change the trace function of a thread that the tracer did not trace."""
+    tracer = LineTracer(Visits(), is_wanted)
     thread = threading.Thread(target=tracer.start, args=(None,))
     thread.start()
     thread.join()
@@ -747,10 +777,10 @@ def test_tracer_stopped_elsewhere_leaves_that_thread_alone(trace_before):
 
 
 def test_tracer_stopped_elsewhere_takes_itself_out():
-    """Stopped from another thread, a tracer leaves its own at the next call there."""
+    """A tracer that another thread stops removes itself at the next call in its own thread."""
     visits = Visits()
-    tracer = LineTracer(visits, is_from_here)
-    started, stopped, left = threading.Event(), threading.Event(), []
+    tracer = LineTracer(visits, is_wanted)
+    started, stopped, remaining = threading.Event(), threading.Event(), []
 
     def other():
         before = sys.gettrace()
@@ -758,7 +788,7 @@ def test_tracer_stopped_elsewhere_takes_itself_out():
         started.set()
         stopped.wait()
         two_lines()
-        left.append(sys.gettrace() is before)
+        remaining.append(sys.gettrace() is before)
 
     thread = threading.Thread(target=other)
     thread.start()
@@ -767,7 +797,7 @@ def test_tracer_stopped_elsewhere_takes_itself_out():
     visits.clear()
     stopped.set()
     thread.join()
-    assert (left, visits) == ([True], [])
+    assert (remaining, visits) == ([True], [])
 
 
 # -- threads that the code under test starts
@@ -775,43 +805,46 @@ def test_tracer_stopped_elsewhere_takes_itself_out():
 
 @pytest.fixture
 def tracers():
-    """Trace lines and callees of this file, and know what was seen."""
+    """Yield a line tracer and a callee tracer for this file and new threads, with their records.
+
+    The tracers are not started yet.
+    """
     visits, names = Visits(), []
-    tracer = LineTracer(visits, is_from_here)
-    callees = CalleeTracer(names.append, is_from_here)
-    with tracer.in_new_threads(), callees.in_new_threads():
-        yield tracer, callees, visits, names
+    tracer = LineTracer(visits, is_wanted)
+    callee_tracer = CalleeTracer(names.append, is_wanted)
+    with tracer.in_new_threads(), callee_tracer.in_new_threads():
+        yield tracer, callee_tracer, visits, names
     tracer.stop()
-    callees.stop()
+    callee_tracer.stop()
 
 
-def in_a_thread(function):
-    """Call `function` in a thread of its own."""
+def call_in_thread(function):
+    """Call `function` in a new thread, and wait for its end."""
     thread = threading.Thread(target=function)
     thread.start()
     thread.join()
 
 
 def call_len():
-    """Call something that is not of this file."""
+    """Call `len`, a function that is not of this file."""
     return len("text")
 
 
 def test_a_new_thread_is_seen(tracers):
-    """What a new thread does between `start` and `stop` is seen as if it were done here."""
-    tracer, callees, visits, names = tracers
+    """Line and callee tracers report what a new thread does between `start` and `stop`."""
+    tracer, callee_tracer, visits, names = tracers
     tracer.start(None)
-    callees.start()
-    in_a_thread(call_len)
-    callees.stop()
+    callee_tracer.start()
+    call_in_thread(call_len)
+    callee_tracer.stop()
     tracer.stop()
     assert [event for name, event in visits if name == "call_len"] == ["call", "line", "return"]
     assert "len" in names
 
 
 def test_a_thread_that_runs_already_is_seen(tracers):
-    """Tracing may be started when a thread is in the middle of a function."""
-    tracer, callees, visits, names = tracers
+    """Line and callee tracers report a thread that was in the middle of a function at `start`."""
+    tracer, callee_tracer, visits, names = tracers
     running, started = threading.Event(), threading.Event()
 
     def work():
@@ -823,46 +856,49 @@ def test_a_thread_that_runs_already_is_seen(tracers):
     thread.start()
     running.wait()
     tracer.start(None)
-    callees.start()
+    callee_tracer.start()
     started.set()
     thread.join()
-    callees.stop()
+    callee_tracer.stop()
     tracer.stop()
     assert ("work", "line") in visits
     assert "len" in names
 
 
 def test_a_new_thread_is_seen_in_between_only(tracers):
-    """Before `start` and after `stop` nothing is seen of threads either."""
-    tracer, callees, visits, names = tracers
-    in_a_thread(call_len)
+    """A thread that runs before `start` or after `stop` is not traced."""
+    tracer, callee_tracer, visits, names = tracers
+    call_in_thread(call_len)
     tracer.start(None)
-    callees.start()
-    callees.stop()
+    callee_tracer.start()
+    callee_tracer.stop()
     tracer.stop()
     visits.clear()
     names.clear()
-    in_a_thread(call_len)
+    call_in_thread(call_len)
     assert ([visit for visit in visits if visit[0] == "call_len"], names) == ([], [])
 
 
 @pytest.mark.parametrize(("hook", "tracer"), [("trace", LineTracer), ("profile", CalleeTracer)])
 def test_a_thread_that_goes_on_is_let_go(hook, tracer):
-    """A thread that outlives the tracing has, at its next call, the function that others have."""
+    """A thread that outlives the tracing drops the tracer at its next call.
+
+    It then has the trace or profile function that new threads got before the tracing.
+    """
     before = getattr(threading, f"get{hook}")()
-    running, over, left = threading.Event(), threading.Event(), []
+    running, over, remaining = threading.Event(), threading.Event(), []
 
     def work():
         running.set()
         over.wait()
         call_len()
-        left.append(getattr(sys, f"get{hook}")())
+        remaining.append(getattr(sys, f"get{hook}")())
 
-    with tracer(Visits(), is_from_here).in_new_threads():
+    with tracer(Visits(), is_wanted).in_new_threads():
         thread = threading.Thread(target=work)
         thread.start()
         running.wait()
     over.set()
     thread.join()
-    assert left == [before]
+    assert remaining == [before]
     assert getattr(threading, f"get{hook}")() is before

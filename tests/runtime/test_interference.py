@@ -1,4 +1,8 @@
-"""Who else looks at what runs, and what is said of it."""
+"""Tests of `interference`: the tools that disturb a check, and the note about them.
+
+Debuggers, coverage tools, profilers and memory tracers slow code down or take the hook that a
+metric needs. The note of a check names each tool and its effect.
+"""
 
 import sys
 import threading
@@ -15,7 +19,7 @@ from pytest_streamperf._runtime.interference import note, noted
 
 
 def hook(*_):
-    """Stand for a debugger's, a coverage tool's, or a profiler's."""
+    """Do nothing, as the hook of a debugger, a coverage tool or a profiler called "acme"."""
 
 
 hook.__module__ = "_acme.tracer"
@@ -23,7 +27,7 @@ hook.__module__ = "_acme.tracer"
 
 @pytest.fixture(autouse=True)
 def _alone():
-    """Whoever looks at this run looks away, and is back afterwards."""
+    """Remove the hooks of the tools that watch this test run, and restore them afterwards."""
     tracer, profiler = sys.gettrace(), sys.getprofile()
     sys.settrace(None)
     sys.setprofile(None)
@@ -32,88 +36,91 @@ def _alone():
     sys.settrace(tracer)
 
 
-def tracing(_monkeypatch):
-    """As debuggers do, and coverage tools."""
+def install_tracer(_monkeypatch):
+    """Install a trace function, as debuggers and coverage tools do."""
     sys.settrace(hook)
 
 
-def profiling(_monkeypatch):
-    """As profilers do."""
+def install_profiler(_monkeypatch):
+    """Install a profile function, as profilers do."""
     sys.setprofile(hook)
 
 
-def monitoring(monkeypatch):
-    """As they do from 3.12 on."""
+def register_monitor(monkeypatch):
+    """Register a tool in `sys.monitoring`, as debuggers do from Python 3.12 on."""
     tools = SimpleNamespace(OPTIMIZER_ID=5, get_tool=lambda tool: "pdb" if tool == 0 else None)
     monkeypatch.setattr(sys, "monitoring", tools, raising=False)
 
 
-def tracking(monkeypatch):
-    """As memray does, in C."""
-    starts = SimpleNamespace(__module__="memray._memray")
-    monkeypatch.setattr(threading, "_profile_hook", starts)
+def install_memray_hook(monkeypatch):
+    """Install memray's hook for new threads, because its own hook in C is invisible."""
+    thread_hook = SimpleNamespace(__module__="memray._memray")
+    monkeypatch.setattr(threading, "_profile_hook", thread_hook)
 
 
-def tracing_memory(monkeypatch):
-    """As tracemalloc does."""
+def fake_tracemalloc(monkeypatch):
+    """Make tracemalloc report that it is tracing."""
     monkeypatch.setattr(tracemalloc, "is_tracing", lambda: True)
 
 
 @pytest.mark.parametrize(
-    ("come", "stem", "says"),
+    ("install_tool", "stem", "sentence"),
     [
-        (tracing, "growth", "acme traces lines: code is slower"),
-        (tracing, "responsiveness", "acme traces lines: code is slower"),
-        (tracing, "server", "acme traces lines: code is slower"),
-        (profiling, "growth", "acme profiles: calls are not counted, and code is slower"),
-        (profiling, "responsiveness", "acme profiles: code is slower"),
-        (monitoring, "responsiveness", "pdb monitors code: code is slower"),
-        (tracking, "growth", "memray tracks memory: code is slower"),
-        (tracing_memory, "growth", "tracemalloc traces memory: time is not measured"),
-        (tracing_memory, "responsiveness", "tracemalloc traces memory: code is slower"),
-        (profiling, "throttling", ""),
-        (profiling, "network", ""),
-        (bool, "growth", ""),
+        (install_tracer, "growth", "acme traces lines: code is slower"),
+        (install_tracer, "responsiveness", "acme traces lines: code is slower"),
+        (install_tracer, "server", "acme traces lines: code is slower"),
+        (install_profiler, "growth", "acme profiles: calls are not counted, and code is slower"),
+        (install_profiler, "responsiveness", "acme profiles: code is slower"),
+        (register_monitor, "responsiveness", "pdb monitors code: code is slower"),
+        (install_memray_hook, "growth", "memray tracks memory: code is slower"),
+        (fake_tracemalloc, "growth", "tracemalloc traces memory: time is not measured"),
+        (fake_tracemalloc, "responsiveness", "tracemalloc traces memory: code is slower"),
+        (install_profiler, "throttling", ""),
+        (install_profiler, "network", ""),
+        (bool, "growth", ""),  # `bool` installs no tool
     ],
 )
-def test_who_disturbs_a_check_is_named(come, stem, says, monkeypatch):
-    """With what comes of it there; not where nothing does."""
+def test_who_disturbs_a_check_is_named(install_tool, stem, sentence, monkeypatch):
+    """A note names the tool and its effect on the check; it is empty if there is no effect."""
     monkeypatch.setattr(sys, "monitoring", None, raising=False)
-    come(monkeypatch)
-    assert note(stem) == says
+    install_tool(monkeypatch)
+    assert note(stem) == sentence
 
 
 def test_several_are_named(monkeypatch):
-    """One after the other."""
-    tracing(monkeypatch)
-    tracking(monkeypatch)
+    """A note names every tool that disturbs the check."""
+    install_tracer(monkeypatch)
+    install_memray_hook(monkeypatch)
     assert note("responsiveness").count("code is slower") == 2
 
 
 def test_calls_that_are_not_counted_are_told(monkeypatch):
-    """Of a check that goes by the others, and of one that has no other."""
-    profiling(monkeypatch)
-    consume, terms = lambda stream: "".join(list(stream)), {"up_to": 64}
-    within = measure_growth(consume, **terms, metrics=("allocated_bytes", "calls"))
-    without = measure_growth(consume, **terms, metrics=("calls",))
+    """Under a profiler, a growth check notes that calls are not counted.
+
+    Another metric decides the verdict; without another metric the check is inconclusive.
+    """
+    install_profiler(monkeypatch)
+    consume, options = lambda stream: "".join(list(stream)), {"up_to": 64}
+    with_bytes = measure_growth(consume, **options, metrics=("allocated_bytes", "calls"))
+    calls_only = measure_growth(consume, **options, metrics=("calls",))
     sys.setprofile(None)
-    assert (within.verdict, without.verdict) == ("within", "inconclusive")
-    told = "acme profiles: calls are not counted, and code is slower"
-    assert within.figures.facts["interference"] == told
-    assert without.message.endswith(f"\n  note   {told}")
+    assert (with_bytes.verdict, calls_only.verdict) == ("within", "inconclusive")
+    sentence = "acme profiles: calls are not counted, and code is slower"
+    assert with_bytes.figures.facts["interference"] == sentence
+    assert calls_only.message.endswith(f"\n  note   {sentence}")
 
 
 def test_a_responsiveness_says_so_too(monkeypatch):
-    """Whichever form was asked."""
-    tracking(monkeypatch)
+    """A stall watch records the note about the tool that disturbs it."""
+    install_memray_hook(monkeypatch)
     with StallWatch() as watch:
         pass
     assert watch.result().figures.facts["interference"] == "memray tracks memory: code is slower"
 
 
 def test_a_message_has_room_for_it_or_has_none(monkeypatch):
-    """Thirteen lines at most."""
-    tracking(monkeypatch)
+    """A message has the note only if it stays within 13 lines with it."""
+    install_memray_hook(monkeypatch)
     messages = [
         Verdict(
             stem="responsiveness",
@@ -124,15 +131,19 @@ def test_a_message_has_room_for_it_or_has_none(monkeypatch):
         ).message
         for lines in (11, 12)
     ]
-    assert [each.count("\n") for each in messages] == [12, 12]
-    assert [each.count("memray") for each in messages] == [1, 0]
+    assert [message.count("\n") for message in messages] == [12, 12]
+    assert [message.count("memray") for message in messages] == [1, 0]
 
 
 def test_the_terminal_says_it_once():
-    """After all checks, of those that are shown, and what one test says four times in a line."""
+    """The terminal shows each note once, after the lines of the checks.
+
+    Four equal checks of one test share a line. A quiet run shows neither lines nor notes.
+    """
     check = {"verdict": "within", "stem": "growth", "headline": "linear", "accepted": True}
     checks = [
-        check | {"facts": {"interference": said} if said else {}} for said in ("a", "b", "a", "")
+        check | {"facts": {"interference": sentence} if sentence else {}}
+        for sentence in ("a", "b", "a", "")
     ]
     report = SimpleNamespace(streamperf=checks, nodeid="test_it", start=0)
     lines = [line for line, _ in summary([report], 0)]

@@ -1,4 +1,9 @@
-"""Meters read what was spent since they were opened, and nothing else."""
+"""Tests of the meters: each returns the cost of the code that ran since the meter was opened.
+
+The CPU-time meter follows a long block with a small piece of standard work. The time of that work
+shows how fast the core is at the moment, and scales the block. A fake clock stands for the real
+one. `kept_since` returns the bytes that a run left in memory.
+"""
 
 import gc
 import itertools
@@ -24,7 +29,7 @@ def test_only_allocations_have_to_be_read_at_each_delta():
 
 
 def test_reading_the_clock_is_not_charged():
-    """The time that reading the clock takes is subtracted."""
+    """The CPU-time meter subtracts the time that reading its clock takes."""
     clock = Clock(own=2e-6)
     meter = CpuTimeMeter(clock)
     meter.open()
@@ -33,7 +38,7 @@ def test_reading_the_clock_is_not_charged():
 
 
 def test_time_is_never_negative():
-    """A quick reading of the clock does not make the time negative."""
+    """The CPU-time meter returns 0, not a negative time, after a quick reading of its clock."""
     clock = Clock(own=2e-6)
     meter = CpuTimeMeter(clock)
     clock.own = 5e-7
@@ -42,7 +47,10 @@ def test_time_is_never_negative():
 
 
 def test_the_quickest_reading_counts():
-    """A reading that was disturbed does not make later work look free."""
+    """The CPU-time meter subtracts the quickest of its trial readings of the clock.
+
+    Otherwise a disturbed trial reading would make later work look free.
+    """
     clock = Clock(own=1e-6)
     disturbed = iter([1e-3, 1e-3])
 
@@ -57,7 +65,7 @@ def test_the_quickest_reading_counts():
 
 
 def test_time_can_be_read_again():
-    """Time is counted from where the meter was last opened."""
+    """The CPU-time meter counts from its last opening."""
     clock = Clock()
     meter = CpuTimeMeter(clock)
     for seconds in (1e-4, 2e-4):
@@ -67,7 +75,7 @@ def test_time_can_be_read_again():
 
 
 def test_long_time_on_a_steady_core():
-    """On a core of constant speed a long block costs what the clock says."""
+    """A long block on a core of constant speed counts exactly the clock's time."""
     clock = Clock(own=1e-6)
     meter = CpuTimeMeter(clock)
     for seconds in (0.5, 2.0):
@@ -77,7 +85,7 @@ def test_long_time_on_a_steady_core():
 
 
 def test_long_time_on_a_core_that_slows_down():
-    """A block is worth half its time where the standard work takes twice as long as before."""
+    """A long block counts half its time if the standard work after it takes twice as long."""
     clock = Clock(own=1e-6)
     meter = CpuTimeMeter(clock)
     meter.open()
@@ -106,7 +114,7 @@ def test_disturbed_standard_does_not_count():
 
 
 def test_short_time_is_taken_as_it_is():
-    """A short block is not scaled, as the standard work would cost more than the block."""
+    """A short block is not scaled, because the standard work would cost more than the block."""
     clock = Clock(own=1e-6)
     meter = CpuTimeMeter(clock)
     meter.open()
@@ -117,7 +125,7 @@ def test_short_time_is_taken_as_it_is():
 
 
 def test_long_time_on_a_coarse_clock():
-    """On a clock too coarse for the standard work a long block costs what the clock says."""
+    """If the clock is too coarse to time the standard work, a long block is not scaled."""
     clock = Clock()
     meter = CpuTimeMeter(clock)
     for seconds in (0.5, 2.0):
@@ -130,12 +138,12 @@ def test_long_time_on_a_coarse_clock():
 
 
 def test_unopened_meter_holds_nothing():
-    """A meter that was never opened holds nothing."""
+    """An allocation meter that was never opened holds 0 bytes."""
     assert AllocationMeter().held == 0
 
 
 def test_kept_is_what_is_left():
-    """Bytes that a run leaves behind are kept."""
+    """`kept_since` counts the bytes that a run leaves in memory, and not earlier ones."""
     with allocations():
         earlier = bytes(50_000)
         before = tracemalloc.get_traced_memory()[0]
@@ -147,7 +155,7 @@ def test_kept_is_what_is_left():
 
 
 def test_garbage_is_not_kept():
-    """Garbage that waits for the collector is not kept."""
+    """`kept_since` does not count cyclic garbage that the collector has not freed yet."""
     gc.disable()
     try:
         with allocations():
@@ -161,12 +169,12 @@ def test_garbage_is_not_kept():
 
 
 def test_garbage_of_the_next_moments_is_not_kept(monkeypatch):
-    """A cycle that a thread releases after the first retries is not kept."""
-    moments = itertools.count()
+    """`kept_since` does not count a cycle that a thread releases after the first retries."""
+    sleeps = itertools.count()
     cycles = []
 
-    def moment(_seconds):
-        if next(moments) == 3:
+    def sleep(_seconds):
+        if next(sleeps) == 3:
             cycles.clear()
 
     with allocations():
@@ -175,6 +183,6 @@ def test_garbage_of_the_next_moments_is_not_kept(monkeypatch):
         cycle.append(cycle)
         cycles.append(cycle)
         del cycle
-        monkeypatch.setattr(time, "sleep", moment)
+        monkeypatch.setattr(time, "sleep", sleep)
         assert kept_since(before, 10_000) < 10_000
-    assert next(moments) > 3
+    assert next(sleeps) > 3

@@ -1,4 +1,10 @@
-"""Virtual time: it passes while the code under test waits, and stands still while it works."""
+"""Tests of `VirtualClock`: virtual time passes while code waits, and stops while code works.
+
+The tests run sync, asyncio, trio and anyio code while a clock is entered. They compare `clock.now`,
+the virtual seconds since the clock was entered, with the time that the code waited. Code that waits
+for ever, or for a real connection, must raise `VirtualTimeError`. Leaving the clock must restore
+every real clock.
+"""
 
 import asyncio
 import datetime as dt
@@ -28,7 +34,8 @@ from hypothesis import strategies as st
 from pytest_streamperf import TokenStream, VirtualClock, VirtualTimeError
 from pytest_streamperf.virtual_clock import loops, new_event_loop
 
-# Each is looked up when it is called: in virtual time it is another.
+# Functions that run `main` on an event loop. They look `trio.run` and its like up at each call,
+# because a virtual clock replaces them.
 RUNNERS = pytest.mark.parametrize(
     "run",
     [
@@ -40,18 +47,20 @@ RUNNERS = pytest.mark.parametrize(
 )
 
 
-# -- what agrees with it
+# -- clocks that follow virtual time
 
 
 def _utcnow():
-    """Deprecated since Python 3.12, and in use."""
+    """Return `datetime.utcnow()`, which is deprecated since Python 3.12 and still in use."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return datetime.utcnow()  # noqa: DTZ003
 
 
+# Functions that return the seconds of one clock. They look the clock up at each call, because a
+# virtual clock replaces it.
 READINGS = {
-    "time": lambda: time.time(),  # noqa: PLW0108 - it is looked up when it is called
+    "time": lambda: time.time(),  # noqa: PLW0108
     "time_ns": lambda: time.time_ns() / 1e9,
     "monotonic": lambda: time.monotonic(),  # noqa: PLW0108
     "monotonic_ns": lambda: time.monotonic_ns() / 1e9,
@@ -68,7 +77,7 @@ READINGS = {
 
 @pytest.mark.parametrize("read", READINGS.values(), ids=READINGS)
 def test_clocks_agree(read):
-    """Whatever tells the time tells that ten minutes have passed, and no more."""
+    """Every clock of `time` and `datetime` advances by 600 s during `time.sleep(600)`."""
     with VirtualClock() as clock:
         before = read()
         time.sleep(600)
@@ -79,7 +88,7 @@ def test_clocks_agree(read):
 
 @pytest.mark.parametrize("read", READINGS.values(), ids=READINGS)
 def test_time_stands_still(read):
-    """Work takes no time."""
+    """Work that does not wait takes no virtual time, on any clock of `time` and `datetime`."""
     with VirtualClock():
         before = read()
         sum(range(100_000))
@@ -89,7 +98,7 @@ def test_time_stands_still(read):
 
 @pytest.mark.parametrize("read", READINGS.values(), ids=READINGS)
 def test_real_time_comes_back(read):
-    """After the clock is left, clocks say what they said before, and go on."""
+    """Every clock of `time` and `datetime` returns real time after the virtual clock is left."""
     before = read()
     with VirtualClock():
         time.sleep(600)
@@ -97,41 +106,46 @@ def test_real_time_comes_back(read):
 
 
 def test_every_run_reads_the_same():
-    """Sums of seconds round alike each time: counts that hang on them are the same."""
+    """Every run reads exactly the same virtual times.
+
+    Sums of seconds round alike in each run, so counts that depend on them repeat, too.
+    """
 
     def readings():
         with VirtualClock():
-            start, found = time.monotonic(), []
+            start, times = time.monotonic(), []
             for _ in range(100):
                 time.sleep(0.1)
-                found.append((time.monotonic() - start, time.time() % 1))
-        return found
+                times.append((time.monotonic() - start, time.time() % 1))
+        return times
 
     assert readings() == readings()
 
 
 def test_sleep_by_another_name():
-    """`from time import sleep` takes no real time either."""
+    """A `sleep` that a module imported from `time` takes virtual time only."""
     with VirtualClock() as clock:
         sleep(600)
     assert clock.now == 600
 
 
 def test_other_threads_see_real_time():
-    """Only the thread that entered the clock is in virtual time."""
-    seen = []
+    """Only the thread that entered the clock is in virtual time; other threads read real time."""
+    readings = []
     real = time.monotonic()
     with VirtualClock():
         time.sleep(1e9)
-        thread = threading.Thread(target=lambda: seen.append((time.monotonic(), datetime.now())))  # noqa: DTZ005
+        thread = threading.Thread(
+            target=lambda: readings.append((time.monotonic(), datetime.now()))  # noqa: DTZ005
+        )
         thread.start()
         thread.join()
-    assert real <= seen[0][0] < real + 60
-    assert seen[0][1].year < 2050
+    assert real <= readings[0][0] < real + 60
+    assert readings[0][1].year < 2050
 
 
 def test_a_datetime_is_a_datetime():
-    """Types are what they were: `isinstance`, arithmetic, construction."""
+    """`isinstance`, arithmetic and construction of `datetime` work in virtual time as before."""
     before = datetime(2026, 1, 1, tzinfo=dt.UTC)
     with VirtualClock():
         now = datetime.now(dt.UTC)
@@ -145,13 +159,13 @@ def test_a_datetime_is_a_datetime():
 
 
 def test_a_negative_sleep_is_an_error():
-    """As it is with the real one."""
+    """`time.sleep` of a negative time raises `ValueError`, as in real time."""
     with VirtualClock(), pytest.raises(ValueError, match="non-negative"):
         time.sleep(-1)
 
 
 def test_time_is_moved_by_hand():
-    """`advance` is there for code that waits for nothing; backwards it cannot go."""
+    """`advance` moves the clock forward for code that does not wait; it cannot move it back."""
     with VirtualClock() as clock:
         clock.advance(2.5)
         assert clock.now == 2.5
@@ -160,7 +174,7 @@ def test_time_is_moved_by_hand():
 
 
 def test_time_is_moved_by_a_text_with_a_unit():
-    """`advance` takes "2500ms" for 2.5 seconds; its errors name the argument."""
+    """`advance` accepts a text with a unit, such as "2500ms"; its errors name the argument."""
     with VirtualClock() as clock:
         clock.advance("2500ms")
         assert clock.now == 2.5
@@ -174,7 +188,7 @@ def test_time_is_moved_by_a_text_with_a_unit():
 
 
 def test_a_sleep_takes_no_text():
-    """`time.sleep` stays what it is: a text is a `TypeError`, as with the real one."""
+    """`time.sleep` raises `TypeError` for a text, as in real time."""
     with VirtualClock() as clock, pytest.raises(TypeError):
         time.sleep("50ms")
     assert clock.now == 0
@@ -185,7 +199,7 @@ def test_a_sleep_takes_no_text():
 
 @RUNNERS
 def test_sleeping_takes_no_time(run):
-    """An hour passes on the clock."""
+    """A sleep of an hour takes an hour of virtual time on every event loop."""
 
     async def main():
         before = time.monotonic()
@@ -199,12 +213,12 @@ def test_sleeping_takes_no_time(run):
 
 @RUNNERS
 def test_the_loops_own_time_agrees(run):
-    """`loop.time`, `trio.current_time` and `time.monotonic` move together."""
+    """The time of the event loop and `time.monotonic` advance together."""
 
     async def main():
         before = anyio.current_time(), time.monotonic()
         await anyio.sleep(1.5)
-        time.sleep(2)  # noqa: ASYNC251 - that is the point
+        time.sleep(2)  # noqa: ASYNC251 - the test blocks the loop on purpose
         return anyio.current_time() - before[0], time.monotonic() - before[1]
 
     with VirtualClock():
@@ -213,7 +227,7 @@ def test_the_loops_own_time_agrees(run):
 
 @RUNNERS
 def test_timeouts_are_virtual(run):
-    """What takes too long is cancelled, when its time has come."""
+    """A timeout of 30 virtual seconds cancels a longer sleep after exactly 30 s."""
 
     async def main():
         with anyio.move_on_after(30) as scope:
@@ -226,7 +240,7 @@ def test_timeouts_are_virtual(run):
 
 
 def test_asyncio_timeout_and_call_later():
-    """`asyncio.timeout`, `wait_for` and `call_later` fire in their order."""
+    """`call_later`, `asyncio.timeout` and `wait_for` fire in order, at their virtual times."""
     fired = []
 
     async def main():
@@ -247,14 +261,15 @@ def test_asyncio_timeout_and_call_later():
     assert clock.now == 10
 
 
+# Naps of one task, in seconds: multiples of 1/64, because floats add these without rounding.
 NAPS = st.lists(st.integers(0, 50).map(lambda ticks: ticks / 64), max_size=6)
 
 
 @RUNNERS
-@settings(max_examples=20)  # with each
+@settings(max_examples=20)  # for each event loop
 @given(naps=st.lists(NAPS, min_size=1, max_size=4))
 def test_tasks_wake_when_they_are_due(run, naps):
-    """However tasks nap, each wakes at the sum of its naps, and time has passed for the longest."""
+    """Every task wakes at the sum of its own naps, and the clock stops at the longest sum."""
     woke = []
 
     async def nap(name, delays):
@@ -280,13 +295,13 @@ def test_tasks_wake_when_they_are_due(run, naps):
 
 @RUNNERS
 def test_a_paced_stream_moves_the_clock(run):
-    """Each delta comes when it is due, and other tasks' timers in between."""
-    seen = []
+    """A paced stream hands out each delta when it is due; timers of other tasks fire in between."""
+    events = []
 
     async def tick():
         while True:
             await anyio.sleep(0.75)
-            seen.append(("tick", round(anyio.current_time() - start, 6)))
+            events.append(("tick", round(anyio.current_time() - start, 6)))
 
     async def main():
         nonlocal start
@@ -294,24 +309,24 @@ def test_a_paced_stream_moves_the_clock(run):
         async with anyio.create_task_group() as group:
             group.start_soon(tick)
             async for delta in TokenStream(["abcd"] * 4, every=0.5):
-                seen.append((delta, round(anyio.current_time() - start, 6)))
+                events.append((delta, round(anyio.current_time() - start, 6)))
             group.cancel_scope.cancel()
 
     start = 0.0
     with VirtualClock() as clock:
         run(main)
-    assert seen == [
+    assert events == [
         ("abcd", 0.0),
         ("abcd", 0.5),
         ("tick", 0.75),
         ("abcd", 1.0),
-        *sorted([("abcd", 1.5), ("tick", 1.5)], key=seen.index),
+        *sorted([("abcd", 1.5), ("tick", 1.5)], key=events.index),
     ]
     assert clock.now == 1.5
 
 
 def test_a_paced_stream_moves_the_clock_in_sync_code():
-    """A `for` loop is paced as well."""
+    """A paced stream moves the clock in a plain `for` loop."""
     with VirtualClock() as clock:
         for _ in TokenStream(tokens=30_001, every=0.02):
             pass
@@ -319,7 +334,7 @@ def test_a_paced_stream_moves_the_clock_in_sync_code():
 
 
 def test_a_stream_that_is_cancelled_loses_no_delta():
-    """On trio, a wait for a delta can be given up and taken up again."""
+    """Cancelling the wait for a delta on trio loses no delta."""
 
     async def main():
         deltas = aiter(TokenStream(list("abc"), every=1.0))
@@ -336,7 +351,7 @@ def test_a_stream_that_is_cancelled_loses_no_delta():
 
 
 def test_threads_are_waited_for_in_real_time():
-    """Work in an executor takes no virtual time, nor does closing it."""
+    """Neither work in an executor nor its shutdown takes virtual time."""
     gate = threading.Event()
 
     async def main():
@@ -353,7 +368,7 @@ def test_threads_are_waited_for_in_real_time():
 
 
 def test_connections_on_one_loop():
-    """A server and its client on the same loop are as good as in memory."""
+    """A server and its client on the same event loop run in virtual time."""
 
     async def serve(_reader, writer):
         for _ in range(5):
@@ -376,11 +391,11 @@ def test_connections_on_one_loop():
     assert clock.now == 5
 
 
-# -- where it cannot go on
+# -- code that cannot run in virtual time
 
 
 def test_waiting_for_ever_fails_at_once():
-    """A deadlock is told, with who waits and where."""
+    """A deadlock raises `VirtualTimeError` at once, with the waiting task and its line."""
 
     async def stuck():
         await asyncio.Event().wait()
@@ -395,7 +410,10 @@ def test_waiting_for_ever_fails_at_once():
 
 
 def test_waiting_for_ever_fails_at_once_on_trio():
-    """The run is cancelled, so that what it holds is released, and the error says why."""
+    """A deadlock on trio raises `VirtualTimeError`, with the waiting task and its line.
+
+    The run is cancelled, so that the code under test can release its resources.
+    """
     released = []
 
     async def stuck():
@@ -415,7 +433,7 @@ def test_waiting_for_ever_fails_at_once_on_trio():
 
 
 def test_many_who_wait_are_not_all_shown():
-    """Five, and how many more."""
+    """The error of a deadlock lists five waiting tasks, and counts the rest."""
 
     async def main():
         await asyncio.gather(*(asyncio.create_task(stuck()) for _ in range(9)))
@@ -428,7 +446,10 @@ def test_many_who_wait_are_not_all_shown():
 
 
 def test_a_real_connection_is_told():
-    """A server elsewhere answers in real time: a timeout would fire before it could."""
+    """Waiting for a server outside the event loop raises `VirtualTimeError`.
+
+    That server answers in real time, so a virtual timeout would fire before the answer.
+    """
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
@@ -446,7 +467,10 @@ def test_a_real_connection_is_told():
 
 
 def test_a_real_connection_is_told_on_trio():
-    """Before a timeout fires, too; and what is held is released."""
+    """Waiting for a server outside the trio run raises `VirtualTimeError`.
+
+    The run is cancelled, so that the code under test closes its stream.
+    """
     streams = []
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
@@ -464,7 +488,10 @@ def test_a_real_connection_is_told_on_trio():
 
 
 def test_a_server_on_the_same_loop_may_take_its_time_on_trio():
-    """It sleeps in virtual time, as who talks to it does: one waits for the other meanwhile."""
+    """A server and a client of the same trio run may both sleep between messages.
+
+    Their connection is not mistaken for one that leaves the run.
+    """
 
     async def serve(stream):
         await stream.send_all(await stream.receive_some())
@@ -491,7 +518,7 @@ def test_a_server_on_the_same_loop_may_take_its_time_on_trio():
 
 
 def test_a_pipe_is_told_on_trio():
-    """As soon as a timer would fire."""
+    """Waiting on trio for a pipe raises `VirtualTimeError` as soon as a timer would fire."""
     ours, theirs = os.pipe()
 
     async def main():
@@ -505,7 +532,7 @@ def test_a_pipe_is_told_on_trio():
 
 
 def test_a_pipe_is_told():
-    """So does what a subprocess writes."""
+    """Waiting on asyncio for a pipe, such as a subprocess's output, raises `VirtualTimeError`."""
     ours, theirs = os.pipe()
 
     async def main():
@@ -524,7 +551,7 @@ def test_a_pipe_is_told():
 
 
 def test_time_while_trio_is_being_imported(monkeypatch):
-    """Its own modules may ask for it before all of it is there."""
+    """The clock also works while the import of trio is incomplete."""
     with VirtualClock() as clock:
         monkeypatch.setitem(sys.modules, "trio", types.ModuleType("trio"))
         time.sleep(1)
@@ -532,13 +559,13 @@ def test_time_while_trio_is_being_imported(monkeypatch):
 
 
 def test_a_clock_inside_a_clock():
-    """There is one time."""
+    """Entering a second clock in the same thread raises `RuntimeError`."""
     with VirtualClock(), pytest.raises(RuntimeError, match="entered here already"), VirtualClock():
         pass
 
 
 def test_a_clock_beside_a_clock():
-    """In another thread, too."""
+    """Entering a clock while another thread is in one raises `RuntimeError`."""
     errors = []
 
     def other():
@@ -555,7 +582,7 @@ def test_a_clock_beside_a_clock():
 
 
 def test_a_loop_that_runs_already():
-    """Asyncio's own loop cannot be moved from inside."""
+    """Entering a clock while an asyncio loop is running raises `VirtualTimeError`."""
 
     async def main():
         with VirtualClock():
@@ -563,12 +590,12 @@ def test_a_loop_that_runs_already():
 
     with pytest.raises(VirtualTimeError, match="running already"):
         asyncio.run(main())
-    with VirtualClock():  # it was not entered
+    with VirtualClock():  # the clock that raised is not entered
         pass
 
 
 def test_a_trio_run_that_runs_already():
-    """Nor can trio's."""
+    """Entering a clock inside a trio run raises `VirtualTimeError`."""
 
     async def main():
         with VirtualClock():
@@ -578,30 +605,33 @@ def test_a_trio_run_that_runs_already():
         trio.run(main)
 
 
-class Elsewhere(asyncio.SelectorEventLoop):
-    """A loop that has time of its own, as uvloop's has."""
+class LoopWithOwnTime(asyncio.SelectorEventLoop):
+    """An asyncio loop with a time of its own, as uvloop's loop has."""
 
     def time(self):
         return 0.0
 
 
-@pytest.mark.parametrize("ask", ["monotonic", "time", "perf_counter_ns"])
-def test_a_loop_of_somebody_elses(ask):
-    """A factory's loop has time of its own: whoever asks for the time is told."""
+@pytest.mark.parametrize("function", ["monotonic", "time", "perf_counter_ns"])
+def test_a_loop_of_somebody_elses(function):
+    """Code on a loop with its own time gets `VirtualTimeError` when it reads a clock.
+
+    The error names `new_event_loop`, the factory to use instead.
+    """
 
     async def main():
-        getattr(time, ask)()
+        getattr(time, function)()
 
     with (
         VirtualClock(),
-        asyncio.Runner(loop_factory=Elsewhere) as runner,
-        pytest.raises(VirtualTimeError, match=r"Elsewhere.*new_event_loop"),
+        asyncio.Runner(loop_factory=LoopWithOwnTime) as runner,
+        pytest.raises(VirtualTimeError, match=r"LoopWithOwnTime.*new_event_loop"),
     ):
         runner.run(main())
 
 
 def test_a_stream_on_a_loop_of_somebody_elses():
-    """Code that never asks for the time is told by its stream."""
+    """A paced stream on a loop with its own time raises `VirtualTimeError`."""
 
     async def main():
         async for _ in TokenStream(3, every=1.0):
@@ -609,14 +639,14 @@ def test_a_stream_on_a_loop_of_somebody_elses():
 
     with (
         VirtualClock(),
-        asyncio.Runner(loop_factory=Elsewhere) as runner,
-        pytest.raises(VirtualTimeError, match="Elsewhere"),
+        asyncio.Runner(loop_factory=LoopWithOwnTime) as runner,
+        pytest.raises(VirtualTimeError, match="LoopWithOwnTime"),
     ):
         runner.run(main())
 
 
 def test_a_trio_clock_of_somebody_elses():
-    """Two clocks cannot both be right."""
+    """A trio run with its own clock raises `VirtualTimeError`, which says to omit `clock=`."""
 
     async def main():
         time.monotonic()
@@ -625,12 +655,12 @@ def test_a_trio_clock_of_somebody_elses():
         trio.run(main, clock=trio.testing.MockClock())
 
 
-# -- what is left behind
+# -- the state after the clock is left
 
 
 @contextmanager
-def left_alone():
-    """See that no module's names have changed."""
+def assert_names_restored():
+    """Check that the block changes no clock or `datetime` in the names of any module."""
 
     def names():
         return {
@@ -646,13 +676,13 @@ def left_alone():
 
 
 def test_everything_is_put_back():
-    """Also when the test fails in virtual time."""
-    with left_alone(), pytest.raises(ZeroDivisionError), VirtualClock():
+    """The clock restores every module's names, also if its block raises."""
+    with assert_names_restored(), pytest.raises(ZeroDivisionError), VirtualClock():
         _ = 1 / 0
 
 
 def test_a_loop_goes_on_in_real_time():
-    """A loop made for virtual time is a loop as any other where no clock is entered."""
+    """A loop from `new_event_loop` runs in real time when no clock is entered."""
 
     async def main():
         before = time.perf_counter()
@@ -667,7 +697,7 @@ def test_a_loop_goes_on_in_real_time():
 
 
 def test_timers_that_are_left():
-    """A loop knows the timers that are still to come."""
+    """`loop.timers()` returns the timers that are not due yet, without the cancelled ones."""
 
     async def main():
         loop = asyncio.get_running_loop()
@@ -680,8 +710,8 @@ def test_timers_that_are_left():
         assert asyncio.run(main())
 
 
-class ByDefault:
-    """Keeps a clock where no module's name is."""
+class ClockHolder:
+    """A class that keeps real clocks in default arguments and in attributes."""
 
     clock = staticmethod(time.time)
 
@@ -690,38 +720,41 @@ class ByDefault:
         self.nap = nap
 
 
-def a_closure(now=None):
-    """Hide one in a closure."""
+def clock_closure(now=None):
+    """Return a closure whose variable `now` keeps a real clock."""
     now = now or time.perf_counter
 
-    def ask():
+    def read():
         return now()
 
-    return ask
+    return read
 
 
 def test_who_is_not_reached_is_told():
-    """Default arguments, class and instance attributes and closures keep real clocks."""
-    kept = ByDefault(), a_closure()
+    """`unreached` lists the real clocks in default arguments, attributes and closures."""
+    kept = ClockHolder(), clock_closure()
     with VirtualClock() as clock:
         unreached = clock.unreached
-    here = [each for each in unreached if __name__ in each]
+    in_this_module = [place for place in unreached if __name__ in place]
     del kept
     gc.collect()
-    assert here == sorted(
+    assert in_this_module == sorted(
         [
-            f"'now' in {__name__}.a_closure.<locals>.ask",
-            f"a {__name__}.ByDefault.nap",
-            f"a {__name__}.ByDefault.now",
-            f"{__name__}.ByDefault.__init__(nap=)",
-            f"{__name__}.ByDefault.__init__(now=)",
-            f"{__name__}.ByDefault.clock",
+            f"'now' in {__name__}.clock_closure.<locals>.read",
+            f"a {__name__}.ClockHolder.nap",
+            f"a {__name__}.ClockHolder.now",
+            f"{__name__}.ClockHolder.__init__(nap=)",
+            f"{__name__}.ClockHolder.__init__(now=)",
+            f"{__name__}.ClockHolder.clock",
         ]
     )
 
 
 def test_a_library_that_names_a_clock_later_is_told(monkeypatch):
-    """Installed modules are looked at once; what one of them has got since is listed."""
+    """`unreached` lists a clock that an installed module got after the first clock was entered.
+
+    Installed modules are searched only once.
+    """
     with VirtualClock():
         pass
     monkeypatch.setattr(partial_json_parser, "now", time.monotonic, raising=False)
@@ -730,7 +763,7 @@ def test_a_library_that_names_a_clock_later_is_told(monkeypatch):
 
 
 class Untouchable:
-    """Raises when it is looked at, as models and proxies of some libraries do."""
+    """A class whose instances raise when they are inspected, as some models and proxies do."""
 
     @property
     def __dict__(self):
@@ -738,7 +771,7 @@ class Untouchable:
 
 
 class UntouchableKind(type):
-    """The same of a class."""
+    """A metaclass whose classes raise when they are inspected."""
 
     @property
     def __module__(cls):
@@ -746,20 +779,20 @@ class UntouchableKind(type):
 
 
 def test_who_raises_when_looked_at_is_passed_over():
-    """Objects may do so; nothing is known of them then."""
-    kept = Untouchable(), UntouchableKind("Kind", (), {"now": time.monotonic}), ByDefault()
+    """The search for `unreached` clocks skips objects that raise when they are inspected."""
+    kept = Untouchable(), UntouchableKind("Kind", (), {"now": time.monotonic}), ClockHolder()
     with VirtualClock() as clock:
-        assert f"a {__name__}.ByDefault.now" in clock.unreached
+        assert f"a {__name__}.ClockHolder.now" in clock.unreached
     del kept
     gc.collect()
 
 
-# -- found by review
+# -- cases that a code review found
 
 
 @RUNNERS
 def test_sleeping_for_ever_is_no_timer(run):
-    """A timeout ends it; without one it is a deadlock, not a wait of days upon days."""
+    """A timeout ends `sleep_forever`; without a timeout it is a deadlock, not a long wait."""
 
     async def ended():
         with anyio.move_on_after(5):
@@ -777,7 +810,7 @@ def test_sleeping_for_ever_is_no_timer(run):
 
 @RUNNERS
 def test_a_year(run):
-    """Floats grow coarse; timers fire all the same."""
+    """Timers still fire after years of virtual time, although floats are coarser there."""
 
     async def main():
         for _ in range(3):
@@ -790,7 +823,7 @@ def test_a_year(run):
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_threads_of_anyios_are_waited_for(backend):
-    """What a thread does takes no time: a timeout does not fire meanwhile."""
+    """A thread of anyio takes no virtual time, so no timeout fires while it works."""
     gate = threading.Event()
 
     def work():
@@ -807,7 +840,7 @@ def test_threads_of_anyios_are_waited_for(backend):
 
 
 def test_threads_of_trios_own_limiter_are_waited_for():
-    """Whichever limiter they are counted by."""
+    """A trio thread takes no virtual time, also if it has a limiter of its own."""
 
     async def main():
         with trio.move_on_after(5) as scope:
@@ -821,7 +854,10 @@ def test_threads_of_trios_own_limiter_are_waited_for():
 
 
 def test_a_thread_that_waits_for_the_loop_is_waited_for_once(monkeypatch):
-    """Then time goes on, at no cost for every jump."""
+    """The loop waits only once, in real time, for a thread that itself waits for the loop.
+
+    Later jumps of the clock then cost no real time.
+    """
     waits = []
     real_select = selectors.DefaultSelector.select
 
@@ -848,7 +884,10 @@ def test_a_thread_that_waits_for_the_loop_is_waited_for_once(monkeypatch):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_deadlock_in_a_shield_ends():
-    """What cannot be cancelled ends the run, the hard way: trio lets go of nothing."""
+    """A deadlock that cannot be cancelled ends a trio run with `TrioInternalError`.
+
+    Trio then releases no resources.
+    """
 
     async def main():
         with trio.CancelScope(shield=True):
@@ -863,7 +902,7 @@ def test_a_deadlock_in_a_shield_ends():
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_waiting_for_all_tasks_to_be_blocked(backend):
-    """Comes before time goes on."""
+    """`wait_all_tasks_blocked` returns before the clock jumps to the next timer."""
 
     async def main():
         async with anyio.create_task_group() as group:
@@ -877,7 +916,7 @@ def test_waiting_for_all_tasks_to_be_blocked(backend):
 
 
 def test_a_server_that_reads_late():
-    """Back-pressure on one loop is no connection to somebody else."""
+    """Back-pressure between a server and a client on one loop is no real connection."""
 
     async def main():
         served = asyncio.Event()
@@ -904,7 +943,7 @@ def test_a_server_that_reads_late():
 
 
 def test_timers_of_a_loop_fire_when_the_clock_is_left():
-    """Its time goes on from where it was, in real time."""
+    """After the clock is left, timers of its loop fire in real time."""
 
     async def begin():
         return asyncio.get_running_loop().create_task(asyncio.sleep(0.02))
@@ -917,10 +956,11 @@ def test_timers_of_a_loop_fire_when_the_clock_is_left():
         with VirtualClock():
             task = runner.run(begin())
         runner.run(end(task))
+    assert task.done()
 
 
 def test_a_clock_begins_anew():
-    """Entered again, it says 0."""
+    """A clock that is entered a second time starts at 0 again."""
     clock = VirtualClock()
     for _ in range(2):
         with clock:
@@ -929,7 +969,7 @@ def test_a_clock_begins_anew():
 
 
 def test_equal_timers_are_two():
-    """One of two that are alike may be cancelled."""
+    """Cancelling one of two equal timers leaves the other one in `loop.timers()`."""
 
     async def main():
         loop = asyncio.get_running_loop()
@@ -943,7 +983,7 @@ def test_equal_timers_are_two():
 
 
 def test_a_module_that_may_not_be_changed(monkeypatch):
-    """Keeps real time; the rest is virtual, and put back."""
+    """A module that refuses assignments keeps real time; all other code is in virtual time."""
 
     class Frozen(types.ModuleType):
         def __setattr__(self, name, value):
@@ -952,13 +992,13 @@ def test_a_module_that_may_not_be_changed(monkeypatch):
     frozen = Frozen("frozen")
     frozen.__dict__["sleep"] = time.sleep
     monkeypatch.setitem(sys.modules, "frozen", frozen)
-    with left_alone(), VirtualClock() as clock:
+    with assert_names_restored(), VirtualClock() as clock:
         time.sleep(5)
     assert clock.now == 5
 
 
 def test_a_class_made_from_datetime():
-    """Is one of its own, in virtual time as well."""
+    """A subclass of `datetime` defined in virtual time makes instances of itself."""
     with VirtualClock():
 
         class Mine(datetime):
