@@ -288,12 +288,13 @@ def test_a_stream_is_not_changed():
 # -- faults over a socket
 
 
-# The events that a server sends for `TURN`, and the middle of the second event.
+# The events that a server sends for `TURN`.
 SENT_EVENTS = list(openai_chat.encode(TURN))
-MIDDLE = len(SENT_EVENTS[1]) // 2
 # `TURN` with an error event after two deltas, and `TURN` with unclosed arguments.
 FAILED_TURN = Turn.of([*TURN[:2], Failure("Overloaded", "overloaded_error")])
 UNCLOSED_TURN = Turn.of([*TURN[:-1], replace(TURN[-1], arguments=TURN[-1].arguments[:-1])])
+# The index of the byte in the middle of the second event, where some faults change the bytes.
+MIDDLE = len(SENT_EVENTS[1]) // 2
 # The chunks that arrive for each fault; None where the server refuses the request.
 ARRIVING_CHUNKS = {
     Disconnect(2): SENT_EVENTS[:2],

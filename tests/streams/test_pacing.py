@@ -23,7 +23,10 @@ def gaps(pace, count=6):
 
 @given(every=SECONDS, part=st.floats(0, 1), seed=st.integers(0, 2**32))
 def test_jitter_stays_within_its_part(every, part, seed):
-    """A jittered gap differs from `every` by at most the share `part`, equally in each iteration."""
+    """A jittered gap differs from `every` by at most the share `part`.
+
+    Every iteration over the pace gives the same gaps.
+    """
     first, *later_gaps = gaps(Jittered(every, part, seed))
     assert first == 0.0
     assert all(every * (1 - part) <= gap <= every * (1 + part) + 1e-9 for gap in later_gaps)
