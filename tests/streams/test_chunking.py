@@ -1,4 +1,4 @@
-"""Where bytes are cut: always the same bytes, and where it hurts most."""
+"""Tests of cuts into chunks: a cut keeps all bytes, and `worst_case` cuts where decoders fail."""
 
 import doctest
 import json
@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from pytest_streamperf.streams import chunking
 from pytest_streamperf.streams.chunking import at, at_random, fixed, per_byte, per_event, worst_case
 
+# Pieces of a stream, with line ends, characters of several bytes and JSON escapes.
 PIECES = st.lists(
     st.binary(max_size=40)
     | st.text(alphabet="a:é\u200d👩\r\n\\", max_size=12).map(str.encode)
     | st.text(max_size=8).map(json.dumps).map(str.encode)
 )
+# Every kind of cut, with any argument.
 CUTS = st.one_of(
     st.sampled_from([per_event, per_byte, worst_case]),
     st.builds(fixed, st.integers(1, 50)),
@@ -25,7 +27,7 @@ CUTS = st.one_of(
 
 @given(pieces=PIECES, cut=CUTS)
 def test_every_cut_gives_the_same_bytes(pieces, cut):
-    """In chunks that are not empty, the same ones each time."""
+    """The chunks of a cut join to the same bytes, are not empty and are the same each time."""
     chunks = list(cut(pieces))
     assert b"".join(chunks) == b"".join(pieces)
     assert all(chunks)
@@ -34,7 +36,7 @@ def test_every_cut_gives_the_same_bytes(pieces, cut):
 
 @given(pieces=PIECES, size=st.integers(1, 50))
 def test_fixed_chunks_are_of_one_size(pieces, size):
-    """But for the last."""
+    """The chunks of a `fixed` cut have one size, and only the last chunk may be shorter."""
     chunks = list(fixed(size)(pieces))
     assert {len(chunk) for chunk in chunks[:-1]} <= {size}
     assert all(len(chunk) <= size for chunk in chunks)
@@ -42,7 +44,7 @@ def test_fixed_chunks_are_of_one_size(pieces, size):
 
 @given(pieces=PIECES, offsets=st.sets(st.integers(1, 200)))
 def test_chunks_end_at_the_offsets(pieces, offsets):
-    """At all of them that the stream gets to."""
+    """The chunks of an `at` cut end at every offset inside the stream, and at the stream's end."""
     length = sum(map(len, pieces))
     ends, end = set(), 0
     for chunk in at(*sorted(offsets))(pieces):
@@ -53,7 +55,7 @@ def test_chunks_end_at_the_offsets(pieces, offsets):
 
 @given(pieces=PIECES, seed=st.integers(0, 2**32))
 def test_random_chunks_depend_on_their_seed_alone(pieces, seed):
-    """Not on the pieces that the bytes were made in."""
+    """The chunks of an `at_random` cut depend on its seed, not on the pieces that it receives."""
     assert list(at_random(seed)(pieces)) == list(at_random(seed)([b"".join(pieces)]))
 
 
@@ -71,35 +73,38 @@ def test_random_chunks_depend_on_their_seed_alone(pieces, seed):
     ],
 )
 def test_the_worst_case(text, chunks):
-    """Within a character, and what is joined to one; within CR LF, an empty line, an escape."""
-    if isinstance(chunks, str):  # every byte by itself
+    """`worst_case` cuts inside characters, CR LF, empty lines and JSON escapes, and before a colon.
+
+    It also cuts on both sides of a zero-width joiner.
+    """
+    if isinstance(chunks, str):  # a text lists the bytes in hex, one byte for each chunk
         chunks = [bytes([byte]) for byte in bytes.fromhex(chunks)]
     assert list(worst_case([text.encode()])) == chunks
 
 
 def test_the_worst_case_joins_events():
-    """A chunk holds the end of one event and the beginning of the next."""
+    """A chunk of `worst_case` holds the end of one event and the beginning of the next."""
     chunks = list(worst_case([b"data: 1\n\n", b"data: 2\n\n"]))
     assert b"\ndata" in chunks
 
 
 def test_pieces_are_taken_one_by_one():
-    """A cut gives what it can before it asks for more, so that no stream is held back."""
-    taken = []
+    """A cut makes its first chunk from the first piece alone, so that it holds no stream back."""
+    taken_pieces = []
 
     def pieces():
         for number in range(3):
-            taken.append(number)
+            taken_pieces.append(number)
             yield b"data: %d\n\n" % number
 
     for cut in (per_event, per_byte, fixed(3), at_random(1, most=5), at(2), worst_case):
-        taken.clear()
+        taken_pieces.clear()
         next(cut(pieces()))
-        assert taken == [0]
+        assert taken_pieces == [0]
 
 
 @pytest.mark.parametrize(
-    ("make", "says"),
+    ("make", "pattern"),
     [
         (lambda: fixed(0), "size must be at least 1 byte, not 0"),
         (lambda: at_random(most=0), "most must be at least 1 byte, not 0"),
@@ -107,14 +112,14 @@ def test_pieces_are_taken_one_by_one():
         (lambda: at(3, 3), "offsets must be 1 or more and increase"),
     ],
 )
-def test_bad_argument_is_named(make, says):
-    """What is wrong, and what is allowed."""
-    with pytest.raises(ValueError, match=says):
+def test_bad_argument_is_named(make, pattern):
+    """A bad argument of a cut raises a `ValueError` that names it and the allowed values."""
+    with pytest.raises(ValueError, match=pattern):
         make()
 
 
 def test_examples_in_docstrings():
-    """The module's doctests hold."""
+    """The doctests of `streams.chunking` pass."""
     failed, attempted = doctest.testmod(chunking)
     assert attempted
     assert not failed

@@ -1,4 +1,4 @@
-"""Turns: what was scripted comes out of the deltas, however they are cut."""
+"""Tests of `Turn`: its deltas join to the parts of the turn, however the parts are cut."""
 
 import doctest
 import json
@@ -22,8 +22,8 @@ from pytest_streamperf import (
 from pytest_streamperf.streams import messages, strategies
 
 
-def put_together(deltas):
-    """Put deltas back together: text and reasoning, and one entry per tool call."""
+def join_deltas(deltas):
+    """Join the deltas of a turn; return a list of the kind and the text of each part."""
     parts = []
     for delta in deltas:
         match delta:
@@ -44,7 +44,7 @@ def put_together(deltas):
 
 @given(strategies.turns())
 def test_turn_is_cut_losslessly(turn):
-    """The deltas put together are the parts of the turn, in order."""
+    """The deltas of a turn join to the parts of the turn, in order."""
     expected, calls = [], 0
     for part in turn.parts:
         if isinstance(part, ToolCall):
@@ -59,18 +59,18 @@ def test_turn_is_cut_losslessly(turn):
             expected[-1][1] += part.text
         elif part.text:
             expected.append([kind, part.text])
-    assert put_together(turn) == expected
+    assert join_deltas(turn) == expected
 
 
 @given(strategies.turns())
 def test_turn_has_no_empty_or_long_deltas(turn):
-    """Each delta is one to seven characters."""
+    """A delta of text, reasoning or arguments has one to seven characters."""
     cut = [delta for delta in turn if not isinstance(delta, Failure)]
-    assert all(1 <= len(piece) <= 7 for delta in cut for _, piece in put_together([delta]))
+    assert all(1 <= len(piece) <= 7 for delta in cut for _, piece in join_deltas([delta]))
 
 
 def test_equal_turns_are_cut_alike():
-    """A turn can be made again."""
+    """Turns with equal parts and equal seeds have equal deltas."""
     parts = Text("Let me look. " * 9), ToolCall("search", {"query": "streams"})
     assert list(Turn(*parts, seed=3)) == list(Turn(*parts, seed=3))
 
@@ -79,13 +79,13 @@ def test_equal_turns_are_cut_alike():
     "part", [Text("Hi"), ToolCall("search", {}), ToolCallDelta(0, "call_0", "search", "{}")]
 )
 def test_parts_cannot_be_changed(part):
-    """What was scripted, or handed out, stays so."""
+    """A part of a turn and a delta cannot be changed after they are made."""
     with pytest.raises(AttributeError):
         setattr(part, fields(part)[0].name, "changed")
 
 
 def test_seeds_cut_turns_differently():
-    """Another seed cuts elsewhere."""
+    """Turns with equal parts and different seeds have different deltas."""
     part = Text("Let me look. " * 9)
     assert list(Turn(part, seed=1)) != list(Turn(part, seed=2))
 
@@ -98,20 +98,20 @@ def test_turn_is_a_sequence():
 
 
 def test_turn_repr_shows_its_parts():
-    """A turn in a failure report is what it was made from."""
+    """The repr of a turn shows its parts and its usage."""
     assert repr(Turn(Text("Hi"))) == "Turn(Text(text='Hi'))"
     assert repr(Turn(usage=Usage(1, 2))) == "Turn(usage=Usage(input_tokens=1, output_tokens=2))"
 
 
 @pytest.mark.parametrize("part", ["text", None, {"name": "search"}])
 def test_turn_refuses_other_parts(part):
-    """What is neither text nor a tool call is refused by name."""
+    """A turn raises a `TypeError` for an argument that is not a part, and shows the argument."""
     with pytest.raises(TypeError, match=r"^Turn takes Text\(...\), Reasoning\(...\), .*, not "):
         Turn(Text("Hi"), part)
 
 
 def test_a_failure_ends_a_turn():
-    """It is the last delta; nothing comes after it."""
+    """A failure is the last delta of a turn, and a part after a failure raises a `ValueError`."""
     failure = Failure("Overloaded", type="overloaded_error")
     assert list(Turn(Text("Hi"), failure))[-1] == failure
     with pytest.raises(ValueError, match="a Failure ends a turn, so nothing may come after it in"):
@@ -120,32 +120,34 @@ def test_a_failure_ends_a_turn():
 
 @given(strategies.turns())
 def test_arguments_are_json(turn):
-    """A tool call's arguments, put together, are the JSON document they were."""
+    """The deltas of a tool call join to a JSON document that holds the arguments."""
     calls = [part for part in turn.parts if isinstance(part, ToolCall)]
     for index, call in enumerate(calls):
-        pieces = [d for d in turn if isinstance(d, ToolCallDelta) and d.index == index]
+        pieces = [
+            delta for delta in turn if isinstance(delta, ToolCallDelta) and delta.index == index
+        ]
         assert json.loads("".join(delta.arguments for delta in pieces)) == call.arguments
 
 
 def test_arguments_may_be_any_mapping():
-    """Arguments need not be a dict."""
+    """The arguments of a tool call may be any mapping, not only a dict."""
     assert ToolCall("search", MappingProxyType({"query": "a"})).json == '{"query": "a"}'
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_arguments_that_json_lacks(value):
-    """What JSON has no word for is refused, not sent as something no parser has to accept."""
+    """Arguments with NaN or infinity raise a `ValueError`, because JSON has no such numbers."""
     with pytest.raises(ValueError, match="JSON"):
         Turn(ToolCall("search", {"limit": value}))
 
 
 @pytest.mark.parametrize("part", [Text, Reasoning])
 def test_text_must_be_text(part):
-    """A part that is not text is refused when it is made."""
+    """A part of text or reasoning raises a `TypeError` for bytes."""
     with pytest.raises(TypeError, match=rf"^{part.__name__} takes a str, not b'abc'"):
         part(b"abc")
 
 
 def test_docstring_examples():
-    """What the documentation shows is what happens."""
+    """The doctests of `streams.messages` pass."""
     assert doctest.testmod(messages).failed == 0

@@ -1,4 +1,4 @@
-"""When deltas come: jitter, bursts, stalls, on virtual clocks and real ones."""
+"""Tests of paces: jitter, bursts and stalls, as gaps in seconds and as times of a virtual clock."""
 
 import doctest
 import time
@@ -12,25 +12,29 @@ from pytest_streamperf import TokenStream, VirtualClock
 from pytest_streamperf.streams import pacing
 from pytest_streamperf.streams.pacing import Bursts, Jittered, Stalled, slow_first
 
+# Gaps of a pace, in seconds.
 SECONDS = st.floats(0, 10)
 
 
 def gaps(pace, count=6):
-    """The seconds before the first deltas."""
+    """Return the first `count` gaps of a pace, in seconds."""
     return list(islice(pace, count))
 
 
 @given(every=SECONDS, part=st.floats(0, 1), seed=st.integers(0, 2**32))
 def test_jitter_stays_within_its_part(every, part, seed):
-    """Each gap is within its part of `every`, and every iteration has the same ones."""
-    first, *others = gaps(Jittered(every, part, seed))
+    """A jittered gap differs from `every` by at most the share `part`.
+
+    Every iteration over the pace gives the same gaps.
+    """
+    first, *later_gaps = gaps(Jittered(every, part, seed))
     assert first == 0.0
-    assert all(every * (1 - part) <= gap <= every * (1 + part) + 1e-9 for gap in others)
-    assert gaps(Jittered(every, part, seed)) == [first, *others]
+    assert all(every * (1 - part) <= gap <= every * (1 + part) + 1e-9 for gap in later_gaps)
+    assert gaps(Jittered(every, part, seed)) == [first, *later_gaps]
 
 
 def test_jitter_differs_by_its_seed():
-    """And from one gap to the next."""
+    """Jittered gaps differ from seed to seed, and from one delta to the next."""
     assert gaps(Jittered(1.0, seed=1)) != gaps(Jittered(1.0, seed=2))
     assert len(set(gaps(Jittered(1.0)))) == 6
 
@@ -48,7 +52,7 @@ def test_jitter_differs_by_its_seed():
     ],
 )
 def test_gaps(pace, expected):
-    """What each pace comes to, every time it is asked."""
+    """A pace gives the expected gaps, and gives them again when it is iterated again."""
     assert gaps(pace) == gaps(pace) == expected
 
 
@@ -62,14 +66,14 @@ def test_gaps(pace, expected):
     ],
 )
 def test_streams_keep_a_pace_in_virtual_time(pace, times):
-    """A stream hands its deltas out at these times from when it was first asked."""
+    """A stream hands out deltas at the times of its pace, counted from the first request."""
     with VirtualClock():
         start = time.monotonic()
         assert [time.monotonic() - start for _ in TokenStream(5, every=pace)] == times
 
 
 @pytest.mark.parametrize(
-    ("make", "says"),
+    ("make", "pattern"),
     [
         (lambda: Jittered(-1.0), "every must be a time, 0 or more and finite, as .*, not -1.0"),
         (lambda: Jittered(1.0, part=1.5), "part must be from 0 to 1, as '50%' or 0.5, not 1.5"),
@@ -88,14 +92,14 @@ def test_streams_keep_a_pace_in_virtual_time(pace, times):
         (lambda: TokenStream(3, every=(gap for gap in gaps(Bursts(1, 1.0)))), "an iterable"),
     ],
 )
-def test_bad_argument_is_named(make, says):
-    """What is wrong, and what is allowed."""
-    with pytest.raises((ValueError, TypeError), match=says):
+def test_bad_argument_is_named(make, pattern):
+    """A bad argument of a pace raises an error that names it and the allowed values."""
+    with pytest.raises((ValueError, TypeError), match=pattern):
         make()
 
 
 def test_examples_in_docstrings():
-    """The module's doctests hold."""
+    """The doctests of `streams.pacing` pass."""
     failed, attempted = doctest.testmod(pacing)
     assert attempted
     assert not failed

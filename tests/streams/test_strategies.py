@@ -1,4 +1,4 @@
-"""Strategies find what there is, and shrink it to what people can read."""
+"""Tests of the Hypothesis strategies: they make valid inputs and shrink to small examples."""
 
 from contextlib import suppress
 
@@ -16,12 +16,13 @@ from pytest_streamperf.streams.strategies import (
     turns,
 )
 
-QUIET = settings(database=None, max_examples=40, derandomize=True)
+# The same examples in every run, without a database. Not measured: the number of examples.
+REPEATABLE = settings(database=None, max_examples=40, derandomize=True)
 
 
 def smallest(strategy, condition=lambda _: True):
-    """What Hypothesis comes down to."""
-    return find(strategy, condition, settings=QUIET)
+    """Return the smallest value that Hypothesis finds in a strategy for this condition."""
+    return find(strategy, condition, settings=REPEATABLE)
 
 
 @pytest.mark.parametrize(
@@ -51,20 +52,23 @@ def smallest(strategy, condition=lambda _: True):
     ],
 )
 def test_they_shrink(strategy, condition, expected):
-    """To the smallest there is, said so that it can be pasted into a test."""
+    """A strategy shrinks to its smallest value, whose repr can be pasted into a test."""
     assert repr(smallest(strategy, condition)) == expected
 
 
 @given(text=partial_json().filter(bool))
 def test_partial_json_is_the_beginning_of_a_document(text):
-    """So it can be completed, unless there is too little of it."""
+    """A parser of partial JSON accepts every text of `partial_json` as the start of a document.
+
+    The parser raises `PartialJSON` where the text is too short to show a value.
+    """
     with suppress(partial_json_parser.PartialJSON):
         partial_json_parser.loads(text)
 
 
 @given(data=st.data())
 def test_arrivals_are_a_pace(data):
-    """Of as many deltas as were asked for."""
+    """`arrivals(n)` makes a pace with a gap for each of the n deltas of a stream."""
     deltas = data.draw(st.lists(st.text(min_size=1)))
     stream = TokenStream(deltas, every=data.draw(arrivals(len(deltas))))
     assert len(stream.every or []) == len(deltas)

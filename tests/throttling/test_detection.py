@@ -1,4 +1,8 @@
-"""Would your test notice? Tests of throttles, tested."""
+"""Tests of `assert_test_detects`: it checks that a test of a throttle detects faulty throttles.
+
+The function runs a test with a correct throttle and with each faulty one of `THROTTLE_MUTANTS`. The
+verdict is within if the test passes for the correct throttle and fails for every faulty one.
+"""
 
 import asyncio
 import itertools
@@ -19,7 +23,10 @@ from pytest_streamperf import (
 
 
 def enqueue_tick_process(make_throttle):
-    """The way of the merged tests of VS Code's throttle: time moves before anything is consumed."""
+    """Test a throttle as the merged tests of VS Code's throttle do: the clock moves first.
+
+    Then the test feeds all values at one instant.
+    """
     sent = []
     with VirtualClock() as clock:
         queued = ["a", "ab", "abc"]
@@ -33,30 +40,34 @@ def enqueue_tick_process(make_throttle):
     assert len(sent) < len(queued)
 
 
-async def drive(updates, counter, calls, ending):
-    """Two tool calls in turns, a pause, and an end of one kind or another."""
+async def feed_and_check(throttle, counter, tool_calls, ending):
+    """Feed deltas of several tool calls in turn to a throttle, and check its updates.
+
+    The feed pauses once for 0.5 s. `ending` names the method that ends it: end, cancel, error or
+    retry.
+    """
     texts = {}
     for number in range(60):
-        index = number % calls
+        index = number % tool_calls
         delta = ToolCallDelta(index, f"call_{index}", "", "word ")
         counter.arrived(delta)
         texts[index] = texts.get(index, "") + delta.arguments
-        updates.feed(texts[index], delta.id)
+        throttle.feed(texts[index], delta.id)
         if number == 30:
             await asyncio.sleep(0.5)
         await asyncio.sleep(0.03)
     if ending == "end":
-        updates.end()
+        throttle.end()
         counter.end()
     else:
         getattr(counter, ending)()
-        getattr(updates, ending)()
+        getattr(throttle, ending)()
     await asyncio.sleep(1)
     counter.assert_throttled(every=0.1)
 
 
-async def with_a_counter(make_throttle):
-    """The way of this project: all that happened, against the contract."""
+async def check_with_counter(make_throttle):
+    """Test a throttle as this project does: check the updates of every ending with a counter."""
     for ending in ("end", "cancel", "error", "retry"):
         with VirtualClock():
             counter = UpdateCounter(
@@ -64,18 +75,21 @@ async def with_a_counter(make_throttle):
                 key=lambda call: call.args[0],
                 value=lambda call: call.args[1],
             )
-            await drive(make_throttle(counter, 0.1), counter, 2, ending)
+            await feed_and_check(make_throttle(counter, 0.1), counter, 2, ending)
 
 
 def test_the_contract_notices_every_bad_throttle():
-    """And lets the good one pass."""
-    proof = assert_test_detects(with_a_counter)
-    assert proof.verdict == "within"
-    assert list(proof.noticed) == list(THROTTLE_MUTANTS)
+    """A test with `UpdateCounter` passes for the correct throttle and detects every faulty one."""
+    result = assert_test_detects(check_with_counter)
+    assert result.verdict == "within"
+    assert list(result.noticed) == list(THROTTLE_MUTANTS)
 
 
 def test_enqueue_tick_process_is_exposed():
-    """It looks at what a throttle does with values that all come at once."""
+    """A test that feeds all values at one instant does not detect every faulty throttle.
+
+    The message names the faulty throttles and advises to let time pass.
+    """
     with pytest.raises(
         ThrottlingExceeded, match=r"enqueue_tick_process detects \d of 13"
     ) as caught:
@@ -87,56 +101,61 @@ def test_enqueue_tick_process_is_exposed():
 
 
 def test_a_test_that_always_fails_proves_nothing():
-    """It fails for the good throttle, too."""
+    """A test that fails for the correct throttle makes the check inconclusive."""
 
-    def impossible(make_throttle):
+    def always_fails(make_throttle):
         make_throttle(print, 0.1)
         raise AssertionError("no")
 
     with pytest.raises(
         ThrottlingInconclusive, match="does not pass for a correct throttle"
     ) as caught:
-        assert_test_detects(impossible)
+        assert_test_detects(always_fails)
     assert "AssertionError: no" in str(caught.value)
 
 
 def test_subjects_of_ones_own():
-    """Bad throttles can be one's own, and a test can be sync."""
+    """`subjects` takes faulty throttles of the user, and the test may be sync."""
 
-    def swallows(_send, _every):
-        class Swallows:
+    def make_silent(_send, _every):
+        class SilentThrottle:
             def feed(self, value, key=None):
                 pass
 
             def end(self):
                 pass
 
-        return Swallows()
+        return SilentThrottle()
 
-    def anything_is_sent(make_throttle):
+    def check_first_value(make_throttle):
         sent = []
         throttle = make_throttle(lambda _key, value: sent.append(value), 0.1)
         throttle.feed("a")
         throttle.end()
         assert sent == ["a"]
 
-    assert assert_test_detects(anything_is_sent, {"sends nothing": swallows}).verdict == "within"
+    assert (
+        assert_test_detects(check_first_value, {"sends nothing": make_silent}).verdict == "within"
+    )
 
 
 def test_an_async_test_inside_a_loop():
-    """It would need a loop of its own."""
+    """An async test inside a running event loop raises a `TypeError`."""
 
     async def main():
-        assert_test_detects(with_a_counter)
+        assert_test_detects(check_with_counter)
 
     with pytest.raises(TypeError, match="in a sync test"):
         asyncio.run(main())
 
 
 def test_the_good_throttle_needs_no_loop():
-    """Without one it has no timer: what waits goes out with the next value, or at the end."""
+    """Without an event loop, the correct throttle has no timer.
 
-    def sync(make_throttle):
+    It sends a pending value with the next value, or at the end.
+    """
+
+    def check_without_loop(make_throttle):
         sent = []
         with VirtualClock():
             throttle = make_throttle(lambda _key, value: sent.append(value), 0.1)
@@ -146,14 +165,17 @@ def test_the_good_throttle_needs_no_loop():
             throttle.end()
         assert sent == [0, 2, 4, 6, 8, 10]
 
-    assert assert_test_detects(sync, {}).verdict == "within"
+    assert assert_test_detects(check_without_loop, {}).verdict == "within"
 
 
 def test_a_test_that_fails_from_then_on_proves_nothing():
-    """The good throttle is tried again at the end."""
+    """A test that passes only once makes the check inconclusive.
+
+    The check runs the correct throttle a second time at the end.
+    """
     used = []
 
-    def once(make_throttle):
+    def passes_once(make_throttle):
         make_throttle(print, 0.1)
         used.append(True)
         assert len(used) == 1, "used already"
@@ -161,14 +183,14 @@ def test_a_test_that_fails_from_then_on_proves_nothing():
     with pytest.raises(
         ThrottlingInconclusive, match="does not pass for a correct throttle"
     ) as caught:
-        assert_test_detects(once)
+        assert_test_detects(passes_once)
     assert "used already" in str(caught.value)
 
 
 def test_pytests_own_failures_are_noticed():
-    """`pytest.fail` and `pytest.raises` do not end the proof; a skip does."""
+    """A test that calls `pytest.fail` detects the fault, and a test that skips ends the check."""
 
-    def fails(make_throttle):
+    def fails_by_pytest(make_throttle):
         sent = []
         throttle = make_throttle(lambda _key, value: sent.append(value), 0.1)
         throttle.feed("a")
@@ -176,30 +198,32 @@ def test_pytests_own_failures_are_noticed():
         if sent != ["a"]:
             pytest.fail("nothing came")
 
-    class Swallows:
+    class SilentThrottle:
         def feed(self, value, key=None):
             pass
 
         def end(self):
             pass
 
-    proof = assert_test_detects(fails, {"sends nothing": lambda _send, _every: Swallows()})
-    assert proof.noticed == ["sends nothing"]
+    result = assert_test_detects(
+        fails_by_pytest, {"sends nothing": lambda _send, _every: SilentThrottle()}
+    )
+    assert result.noticed == ["sends nothing"]
     with pytest.raises(pytest.skip.Exception):
         assert_test_detects(lambda _make: pytest.skip("not today"))
 
 
 def test_the_good_throttle_keeps_its_rate():
-    """A value that came in time stops the timer of the one before it."""
+    """The correct throttle keeps its interval, though a stall of the loop delays its timer."""
 
-    def bursts(make_throttle):
+    def check_interval(make_throttle):
         sent = []
 
         async def main():
             throttle = make_throttle(lambda _key, _value: sent.append(time.monotonic()), 0.1)
             throttle.feed("a")
             throttle.feed("b")
-            time.sleep(0.2)  # noqa: ASYNC251 - a stall
+            time.sleep(0.2)  # noqa: ASYNC251 - a stall of the loop delays the timer
             throttle.feed("c")
             throttle.feed("d")
             await asyncio.sleep(1)
@@ -209,4 +233,4 @@ def test_the_good_throttle_keeps_its_rate():
             asyncio.run(main())
         assert all(after - before > 0.099 for before, after in itertools.pairwise(sent))
 
-    assert assert_test_detects(bursts, {}).verdict == "within"
+    assert assert_test_detects(check_interval, {}).verdict == "within"

@@ -1,4 +1,8 @@
-"""How often something is flushed: what is counted, what carried a delta, and the contract."""
+"""Tests of `FlushCounter`: it counts flushes of a transport and checks their rate, size and delay.
+
+The counter wraps a stream writer, a file, an ASGI `send` or a callable. `carried_by` returns the
+flush that carried each delta. Most tests send a stream through a `Responder`, in virtual time.
+"""
 
 import asyncio
 import io
@@ -23,79 +27,97 @@ from pytest_streamperf.throttling.coalescing import carried_by
 
 
 class Responder:
-    """Gathers what comes within 50 ms, or 8 KiB, into one server-sent event."""
+    """Code under test that joins deltas into one server-sent event, and then writes it.
 
-    def __init__(self, write, *, within=0.05, block=8192, tail=True):
-        self.write, self.within, self.block, self.tail = write, within, block, tail
-        self.parts, self.since = [], 0.0
+    It writes when the first delta is `max_delay` seconds old, or at `max_length` characters.
+    """
+
+    def __init__(self, write, *, max_delay=0.05, max_length=8192, flush_at_end=True):
+        self.write, self.max_delay, self.max_length = write, max_delay, max_length
+        self.flush_at_end = flush_at_end
+        self.pending, self.pending_since = [], 0.0
 
     def feed(self, delta):
-        """Take a delta."""
-        if not self.parts:
-            self.since = time.monotonic()
-        self.parts.append(delta)
-        full = sum(map(len, self.parts)) >= self.block
-        if full or time.monotonic() - self.since >= self.within:
+        """Add a delta to the pending event, and write the event if it is old or long enough."""
+        if not self.pending:
+            self.pending_since = time.monotonic()
+        self.pending.append(delta)
+        full = sum(map(len, self.pending)) >= self.max_length
+        if full or time.monotonic() - self.pending_since >= self.max_delay:
             self.flush()
 
     def flush(self):
-        """Write what there is."""
-        if self.parts:
-            self.write(f"data: {json.dumps(''.join(self.parts))}\n\n".encode())
-            self.parts = []
+        """Write the pending event, unless it is empty."""
+        if self.pending:
+            self.write(f"data: {json.dumps(''.join(self.pending))}\n\n".encode())
+            self.pending = []
 
     def end(self):
-        """Write the rest."""
-        if self.tail:
+        """Write the pending event at the end, unless `flush_at_end` is False."""
+        if self.flush_at_end:
             self.flush()
 
 
-def respond(counter, stream, **how):
-    """Send a stream by way of a call, in virtual time."""
+def respond(counter, stream, **options):
+    """Send a stream through a `Responder` whose writes `counter` counts, in virtual time."""
     with VirtualClock():
-        responder = Responder(counter.call(len), **how)
+        responder = Responder(counter.call(len), **options)
         for delta in stream:
             responder.feed(delta)
         responder.end()
 
 
-def counted(**how):
-    """Five seconds of 100 deltas each, sent."""
+def counter_of_five_seconds(**options):
+    """Return a counter of the flushes of a `Responder` with these options.
+
+    The responder was fed for five seconds, with 100 deltas in each.
+    """
     stream = TokenStream(tokens=500, every=0.01)
     counter = FlushCounter(of=stream)
-    respond(counter, stream, **how)
+    respond(counter, stream, **options)
     return counter
 
 
 def test_a_good_responder_is_within():
-    """Few flushes, none held back, and all of it out at the end."""
-    found = counted().assert_coalesced(per_second=20, bytes_per_flush=20, max_held=0.1)
-    assert found.verdict == "within"
-    assert found.longest_held == pytest.approx(0.05, abs=1e-6)
-    assert found.flushes < 90
+    """A responder with few flushes, short delays and a flush at the end is within."""
+    result = counter_of_five_seconds().assert_coalesced(
+        per_second=20, bytes_per_flush=20, max_held=0.1
+    )
+    assert result.verdict == "within"
+    assert result.longest_held == pytest.approx(0.05, abs=1e-6)
+    assert result.flushes < 90
 
 
-BAD = {
-    "one for every token": ({"within": 0.0}, {"per_second": 20}, r"10\d flushes in one second"),
-    "small ones": (
-        {"within": 0.0},
+# Description of a fault: options of the `Responder`, limits of the check, and the headline.
+FAULTS = {
+    "a flush for every delta": (
+        {"max_delay": 0.0},
+        {"per_second": 20},
+        r"10\d flushes in one second",
+    ),
+    "small flushes": (
+        {"max_delay": 0.0},
         {"bytes_per_flush": 40},
         r"500 flushes of \d+ bytes on average",
     ),
-    "blocks": ({"within": 9.0, "block": 1024}, {}, r"a delta was held for 2.\d s, in a block of 1"),
-    "a tail that is held back": (
-        {"tail": False, "within": 0.06},
+    "large blocks": (
+        {"max_delay": 9.0, "max_length": 1024},
+        {},
+        r"a delta was held for 2.\d s, in a block of 1",
+    ),
+    "no flush at the end": (
+        {"flush_at_end": False, "max_delay": 0.06},
         {},
         r"\d deltas were never flushed",
     ),
 }
 
 
-@pytest.mark.parametrize(("how", "promise", "says"), BAD.values(), ids=BAD)
-def test_what_is_exceeded(how, promise, says):
-    """Each fault has a headline of its own; the message fits, and draws when."""
-    with pytest.raises(ThrottlingExceeded, match=says) as caught:
-        counted(**how).assert_coalesced(**promise)
+@pytest.mark.parametrize(("options", "limits", "pattern"), FAULTS.values(), ids=FAULTS)
+def test_what_is_exceeded(options, limits, pattern):
+    """Every fault has its own headline; the message is short and draws a timeline of flushes."""
+    with pytest.raises(ThrottlingExceeded, match=pattern) as caught:
+        counter_of_five_seconds(**options).assert_coalesced(**limits)
     lines = str(caught.value).splitlines()
     assert len(lines) <= 13
     assert all(len(line) <= 72 for line in lines)
@@ -103,7 +125,7 @@ def test_what_is_exceeded(how, promise, says):
 
 
 def test_a_late_flush_is_told():
-    """A timer that flushes when the stream is long over."""
+    """A flush 200 ms after the end of the stream raises `ThrottlingExceeded` with the delay."""
     stream = TokenStream(tokens=3)
     counter = FlushCounter(of=stream)
     with VirtualClock():
@@ -116,7 +138,7 @@ def test_a_late_flush_is_told():
 
 
 def test_what_was_written_and_never_flushed():
-    """A file that is not flushed at the end keeps the tail in its buffer."""
+    """Bytes that are written to a file and never flushed raise `ThrottlingExceeded`."""
     stream = TokenStream(list("abc"))
     counter = FlushCounter(of=stream)
     file = counter.file(io.BytesIO())
@@ -127,7 +149,10 @@ def test_what_was_written_and_never_flushed():
 
 
 def test_files_flush_when_they_are_told_to():
-    """Writes are gathered; closing flushes; what else a file can do it does."""
+    """A wrapped file counts each `flush` or `close` that has writes before it.
+
+    Every other attribute of the file stays available.
+    """
     counter = FlushCounter()
     with counter.file(io.BytesIO()) as file:
         file.write(b"one")
@@ -144,7 +169,7 @@ def test_files_flush_when_they_are_told_to():
 
 
 def test_text_files():
-    """Text is counted as UTF-8."""
+    """A wrapped text file records its text as UTF-8."""
     counter = FlushCounter()
     file = counter.file(io.StringIO())
     file.write("\N{SNOWMAN}")
@@ -154,7 +179,7 @@ def test_text_files():
 
 
 def test_a_stream_writer_over_a_socket():
-    """Every write is pushed, and arrives."""
+    """A write to a wrapped stream writer counts as a flush, and its bytes reach the client."""
     counter = FlushCounter()
 
     async def serve(reader, writer):
@@ -179,7 +204,7 @@ def test_a_stream_writer_over_a_socket():
 
 
 def test_an_asgi_send():
-    """Messages with a body are flushes; a start, or an empty end, is none."""
+    """A message with a body counts as a flush; a response start or an empty body does not."""
     counter, sent = FlushCounter(), []
 
     async def send(message):
@@ -197,7 +222,7 @@ def test_an_asgi_send():
 
 
 def test_an_async_call():
-    """Whatever takes what it pushes as its first argument."""
+    """A wrapped async callable records its first argument as a flush and returns its result."""
     counter = FlushCounter()
 
     async def push(data, *, to):
@@ -213,18 +238,18 @@ def test_an_async_call():
     ascii_only=st.booleans(),
 )
 def test_a_delta_is_carried_by_the_flush_it_is_in(texts, sizes, ascii_only):
-    """However deltas are gathered, and however they are written as JSON."""
+    """`carried_by` finds the flush of each delta, for any grouping and both escapings of JSON."""
     stream, carried = TokenStream(texts), []
     counter = FlushCounter(of=stream)
     push = counter.call(len)
-    parts, cuts = [], itertools.cycle(sizes)
-    room, number = next(cuts), 0
+    parts, flush_sizes = [], itertools.cycle(sizes)
+    flush_size, flush_number = next(flush_sizes), 0
     for delta in stream:
         parts.append(delta)
-        carried.append(number)
-        if len(parts) == room:
+        carried.append(flush_number)
+        if len(parts) == flush_size:
             push(json.dumps("".join(parts), ensure_ascii=ascii_only).encode())
-            parts, room, number = [], next(cuts), number + 1
+            parts, flush_size, flush_number = [], next(flush_sizes), flush_number + 1
     if parts:
         push(json.dumps("".join(parts), ensure_ascii=ascii_only).encode())
     record = counter.record
@@ -232,16 +257,16 @@ def test_a_delta_is_carried_by_the_flush_it_is_in(texts, sizes, ascii_only):
 
 
 def test_arguments_of_tool_calls_are_found():
-    """Their deltas are pieces of JSON, which is escaped once more on its way."""
+    """The check finds deltas of tool arguments, though the flushes escape their JSON again."""
     stream = TokenStream.turn(ToolCall("write", {"content": 'say "hello" ' * 20}), every=0.01)
     counter = FlushCounter(of=stream)
 
-    class OfArguments(Responder):
+    class ArgumentsResponder(Responder):
         def feed(self, delta):
             super().feed(delta.arguments)
 
     with VirtualClock():
-        responder = OfArguments(counter.call(len))
+        responder = ArgumentsResponder(counter.call(len))
         for delta in stream:
             responder.feed(delta)
         responder.end()
@@ -249,7 +274,7 @@ def test_arguments_of_tool_calls_are_found():
 
 
 def test_without_a_stream_it_is_inconclusive():
-    """What the flushes carried, and when it came, is not known."""
+    """A counter without a stream is inconclusive, because it does not know the deltas."""
     counter = FlushCounter()
     counter.call(len)(b"x")
     with pytest.raises(ThrottlingInconclusive, match="no evidence") as caught:
@@ -258,7 +283,7 @@ def test_without_a_stream_it_is_inconclusive():
 
 
 def test_nothing_written():
-    """Is nothing measured."""
+    """A check of a flush counter that received no write raises `NothingMeasured`."""
     with pytest.raises(NothingMeasured, match="nothing was written"):
         FlushCounter(of=TokenStream(3)).assert_coalesced()
 
@@ -266,22 +291,22 @@ def test_nothing_written():
 @pytest.mark.parametrize("name", ["per_second", "bytes_per_flush", "max_held", "tolerance"])
 @pytest.mark.parametrize("value", [-1, float("nan"), "2"])
 def test_bad_promises(name, value):
-    """The text names the argument, and what is allowed."""
+    """A bad limit of `assert_coalesced` raises an error that names it and the allowed values."""
     with pytest.raises(ValueError, match=f"^{name} must be .*'.*, not "):
         FlushCounter().assert_coalesced(**{name: value})
 
 
 def test_bad_evidence():
-    """A list of deltas is not a stream."""
+    """A list of deltas as `of` raises a `TypeError`, because it is not a stream."""
     with pytest.raises(TypeError, match="of must be a TokenStream"):
         FlushCounter(of=["a"])
 
 
-# -- found by review
+# -- cases that a review found
 
 
 def test_a_stream_that_is_read_again():
-    """A stream that is counted can be read once."""
+    """The second reading of a stream with a flush counter raises a `RuntimeError`."""
     stream = TokenStream(3)
     FlushCounter(of=stream)
     list(stream)
@@ -291,7 +316,7 @@ def test_a_stream_that_is_read_again():
 
 @pytest.mark.parametrize("deltas", [["a", "b", ""], ["a", "", "b"]])
 def test_empty_deltas_are_carried_by_nothing(deltas):
-    """Nor are they held, or missing."""
+    """An empty delta needs no flush, so it is neither held back nor missing."""
     stream = TokenStream(deltas, every=0.3)
     counter = FlushCounter(of=stream)
     push = counter.call(len)
@@ -303,7 +328,7 @@ def test_empty_deltas_are_carried_by_nothing(deltas):
 
 
 def test_whatever_is_pushed_has_a_size():
-    """Text with half a surrogate pair, and what is sent as JSON."""
+    """A lone surrogate is counted as three bytes, and an object as the bytes of its JSON."""
     counter = FlushCounter()
     push = counter.call(lambda _: None)
     push("\ud800")
@@ -312,6 +337,6 @@ def test_whatever_is_pushed_has_a_size():
 
 
 def test_less_than_one_flush_a_second():
-    """Is not what `per_second` can say."""
+    """A `per_second` below 1 raises a `ValueError`."""
     with pytest.raises(ValueError, match="per_second must be 1 or more"):
         FlushCounter().assert_coalesced(per_second=0.5)
