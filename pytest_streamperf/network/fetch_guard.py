@@ -333,7 +333,7 @@ def verdict_on_attempts(
     unobserved = [] if exact else sorted({*networking_libraries(), *elsewhere})
     if unobserved:
         entries = {
-            "why": f"{_first_names(unobserved)}: native code that Python does not see connect",
+            "why": f"{_first_names(unobserved)}: native code that Python cannot observe",
             "but": f"there is no exact layer: {why}" if why else "",
             "try": "" if why else "exact_network = true in [tool.streamperf], on Linux",
         }
@@ -350,10 +350,10 @@ def _first_names(names: Sequence[str]) -> str:
 def gone() -> NetworkResult:
     """Return the inconclusive verdict for a run whose kernel helper process has ended."""
     entries = {
-        "why": "its helper process has ended: the kernel refuses all since, and tells nobody",
-        "try": "look for who ended it: a test that kills its group, or too little memory",
+        "why": "its helper process has ended, and the kernel has refused every attempt since",
+        "try": "find what ended it: a test that kills its process group, or too little memory",
     }
-    headline = "the exact layer is gone, and with it who tried what"
+    headline = "the exact layer has ended, so later attempts are unknown"
     return _network_result("inconclusive", headline, ("", *labelled_lines(entries)), ())
 
 

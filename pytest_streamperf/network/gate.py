@@ -170,7 +170,7 @@ def assert_same_requests(
     entries: dict[str, str] = {}
     if lost or added:
         outcome = "exceeded"
-        headline = f"{len(lost)} requests are missing, {len(added)} are new, limit 0"
+        headline = f"requests: {len(lost)} are missing, {len(added)} are new, limit 0"
         entries = {"lost": "; ".join(map(str, lost)), "new": "; ".join(map(str, added))}
     elif raised or not old.requests:
         outcome = "inconclusive"

@@ -1,7 +1,7 @@
 """Gates: silent under test, alive in production; the same requests; any order."""
 
 import asyncio
-import sys
+import os
 
 import pytest
 
@@ -90,12 +90,12 @@ def gated():
 
 
 async def gated_too():
-    """With a task that outlives it."""
-    if "pytest" not in sys.modules:
+    """Start a task that outlives this function; importing this module loads pytest."""
+    if "PYTEST_VERSION" not in os.environ:
         asyncio.get_running_loop().create_task(asyncio.open_connection("model.example", 443))
 
 
-@pytest.mark.parametrize("subject", [gated, "json:loads"])
+@pytest.mark.parametrize("subject", [gated, gated_too, "json:loads"])
 def test_subjects(subject):
     """A function, or its name."""
     rows = {name: Row("SILENT") for name in ROWS} if isinstance(subject, str) else None
@@ -161,7 +161,7 @@ def test_answers_by_a_function():
 def test_other_requests_are_found():
     """What is asked for no more, and what is new."""
     before, after = (CLIENT.format(url=f"http://model.example/{n}", data=None) for n in (1, 2))
-    with pytest.raises(NetworkExceeded, match="1 requests are missing, 1 are new") as caught:
+    with pytest.raises(NetworkExceeded, match="requests: 1 are missing, 1 are new") as caught:
         assert_same_requests(before, after, answers=lambda _: [{"id": "a"}])
     assert "lost   GET model.example/1" in str(caught.value)
     assert "new    GET model.example/2" in str(caught.value)

@@ -416,7 +416,7 @@ def test_a_run_that_loses_its_helper(pytester, run_alone):
     result = run_alone()
     result.assert_outcomes(passed=2, errors=1)
     result.stdout.fnmatch_lines(
-        ["NetworkInconclusive: the exact layer is gone, and with it who tried what"]
+        ["NetworkInconclusive: the exact layer has ended, so later attempts are unknown"]
     )
 
 
