@@ -95,22 +95,22 @@ def _cut_function(place: str, room: int) -> str:
     return f"{path} in {function[: function_room - 3]}..."
 
 
-class Event(NamedTuple):
+class TimelineEvent(NamedTuple):
     """The time of an event, and the character that stands for it in a timeline."""
 
     time: float
     symbol: str
 
 
-class Row(NamedTuple):
+class TimelineRow(NamedTuple):
     """A row of a timeline; its later events are drawn over earlier ones."""
 
     label: str
-    events: Iterable[Event]
+    events: Iterable[TimelineEvent]
 
 
 def timeline_lines(
-    rows: Sequence[Row], *, start: float, end: float, when: float, began: float
+    rows: Sequence[TimelineRow], *, start: float, end: float, when: float, began: float
 ) -> list[str]:
     """Draw the events from `start` to `end`; mark the time `when`, in seconds since `began`.
 

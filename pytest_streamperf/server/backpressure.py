@@ -41,7 +41,7 @@ from pytest_streamperf.server.websocket_clients import (
     MESSAGE,
     VANISHED,
     BackpressureEvidence,
-    Drive,
+    ClientDriver,
     drive_clients,
 )
 
@@ -121,7 +121,7 @@ def assert_backpressure(  # noqa: PLR0913 - options of the load and the limits
                 return 0.0
             return (await reading_of(url, read, [gauge]))[gauge]
 
-        drive = Drive(f"ws{url[4:]}{path}", broadcast, limits.within, say, limits.every)
+        drive = ClientDriver(f"ws{url[4:]}{path}", broadcast, limits.within, say, limits.every)
         for _ in range(_MAX_RUNS):
             evidence = run(
                 "assert_backpressure",

@@ -32,7 +32,7 @@ _FIRST_PART = 0.25
 _LATE = 0.75
 
 
-class Arrival(NamedTuple):
+class BodyArrival(NamedTuple):
     """The arrival of a part of an answer.
 
     `at` is the time in seconds since the request, `size` is in bytes, and `begins` tells whether a
@@ -62,8 +62,8 @@ def assert_streamed(
     """
     with served(server) as url:
 
-        async def main() -> list[Sequence[Arrival]]:
-            results: list[Sequence[Arrival]] = []
+        async def main() -> list[Sequence[BodyArrival]]:
+            results: list[Sequence[BodyArrival]] = []
             while len(results) < rounds and (not results or _first_part_is_late(results[-1])):
                 results.append(await _arrivals(url, request))
             return results
@@ -73,20 +73,20 @@ def assert_streamed(
     return concluded(outcome)
 
 
-async def _arrivals(url: str, request: Request) -> Sequence[Arrival]:
+async def _arrivals(url: str, request: Request) -> Sequence[BodyArrival]:
     """Send the request, and return the arrivals of the parts of its answer."""
-    arrivals: list[Arrival] = []
+    arrivals: list[BodyArrival] = []
     began = time.perf_counter()
 
     def arrived(length: int, begins: bool) -> None:  # noqa: FBT001 - the signature of `Arrived`
-        arrivals.append(Arrival(time.perf_counter() - began, length, begins))
+        arrivals.append(BodyArrival(time.perf_counter() - began, length, begins))
 
     check_answer(request, await ask(url, request, arrived=arrived))
     return arrivals
 
 
 def verdict_on_arrivals(
-    rounds: Sequence[Sequence[Arrival]], request: str, max_chunk: int
+    rounds: Sequence[Sequence[BodyArrival]], request: str, max_chunk: int
 ) -> Verdict:
     """Return the verdict on the chunk sizes of the last round and on the times of all rounds."""
     chunks: list[int] = []
@@ -122,7 +122,7 @@ def verdict_on_arrivals(
     return exceeded(headline, figures, labelled_lines(entries))
 
 
-def _first_part_time(arrivals: Sequence[Arrival]) -> float:
+def _first_part_time(arrivals: Sequence[BodyArrival]) -> float:
     """Return the time in seconds at which the first quarter of the bytes had arrived."""
     totals = list(accumulate(arrival.size for arrival in arrivals))
     return next(
@@ -132,7 +132,7 @@ def _first_part_time(arrivals: Sequence[Arrival]) -> float:
     )
 
 
-def _first_part_is_late(arrivals: Sequence[Arrival]) -> bool:
+def _first_part_is_late(arrivals: Sequence[BodyArrival]) -> bool:
     """Return whether the first quarter of a long answer arrived in the last quarter of the time."""
     over = arrivals[-1].at
     return over >= _MIN_DURATION_S and _first_part_time(arrivals) > _LATE * over

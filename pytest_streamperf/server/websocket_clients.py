@@ -1,13 +1,13 @@
 """Drive WebSocket clients of each kind: fast, slow, stalled, recovering, vanished and idle.
 
-`drive_clients` takes a `Drive` (the address of the server and a function that broadcasts a text).
-It connects the clients, broadcasts numbered messages, and returns a `BackpressureEvidence`: the
+`drive_clients` takes a `ClientDriver`: the address of the server and a function that broadcasts a
+text. It connects the clients, broadcasts numbered messages, and returns a `BackpressureEvidence`: the
 messages that each client received, and which connections the server closed.
 
 - Fast clients stay in step: the next message follows when all of them have received the last one.
 - One client reads nothing during the flood and reads afterwards. The messages that it then gets
   are the messages that the server and the sockets kept for it.
-- Times in `Drive` are in seconds, of a clock that runs on while this process stands still.
+- Times in `ClientDriver` are in seconds, of a clock that runs on while this process stands still.
 """
 
 import asyncio
@@ -117,11 +117,11 @@ async def connected(url: str) -> AsyncIterator[Any]:
 
 
 @dataclass(slots=True)
-class Drive:
+class ClientDriver:
     """The address of a server, the means to broadcast, and the state of the broadcasts.
 
     Clients send `say` every `every` seconds; a message may take `within` seconds. `published`
-    counts the messages of all runs. One `Drive` serves several runs: `first` is the number of the
+    counts the messages of all runs. One driver serves several runs: `first` is the number of the
     first message of the current run, and `initial_count` the gauge before the first run. `silent`
     is the longest time in seconds between two messages that a client sent in the current run.
     """
@@ -204,7 +204,7 @@ class Drive:
 
 
 async def drive_clients(
-    drive: Drive,
+    drive: ClientDriver,
     client_count: Callable[[], Awaitable[float]],
     limit: int,
     idle: float | None,
@@ -254,7 +254,7 @@ async def drive_clients(
     return evidence
 
 
-async def _resumes(drive: Drive, stalled: ClientLog, flood: int) -> bool:
+async def _resumes(drive: ClientDriver, stalled: ClientLog, flood: int) -> bool:
     """Return whether the stalled client receives new broadcasts once it reads again."""
     with suppress(TimeoutError):
         async with asyncio.timeout(drive.within):
@@ -278,7 +278,7 @@ async def _still_counted(
     return max(0.0, excess)
 
 
-async def _quiet_stays(drive: Drive, idle: float) -> tuple[bool, float]:
+async def _quiet_stays(drive: ClientDriver, idle: float) -> tuple[bool, float]:
     """Return whether a client that sends nothing stays connected while it receives broadcasts.
 
     The second value is the longest time in seconds between two broadcasts.

@@ -18,7 +18,7 @@ from math import inf
 
 from pytest_streamperf._results.units import duration
 from pytest_streamperf.throttling.invariants import INVARIANTS, Breach, ThrottlePolicy
-from pytest_streamperf.throttling.record import Arrival, Attempt, Mark, ThrottleRecord, Update
+from pytest_streamperf.throttling.record import Arrival, AttemptRecord, Mark, ThrottleRecord, Update
 
 # The most specific breach comes first: a shared key also looks like a missing update.
 _REPORT_ORDER = (8, 14, 10, 15, 13, 9, 12, 2, 1, 4, 7, 3, 5, 6, 11)
@@ -63,7 +63,7 @@ def breaches(record: ThrottleRecord, policy: ThrottlePolicy) -> list[Breach]:
 
 
 def _check_rate(
-    attempt: Attempt, _record: ThrottleRecord, policy: ThrottlePolicy
+    attempt: AttemptRecord, _record: ThrottleRecord, policy: ThrottlePolicy
 ) -> Iterator[Breach]:
     for before, after in pairwise(attempt.updates):
         apart = after.time - before.time
@@ -76,7 +76,7 @@ def _check_rate(
             )
 
 
-def _is_last(attempt: Attempt, update: Update, policy: ThrottlePolicy) -> bool:
+def _is_last(attempt: AttemptRecord, update: Update, policy: ThrottlePolicy) -> bool:
     """Return whether an update is a final one, which may be sent before its interval is over."""
     arrival = attempt.arrival_before(update.order)
     if arrival is not None and attempt.arrivals[-1] is not arrival:
@@ -91,7 +91,7 @@ def _is_last(attempt: Attempt, update: Update, policy: ThrottlePolicy) -> bool:
 
 
 def _check_pace(
-    attempt: Attempt, record: ThrottleRecord, policy: ThrottlePolicy
+    attempt: AttemptRecord, record: ThrottleRecord, policy: ThrottlePolicy
 ) -> Iterator[Breach]:
     """Check invariants 1, 4, 9 and 12: the update for each delta comes on time."""
     cut = attempt.first_mark("end", "cancel", "error", "retry", "source_end")
@@ -130,7 +130,7 @@ def _check_pace(
 
 
 def _changes_value(
-    attempt: Attempt, record: ThrottleRecord, arrival: Arrival, last: Update | None
+    attempt: AttemptRecord, record: ThrottleRecord, arrival: Arrival, last: Update | None
 ) -> bool:
     """Return whether a delta changes the value that the last update carried."""
     if "value" not in record.evidence or not arrival.length:
@@ -141,7 +141,7 @@ def _changes_value(
 
 
 def _is_late_by_skip(  # noqa: PLR0913, PLR0917 - the state of `_check_pace` at one delta
-    attempt: Attempt,
+    attempt: AttemptRecord,
     record: ThrottleRecord,
     policy: ThrottlePolicy,
     last: Update,
@@ -158,7 +158,7 @@ def _is_late_by_skip(  # noqa: PLR0913, PLR0917 - the state of `_check_pace` at 
 
 
 def _check_values(
-    attempt: Attempt, record: ThrottleRecord, _policy: ThrottlePolicy
+    attempt: AttemptRecord, record: ThrottleRecord, _policy: ThrottlePolicy
 ) -> Iterator[Breach]:
     if "value" not in record.evidence:
         return
@@ -184,7 +184,7 @@ def _shortened(value: object) -> str:
 
 
 def _check_final_update(
-    attempt: Attempt, record: ThrottleRecord, policy: ThrottlePolicy
+    attempt: AttemptRecord, record: ThrottleRecord, policy: ThrottlePolicy
 ) -> Iterator[Breach]:
     """Check invariants 5 and 11: a pending value is sent once, in full, before the end."""
     end_mark = attempt.first_mark("end")
@@ -222,7 +222,7 @@ def _check_final_update(
 
 
 def _check_nothing_after_end(
-    attempt: Attempt, _record: ThrottleRecord, _policy: ThrottlePolicy
+    attempt: AttemptRecord, _record: ThrottleRecord, _policy: ThrottlePolicy
 ) -> Iterator[Breach]:
     end_mark = attempt.first_mark("end")
     if end_mark is not None:
@@ -233,7 +233,7 @@ def _check_nothing_after_end(
 
 
 def _check_slow_sink(
-    attempt: Attempt, _record: ThrottleRecord, policy: ThrottlePolicy
+    attempt: AttemptRecord, _record: ThrottleRecord, policy: ThrottlePolicy
 ) -> Iterator[Breach]:
     for before, after in pairwise(attempt.updates):
         if after.time < before.ended - policy.tolerance:
@@ -244,7 +244,7 @@ def _check_slow_sink(
 
 
 def _check_cut_off(
-    attempt: Attempt, record: ThrottleRecord, policy: ThrottlePolicy
+    attempt: AttemptRecord, record: ThrottleRecord, policy: ThrottlePolicy
 ) -> Iterator[Breach]:
     """Check invariants 6 and 7 after a cancel, an error or a retry."""
     if attempt.number and policy.on_retry == "clear" and attempt.updates:
@@ -259,7 +259,7 @@ def _check_cut_off(
 
 
 def _check_after_mark(
-    attempt: Attempt, record: ThrottleRecord, policy: ThrottlePolicy, mark: Mark, decided: str
+    attempt: AttemptRecord, record: ThrottleRecord, policy: ThrottlePolicy, mark: Mark, decided: str
 ) -> Iterator[Breach]:
     final = attempt.arrival_before(mark.order)
     if final is None:

@@ -12,7 +12,13 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from pytest_streamperf._results.metrics import Figures, known, thinned
-from pytest_streamperf._results.text import Event, Row, fit_line, labelled_lines, timeline_lines
+from pytest_streamperf._results.text import (
+    TimelineEvent,
+    TimelineRow,
+    fit_line,
+    labelled_lines,
+    timeline_lines,
+)
 from pytest_streamperf._results.units import duration, size
 from pytest_streamperf._results.verdict import Outcome, Verdict
 from pytest_streamperf.throttling.record import Arrival
@@ -235,8 +241,8 @@ def _timeline(record: FlushRecord, when: float) -> list[str]:
     began = min([*times, *(flush.time for flush in record.flushes[:1]), when])
     step = max(1e-3, (when - began) / _TIMELINE_STEPS)
     rows = [
-        Row("deltas", [Event(arrival.time, "|") for arrival in record.arrivals]),
-        Row("flushes", [Event(flush.time, "F") for flush in record.flushes]),
+        TimelineRow("deltas", [TimelineEvent(arrival.time, "|") for arrival in record.arrivals]),
+        TimelineRow("flushes", [TimelineEvent(flush.time, "F") for flush in record.flushes]),
     ]
     return timeline_lines(
         rows, start=max(began, when - 2 * step), end=when + step, when=when, began=began

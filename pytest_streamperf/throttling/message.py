@@ -9,7 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from pytest_streamperf._results.metrics import thinned
-from pytest_streamperf._results.text import Event, Row, fit_line, labelled_lines, timeline_lines
+from pytest_streamperf._results.text import (
+    TimelineEvent,
+    TimelineRow,
+    fit_line,
+    labelled_lines,
+    timeline_lines,
+)
 from pytest_streamperf._results.units import duration, size
 from pytest_streamperf._results.verdict import Outcome
 from pytest_streamperf.throttling.invariants import INVARIANTS, Breach, ThrottlePolicy
@@ -173,8 +179,8 @@ def _timeline(record: ThrottleRecord, breach: Breach, every: float) -> list[str]
     rows = []
     other_keys_last = sorted(attempts, key=lambda attempt: attempt.name != breach.key)
     for attempt in other_keys_last[:_MAX_TIMELINE_KEYS]:
-        came = [Event(arrival.time, "|") for arrival in attempt.arrivals]
-        marks = [Event(mark.time, _MARKS[mark.kind]) for mark in attempt.marks]
-        went = [Event(update.time, "U") for update in attempt.updates]
-        rows += [Row(attempt.name, [*came, *marks]), Row("", went)]
+        came = [TimelineEvent(arrival.time, "|") for arrival in attempt.arrivals]
+        marks = [TimelineEvent(mark.time, _MARKS[mark.kind]) for mark in attempt.marks]
+        went = [TimelineEvent(update.time, "U") for update in attempt.updates]
+        rows += [TimelineRow(attempt.name, [*came, *marks]), TimelineRow("", went)]
     return timeline_lines(rows, start=start, end=end, when=breach.time, began=record.began)

@@ -53,7 +53,7 @@ def read_again() -> RuntimeError:
     )
 
 
-class Attempt(NamedTuple):
+class AttemptRecord(NamedTuple):
     """The deltas, their text, the updates and the marks of one key in one attempt, in order."""
 
     name: str
@@ -109,19 +109,19 @@ class ThrottleRecord:
         """Return the keys of the deltas, or of the updates if there are none, in order."""
         return list(dict.fromkeys(entry.key for entry in self.arrivals or self.updates))
 
-    def attempts(self) -> list[Attempt]:
+    def attempts(self) -> list[AttemptRecord]:
         """Return the attempts of every key; a retry begins another attempt."""
         retries = [mark.order for mark in self.marks if mark.kind == "retry"]
         names = self.names()
         alone = len(names) == 1 and len({update.key for update in self.updates}) <= 1
-        attempts: list[Attempt] = []
+        attempts: list[AttemptRecord] = []
         for number, (start, end) in enumerate(pairwise([-1, *retries, inf])):
             arrivals = [arrival for arrival in self.arrivals if start < arrival.order <= end]
             first = {arrival.key: arrival.order for arrival in reversed(arrivals)}
             updates = [update for update in self.updates if start < update.order <= end]
             marks = [mark for mark in self.marks if start < mark.order <= end]
             attempts += [
-                Attempt(
+                AttemptRecord(
                     "text" if key is None else str(key),
                     number,
                     self.texts.get((key, number), ""),

@@ -27,7 +27,7 @@ from pytest_streamperf._results.units import Seconds, argument, seconds_of
 from pytest_streamperf._runtime import clock as real
 from pytest_streamperf.exceptions import VirtualTimeError
 from pytest_streamperf.virtual_clock import references
-from pytest_streamperf.virtual_clock.loops import Threads, VirtualLoop
+from pytest_streamperf.virtual_clock.loops import ClockThreads, VirtualLoop
 
 __all__ = ["VirtualClock", "VirtualLoop", "VirtualTimeError", "new_event_loop"]
 
@@ -66,7 +66,7 @@ class VirtualClock:
         self.monotonic = _START_SECONDS
         self.began = 0
         self.left: float | None = None
-        self.threads = Threads()
+        self.threads = ClockThreads()
         self._references = references.Replaced()
 
     @property

@@ -42,7 +42,7 @@ class Clock(Protocol):
     monotonic: float
     """Virtual seconds, as returned by `time.monotonic`."""
 
-    threads: "Threads"
+    threads: "ClockThreads"
 
     def pass_time(self, seconds: float) -> None:
         """Move the clock forward by `seconds`, 0 or more."""
@@ -55,7 +55,7 @@ class Clock(Protocol):
         """Return the time for loops that run on after the clock was left."""
 
 
-class Threads:
+class ClockThreads:
     """Counts the threads that work for an event loop, and decides when the loop waits for them.
 
     The loop waits once for each set of threads. A thread that itself waits for the loop would never
@@ -96,7 +96,7 @@ class Threads:
         return running
 
 
-class Meter(Protocol):
+class RoundObserver(Protocol):
     """Observer of the start and the end of each round of callbacks."""
 
     def began(self) -> None:
@@ -116,7 +116,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self, entered_clock: Callable[[], Clock | None]) -> None:
         self._entered_clock = entered_clock
         self._followed: Clock | None = None
-        self.meters: list[Meter] = []
+        self.meters: list[RoundObserver] = []
         selector = _Selector(self, entered_clock)
         super().__init__(selector)
         selector.own = frozenset(key.fd for key in selector.get_map().values())

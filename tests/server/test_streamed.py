@@ -7,7 +7,7 @@ from starlette.routing import Route
 
 from pytest_streamperf import ServerExceeded
 from pytest_streamperf.server import Request, assert_streamed
-from pytest_streamperf.server.streamed import Arrival, verdict_on_arrivals
+from pytest_streamperf.server.streamed import BodyArrival, verdict_on_arrivals
 from reference_impl import regressed
 from tests.failure_messages import headline_of
 from tests.matrix.checks import HEAP, app
@@ -48,7 +48,7 @@ def test_no_chunks():
 
 def arrivals(*times):
     """Return the arrivals of chunks of 100 bytes at these times, in seconds."""
-    return [Arrival(at, 100, begins=True) for at in times]
+    return [BodyArrival(at, 100, begins=True) for at in times]
 
 
 @pytest.mark.parametrize(
@@ -68,6 +68,6 @@ def test_when_it_comes(rounds, outcome):
 
 def test_a_piece_may_come_in_parts():
     """The parts of one chunk count together against the limit."""
-    parts = [Arrival(0.1 * n, 60, begins) for n, begins in enumerate([True, False, True])]
+    parts = [BodyArrival(0.1 * n, 60, begins) for n, begins in enumerate([True, False, True])]
     verdict = verdict_on_arrivals([parts], "GET /report", 100)
     assert verdict.headline == "the largest chunk has 120 B of 180 B, limit 100 B"

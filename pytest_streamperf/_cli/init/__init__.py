@@ -16,7 +16,7 @@ from typing import NamedTuple
 from pytest_streamperf._cli.init.consumers import MINIMUM_SCORE, find_consumers
 from pytest_streamperf._cli.init.outside import find_apps, find_fetches
 from pytest_streamperf._cli.init.project import (
-    Place,
+    ModulePlace,
     Project,
     Unwritable,
     append_table,
@@ -159,7 +159,7 @@ def _resolve(target: str) -> tuple[Path, str]:
     raise Unreadable(f"{location} is not a file, a folder or a module on the import path")
 
 
-def _find_place(file: Path) -> tuple[Project, Place]:
+def _find_place(file: Path) -> tuple[Project, ModulePlace]:
     project = project_of(file.resolve())
     # The first entry of sys.path is the folder of the command itself.
     return project, place_of(file.resolve(), project, sys.path[1:])

@@ -22,7 +22,7 @@ from pytest_streamperf._cli.init.construction import (
 )
 from pytest_streamperf._cli.init.proposal import Candidate, imported_name, indented_block
 from pytest_streamperf._cli.init.source import Member, Parameter, Source, last_name, own_nodes
-from pytest_streamperf._cli.init.throttles import Throttle, throttle
+from pytest_streamperf._cli.init.throttles import FoundThrottle, throttle
 
 MINIMUM_SCORE = 3
 """A candidate below this score is left out, unless the user names it. Not measured."""
@@ -270,7 +270,7 @@ def _growth_check(consumer: _Consumer) -> Candidate:
     return consumer.about._replace(body=body, fixtures=["assert_linear"], budgets=budgets)
 
 
-def _throttling_check(consumer: _Consumer, limiter: Throttle) -> Candidate:
+def _throttling_check(consumer: _Consumer, limiter: FoundThrottle) -> Candidate:
     """Return a check that the throttle of the consumer keeps its interval."""
     callback, about = limiter.callback, consumer.about
     # An unknown interval has a doubt, so 0.1 s is only a placeholder in the printed test.

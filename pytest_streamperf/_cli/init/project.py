@@ -66,7 +66,7 @@ class Project(NamedTuple):
         return bases
 
 
-class Place(NamedTuple):
+class ModulePlace(NamedTuple):
     """The dotted name of a module, and the doubts about importing it."""
 
     module: str
@@ -91,7 +91,7 @@ def project_of(file: Path) -> Project:
         raise Unreadable(f"{root / 'pyproject.toml'} cannot be read as TOML: {error}") from None
 
 
-def place_of(file: Path, project: Project, path: Sequence[str]) -> Place:
+def place_of(file: Path, project: Project, path: Sequence[str]) -> ModulePlace:
     """Return the dotted name under which tests import a file.
 
     `path` is the import path of this interpreter. Nothing is imported.
@@ -108,8 +108,8 @@ def place_of(file: Path, project: Project, path: Sequence[str]) -> Place:
             where = os.path.relpath(base, project.root).replace(os.sep, "/")
             how = f'add pythonpath = ["{where}"] to [tool.pytest.ini_options]'
             doubt = f"pytest may not find {parts[0]}: {how}"
-            return Place(".".join(parts), () if base in roots else [doubt])
-    return Place(
+            return ModulePlace(".".join(parts), () if base in roots else [doubt])
+    return ModulePlace(
         file.stem, [f"{file.name} cannot be imported: its path is not a valid module name"]
     )
 

@@ -1,7 +1,7 @@
 """Find the throttle in the code of a consumer: the callback, its interval and its content.
 
-The functions of a consumer and their callbacks go in; a `Throttle` comes out. A throttle is code
-that compares the time or starts a timer, and calls a callback.
+The functions of a consumer and their callbacks go in; a `FoundThrottle` comes out. A throttle is
+code that compares the time or starts a timer, and calls a callback.
 """
 
 import ast
@@ -28,7 +28,7 @@ _MAX_INTERVAL_SECONDS = 60.0
 _Bindings = Mapping[str, Sequence[ast.expr]]
 
 
-class Throttle(NamedTuple):
+class FoundThrottle(NamedTuple):
     """A throttle that the code contains.
 
     `every` is its interval in seconds, and zero where that is unknown. `timed` says that a timer
@@ -44,7 +44,7 @@ class Throttle(NamedTuple):
 
 def throttle(
     tree: ast.Module, members: Sequence[Member], callbacks: Sequence[Callback]
-) -> Throttle | None:
+) -> FoundThrottle | None:
     """Return the throttle in these functions, or None if they use neither a clock nor a timer."""
     if not callbacks:
         return None
@@ -72,7 +72,7 @@ def throttle(
             f"the content of an update is unknown: pass value= for the calls of {sink.place}"
         )
     batches = bool(place) and _is_reset(place, members)
-    return Throttle(sink, intervals[0] if certain else 0, bool(timers), batches, doubts)
+    return FoundThrottle(sink, intervals[0] if certain else 0, bool(timers), batches, doubts)
 
 
 def _bindings_of(tree: ast.Module, members: Sequence[Member]) -> _Bindings:
