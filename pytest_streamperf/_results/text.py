@@ -114,7 +114,8 @@ def timeline_lines(
 ) -> list[str]:
     """Draw the events from `start` to `end`; mark the time `when`, in seconds since `began`.
 
-    >>> timeline_lines([Row("a", [Event(0, "|")])], start=0, end=1, when=1, began=0)[0][:16]
+    >>> rows = [TimelineRow("a", [TimelineEvent(0, "|")])]
+    >>> timeline_lines(rows, start=0, end=1, when=1, began=0)[0][:16]
     '  a       |.....'
     """
     width = max(_MIN_LABEL_COLUMNS, *(len(row.label[:_MAX_LABEL_COLUMNS]) for row in rows))

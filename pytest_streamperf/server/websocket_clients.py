@@ -1,8 +1,8 @@
 """Drive WebSocket clients of each kind: fast, slow, stalled, recovering, vanished and idle.
 
 `drive_clients` takes a `ClientDriver`: the address of the server and a function that broadcasts a
-text. It connects the clients, broadcasts numbered messages, and returns a `BackpressureEvidence`: the
-messages that each client received, and which connections the server closed.
+text. It connects the clients, broadcasts numbered messages, and returns a `BackpressureEvidence`:
+the messages that each client received, and which connections the server closed.
 
 - Fast clients stay in step: the next message follows when all of them have received the last one.
 - One client reads nothing during the flood and reads afterwards. The messages that it then gets
