@@ -142,13 +142,13 @@ def check_gate(names: Sequence[str]) -> None:
     """Check that a model manager fetches in production, and not under test.
 
     The manager is sure to run here. So a manager that never fetches is a failure, although the
-    check itself calls it inconclusive ("a void proof").
+    check itself calls it inconclusive ("so nothing is proven").
     """
     try:
         assert_fetch_is_gated(MAKE.format(list(names)))
     except NetworkInconclusive as error:
         headline = error.verdict.headline
-        assert not headline.endswith("a void proof"), headline
+        assert not headline.endswith("so nothing is proven"), headline
         raise
 
 

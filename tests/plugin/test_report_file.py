@@ -129,7 +129,14 @@ def interrupted(pytester, monkeypatch):
         pytester.makepyfile(test_it=tests)
         options = ["-p", "streamperf", "-s", "--streamperf-json=run.json"]
         command = [sys.executable, "-m", "pytest", *options]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=pytester.path)
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=pytester.path,
+            # A job in the background of a shell ignores SIGINT, and its children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+        )
         with process:
             for word, signal_number in signals.items():
                 while word not in process.stdout.readline():
